@@ -1,0 +1,178 @@
+#include "bindings/convert.h"
+#include "bindings/module.h"
+#include "bindings/owned.h"
+#include "core/dtype.h"
+#include "core/tensor_file.h"
+#include "models/weights.h"
+
+namespace posttrain::bindings {
+namespace {
+
+Napi::Value create_base(const Napi::CallbackInfo& info) {
+  auto spec = decoder_spec_of(info[0]);
+  const auto options = object_of(info[1], "options");
+  const auto device = core::device_of(string_field(options, "device"));
+  const auto dtype = core::scalar_type_of_name(string_field(options, "dtype"));
+  return submit(info.Env(), {}, nullptr, [spec = std::move(spec), device, dtype](const core::Cancel&) {
+    return handle_reply(kBase, std::make_shared<models::Decoder>(spec, device, dtype));
+  });
+}
+
+Napi::Value create_role(const Napi::CallbackInfo& info) {
+  const auto base = unwrap_as<OwnedBase>(info[0], kBase);
+  const auto options = object_of(info[1], "options");
+  TORCH_CHECK_VALUE(!has_value(options, "adapter"), "[role] adapters are not there yet");
+  TORCH_CHECK_VALUE(string_field(options, "head") == "lm", "[role] only the head lm is there yet");
+  return submit(info.Env(), {base}, nullptr, [base](const core::Cancel&) {
+    return handle_reply(kRole, std::make_shared<models::Role>(models::Role{base->object}));
+  });
+}
+
+Napi::Value initialise(const Napi::CallbackInfo& info) {
+  const auto base = unwrap_as<OwnedBase>(info[0], kBase);
+  const auto options = object_of(info[1], "options");
+  const auto seed = static_cast<uint64_t>(integer_field(options, "seed"));
+  const double std = number_field(options, "std"), residual_scale = number_field(options, "residualScale");
+  return submit(info.Env(), {base}, nullptr, [=](const core::Cancel&) {
+    base->object->initialise(seed, std, residual_scale);
+    return undefined_reply();
+  });
+}
+
+Napi::Value read_header(const Napi::CallbackInfo& info) {
+  const auto path = string_of(info[0], "path");
+  return submit(info.Env(), {}, nullptr, [path](const core::Cancel&) -> Reply {
+    const core::TensorFile file(path);
+    return [header = file.header()](Napi::Env env) -> Napi::Value {
+      auto result = Napi::Object::New(env);
+      auto tensors = Napi::Array::New(env, header.entries.size());
+      for (size_t i = 0; i < header.entries.size(); ++i) {
+        const auto& entry = header.entries[i];
+        auto tensor = Napi::Object::New(env);
+        tensor.Set("name", entry.name);
+        tensor.Set("dtype", entry.dtype);
+        auto shape = Napi::Array::New(env, entry.shape.size());
+        for (size_t d = 0; d < entry.shape.size(); ++d) shape.Set(d, static_cast<double>(entry.shape[d]));
+        tensor.Set("shape", shape);
+        tensors.Set(i, tensor);
+      }
+      // A null prototype: a key of a file may be called __proto__.
+      auto metadata = Napi::Object::New(env);
+      for (const auto& [key, value] : header.metadata) {
+        metadata.DefineProperty(Napi::PropertyDescriptor::Value(
+            Napi::String::New(env, key), Napi::String::New(env, value),
+            static_cast<napi_property_attributes>(napi_enumerable | napi_configurable | napi_writable)));
+      }
+      result.Set("tensors", tensors);
+      result.Set("metadata", metadata);
+      return result;
+    };
+  });
+}
+
+Napi::Value load_tensors(const Napi::CallbackInfo& info) {
+  const auto base = unwrap_as<OwnedBase>(info[0], kBase);
+  TORCH_CHECK_VALUE(info[1].IsArray(), "[boundary] files must be an array");
+  const auto array = info[1].As<Napi::Array>();
+  std::vector<std::pair<std::string, std::vector<models::WeightMapEntry>>> files;
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    const auto file = object_of(array.Get(i), "files[i]");
+    files.emplace_back(string_field(file, "path"), weight_map_of(file.Get("entries")));
+  }
+  return submit(info.Env(), {base}, cancel_of(info[2]), [base, files = std::move(files)](const core::Cancel& cancel) {
+    for (const auto& [path, entries] : files) models::load_weights(*base->object, path, entries, cancel);
+    return undefined_reply();
+  });
+}
+
+Napi::Value save_tensors(const Napi::CallbackInfo& info) {
+  const auto base = unwrap_as<OwnedBase>(info[0], kBase);
+  const auto path = string_of(info[1], "path");
+  auto entries = weight_map_of(info[2]);
+  const auto options = object_of(info[3], "options");
+  const auto dtype = core::scalar_type_of_name(string_field(options, "dtype"));
+  std::map<std::string, std::string> metadata;
+  const auto object = object_of(options.Get("metadata"), "metadata");
+  const auto names = object.GetPropertyNames();
+  for (uint32_t i = 0; i < names.Length(); ++i) {
+    const auto name = names.Get(i).As<Napi::String>().Utf8Value();
+    metadata[name] = string_field(object, name.c_str());
+  }
+  return submit(info.Env(), {base}, cancel_of(info[4]), [=, entries = std::move(entries)](const core::Cancel& cancel) {
+    models::save_weights(*base->object, path, entries, dtype, metadata, cancel);
+    return undefined_reply();
+  });
+}
+
+Napi::Value parameters(const Napi::CallbackInfo& info) {
+  const auto base = unwrap_as<OwnedBase>(info[0], kBase);
+  return submit(info.Env(), {base}, nullptr, [base](const core::Cancel&) -> Reply {
+    return [base](Napi::Env env) -> Napi::Value {
+      // Names, shapes and dtypes never change after creation, so they may be read here.
+      auto& parameters = base->object->parameters();
+      auto result = Napi::Array::New(env, parameters.size());
+      for (size_t i = 0; i < parameters.size(); ++i) {
+        const auto& parameter = parameters[i];
+        auto item = Napi::Object::New(env);
+        item.Set("parameter", parameter.name);
+        auto shape = Napi::Array::New(env);
+        for (int64_t d = 0; d < parameter.value.dim(); ++d) {
+          shape.Set(static_cast<uint32_t>(d), static_cast<double>(parameter.value.size(d)));
+        }
+        item.Set("shape", shape);
+        item.Set("dtype", core::name_of_scalar_type(parameter.value.scalar_type()));
+        item.Set("trainable", parameter.trainable);
+        result.Set(i, item);
+      }
+      return result;
+    };
+  });
+}
+
+Napi::Value get_tensor(const Napi::CallbackInfo& info) {
+  const auto base = unwrap_as<OwnedBase>(info[0], kBase);
+  const auto entry = weight_map_entry_of(info[1]);
+  const auto which = string_of(info[2], "which");
+  TORCH_CHECK_VALUE(which == "value" || which == "gradient", "[boundary] which must be value or gradient, got ", which);
+  return submit(info.Env(), {base}, nullptr, [=](const core::Cancel&) -> Reply {
+    const auto values =
+        models::view_of(*base->object, entry, which == "gradient").to(at::kCPU, at::kFloat).contiguous();
+    return [values](Napi::Env env) -> Napi::Value {
+      auto result = Napi::Object::New(env);
+      auto shape = Napi::Array::New(env);
+      for (int64_t d = 0; d < values.dim(); ++d) shape.Set(static_cast<uint32_t>(d), static_cast<double>(values.size(d)));
+      result.Set("shape", shape);
+      result.Set("values", float32_array(env, values.const_data_ptr<float>(), values.numel()));
+      return result;
+    };
+  });
+}
+
+Napi::Value set_tensor(const Napi::CallbackInfo& info) {
+  const auto base = unwrap_as<OwnedBase>(info[0], kBase);
+  const auto entry = weight_map_entry_of(info[1]);
+  auto values = floats_of(info[2], "values");
+  return submit(info.Env(), {base}, nullptr, [=, values = std::move(values)](const core::Cancel&) {
+    auto target = models::view_of(*base->object, entry, false);
+    TORCH_CHECK_VALUE(static_cast<int64_t>(values.size()) == target.numel(), "[setParameter] ", entry.name, " has ",
+                      target.numel(), " values, got ", values.size());
+    target.copy_(at::tensor(values, at::kFloat).view(target.sizes()));
+    return undefined_reply();
+  });
+}
+
+}  // namespace
+
+void register_models(Napi::Env env, Napi::Object exports) {
+  exports.Set("createBase", Napi::Function::New(env, create_base));
+  exports.Set("createRole", Napi::Function::New(env, create_role));
+  exports.Set("initialise", Napi::Function::New(env, initialise));
+  exports.Set("readHeader", Napi::Function::New(env, read_header));
+  exports.Set("loadTensors", Napi::Function::New(env, load_tensors));
+  exports.Set("saveTensors", Napi::Function::New(env, save_tensors));
+  exports.Set("parameters", Napi::Function::New(env, parameters));
+  exports.Set("getTensor", Napi::Function::New(env, get_tensor));
+  exports.Set("setTensor", Napi::Function::New(env, set_tensor));
+}
+
+}  // namespace posttrain::bindings

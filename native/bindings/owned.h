@@ -1,0 +1,38 @@
+#pragma once
+#include <memory>
+
+#include "bindings/engine.h"
+#include "generate/session.h"
+#include "models/role.h"
+#include "optim/adamw.h"
+
+namespace posttrain::bindings {
+
+/** Kinds of handles; the type tag of each comes from its name. */
+inline constexpr const char* kBase = "base";
+inline constexpr const char* kRole = "role";
+inline constexpr const char* kOptimizer = "optimizer";
+inline constexpr const char* kSession = "session";
+
+template <class T>
+struct Holding : Owned {
+  explicit Holding(std::shared_ptr<T> held) : object(std::move(held)) {}
+  std::shared_ptr<T> object;
+};
+
+using OwnedBase = Holding<models::Decoder>;
+using OwnedRole = Holding<models::Role>;
+using OwnedOptimizer = Holding<optim::AdamW>;
+using OwnedSession = Holding<generate::Session>;
+
+/** A reply that wraps a new object in a handle. */
+template <class T>
+Reply handle_reply(const char* kind, std::shared_ptr<T> object) {
+  return [kind, owned = std::make_shared<Holding<T>>(std::move(object))](Napi::Env env) { return wrap(env, kind, owned); };
+}
+
+inline Reply undefined_reply() {
+  return [](Napi::Env env) { return env.Undefined(); };
+}
+
+}  // namespace posttrain::bindings

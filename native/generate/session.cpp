@@ -1,0 +1,142 @@
+#include "generate/session.h"
+
+#include <algorithm>
+#include <unordered_map>
+
+#include "models/tokens.h"
+
+namespace posttrain::generate {
+
+Session::Session(std::shared_ptr<models::Role> role, std::vector<std::vector<int32_t>> prompts, SessionOptions options)
+    : role_(std::move(role)), options_(std::move(options)) {
+  TORCH_CHECK_VALUE(!prompts.empty(), "[generate] there is no prompt");
+  TORCH_CHECK_VALUE(options_.max_new_tokens > 0, "[generate] maxNewTokens must be at least 1, got ", options_.max_new_tokens);
+  const int64_t vocab = role_->base->spec().vocab_size;
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    TORCH_CHECK_VALUE(!prompts[i].empty(), "[generate] prompt ", i, " is empty");
+    for (const int32_t id : prompts[i]) {
+      TORCH_CHECK_VALUE(id >= 0 && id < vocab, "[generate] prompt ", i, " has token ", id, ", outside the vocabulary of ", vocab);
+    }
+    rows_.push_back({static_cast<int32_t>(i), std::move(prompts[i])});
+  }
+}
+
+void Session::reserve(int64_t positions) {
+  if (positions <= capacity_) return;
+  const auto& spec = role_->base->spec();
+  const auto options = at::TensorOptions().dtype(role_->base->dtype()).device(role_->base->device());
+  // Room for all that may come, but in steps of doubling, since most rows end early.
+  int64_t longest = 0;
+  for (const auto& row : rows_) {
+    longest = std::max(longest, static_cast<int64_t>(row.history.size()) + options_.max_new_tokens - row.produced);
+  }
+  const int64_t capacity = std::max(positions, std::min(longest, std::max<int64_t>(2 * capacity_, positions + 32)));
+  const auto count = static_cast<int64_t>(rows_.size());
+  std::vector<models::KvCache> grown;
+  for (size_t i = 0; i < spec.layers.size(); ++i) {
+    const auto& layer = spec.layers[i];
+    models::KvCache cache{at::empty({count, layer.kv_heads, capacity, layer.head_dim}, options),
+                          at::empty({count, layer.kv_heads, capacity, layer.head_dim}, options)};
+    if (capacity_ > 0) {
+      cache.keys.narrow(2, 0, capacity_).copy_(caches_[i].keys);
+      cache.values.narrow(2, 0, capacity_).copy_(caches_[i].values);
+    }
+    grown.push_back(std::move(cache));
+  }
+  caches_ = std::move(grown);
+  capacity_ = capacity;
+}
+
+at::Tensor Session::prefill(const core::Cancel& cancel) {
+  std::vector<int32_t> ids, offsets{0};
+  std::vector<int64_t> last;
+  int64_t longest = 0;
+  for (const auto& row : rows_) {
+    ids.insert(ids.end(), row.history.begin(), row.history.end());
+    offsets.push_back(static_cast<int32_t>(ids.size()));
+    last.push_back(static_cast<int64_t>(ids.size()) - 1);
+    longest = std::max(longest, static_cast<int64_t>(row.history.size()));
+  }
+  reserve(longest);
+  auto& decoder = *role_->base;
+  const auto tokens = models::tokens_of(ids, offsets, decoder.spec().vocab_size, decoder.device());
+  return decoder.forward(tokens, at::tensor(last, at::kLong).to(decoder.device()), nullptr, &caches_, cancel);
+}
+
+at::Tensor Session::decode(const core::Cancel& cancel) {
+  std::vector<int64_t> ids, lengths;
+  for (const auto& row : rows_) {
+    ids.push_back(row.history.back());
+    lengths.push_back(static_cast<int64_t>(row.history.size()));
+  }
+  reserve(*std::max_element(lengths.begin(), lengths.end()));
+  auto& decoder = *role_->base;
+  return decoder.decode(at::tensor(ids, at::kLong).to(decoder.device()), lengths, caches_, cancel);
+}
+
+void Session::draw(const at::Tensor& hidden_BD, Advance& result) {
+  auto& decoder = *role_->base;
+  const auto logits = at::mm(hidden_BD, decoder.head().value.t()).to(at::kCPU, at::kFloat).contiguous();
+  const int64_t columns = logits.size(1);
+  const float* values = logits.const_data_ptr<float>();
+  for (size_t b = 0; b < rows_.size(); ++b) {
+    auto& row = rows_[b];
+    std::vector<float> scores(values + b * columns, values + (b + 1) * columns);
+    const auto token = sample(scores, row.history, options_.sampling, static_cast<uint32_t>(row.index),
+                              static_cast<uint32_t>(row.history.size()));
+    row.history.push_back(token.id);
+    ++row.produced;
+    result.rows.push_back(row.index);
+    result.ids.push_back(token.id);
+    result.log_probs.push_back(token.log_prob);
+    const bool stopped = options_.stop_ids.contains(token.id);
+    if (stopped || row.produced >= options_.max_new_tokens) {
+      row.running = false;
+      result.finished.push_back({row.index, stopped});
+    }
+  }
+}
+
+void Session::compact() {
+  std::vector<int64_t> kept;
+  for (size_t b = 0; b < rows_.size(); ++b) {
+    if (rows_[b].running) kept.push_back(static_cast<int64_t>(b));
+  }
+  if (kept.size() == rows_.size()) return;
+  std::vector<Row> rows;
+  for (const int64_t b : kept) rows.push_back(std::move(rows_[b]));
+  rows_ = std::move(rows);
+  if (capacity_ == 0) return;
+  const auto index = at::tensor(kept, at::kLong).to(role_->base->device());
+  for (auto& cache : caches_) {
+    cache.keys = cache.keys.index_select(0, index);
+    cache.values = cache.values.index_select(0, index);
+  }
+}
+
+Advance Session::advance(int64_t tokens, const core::Cancel& cancel) {
+  TORCH_CHECK_VALUE(tokens > 0, "[generate] tokens must be at least 1, got ", tokens);
+  TORCH_CHECK(!broken_, "[generate] an earlier call on this session failed: start a new one");
+  broken_ = true;
+  Advance result;
+  for (int64_t i = 0; i < tokens && !rows_.empty(); ++i) {
+    cancel.check();
+    const auto hidden = prefilled_ ? decode(cancel) : prefill(cancel);
+    prefilled_ = true;
+    draw(hidden, result);
+    compact();
+  }
+  broken_ = false;
+  return result;
+}
+
+void Session::finish(const std::vector<int32_t>& rows) {
+  for (const int32_t index : rows) {
+    for (auto& row : rows_) {
+      if (row.index == index) row.running = false;
+    }
+  }
+  compact();
+}
+
+}  // namespace posttrain::generate

@@ -1,0 +1,62 @@
+#pragma once
+#include <memory>
+#include <unordered_set>
+#include <vector>
+
+#include "generate/sampler.h"
+#include "models/role.h"
+
+namespace posttrain::generate {
+
+struct SessionOptions {
+  int64_t max_new_tokens = 1;
+  Sampling sampling;
+  std::unordered_set<int32_t> stop_ids;
+};
+
+/** What the rows produced, in order of production; a row's stop token is included. */
+struct Advance {
+  struct Finished {
+    int32_t row;
+    bool stopped;  // else it reached max_new_tokens
+  };
+  std::vector<int32_t> rows, ids;
+  std::vector<float> log_probs;
+  std::vector<Finished> finished;
+};
+
+/** A running generation of B ragged prompts: short jobs advance it, so that no job waits for anybody. */
+class Session {
+ public:
+  Session(std::shared_ptr<models::Role> role, std::vector<std::vector<int32_t>> prompts, SessionOptions options);
+
+  /** Prefills at the first call; then up to `tokens` decoding steps over the rows that still run. */
+  Advance advance(int64_t tokens, const core::Cancel& cancel);
+  /** Ends rows early. */
+  void finish(const std::vector<int32_t>& rows);
+
+ private:
+  struct Row {
+    int32_t index;                 // as the caller counts
+    std::vector<int32_t> history;  // prompt and what was produced
+    int64_t produced = 0;
+    bool running = true;
+  };
+  at::Tensor prefill(const core::Cancel& cancel);
+  at::Tensor decode(const core::Cancel& cancel);
+  /** Draws one token for every row from hidden [B, D]. */
+  void draw(const at::Tensor& hidden_BD, Advance& result);
+  /** Drops rows that have ended from the caches. */
+  void compact();
+  void reserve(int64_t positions);
+
+  std::shared_ptr<models::Role> role_;
+  SessionOptions options_;
+  std::vector<Row> rows_;
+  std::vector<models::KvCache> caches_;
+  int64_t capacity_ = 0;
+  bool prefilled_ = false;
+  bool broken_ = false;
+};
+
+}  // namespace posttrain::generate

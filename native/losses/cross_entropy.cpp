@@ -1,0 +1,126 @@
+#include "losses/cross_entropy.h"
+
+#include <ATen/Dispatch.h>
+#include <ATen/Parallel.h>
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "core/simd.h"
+
+namespace posttrain::losses {
+namespace {
+
+POSTTRAIN_SIMD float highest_of(const float* x, int64_t n) {
+  float highest = -std::numeric_limits<float>::infinity();
+#pragma omp simd reduction(max : highest)
+  for (int64_t i = 0; i < n; ++i) highest = x[i] > highest ? x[i] : highest;
+  return highest;
+}
+
+// Sums of e = exp(x - highest) and of e * (x - highest), in blocks so that float32 does not lose the small ones
+POSTTRAIN_SIMD void exponential_sums(const float* x, int64_t n, float highest, double* sum, double* product) {
+  double total = 0, weighted = 0;
+  for (int64_t from = 0; from < n; from += 4096) {
+    const int64_t to = from + 4096 < n ? from + 4096 : n;
+    float s = 0, w = 0;
+#pragma omp simd reduction(+ : s, w)
+    for (int64_t i = from; i < to; ++i) {
+      const float d = x[i] - highest;
+      const float e = core::exp_f32(d);
+      s += e;
+      w += e * d;
+    }
+    total += s;
+    weighted += w;
+  }
+  *sum = total;
+  *product = weighted;
+}
+
+POSTTRAIN_SIMD void softmax_scaled(float* x, int64_t n, float highest, float factor) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) x[i] = core::exp_f32(x[i] - highest) * factor;
+}
+
+template <class T>
+void fill_nan(T* x, int64_t n) {
+  std::fill(x, x + n, std::numeric_limits<T>::quiet_NaN());
+}
+
+// entropy = log s - (sum e d) / s with d = x - highest: a logit that is not finite makes it so too
+template <class T>
+RowLoss finish_row(T* x, int64_t columns, int64_t target, double highest, double sum, double product,
+                   const double* scale) {
+  const double lse = std::log(sum);
+  const double entropy = lse - product / sum;
+  if (!std::isfinite(entropy)) {
+    if (scale != nullptr) fill_nan(x, columns);
+    const double nan = std::numeric_limits<double>::quiet_NaN();
+    return {nan, nan, false};
+  }
+  return {lse - (static_cast<double>(x[target]) - highest), entropy, static_cast<double>(x[target]) == highest};
+}
+
+}  // namespace
+
+RowLoss cross_entropy_row(float* x, int64_t columns, int64_t target, const double* scale) {
+  const float highest = highest_of(x, columns);
+  double sum, product;
+  exponential_sums(x, columns, highest, &sum, &product);
+  const auto row = finish_row(x, columns, target, highest, sum, product, scale);
+  if (scale != nullptr && std::isfinite(row.nll)) {
+    softmax_scaled(x, columns, highest, static_cast<float>(*scale / sum));
+    x[target] -= static_cast<float>(*scale);
+  }
+  return row;
+}
+
+RowLoss cross_entropy_row(double* x, int64_t columns, int64_t target, const double* scale) {
+  const double highest = *std::max_element(x, x + columns);
+  double sum = 0, product = 0;
+  for (int64_t i = 0; i < columns; ++i) {
+    const double e = std::exp(x[i] - highest);
+    sum += e;
+    product += e * (x[i] - highest);
+  }
+  const auto row = finish_row(x, columns, target, highest, sum, product, scale);
+  if (scale != nullptr && std::isfinite(row.nll)) {
+    for (int64_t i = 0; i < columns; ++i) x[i] = *scale * std::exp(x[i] - highest) / sum;
+    x[target] -= *scale;
+  }
+  return row;
+}
+
+CrossEntropy cross_entropy(const at::Tensor& logits_NV, const int32_t* labels_N, int64_t ignore_index, bool gradient) {
+  const int64_t rows = logits_NV.size(0), columns = logits_NV.size(1);
+  CrossEntropy result{0, 0, {}};
+  for (int64_t n = 0; n < rows; ++n) {
+    if (labels_N[n] == ignore_index) continue;
+    TORCH_CHECK_VALUE(labels_N[n] >= 0 && labels_N[n] < columns, "[crossEntropy] label ", labels_N[n], " of row ", n,
+                      " is outside the ", columns, " columns and is not the ignoreIndex ", ignore_index);
+    ++result.count;
+  }
+  auto work = logits_NV.clone();
+  std::vector<double> nll(rows, 0);
+  const double scale = result.count > 0 ? 1.0 / static_cast<double>(result.count) : 0;
+  AT_DISPATCH_FLOATING_TYPES(work.scalar_type(), "cross_entropy", [&] {
+    scalar_t* x = work.mutable_data_ptr<scalar_t>();
+    at::parallel_for(0, rows, 1, [&](int64_t from, int64_t to) {
+      for (int64_t n = from; n < to; ++n) {
+        scalar_t* row = x + n * columns;
+        if (labels_N[n] == ignore_index) {
+          if (gradient) std::fill(row, row + columns, scalar_t(0));
+        } else {
+          nll[n] = cross_entropy_row(row, columns, labels_N[n], gradient ? &scale : nullptr).nll;
+        }
+      }
+    });
+  });
+  for (const double value : nll) result.loss += value * scale;
+  if (gradient) result.gradient = work;
+  return result;
+}
+
+}  // namespace posttrain::losses

@@ -1,0 +1,90 @@
+#include "losses/linear_cross_entropy.h"
+
+#include <ATen/Dispatch.h>
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+
+#include "losses/cross_entropy.h"
+#include "nn/linear.h"
+
+namespace posttrain::losses {
+namespace {
+
+// Logits of one chunk: 32 MB of float32, between 16 and 1024 rows
+int64_t chunk_rows(int64_t columns) { return std::clamp<int64_t>((int64_t{8} << 20) / columns, 16, 1024); }
+
+// Rows and columns of the buffer are padded so that an odd vocabulary does not slow the matrix products.
+int64_t padded(int64_t columns) { return (columns + 63) / 64 * 64; }
+
+void rows_on_cpu(at::Tensor& logits, const int64_t* targets, const double* scales, bool gradient, double* nll,
+                 double* entropy, uint8_t* correct) {
+  const int64_t rows = logits.size(0), columns = logits.size(1), stride = logits.stride(0);
+  AT_DISPATCH_FLOATING_TYPES(logits.scalar_type(), "linear_cross_entropy", [&] {
+    scalar_t* x = logits.mutable_data_ptr<scalar_t>();
+    at::parallel_for(0, rows, 1, [&](int64_t from, int64_t to) {
+      for (int64_t r = from; r < to; ++r) {
+        const auto row = cross_entropy_row(x + r * stride, columns, targets[r], gradient ? scales + r : nullptr);
+        nll[r] = row.nll;
+        entropy[r] = row.entropy;
+        correct[r] = row.correct;
+      }
+    });
+  });
+}
+
+// The same from torch's operations, for other devices; logits float32, replaced by their gradient
+void rows_on_device(at::Tensor& logits, const int64_t* targets, const double* scales, bool gradient, double* nll,
+                    double* entropy, uint8_t* correct) {
+  const int64_t rows = logits.size(0);
+  const auto device = logits.device();
+  const auto target = at::tensor(at::ArrayRef<int64_t>(targets, rows), at::kLong).to(device).unsqueeze(1);
+  const auto log_p = at::log_softmax(logits, -1);
+  const auto p = log_p.exp();
+  const auto row_nll = log_p.gather(1, target).neg().squeeze(1).to(at::kDouble).cpu();
+  const auto row_entropy = (p * log_p).sum(-1).neg().to(at::kDouble).cpu();
+  const auto row_correct = logits.argmax(-1, true).eq(target).squeeze(1).cpu();
+  for (int64_t r = 0; r < rows; ++r) {
+    nll[r] = row_nll.const_data_ptr<double>()[r];
+    entropy[r] = row_entropy.const_data_ptr<double>()[r];
+    correct[r] = row_correct.const_data_ptr<bool>()[r];
+  }
+  if (!gradient) return;
+  const auto scale = at::tensor(at::ArrayRef<double>(scales, rows), at::kDouble).to(device, at::kFloat).unsqueeze(1);
+  logits.copy_(p.scatter_add(1, target, at::full_like(target, -1, p.options())) * scale);
+}
+
+}  // namespace
+
+LinearCrossEntropy linear_cross_entropy(const at::Tensor& hidden_RD, nn::Parameter& head_VD,
+                                        const std::vector<int64_t>& targets, const std::vector<double>& scales,
+                                        bool gradient, const core::Cancel& cancel) {
+  const int64_t rows = hidden_RD.size(0), columns = head_VD.value.size(0);
+  LinearCrossEntropy result{std::vector<double>(rows), std::vector<double>(rows), std::vector<uint8_t>(rows), {}};
+  if (gradient) result.dhidden_RD = at::empty_like(hidden_RD);
+  if (rows == 0) return result;
+  const int64_t step = std::min(chunk_rows(columns), rows);
+  const auto weight = head_VD.value;
+  auto buffer = at::empty({step, padded(columns)}, hidden_RD.options());
+  for (int64_t from = 0; from < rows; from += step) {
+    cancel.check();
+    const int64_t count = std::min(step, rows - from);
+    const auto hidden = hidden_RD.narrow(0, from, count);
+    auto logits = buffer.narrow(0, 0, count).narrow(1, 0, columns);
+    at::mm_out(logits, hidden, weight.t());
+    // Half precision is upcast for the softmax only.
+    const bool half = logits.scalar_type() != at::kFloat && logits.scalar_type() != at::kDouble;
+    auto wide = half ? logits.to(at::kFloat) : logits;
+    const auto compute = wide.is_cpu() ? rows_on_cpu : rows_on_device;
+    compute(wide, targets.data() + from, scales.data() + from, gradient, result.nll.data() + from,
+            result.entropy.data() + from, result.correct.data() + from);
+    if (!gradient) continue;
+    const auto dlogits = half ? wide.to(logits.scalar_type()) : wide;
+    auto dhidden = result.dhidden_RD.narrow(0, from, count);
+    at::mm_out(dhidden, dlogits, weight);
+    if (head_VD.trainable) nn::accumulate_product(head_VD.gradient(), dlogits, hidden);
+  }
+  return result;
+}
+
+}  // namespace posttrain::losses

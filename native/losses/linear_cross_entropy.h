@@ -1,0 +1,30 @@
+#pragma once
+#include <vector>
+
+#include "core/cancel.h"
+#include "nn/parameter.h"
+
+namespace posttrain::losses {
+
+/** R rows with a label, D hidden, V vocabulary. */
+struct LinearCrossEntropy {
+  /** -log p(target) of each row, in nats, [R]. */
+  std::vector<double> nll;
+  /** Entropy of each row's prediction, in nats, [R]. */
+  std::vector<double> entropy;
+  /** Whether each row's target was the most probable token, [R]. */
+  std::vector<uint8_t> correct;
+  /** Gradient of sum of scales[r] * nll[r], [R, D]; undefined when none was asked for. */
+  at::Tensor dhidden_RD;
+};
+
+/**
+ * Cross-entropy of softmax(h W^T) in chunks of rows: [R, V] is never made. With `gradient`, the gradient of each chunk
+ * is computed while its logits are at hand (6 V D operations a row instead of 8 for recomputing them): dW is added to
+ * the head's gradient buffer at once, dh is returned. Statistics are float32, float64 for float64 weights.
+ */
+LinearCrossEntropy linear_cross_entropy(const at::Tensor& hidden_RD, nn::Parameter& head_VD,
+                                        const std::vector<int64_t>& targets, const std::vector<double>& scales,
+                                        bool gradient, const core::Cancel& cancel);
+
+}  // namespace posttrain::losses

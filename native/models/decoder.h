@@ -1,0 +1,84 @@
+#pragma once
+#include <deque>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "models/block.h"
+
+namespace posttrain::models {
+
+/** What the forward of the whole decoder keeps for its backward. */
+struct DecoderTrace {
+  bool checkpointing = false;
+  /** Whole traces, or with checkpointing only each block's input. */
+  std::vector<BlockTrace> blocks;
+  at::Tensor last;  // [R, D]: before the final norm
+  nn::NormTrace norm;
+};
+
+/**
+ * The one decoder: token embedding (and learned positions), blocks whose options are per layer, final norm. Its output
+ * projection is `head()`, used by the losses and the sampler only for the rows they need.
+ *
+ * Gradients are computed by hand, block by block, into persistent buffers: nothing is kept beyond a call, a job can be
+ * cancelled between layers, and a frozen parameter costs no gradient.
+ */
+class Decoder {
+ public:
+  Decoder(DecoderSpec spec, at::Device device, at::ScalarType dtype);
+
+  const DecoderSpec& spec() const { return spec_; }
+  at::Device device() const { return device_; }
+  at::ScalarType dtype() const { return dtype_; }
+  std::deque<nn::Parameter>& parameters() { return parameters_; }
+  /** Throws for a name that is not there. */
+  nn::Parameter& parameter(const std::string& name);
+  /** [V, D]: the token embedding where it is tied. */
+  nn::Parameter& head() { return spec_.tied ? parameter("embed.weight") : parameter("head.weight"); }
+
+  /** Normal(0, std) for matrices, times residual_scale for `out` and `down`; zero biases; unit norms. */
+  void initialise(uint64_t seed, double std, double residual_scale);
+
+  /** Final normed hidden states of the tokens in `rows` (all where undefined), [R, D]. `trace` and `caches` may be null. */
+  at::Tensor forward(const Tokens& tokens, const at::Tensor& rows, DecoderTrace* trace, std::vector<KvCache>* caches,
+                     const core::Cancel& cancel);
+  /** Adds every trainable parameter's gradient, but for the head's own use, given that of forward's result. */
+  void backward(const Tokens& tokens, const at::Tensor& rows, const at::Tensor& dhidden_RD, DecoderTrace& trace,
+                const core::Cancel& cancel);
+  /** Final normed hidden states [B, D] of one new token a row, of length lengths[b] with it. */
+  at::Tensor decode(const at::Tensor& ids_B, const std::vector<int64_t>& lengths, std::vector<KvCache>& caches,
+                    const core::Cancel& cancel);
+
+  void zero_grad();
+
+  /** Set while a backward runs; a failed one leaves it set until zero_grad(). */
+  bool gradients_dirty = false;
+
+ private:
+  nn::Parameter* add(const std::string& name, at::IntArrayRef shape);
+  nn::Linear add_linear(const std::string& name, int64_t out, int64_t in, bool bias);
+  nn::Norm add_norm(const std::string& name, const NormSpec& norm, int64_t width);
+  nn::Rotary* rotary_of(const LayerSpec& layer);
+  at::Tensor embed(const at::Tensor& ids, const at::Tensor& positions);
+  void reserve_positions(int64_t positions);
+
+  DecoderSpec spec_;
+  at::Device device_;
+  at::ScalarType dtype_;
+  std::deque<nn::Parameter> parameters_;
+  std::unordered_map<std::string, size_t> index_;
+  std::deque<Block> blocks_;
+  nn::Norm norm_;
+  nn::Parameter* embed_ = nullptr;
+  nn::Parameter* positions_ = nullptr;
+  struct NamedRotary {
+    nn::RopeSpec spec;
+    int64_t head_dim;
+    std::unique_ptr<nn::Rotary> rotary;
+  };
+  std::vector<NamedRotary> rotaries_;
+};
+
+}  // namespace posttrain::models

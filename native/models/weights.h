@@ -1,0 +1,31 @@
+#pragma once
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/cancel.h"
+#include "models/decoder.h"
+
+namespace posttrain::models {
+
+/** One tensor of a file and where it lives here; read forward it loads, read backward it saves. */
+struct WeightMapEntry {
+  std::string name;
+  std::string parameter;
+  /** First native row and count; count -1 for all rows. */
+  int64_t first_row = 0;
+  int64_t row_count = -1;
+  bool transpose = false;
+};
+
+/** The part of the parameter's value (or gradient) that the entry names, in the layout of the file: a view. */
+at::Tensor view_of(Decoder& decoder, const WeightMapEntry& entry, bool gradient);
+
+/** Reads every entry into its parameter; shapes must agree. Throws Error(ERR_INVALID_FILE). */
+void load_weights(Decoder& decoder, const std::string& path, const std::vector<WeightMapEntry>& entries,
+                  const core::Cancel& cancel);
+/** Writes and syncs one safetensors file in `dtype`. */
+void save_weights(Decoder& decoder, const std::string& path, const std::vector<WeightMapEntry>& entries,
+                  at::ScalarType dtype, const std::map<std::string, std::string>& metadata, const core::Cancel& cancel);
+
+}  // namespace posttrain::models

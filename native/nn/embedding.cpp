@@ -1,0 +1,33 @@
+#include "nn/embedding.h"
+
+#include <ATen/Parallel.h>
+
+namespace posttrain::nn {
+
+at::Tensor embedding(const Parameter& weight, const at::Tensor& ids_T) { return weight.value.index_select(0, ids_T); }
+
+void embedding_backward(Parameter& weight, const at::Tensor& ids_T, const at::Tensor& dy_TD) {
+  if (!weight.trainable) return;
+  auto& grad = weight.gradient();
+  if (!grad.is_cpu()) {
+    grad.add_(at::embedding_dense_backward(dy_TD, ids_T, grad.size(0), -1, false));
+    return;
+  }
+  const auto* ids = ids_T.const_data_ptr<int64_t>();
+  const int64_t tokens = ids_T.numel(), width = grad.size(1);
+  AT_DISPATCH_FLOATING_TYPES(grad.scalar_type(), "embedding_backward", [&] {
+    const auto dy = dy_TD.to(grad.scalar_type()).contiguous();
+    const scalar_t* source = dy.const_data_ptr<scalar_t>();
+    scalar_t* target = grad.mutable_data_ptr<scalar_t>();
+    // Threads share columns, never rows.
+    at::parallel_for(0, width, 64, [&](int64_t from, int64_t to) {
+      for (int64_t t = 0; t < tokens; ++t) {
+        const scalar_t* s = source + t * width;
+        scalar_t* d = target + ids[t] * width;
+        for (int64_t i = from; i < to; ++i) d[i] += s[i];
+      }
+    });
+  });
+}
+
+}  // namespace posttrain::nn

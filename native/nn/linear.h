@@ -1,0 +1,19 @@
+#pragma once
+#include "nn/parameter.h"
+
+namespace posttrain::nn {
+
+/** y = x W^T + b with W [out, in]; x [T, in], y [T, out]. The bias may be null. */
+struct Linear {
+  Parameter* weight = nullptr;
+  Parameter* bias = nullptr;
+
+  at::Tensor forward(const at::Tensor& x_TI) const;
+  /** Adds dW and db to the gradient buffers of trainable parameters; returns dx [T, in]. */
+  at::Tensor backward(const at::Tensor& x_TI, const at::Tensor& dy_TO) const;
+};
+
+/** target += a^T b, for a [T, M] and b [T, N], in the dtype of target. */
+void accumulate_product(at::Tensor& target_MN, const at::Tensor& a_TM, const at::Tensor& b_TN);
+
+}  // namespace posttrain::nn

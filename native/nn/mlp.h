@@ -1,0 +1,27 @@
+#pragma once
+#include <string>
+
+#include "nn/linear.h"
+
+namespace posttrain::nn {
+
+enum class Activation { silu, gelu, gelu_tanh, relu };
+Activation activation_of(const std::string& name);
+
+struct MlpTrace {
+  at::Tensor up;          // [T, I], gated [T, 2 I]: before the activation
+  at::Tensor activation;  // [T, I]: what `down` reads
+};
+
+/** Plain: down(act(up(x))). Gated (SwiGLU, arXiv 2002.05202): down(act(gate) * up), gate and up in one matrix. */
+struct Mlp {
+  bool gated = true;
+  Activation activation = Activation::silu;
+  Linear up;
+  Linear down;
+
+  at::Tensor forward(const at::Tensor& x_TD, MlpTrace& trace) const;
+  at::Tensor backward(const at::Tensor& x_TD, const at::Tensor& dy_TD, const MlpTrace& trace) const;
+};
+
+}  // namespace posttrain::nn

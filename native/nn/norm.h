@@ -1,0 +1,27 @@
+#pragma once
+#include "nn/parameter.h"
+
+namespace posttrain::nn {
+
+/** What a norm keeps for its backward: one number a row. */
+struct NormTrace {
+  at::Tensor mean_T;  // layer norm only
+  at::Tensor rstd_T;
+};
+
+/**
+ * RMSNorm: y = x / sqrt(mean(x^2) + eps) * w (Zhang & Sennrich 2019, arXiv 1910.07467), or LayerNorm with bias
+ * (Ba et al. 2016, arXiv 1607.06450). Rows [T, D]; statistics in float32 (float64 for float64 rows).
+ */
+struct Norm {
+  bool rms = true;
+  double eps = 1e-5;
+  Parameter* weight = nullptr;
+  Parameter* bias = nullptr;
+
+  at::Tensor forward(const at::Tensor& x_TD, NormTrace& trace) const;
+  /** Adds dw and db to the gradient buffers; returns dx [T, D]. */
+  at::Tensor backward(const at::Tensor& x_TD, const at::Tensor& dy_TD, const NormTrace& trace) const;
+};
+
+}  // namespace posttrain::nn

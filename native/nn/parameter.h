@@ -1,0 +1,28 @@
+#pragma once
+#include <ATen/ATen.h>
+
+#include <string>
+
+namespace posttrain::nn {
+
+/** A weight and its gradient. Gradients are persistent buffers that every backward adds to. */
+struct Parameter {
+  std::string name;
+  /** In the compute dtype. */
+  at::Tensor value;
+  /** Same shape; float32 where the value is half precision. Undefined until the first backward. */
+  at::Tensor grad;
+  bool trainable = true;
+
+  at::ScalarType grad_dtype() const {
+    return value.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  }
+
+  /** The gradient buffer, made of zeros at first use. */
+  at::Tensor& gradient() {
+    if (!grad.defined()) grad = at::zeros(value.sizes(), value.options().dtype(grad_dtype()));
+    return grad;
+  }
+};
+
+}  // namespace posttrain::nn

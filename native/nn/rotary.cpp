@@ -1,0 +1,126 @@
+#include "nn/rotary.h"
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "core/simd.h"
+
+namespace posttrain::nn {
+namespace {
+
+// Where a rotation of that many full turns over the original context lies among the frequencies (yarn).
+double correction_dim(double rotations, const RopeSpec& spec, double dim) {
+  return dim * std::log(spec.original_max_positions / (rotations * 2 * std::numbers::pi)) / (2 * std::log(spec.theta));
+}
+
+double yarn_mscale(double scale, double mscale) { return scale <= 1 ? 1.0 : 0.1 * mscale * std::log(scale) + 1.0; }
+
+// x[i], x[i + half] -> x[i] c - x[i + half] s, x[i + half] c + x[i] s for every head
+POSTTRAIN_SIMD void rotate_row(float* x, const float* cos, const float* sin, int64_t heads, int64_t half, float sign) {
+  for (int64_t h = 0; h < heads; ++h) {
+    float* a = x + h * 2 * half;
+    float* b = a + half;
+#pragma omp simd
+    for (int64_t i = 0; i < half; ++i) {
+      const float ai = a[i], bi = b[i], s = sign * sin[i];
+      a[i] = ai * cos[i] - bi * s;
+      b[i] = bi * cos[i] + ai * s;
+    }
+  }
+}
+
+}  // namespace
+
+std::pair<at::Tensor, double> rope_frequencies(const RopeSpec& spec, int64_t head_dim) {
+  const int64_t half = head_dim / 2;
+  auto frequencies = at::empty({half}, at::kFloat);
+  float* f = frequencies.mutable_data_ptr<float>();
+  for (int64_t i = 0; i < half; ++i) {
+    f[i] = 1.0f / std::pow(static_cast<float>(spec.theta), static_cast<float>(2 * i) / static_cast<float>(head_dim));
+  }
+  double attention_factor = 1;
+  if (spec.kind == "linear") {
+    for (int64_t i = 0; i < half; ++i) f[i] /= static_cast<float>(spec.factor);
+  } else if (spec.kind == "llama3") {
+    const double low_wavelength = spec.original_max_positions / spec.low_freq_factor;
+    const double high_wavelength = spec.original_max_positions / spec.high_freq_factor;
+    for (int64_t i = 0; i < half; ++i) {
+      const double wavelength = 2 * std::numbers::pi / f[i];
+      if (wavelength > low_wavelength) {
+        f[i] = static_cast<float>(f[i] / spec.factor);
+      } else if (wavelength >= high_wavelength) {
+        const double smooth = (spec.original_max_positions / wavelength - spec.low_freq_factor) /
+                              (spec.high_freq_factor - spec.low_freq_factor);
+        f[i] = static_cast<float>((1 - smooth) * f[i] / spec.factor + smooth * f[i]);
+      }
+    }
+  } else if (spec.kind == "yarn") {
+    const double dim = static_cast<double>(head_dim);
+    double low = correction_dim(spec.beta_fast, spec, dim), high = correction_dim(spec.beta_slow, spec, dim);
+    if (spec.truncate) {
+      low = std::floor(low);
+      high = std::ceil(high);
+    }
+    low = std::max(low, 0.0);
+    high = std::min(high, dim - 1);
+    if (low == high) high += 0.001;
+    for (int64_t i = 0; i < half; ++i) {
+      const double ramp = std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0);
+      f[i] = static_cast<float>(f[i] / spec.factor * ramp + f[i] * (1 - ramp));
+    }
+    if (spec.attention_factor > 0) {
+      attention_factor = spec.attention_factor;
+    } else if (spec.mscale > 0 && spec.mscale_all_dim > 0) {
+      attention_factor = yarn_mscale(spec.factor, spec.mscale) / yarn_mscale(spec.factor, spec.mscale_all_dim);
+    } else {
+      attention_factor = yarn_mscale(spec.factor, 1);
+    }
+  } else {
+    TORCH_CHECK_VALUE(spec.kind == "default", "[rotary] kind must be default, linear, llama3 or yarn, got ", spec.kind);
+  }
+  return {frequencies, attention_factor};
+}
+
+Rotary::Rotary(const RopeSpec& spec, int64_t head_dim, at::Device device, at::ScalarType dtype)
+    : head_dim_(head_dim), device_(device), dtype_(dtype) {
+  TORCH_CHECK_VALUE(head_dim > 0 && head_dim % 2 == 0, "[rotary] the head width must be even, got ", head_dim);
+  std::tie(inverse_frequency_, attention_factor_) = rope_frequencies(spec, head_dim);
+}
+
+void Rotary::reserve(int64_t positions) {
+  if (cos_PD_.defined() && cos_PD_.size(0) >= positions) return;
+  const int64_t rows = std::max<int64_t>(positions, cos_PD_.defined() ? 2 * cos_PD_.size(0) : 64);
+  // Angles are rounded to float32 as the reference implementations round them; the functions are exact.
+  const auto angles = at::outer(at::arange(rows, at::kFloat), inverse_frequency_).to(at::kDouble);
+  cos_PD_ = (angles.cos() * attention_factor_).to(dtype_).to(device_);
+  sin_PD_ = (angles.sin() * attention_factor_).to(dtype_).to(device_);
+}
+
+void Rotary::apply(const at::Tensor& x_TW, const at::Tensor& positions_T, int64_t heads, bool inverse) const {
+  const int64_t rows = x_TW.size(0), half = head_dim_ / 2;
+  if (x_TW.is_cpu() && x_TW.scalar_type() == at::kFloat && dtype_ == at::kFloat) {
+    float* x = x_TW.mutable_data_ptr<float>();
+    const int64_t stride = x_TW.stride(0);
+    const auto* position = positions_T.const_data_ptr<int64_t>();
+    const float *cos = cos_PD_.const_data_ptr<float>(), *sin = sin_PD_.const_data_ptr<float>();
+    at::parallel_for(0, rows, 32, [&](int64_t from, int64_t to) {
+      for (int64_t t = from; t < to; ++t) {
+        rotate_row(x + t * stride, cos + position[t] * half, sin + position[t] * half, heads, half,
+                   inverse ? -1.0f : 1.0f);
+      }
+    });
+    return;
+  }
+  auto view = x_TW.narrow(1, 0, heads * head_dim_).view({rows, heads, 2, half});
+  const auto cos = cos_PD_.index_select(0, positions_T).unsqueeze(1);
+  auto sin = sin_PD_.index_select(0, positions_T).unsqueeze(1);
+  if (inverse) sin = -sin;
+  const auto a = view.select(2, 0).clone(), b = view.select(2, 1).clone();
+  view.select(2, 0).copy_(a * cos - b * sin);
+  view.select(2, 1).copy_(b * cos + a * sin);
+}
+
+}  // namespace posttrain::nn

@@ -1,0 +1,61 @@
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/cancel.h"
+#include "models/decoder.h"
+
+namespace posttrain::optim {
+
+struct AdamWOptions {
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double eps = 1e-8;
+  double weight_decay = 0.01;
+  /** Decay only what has two dimensions; else everything. */
+  bool decay_matrices_only = false;
+};
+
+struct StepResult {
+  double grad_norm;
+  bool applied;
+};
+
+/**
+ * AdamW with decoupled weight decay (Loshchilov & Hutter 2019, arXiv 1711.05101) over the trainable parameters of a
+ * decoder, fused. Half-precision parameters have float32 master weights here.
+ */
+class AdamW {
+ public:
+  AdamW(std::shared_ptr<models::Decoder> decoder, const AdamWOptions& options);
+
+  /**
+   * Clips the gradients to a global L2 norm of max_grad_norm (0: off), then updates. A norm that is not finite changes
+   * nothing, neither moments nor step count. Throws while the gradients are dirty; if the update itself fails, the
+   * optimizer throws for ever after.
+   */
+  StepResult step(double learning_rate, double max_grad_norm);
+
+  /** Moments, master weights and the step count; the caller renames the file. */
+  void save(const std::string& path, const core::Cancel& cancel) const;
+  /** All or nothing: everything is read and checked before anything changes. */
+  void load(const std::string& path, const core::Cancel& cancel);
+
+ private:
+  struct Slot {
+    nn::Parameter* parameter;
+    at::Tensor first, second;  // moments
+    at::Tensor master;         // undefined where the parameter itself is wide
+    bool decays;
+  };
+  void update(const std::vector<size_t>& slots, double learning_rate, double weight_decay, const at::Tensor& grad_scale);
+
+  std::shared_ptr<models::Decoder> decoder_;
+  AdamWOptions options_;
+  std::vector<Slot> slots_;
+  int64_t steps_ = 0;
+  bool broken_ = false;
+};
+
+}  // namespace posttrain::optim

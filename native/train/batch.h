@@ -1,0 +1,27 @@
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "models/tokens.h"
+
+namespace posttrain::train {
+
+/** A packed batch as it comes over the boundary: plain numbers, copied. */
+struct Batch {
+  std::vector<int32_t> input_ids;  // [T]
+  std::vector<int32_t> offsets;    // [D + 1]
+  std::vector<int32_t> labels;     // [T], or empty
+  std::vector<float> weights;      // [T], or empty
+};
+
+/** The tokens whose next token is a label. */
+struct Labelled {
+  std::vector<int64_t> rows;     // [R]: t such that labels[t + 1] counts and is in the same document
+  std::vector<int64_t> targets;  // [R]: that label
+  std::vector<double> weights;   // [R]
+};
+
+/** The shift: labels[t] is predicted at t - 1, never across documents; the first token of a document is not predicted. */
+Labelled labelled_of(const Batch& batch, int64_t ignore_index, int64_t vocab_size);
+
+}  // namespace posttrain::train
