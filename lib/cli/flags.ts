@@ -1,0 +1,90 @@
+import { readFile } from 'node:fs/promises'
+import { type Command, Option } from 'commander'
+import { PosttrainError } from '../errors.js'
+import { applyFlags, type Flag, flagsOf } from '../options/flags.js'
+import type { OptionSet, ResolvedOptions } from '../options/option.js'
+import { resolveOptions } from '../options/validate.js'
+
+/** A wrong use of the command line: exit code 2. */
+export class UsageError extends Error {}
+
+/** Gives `command` one flag for each option of the set, and `--config FILE`. */
+export function addFlags(command: Command, set: OptionSet): Command {
+  for (const flag of flagsOf(set.schema)) {
+    if (flag.kind === 'switch') {
+      command.addOption(new Option(`--${flag.name}`, help(flag)))
+      command.addOption(new Option(`--no-${flag.name}`, `Not ${flag.name}`).hideHelp(flag.fallback !== true))
+      command.setOptionValue(attribute(flag), undefined)
+    } else {
+      const option = new Option(`--${flag.name} <${flag.placeholder}>`, help(flag))
+      if (flag.repeat) option.argParser((text, before: string[] | undefined) => [...(before ?? []), text])
+      command.addOption(option)
+    }
+  }
+  return command.option('--config <FILE>', 'Options in a JSON file; flags stand above it')
+}
+
+/** The options of a parsed command: config file, then flags, then defaults; UsageError where they are wrong. */
+export async function readFlags<Set extends OptionSet>(
+  command: Command,
+  set: Set,
+): Promise<ResolvedOptions<Set>> {
+  const parsed = command.opts()
+  const values = new Map<Flag, unknown>()
+  const names = new Map<string, string>()
+  for (const flag of flagsOf(set.schema)) {
+    names.set(flag.path, `--${flag.name}`)
+    const given = parsed[attribute(flag)] as string | string[] | boolean | undefined
+    if (given === undefined) continue
+    if (typeof given === 'boolean') values.set(flag, given)
+    else if (Array.isArray(given)) values.set(flag, flag.collect(given.map(flag.read)))
+    else values.set(flag, flag.read(given))
+  }
+  const config = parsed.config === undefined ? {} : await readConfig(parsed.config as string)
+  try {
+    if (parsed.config !== undefined) {
+      // The file alone first, so that a mistake in it names the file.
+      const alone: OptionSet = { name: set.name, schema: set.schema.partial(), conflicts: [] }
+      resolveOptions(alone, config as never, parsed.config as string)
+    }
+    return resolveOptions(set, applyFlags(values, config) as never)
+  } catch (error) {
+    if (!(error instanceof PosttrainError)) throw error
+    const sentence = error.message.replace(
+      /option ([\w.]+)/g,
+      (text, path: string) => names.get(path) ?? text,
+    )
+    throw new UsageError(sentence, { cause: error })
+  }
+}
+
+async function readConfig(path: string): Promise<object> {
+  let text: string
+  try {
+    text = await readFile(path, 'utf8')
+  } catch (error) {
+    throw new UsageError(`--config: cannot read ${path} (${(error as NodeJS.ErrnoException).code})`)
+  }
+  try {
+    const value: unknown = JSON.parse(text)
+    if (value !== null && typeof value === 'object' && !Array.isArray(value)) return value
+  } catch (error) {
+    throw new UsageError(`--config: ${path} is not JSON: ${(error as Error).message}`)
+  }
+  throw new UsageError(`--config: ${path} must hold one JSON object of options`)
+}
+
+function help(flag: Flag): string {
+  const more = flag.repeat ? ' (may be repeated)' : ''
+  const shown = flag.required
+    ? ' (needed)'
+    : flag.fallback === undefined
+      ? ''
+      : ` (default: ${flag.fallback})`
+  return `${flag.text}${more}${shown}`
+}
+
+/** Commander's own name for a flag: camelCase of the kebab-case. */
+function attribute(flag: Flag): string {
+  return flag.name.replace(/-([a-z0-9])/g, (_, letter: string) => letter.toUpperCase())
+}

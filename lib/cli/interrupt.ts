@@ -1,0 +1,24 @@
+/** Exit code of a run that was interrupted after it saved. */
+export const INTERRUPTED = 130
+
+/**
+ * Ctrl-C (SIGINT) and SIGTERM: the first calls `onFirst`, the second leaves at once through process.exit,
+ * whose handlers join the torch thread. `done()` takes the handlers off again.
+ */
+export function onInterrupt(onFirst: () => void): { interrupted: () => boolean; done: () => void } {
+  let interrupted = false
+  const handler = () => {
+    if (interrupted) process.exit(INTERRUPTED)
+    interrupted = true
+    onFirst()
+  }
+  process.on('SIGINT', handler)
+  process.on('SIGTERM', handler)
+  return {
+    interrupted: () => interrupted,
+    done: () => {
+      process.off('SIGINT', handler)
+      process.off('SIGTERM', handler)
+    },
+  }
+}

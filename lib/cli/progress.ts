@@ -1,0 +1,134 @@
+import type { StepEvent, TrainEvent } from '../train/events.js'
+
+/** What of a stream the progress needs; process.stderr is one. */
+export interface Terminal {
+  isTTY?: boolean
+  columns?: number
+  write(text: string): unknown
+}
+
+/** Tells people how a run goes: a bar that is redrawn on a terminal, else one line for about every two seconds. */
+export class Progress {
+  readonly #out: Terminal
+  readonly #now: () => number
+  #total = 0
+  #first = 0
+  #startedAt = 0
+  #shownAt = Number.NEGATIVE_INFINITY
+  #bar = ''
+
+  constructor(out: Terminal, now: () => number = Date.now) {
+    this.#out = out
+    this.#now = now
+  }
+
+  show(event: TrainEvent): void {
+    switch (event.type) {
+      case 'start': {
+        this.#total = event.totalSteps
+        this.#first = event.step
+        this.#startedAt = this.#now()
+        const size = `${compact(event.trainableParameters)} trainable of ${compact(event.parameters)} parameters`
+        this.line(
+          `Training ${size}, ${event.totalSteps} steps${event.step > 0 ? ` from step ${event.step}` : ''}`,
+        )
+        break
+      }
+      case 'step':
+        if (event.skipped) {
+          this.line(
+            `Step ${event.step} skipped (${event.skipped.reason}), rows ${event.skipped.rows.join(', ')}`,
+          )
+        }
+        this.#step(event)
+        break
+      case 'epoch':
+        this.line(`Epoch ${event.epoch} done, mean loss ${event.loss.toFixed(4)}`)
+        break
+      case 'evaluation':
+        this.line(
+          `Step ${event.step}: validation loss ${event.loss.toFixed(4)}, perplexity ${event.perplexity.toFixed(2)}${event.best ? ', the best so far' : ''}`,
+        )
+        break
+      case 'sample':
+        this.line(`Step ${event.step}: ${JSON.stringify(event.prompt)} -> ${JSON.stringify(event.text)}`)
+        break
+      case 'checkpoint':
+        this.line(`Step ${event.step}: checkpoint ${event.path}`)
+        break
+      case 'warning':
+        this.line(`Warning: ${event.message}`)
+        break
+      case 'end': {
+        const best =
+          event.bestLoss === undefined
+            ? ''
+            : `, best validation loss ${event.bestLoss.toFixed(4)} at step ${event.bestStep}`
+        const where = event.model === undefined ? '' : `; model in ${event.model}`
+        this.line(
+          `Ended after ${event.steps} steps in ${duration(event.seconds)}, loss ${event.loss.toFixed(4)}${best}${where}`,
+        )
+        break
+      }
+      default:
+        event satisfies never
+    }
+  }
+
+  /** One whole line; the bar, if there is one, goes on below it. */
+  line(text: string): void {
+    if (!this.#bar) {
+      this.#out.write(`${text}\n`)
+      return
+    }
+    const bar = this.#bar
+    this.clear()
+    this.#out.write(`${text}\n`)
+    this.#draw(bar)
+  }
+
+  /** Takes the bar off the terminal. */
+  clear(): void {
+    if (this.#bar) this.#out.write('\r\u001b[K')
+    this.#bar = ''
+  }
+
+  #step(event: StepEvent): void {
+    const done = event.step >= this.#total
+    const every = this.#out.isTTY ? 100 : 2000
+    if (this.#now() - this.#shownAt < every && !done && event.step !== this.#first + 1) return
+    this.#shownAt = this.#now()
+    const perStep = (this.#now() - this.#startedAt) / 1000 / Math.max(1, event.step - this.#first)
+    const left = duration(perStep * Math.max(0, this.#total - event.step))
+    const facts = `${event.step}/${this.#total} loss ${event.loss.toFixed(4)} ${compact(event.tokensPerSecond)} tokens/s ${left} left`
+    if (!this.#out.isTTY) {
+      this.#out.write(`${facts}\n`)
+      return
+    }
+    const width = Math.min(30, (this.#out.columns ?? 80) - facts.length - 4)
+    const full = Math.round((Math.max(0, width) * event.step) / Math.max(1, this.#total))
+    const bar = width < 5 ? facts : `[${'#'.repeat(full)}${'.'.repeat(width - full)}] ${facts}`
+    this.clear()
+    this.#draw(bar.slice(0, (this.#out.columns ?? 80) - 1))
+  }
+
+  #draw(bar: string): void {
+    this.#bar = bar
+    this.#out.write(bar)
+  }
+}
+
+function compact(value: number): string {
+  if (value >= 1e9) return `${(value / 1e9).toFixed(2)}B`
+  if (value >= 1e6) return `${(value / 1e6).toFixed(2)}M`
+  if (value >= 1e3) return `${(value / 1e3).toFixed(1)}k`
+  return `${Math.round(value)}`
+}
+
+export function duration(seconds: number): string {
+  const whole = Math.round(seconds)
+  const hours = Math.floor(whole / 3600)
+  const minutes = Math.floor((whole % 3600) / 60)
+  if (hours > 0) return `${hours}h${String(minutes).padStart(2, '0')}m`
+  return minutes > 0 ? `${minutes}m${String(whole % 60).padStart(2, '0')}s` : `${whole}s`
+}

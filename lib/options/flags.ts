@@ -1,0 +1,87 @@
+import * as z from 'zod'
+import { describe, type FlagReader, unwrap } from './option.js'
+
+/** One command-line flag, derived from one option of a schema. */
+export interface Flag {
+  /** Kebab-case without the dashes, nested names joined by a hyphen, such as `early-stopping-patience`. */
+  name: string
+  /** Path of the option, such as `earlyStopping.patience`. */
+  path: string
+  text: string
+  /** A switch has `--name` and `--no-name` and takes no value. */
+  kind: 'switch' | 'value'
+  placeholder: string
+  repeat: boolean
+  /** The default, where there is one. */
+  fallback: unknown
+  required: boolean
+  read: (text: string) => unknown
+  /** Of a flag that may be repeated: the value, from the list. */
+  collect: (values: unknown[]) => unknown
+}
+
+/** The flags of a schema, in its order; options that only a program can give are left out. */
+export function flagsOf(schema: z.ZodObject, prefix: readonly string[] = [], optionalGroup = false): Flag[] {
+  return Object.entries(schema.shape).flatMap(([name, field]) => {
+    const path = [...prefix, name]
+    const { inner, optional, fallback } = unwrap(field as z.ZodType)
+    const description = describe(field as z.ZodType)
+    if (description?.flag === false) return []
+    if (inner instanceof z.ZodObject && description?.flag === undefined) {
+      return flagsOf(inner, path, optionalGroup || optional)
+    }
+    const reader = description?.flag ?? readerOf(inner)
+    return [
+      {
+        name: path.map(kebab).join('-'),
+        path: path.join('.'),
+        text: description?.text ?? '',
+        kind: inner instanceof z.ZodBoolean ? 'switch' : 'value',
+        placeholder: reader.placeholder,
+        repeat: reader.repeat ?? false,
+        fallback,
+        required: !optional && !optionalGroup,
+        read: reader.read,
+        collect: reader.collect ?? ((values: unknown[]) => values),
+      },
+    ]
+  })
+}
+
+/** The options object that a set of flag values stands for, laid over `base` (a config file). */
+export function applyFlags(values: ReadonlyMap<Flag, unknown>, base: object = {}): Record<string, unknown> {
+  const options = structuredClone(base) as Record<string, unknown>
+  for (const [flag, value] of values) {
+    const names = flag.path.split('.')
+    const last = names.pop()!
+    let group = options
+    for (const name of names) {
+      const inside = group[name]
+      const next = inside !== null && typeof inside === 'object' ? (inside as Record<string, unknown>) : {}
+      group[name] = next
+      group = next
+    }
+    group[last] = value
+  }
+  return options
+}
+
+export function kebab(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
+}
+
+function readerOf(schema: z.ZodType): FlagReader {
+  if (schema instanceof z.ZodNumber)
+    return { placeholder: schema.format?.includes('int') ? 'N' : 'X', read: readNumber }
+  if (schema instanceof z.ZodEnum) return { placeholder: schema.options.join('|'), read: (text) => text }
+  if (schema instanceof z.ZodArray) {
+    const element = readerOf(schema.def.element as z.ZodType)
+    return { ...element, repeat: true }
+  }
+  return { placeholder: 'TEXT', read: (text) => text }
+}
+
+/** A number as people type it; what is not one stays text, so that the schema's own sentence refuses it. */
+function readNumber(text: string): unknown {
+  return text.trim() !== '' && Number.isFinite(Number(text)) ? Number(text) : text
+}

@@ -1,0 +1,40 @@
+/** Edits (insert, delete, replace, swap of neighbours) between two words. */
+export function editDistance(a: string, b: string): number {
+  let beforeLast: number[] = []
+  let last = Array.from({ length: b.length + 1 }, (_, j) => j)
+  for (let i = 1; i <= a.length; i++) {
+    const row = [i]
+    for (let j = 1; j <= b.length; j++) {
+      const replace = last[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)
+      let best = Math.min(last[j]! + 1, row[j - 1]! + 1, replace)
+      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) {
+        best = Math.min(best, beforeLast[j - 2]! + 1)
+      }
+      row.push(best)
+    }
+    beforeLast = last
+    last = row
+  }
+  return last[b.length]!
+}
+
+/** The known name that is most like `name`, or undefined where none is near. */
+export function nearestName(name: string, known: Iterable<string>): string | undefined {
+  const plain = (text: string) => text.toLowerCase().replace(/[^\p{L}\p{N}]/gu, '')
+  const wanted = plain(name)
+  let best: string | undefined
+  let bestDistance = Number.POSITIVE_INFINITY
+  for (const candidate of known) {
+    const other = plain(candidate)
+    // Half of a name, such as `lr` or `warmup`, counts as near to the name that begins with it.
+    const distance =
+      wanted.length >= 3 && (other.startsWith(wanted) || other.endsWith(wanted))
+        ? 1.5
+        : editDistance(wanted, other)
+    if (distance < bestDistance) {
+      best = candidate
+      bestDistance = distance
+    }
+  }
+  return bestDistance <= Math.max(2, wanted.length * 0.4) ? best : undefined
+}

@@ -1,0 +1,106 @@
+import * as z from 'zod'
+import { PosttrainError } from '../errors.js'
+import { nearestName } from './nearest.js'
+import { type OptionInput, type OptionSet, type ResolvedOptions, unwrap } from './option.js'
+
+/**
+ * Checks what a caller gave and fills in the defaults.
+ *
+ * Throws ERR_INVALID_ARGUMENT for an unknown option (with the nearest name), for a value of the wrong kind
+ * or range, and for an option that would have no effect beside the others. `where` is named in the message,
+ * such as `sft` or the path of a config file.
+ */
+export function resolveOptions<Set extends OptionSet>(
+  set: Set,
+  input: OptionInput<Set>,
+  where: string = set.name,
+): ResolvedOptions<Set> {
+  if (input === null || typeof input !== 'object' || Array.isArray(input)) {
+    throw invalid(`${where}: the options must be one object, got ${show(input)}`)
+  }
+  refuseUnknown(set.schema, input as Record<string, unknown>, '', where)
+  const result = set.schema.safeParse(input)
+  if (!result.success) throw invalid(`${where}: ${sentence(result.error.issues[0]!, input)}`)
+  const given = (path: string) => valueAt(input, path) !== undefined
+  for (const conflict of set.conflicts) {
+    if (given(conflict.option) && conflict.when(given, result.data as Record<string, unknown>)) {
+      throw invalid(`${where}: option ${conflict.option} ${conflict.because}`)
+    }
+  }
+  return result.data as ResolvedOptions<Set>
+}
+
+/** Every option's path in a schema, nested ones joined by a dot. */
+export function optionPaths(schema: z.ZodObject, prefix = ''): string[] {
+  return Object.entries(schema.shape).flatMap(([name, field]) => {
+    const { inner } = unwrap(field as z.ZodType)
+    return inner instanceof z.ZodObject ? optionPaths(inner, `${prefix}${name}.`) : [`${prefix}${name}`]
+  })
+}
+
+export function valueAt(input: unknown, path: string): unknown {
+  let value = input
+  for (const name of path.split('.')) {
+    if (value === null || typeof value !== 'object') return undefined
+    value = (value as Record<string, unknown>)[name]
+  }
+  return value
+}
+
+function refuseUnknown(schema: z.ZodObject, input: Record<string, unknown>, prefix: string, where: string) {
+  for (const [name, value] of Object.entries(input)) {
+    const field = Object.hasOwn(schema.shape, name) ? (schema.shape[name] as z.ZodType) : undefined
+    if (field === undefined) {
+      const near = nearestName(name, Object.keys(schema.shape))
+      const hint = near
+        ? `; did you mean ${prefix}${near}?`
+        : `; known are ${Object.keys(schema.shape).join(', ')}`
+      throw invalid(`${where}: unknown option ${prefix}${name}${hint}`)
+    }
+    const { inner } = unwrap(field)
+    if (
+      inner instanceof z.ZodObject &&
+      value !== null &&
+      typeof value === 'object' &&
+      !Array.isArray(value)
+    ) {
+      refuseUnknown(inner, value as Record<string, unknown>, `${prefix}${name}.`, where)
+    }
+  }
+}
+
+function sentence(issue: z.core.$ZodIssue, input: unknown): string {
+  const path = issue.path.map(String).join('.')
+  const got = valueAt(input, path)
+  if (got === undefined) return `option ${path} is missing`
+  switch (issue.code) {
+    case 'invalid_type':
+      return `option ${path} must be ${article(issue.expected)}, got ${show(got)}`
+    case 'too_small':
+      return `option ${path} must be ${issue.inclusive ? 'at least' : 'more than'} ${issue.minimum}, got ${show(got)}`
+    case 'too_big':
+      return `option ${path} must be ${issue.inclusive ? 'at most' : 'less than'} ${issue.maximum}, got ${show(got)}`
+    case 'invalid_value':
+      return `option ${path} must be one of ${issue.values.map(String).join(', ')}, got ${show(got)}`
+    case 'not_multiple_of':
+      return `option ${path} must be a multiple of ${issue.divisor}, got ${show(got)}`
+    default:
+      return `option ${path} ${issue.message}, got ${show(got)}`
+  }
+}
+
+function article(kind: string): string {
+  const name = kind === 'int' ? 'integer' : kind
+  return `${/^[aeiou]/.test(name) ? 'an' : 'a'} ${name}`
+}
+
+function show(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}...` : value)
+  if (Array.isArray(value)) return 'an array'
+  if (value !== null && typeof value === 'object') return 'an object'
+  return String(value)
+}
+
+function invalid(message: string): PosttrainError {
+  return new PosttrainError('ERR_INVALID_ARGUMENT', message)
+}
