@@ -3,9 +3,9 @@ export const INTERRUPTED = 130
 
 /**
  * Ctrl-C (SIGINT) and SIGTERM: the first calls `onFirst`, the second leaves at once through process.exit,
- * whose handlers join the torch thread. `done()` takes the handlers off again.
+ * whose handlers join the torch thread. The function it gives takes the handlers off again.
  */
-export function onInterrupt(onFirst: () => void): { interrupted: () => boolean; done: () => void } {
+export function onInterrupt(onFirst: () => void): () => void {
   let interrupted = false
   const handler = () => {
     if (interrupted) process.exit(INTERRUPTED)
@@ -14,11 +14,8 @@ export function onInterrupt(onFirst: () => void): { interrupted: () => boolean; 
   }
   process.on('SIGINT', handler)
   process.on('SIGTERM', handler)
-  return {
-    interrupted: () => interrupted,
-    done: () => {
-      process.off('SIGINT', handler)
-      process.off('SIGTERM', handler)
-    },
+  return () => {
+    process.off('SIGINT', handler)
+    process.off('SIGTERM', handler)
   }
 }
