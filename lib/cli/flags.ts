@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { type Command, Option } from 'commander'
 import { PosttrainError } from '../errors.js'
-import { applyFlags, type Flag, flagsOf } from '../options/flags.js'
+import { applyFlags, type Flag, flagsOf, kebab } from '../options/flags.js'
 import type { OptionSet, ResolvedOptions } from '../options/option.js'
 import { resolveOptions } from '../options/validate.js'
 
@@ -34,6 +34,8 @@ export async function readFlags<Set extends OptionSet>(
   const names = new Map<string, string>()
   for (const flag of flagsOf(set.schema)) {
     names.set(flag.path, `--${flag.name}`)
+    const [group, ...inner] = flag.path.split('.')
+    if (group && inner.length > 0) names.set(group, `--${kebab(group)}-...`)
     const given = parsed[attribute(flag)] as string | string[] | boolean | undefined
     if (given === undefined) continue
     if (typeof given === 'boolean') values.set(flag, given)

@@ -1,0 +1,69 @@
+import test from 'ava'
+import { Progress } from '../../lib/cli/progress.js'
+import type { StepEvent, TrainEvent } from '../../lib/train/events.js'
+
+const start: TrainEvent = {
+  type: 'start',
+  step: 0,
+  totalSteps: 10,
+  epochs: 1,
+  parameters: 2000,
+  trainableParameters: 1000,
+  report: {} as never,
+}
+
+const step = (n: number): StepEvent => ({
+  type: 'step',
+  step: n,
+  epoch: n / 10,
+  loss: 2,
+  gradNorm: 1,
+  learningRate: 1e-3,
+  tokens: 100,
+  trainTokens: 50,
+  tokensPerSecond: 1234,
+  tokenAccuracy: 0.5,
+  entropy: 1,
+})
+
+function watch(isTTY: boolean, columns = 80) {
+  const written: string[] = []
+  const clock = { now: 0 }
+  const out = { isTTY, columns, write: (text: string) => written.push(text) }
+  return { written, clock, progress: new Progress(out, () => clock.now) }
+}
+
+test('plain lines where there is no terminal: the first step, then every two seconds, then the last', (t) => {
+  const { written, clock, progress } = watch(false)
+  progress.show(start)
+  for (let n = 1; n <= 10; n++) {
+    clock.now += 500
+    progress.show(step(n))
+  }
+  t.is(written[0], 'Training 1.0k trainable of 2.0k parameters, 10 steps\n')
+  t.deepEqual(
+    written.slice(1).map((line) => line.split(' ')[0]),
+    ['1/10', '5/10', '9/10', '10/10'],
+  )
+  t.is(written[2], '5/10 loss 2.0000 1.2k tokens/s 3s left\n')
+  t.false(written.join('').includes('\u001b'))
+})
+
+test('a bar that is redrawn on a terminal and never wider than it', (t) => {
+  for (const columns of [20, 50, 80, 200]) {
+    const { written, clock, progress } = watch(true, columns)
+    progress.show(start)
+    for (let n = 1; n <= 3; n++) {
+      clock.now += 500
+      progress.show(step(n))
+    }
+    progress.line('a line')
+    const bars = written.slice(1).filter((text) => text.includes('/10'))
+    t.is(bars.length, 4)
+    for (const bar of bars) t.true(bar.length < columns && !bar.includes('\n'))
+    t.deepEqual(written.slice(-3, -1), ['\r\u001b[K', 'a line\n'])
+    if (columns === 80) t.true(bars[1]?.startsWith('[####'))
+    progress.clear()
+    t.is(written.at(-1), '\r\u001b[K')
+  }
+})
