@@ -22,26 +22,22 @@ class Owned {
 };
 
 /**
- * Queues `work` on the torch thread and returns its Promise. `uses` are the handles the job needs: they stay alive
- * until it ends, and disposing one cancels it. `cancel` may be null.
+ * Queues `work` on the one torch thread of the process and returns its Promise. `uses` are the handles the job needs:
+ * they stay alive until it ends, and disposing one cancels it. `cancel` may be null.
  */
 Napi::Value submit(Napi::Env env, std::vector<std::shared_ptr<Owned>> uses, std::shared_ptr<core::Cancel> cancel,
                    Work work);
 
-/** An opaque handle (External with the type tag of `kind`) for `object`; its finalizer only posts the release. */
-Napi::Value wrap(Napi::Env env, const char* kind, std::shared_ptr<Owned> object);
-/** The object behind a handle; throws ERR_INVALID_ARGUMENT for anything else and ERR_DISPOSED after dispose(). */
-std::shared_ptr<Owned> unwrap(const Napi::Value& value, const char* kind);
+/** Queues the release of an object, so that native memory is always freed on the torch thread. */
+void release_later(std::shared_ptr<Owned> object);
 
-template <class T>
-std::shared_ptr<T> unwrap_as(const Napi::Value& value, const char* kind) {
-  return std::static_pointer_cast<T>(unwrap(value, kind));
-}
+/** Refuses nothing itself: cancels the jobs that use `object`, which then reject with ERR_DISPOSED. */
+void cancel_users(const std::shared_ptr<Owned>& object);
 
-/** The optional CancelHandle argument: null when undefined. */
-std::shared_ptr<core::Cancel> cancel_of(const Napi::Value& value);
+/** A function of the exports whose C++ exceptions become the rejection of the Promise it returns. */
+Napi::Function method(Napi::Env env, Napi::Value (*body)(const Napi::CallbackInfo&));
 
-/** Registers configure, info, createCancel, cancel, dispose, shutdown, exitNow. */
+/** Makes this environment a client of the engine and registers configure, info, shutdown, exitNow. */
 void register_engine(Napi::Env env, Napi::Object exports);
 
 }  // namespace posttrain::bindings

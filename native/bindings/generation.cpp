@@ -66,9 +66,9 @@ Napi::Value finish(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void register_generation(Napi::Env env, Napi::Object exports) {
-  exports.Set("createSession", Napi::Function::New(env, create_session));
-  exports.Set("advance", Napi::Function::New(env, advance));
-  exports.Set("finish", Napi::Function::New(env, finish));
+  exports.Set("createSession", method(env, create_session));
+  exports.Set("advance", method(env, advance));
+  exports.Set("finish", method(env, finish));
 }
 
 }  // namespace posttrain::bindings

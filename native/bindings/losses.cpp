@@ -54,7 +54,7 @@ Napi::Value cross_entropy(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void register_losses(Napi::Env env, Napi::Object exports) {
-  exports.Set("crossEntropy", Napi::Function::New(env, cross_entropy));
+  exports.Set("crossEntropy", method(env, cross_entropy));
 }
 
 }  // namespace posttrain::bindings

@@ -164,15 +164,15 @@ Napi::Value set_tensor(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void register_models(Napi::Env env, Napi::Object exports) {
-  exports.Set("createBase", Napi::Function::New(env, create_base));
-  exports.Set("createRole", Napi::Function::New(env, create_role));
-  exports.Set("initialise", Napi::Function::New(env, initialise));
-  exports.Set("readHeader", Napi::Function::New(env, read_header));
-  exports.Set("loadTensors", Napi::Function::New(env, load_tensors));
-  exports.Set("saveTensors", Napi::Function::New(env, save_tensors));
-  exports.Set("parameters", Napi::Function::New(env, parameters));
-  exports.Set("getTensor", Napi::Function::New(env, get_tensor));
-  exports.Set("setTensor", Napi::Function::New(env, set_tensor));
+  exports.Set("createBase", method(env, create_base));
+  exports.Set("createRole", method(env, create_role));
+  exports.Set("initialise", method(env, initialise));
+  exports.Set("readHeader", method(env, read_header));
+  exports.Set("loadTensors", method(env, load_tensors));
+  exports.Set("saveTensors", method(env, save_tensors));
+  exports.Set("parameters", method(env, parameters));
+  exports.Set("getTensor", method(env, get_tensor));
+  exports.Set("setTensor", method(env, set_tensor));
 }
 
 }  // namespace posttrain::bindings

@@ -53,10 +53,10 @@ Napi::Value load_optimizer(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void register_optim(Napi::Env env, Napi::Object exports) {
-  exports.Set("createOptimizer", Napi::Function::New(env, create_optimizer));
-  exports.Set("optimizerStep", Napi::Function::New(env, optimizer_step));
-  exports.Set("saveOptimizer", Napi::Function::New(env, save_optimizer));
-  exports.Set("loadOptimizer", Napi::Function::New(env, load_optimizer));
+  exports.Set("createOptimizer", method(env, create_optimizer));
+  exports.Set("optimizerStep", method(env, optimizer_step));
+  exports.Set("saveOptimizer", method(env, save_optimizer));
+  exports.Set("loadOptimizer", method(env, load_optimizer));
 }
 
 }  // namespace posttrain::bindings

@@ -1,7 +1,7 @@
 #pragma once
 #include <memory>
 
-#include "bindings/engine.h"
+#include "bindings/handle.h"
 #include "generate/session.h"
 #include "models/role.h"
 #include "optim/adamw.h"

@@ -86,11 +86,11 @@ Napi::Value zero_grad(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void register_training(Napi::Env env, Napi::Object exports) {
-  exports.Set("backward", Napi::Function::New(env, backward));
-  exports.Set("evaluate", Napi::Function::New(env, evaluate));
-  exports.Set("logits", Napi::Function::New(env, logits));
-  exports.Set("logProbs", Napi::Function::New(env, log_probs));
-  exports.Set("zeroGrad", Napi::Function::New(env, zero_grad));
+  exports.Set("backward", method(env, backward));
+  exports.Set("evaluate", method(env, evaluate));
+  exports.Set("logits", method(env, logits));
+  exports.Set("logProbs", method(env, log_probs));
+  exports.Set("zeroGrad", method(env, zero_grad));
 }
 
 }  // namespace posttrain::bindings

@@ -1,6 +1,7 @@
 #pragma once
 #include <atomic>
 #include <exception>
+#include <memory>
 
 namespace posttrain::core {
 
@@ -9,17 +10,22 @@ struct Cancelled : std::exception {
   const char* what() const noexcept override { return "cancelled"; }
 };
 
-/** A flag per job, looked at between layers, micro-batches and tokens. */
+/** A flag per job, looked at between layers, micro-batches and tokens; raised with its parent too. */
 class Cancel {
  public:
+  Cancel() = default;
+  explicit Cancel(std::shared_ptr<const Cancel> parent) : parent_(std::move(parent)) {}
   void raise() noexcept { raised_.store(true, std::memory_order_relaxed); }
-  bool raised() const noexcept { return raised_.load(std::memory_order_relaxed); }
+  bool raised() const noexcept {
+    return raised_.load(std::memory_order_relaxed) || (parent_ != nullptr && parent_->raised());
+  }
   void check() const {
     if (raised()) throw Cancelled();
   }
 
  private:
   std::atomic<bool> raised_{false};
+  std::shared_ptr<const Cancel> parent_;
 };
 
 }  // namespace posttrain::core

@@ -25,8 +25,8 @@ AdamW::AdamW(std::shared_ptr<models::Decoder> decoder, const AdamWOptions& optio
 }
 
 StepResult AdamW::step(double learning_rate, double max_grad_norm) {
-  TORCH_CHECK(!broken_, "[adamw] an earlier step failed half-way: load a checkpoint into a new optimizer");
-  TORCH_CHECK(!decoder_->gradients_dirty, "[adamw] the last backward did not finish: call zeroGrad() before step()");
+  TORCH_CHECK_VALUE(!broken_, "[adamw] an earlier step failed half-way: load a checkpoint into a new optimizer");
+  TORCH_CHECK_VALUE(!decoder_->gradients_dirty, "[adamw] the last backward did not finish: call zeroGrad() before step()");
   TORCH_CHECK_VALUE(std::isfinite(learning_rate) && learning_rate >= 0, "[adamw] learningRate must be finite and at least 0, got ", learning_rate);
   TORCH_CHECK_VALUE(std::isfinite(max_grad_norm) && max_grad_norm >= 0, "[adamw] maxGradNorm must be finite and at least 0, got ", max_grad_norm);
   std::vector<at::Tensor> grads;
@@ -78,7 +78,7 @@ void AdamW::update(const std::vector<size_t>& indices, double learning_rate, dou
 }
 
 void AdamW::save(const std::string& path, const core::Cancel& cancel) const {
-  TORCH_CHECK(!broken_, "[adamw] an earlier step failed half-way: its state cannot be saved");
+  TORCH_CHECK_VALUE(!broken_, "[adamw] an earlier step failed half-way: its state cannot be saved");
   std::vector<core::TensorToWrite> tensors;
   const auto add = [&](const std::string& name, const at::Tensor& tensor) {
     tensors.push_back({name, tensor.scalar_type(), tensor.sizes().vec(), [tensor] { return tensor.cpu().contiguous(); }});
