@@ -1,0 +1,198 @@
+#include "core/tensor_file.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+
+#include "core/error.h"
+
+namespace posttrain::core {
+namespace {
+
+constexpr int64_t kPiece = int64_t{8} << 20;
+
+[[noreturn]] void fail(const std::string& path, const char* doing, int error) {
+  throw Error("ERR_IO", std::string(doing) + " " + path + " failed: " + std::strerror(error));
+}
+
+/** 0, or the errno; EIO at the end of the file. */
+int read_fully(int descriptor, void* target, size_t count, uint64_t offset) {
+  auto* at = static_cast<uint8_t*>(target);
+  while (count > 0) {
+    const ssize_t n = pread(descriptor, at, count, static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return errno;
+    if (n == 0) return EIO;
+    at += n;
+    count -= static_cast<size_t>(n);
+    offset += static_cast<uint64_t>(n);
+  }
+  return 0;
+}
+
+/** A file being written: removed unless it is finished. */
+class Output {
+ public:
+  explicit Output(const std::string& path) : path_(path), descriptor_(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) {
+    if (descriptor_ < 0) fail(path_, "creating", errno);
+  }
+  ~Output() {
+    if (descriptor_ < 0) return;
+    ::close(descriptor_);
+    ::unlink(path_.c_str());
+  }
+  Output(const Output&) = delete;
+  Output& operator=(const Output&) = delete;
+
+  void write(const void* data, size_t count) {
+    const auto* at = static_cast<const uint8_t*>(data);
+    while (count > 0) {
+      const ssize_t n = ::write(descriptor_, at, count);
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) fail(path_, "writing", errno);
+      at += n;
+      count -= static_cast<size_t>(n);
+    }
+  }
+  void finish() {
+    if (fsync(descriptor_) != 0) fail(path_, "syncing", errno);
+    const int descriptor = std::exchange(descriptor_, -1);
+    if (::close(descriptor) != 0) {
+      ::unlink(path_.c_str());
+      fail(path_, "closing", errno);
+    }
+  }
+
+ private:
+  std::string path_;
+  int descriptor_;
+};
+
+std::string quoted(const std::string& text) {
+  std::string result = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') {
+      result += {'\\', c};
+    } else if (static_cast<unsigned char>(c) < 0x20) {
+      char escape[8];
+      std::snprintf(escape, sizeof(escape), "\\u%04x", static_cast<unsigned>(c));
+      result += escape;
+    } else {
+      result += c;
+    }
+  }
+  return result + "\"";
+}
+
+uint64_t bytes_of(const TensorToWrite& tensor) {
+  uint64_t bytes = c10::elementSize(tensor.dtype);
+  for (const int64_t size : tensor.shape) bytes *= static_cast<uint64_t>(size);
+  return bytes;
+}
+
+std::string header_of(const std::vector<TensorToWrite>& tensors, const std::map<std::string, std::string>& metadata) {
+  std::string text = "{";
+  if (!metadata.empty()) {
+    text += "\"__metadata__\":{";
+    for (const auto& [key, value] : metadata) {
+      if (text.back() != '{') text += ",";
+      text += quoted(key) + ":" + quoted(value);
+    }
+    text += "}";
+  }
+  uint64_t offset = 0;
+  for (const auto& tensor : tensors) {
+    if (text.size() > 1) text += ",";
+    text += quoted(tensor.name) + ":{\"dtype\":\"" + dtype_name_of(tensor.dtype) + "\",\"shape\":[";
+    for (size_t d = 0; d < tensor.shape.size(); ++d) text += (d > 0 ? "," : "") + std::to_string(tensor.shape[d]);
+    const uint64_t end = offset + bytes_of(tensor);
+    text += "],\"data_offsets\":[" + std::to_string(offset) + "," + std::to_string(end) + "]}";
+    offset = end;
+  }
+  text += "}";
+  while ((text.size() + 8) % 8 != 0) text += ' ';
+  return text;
+}
+
+}  // namespace
+
+TensorFile::TensorFile(const std::string& path) : path_(path), descriptor_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+  if (descriptor_ < 0) {
+    if (errno == ENOENT) throw Error("ERR_INVALID_FILE", path + " does not exist");
+    fail(path, "opening", errno);
+  }
+  try {
+    struct stat status;
+    if (fstat(descriptor_, &status) != 0) fail(path, "reading", errno);
+    if (!S_ISREG(status.st_mode)) throw Error("ERR_INVALID_FILE", path + " is not a file");
+    const auto size = static_cast<uint64_t>(status.st_size);
+    std::vector<uint8_t> bytes(std::min<uint64_t>(size, 8));
+    if (const int error = read_fully(descriptor_, bytes.data(), bytes.size(), 0)) fail(path, "reading", error);
+    if (bytes.size() == 8) {
+      uint64_t header = 0;
+      for (int i = 7; i >= 0; --i) header = header << 8 | bytes[i];
+      // An absurd size is refused by parse() itself, before anything of that size is allocated.
+      if (header <= 100'000'000 && header <= size - 8) {
+        bytes.resize(8 + header);
+        if (const int error = read_fully(descriptor_, bytes.data() + 8, header, 8)) fail(path, "reading", error);
+      }
+    }
+    header_ = TensorHeader::parse(bytes.data(), bytes.size(), size, path);
+  } catch (...) {
+    ::close(descriptor_);
+    throw;
+  }
+  for (size_t i = 0; i < header_.entries.size(); ++i) index_[header_.entries[i].name] = i;
+}
+
+TensorFile::~TensorFile() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+const TensorEntry* TensorFile::find(const std::string& name) const {
+  const auto found = index_.find(name);
+  return found == index_.end() ? nullptr : &header_.entries[found->second];
+}
+
+at::Tensor TensorFile::read(const TensorEntry& entry) const {
+  auto result = at::empty(entry.shape, scalar_type_of(entry.dtype));
+  auto* data = static_cast<uint8_t*>(result.mutable_data_ptr());
+  const auto bytes = static_cast<int64_t>(entry.end - entry.begin);
+  std::atomic<int> error{0};
+  at::parallel_for(0, (bytes + kPiece - 1) / kPiece, 1, [&](int64_t from, int64_t to) {
+    const int64_t start = from * kPiece, end = std::min(to * kPiece, bytes);
+    if (const int failed = read_fully(descriptor_, data + start, static_cast<size_t>(end - start), entry.begin + static_cast<uint64_t>(start))) {
+      error = failed;
+    }
+  });
+  if (error != 0) fail(path_, "reading", error);
+  return result;
+}
+
+void write_tensor_file(const std::string& path, const std::vector<TensorToWrite>& tensors,
+                       const std::map<std::string, std::string>& metadata, const Cancel& cancel) {
+  const auto header = header_of(tensors, metadata);
+  Output output(path);
+  uint8_t size[8];
+  for (int i = 0; i < 8; ++i) size[i] = static_cast<uint8_t>(header.size() >> (8 * i));
+  output.write(size, sizeof(size));
+  output.write(header.data(), header.size());
+  for (const auto& tensor : tensors) {
+    cancel.check();
+    const auto values = tensor.produce();
+    TORCH_CHECK(values.is_cpu() && values.is_contiguous() && values.scalar_type() == tensor.dtype &&
+                    values.sizes() == at::IntArrayRef(tensor.shape),
+                "[tensor_file] ", tensor.name, " was not produced as announced");
+    if (values.nbytes() > 0) output.write(values.const_data_ptr(), values.nbytes());
+  }
+  output.finish();
+}
+
+}  // namespace posttrain::core

@@ -1,0 +1,201 @@
+// posttrain.node: links nothing of libtorch. It opens libtorch by absolute path, checks its version before any C++
+// symbol is touched, opens the CUDA libraries if there is a device for them, and only then the core.
+#include <dlfcn.h>
+#include <node_api.h>
+
+#include <cstdint>
+#include <cstdio>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#ifndef POSTTRAIN_TORCH_MAJOR
+#define POSTTRAIN_TORCH_MAJOR 2
+#define POSTTRAIN_TORCH_MINOR 13
+#endif
+
+namespace {
+
+struct Failure {
+  const char* code;
+  std::string message;
+};
+
+std::mutex mutex;
+std::string opened_libtorch;
+std::string opened_core;
+void* core_library = nullptr;
+
+std::string last_error() {
+  const char* text = dlerror();
+  return text == nullptr ? "unknown error" : text;
+}
+
+void* open_library(const std::string& path, bool announce) {
+  if (announce) {
+    // A truncated library kills the process with SIGBUS: this line tells the parent which one it was.
+    std::printf("posttrain-probe opening %s\n", path.c_str());
+    std::fflush(stdout);
+  }
+  void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) throw Failure{"ERR_LIBTORCH_LOAD", last_error()};
+  return library;
+}
+
+bool driver_answers() {
+  void* driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+  if (driver == nullptr) return false;
+  const auto init = reinterpret_cast<int (*)(unsigned)>(dlsym(driver, "cuInit"));
+  const auto count_of = reinterpret_cast<int (*)(int*)>(dlsym(driver, "cuDeviceGetCount"));
+  int count = 0;
+  const bool answers = init != nullptr && count_of != nullptr && init(0) == 0 && count_of(&count) == 0 && count > 0;
+  dlclose(driver);
+  return answers;
+}
+
+bool exists(const std::string& path) {
+  FILE* file = std::fopen(path.c_str(), "rb");
+  if (file == nullptr) return false;
+  std::fclose(file);
+  return true;
+}
+
+// NVIDIA's libraries in the order of their needs; those that lie elsewhere are found by libtorch's own RPATH.
+const char* const kCudaLibraries[] = {
+    "libcudart.so.13",  "libcupti.so.13",  "libnvshmem_host.so.3", "libnvJitLink.so.13", "libcublasLt.so.13",
+    "libcublas.so.13",  "libcusparse.so.12", "libcufft.so.12",     "libcufile.so.0",     "libcusparseLt.so.0",
+    "libnccl.so.2",     "libcurand.so.10", "libcudnn.so.9",        "libnvrtc.so.13",     "libcusolver.so.12",
+    "libc10_cuda.so",
+};
+
+struct Opened {
+  std::string version;
+  bool cuda = false;
+  std::string cuda_error;
+};
+
+Opened open_libtorch(const std::string& folder, const std::string& cuda, bool announce) {
+  for (const char* name : {"libcudart.so.13", "libcupti.so.13"}) {
+    if (exists(folder + "/" + name)) open_library(folder + "/" + name, announce);
+  }
+  open_library(folder + "/libc10.so", announce);
+  void* cpu = open_library(folder + "/libtorch_cpu.so", announce);
+  const auto version_of = reinterpret_cast<uint64_t (*)()>(dlsym(cpu, "aoti_torch_abi_version"));
+  if (version_of == nullptr) {
+    throw Failure{"ERR_LIBTORCH_VERSION", folder + "/libtorch_cpu.so does not tell its version; posttrain needs libtorch " +
+                                              std::to_string(POSTTRAIN_TORCH_MAJOR) + "." + std::to_string(POSTTRAIN_TORCH_MINOR)};
+  }
+  const uint64_t version = version_of();
+  const auto major = static_cast<int>((version >> 56) & 0xff), minor = static_cast<int>((version >> 48) & 0xff);
+  Opened opened;
+  opened.version = std::to_string(major) + "." + std::to_string(minor) + "." + std::to_string((version >> 40) & 0xff);
+  if (major != POSTTRAIN_TORCH_MAJOR || minor != POSTTRAIN_TORCH_MINOR) {
+    throw Failure{"ERR_LIBTORCH_VERSION", "libtorch in " + folder + " is version " + opened.version + "; posttrain needs " +
+                                              std::to_string(POSTTRAIN_TORCH_MAJOR) + "." + std::to_string(POSTTRAIN_TORCH_MINOR)};
+  }
+  // Before any operation: libtorch caches its first answer to whether there is CUDA.
+  if (cuda != "off" && exists(folder + "/libtorch_cuda.so") && (cuda == "on" || driver_answers())) {
+    try {
+      for (const char* name : kCudaLibraries) {
+        if (exists(folder + "/" + name)) open_library(folder + "/" + name, announce);
+      }
+      open_library(folder + "/libtorch_cuda.so", announce);
+      opened.cuda = true;
+    } catch (const Failure& failure) {
+      // The CPU goes on; the caller tells why CUDA does not.
+      opened.cuda_error = failure.message;
+    }
+  }
+  return opened;
+}
+
+Opened libtorch_state;
+
+std::string string_field(napi_env env, napi_value object, const char* name) {
+  napi_value value;
+  size_t length = 0;
+  if (napi_get_named_property(env, object, name, &value) != napi_ok ||
+      napi_get_value_string_utf8(env, value, nullptr, 0, &length) != napi_ok) {
+    throw Failure{"ERR_INVALID_ARGUMENT", std::string("open: ") + name + " must be a string"};
+  }
+  std::string text(length, '\0');
+  napi_get_value_string_utf8(env, value, text.data(), length + 1, &length);
+  return text;
+}
+
+void throw_failure(napi_env env, const Failure& failure) { napi_throw_error(env, failure.code, failure.message.c_str()); }
+
+napi_value state_object(napi_env env, const Opened& opened) {
+  napi_value result, version, cuda, error;
+  napi_create_object(env, &result);
+  napi_create_string_utf8(env, opened.version.c_str(), opened.version.size(), &version);
+  napi_get_boolean(env, opened.cuda, &cuda);
+  napi_create_string_utf8(env, opened.cuda_error.c_str(), opened.cuda_error.size(), &error);
+  napi_set_named_property(env, result, "version", version);
+  napi_set_named_property(env, result, "cuda", cuda);
+  napi_set_named_property(env, result, "cudaError", error);
+  return result;
+}
+
+// open({ libtorch, core, cuda }): the exports of the core
+napi_value open(napi_env env, napi_callback_info info) {
+  size_t count = 1;
+  napi_value argument;
+  napi_get_cb_info(env, info, &count, &argument, nullptr, nullptr);
+  try {
+    const auto folder = string_field(env, argument, "libtorch"), core = string_field(env, argument, "core");
+    const auto cuda = string_field(env, argument, "cuda");
+    const std::lock_guard lock(mutex);
+    if (core_library == nullptr) {
+      libtorch_state = open_libtorch(folder, cuda, false);
+      core_library = open_library(core, false);
+      opened_libtorch = folder;
+      opened_core = core;
+    } else if (opened_libtorch != folder || opened_core != core) {
+      throw Failure{"ERR_LIBTORCH_LOAD", "this process has already opened " + opened_libtorch + " and " + opened_core +
+                                             "; another libtorch needs another process"};
+    }
+    const auto init = reinterpret_cast<napi_value (*)(napi_env, napi_value)>(dlsym(core_library, "posttrain_core_init"));
+    if (init == nullptr) throw Failure{"ERR_LIBTORCH_LOAD", core + " is not the core library of posttrain"};
+    napi_value exports;
+    napi_create_object(env, &exports);
+    return init(env, exports);
+  } catch (const Failure& failure) {
+    throw_failure(env, failure);
+    return nullptr;
+  }
+}
+
+// probe({ libtorch, cuda }): opens an unknown libtorch, for a child process that may die of it
+napi_value probe(napi_env env, napi_callback_info info) {
+  size_t count = 1;
+  napi_value argument;
+  napi_get_cb_info(env, info, &count, &argument, nullptr, nullptr);
+  try {
+    return state_object(env, open_libtorch(string_field(env, argument, "libtorch"), string_field(env, argument, "cuda"), true));
+  } catch (const Failure& failure) {
+    throw_failure(env, failure);
+    return nullptr;
+  }
+}
+
+// state(): what open() found
+napi_value state(napi_env env, napi_callback_info) {
+  const std::lock_guard lock(mutex);
+  return state_object(env, libtorch_state);
+}
+
+}  // namespace
+
+NAPI_MODULE_INIT() {
+  const struct {
+    const char* name;
+    napi_callback body;
+  } functions[] = {{"open", open}, {"probe", probe}, {"state", state}};
+  for (const auto& function : functions) {
+    napi_value value;
+    napi_create_function(env, function.name, NAPI_AUTO_LENGTH, function.body, nullptr, &value);
+    napi_set_named_property(env, exports, function.name, value);
+  }
+  return exports;
+}
