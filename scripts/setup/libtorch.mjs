@@ -1,0 +1,237 @@
+// Finds libtorch, or brings it into the cache: by pip (the wheel holds the same tree), else from the official archive.
+import { createHash } from 'node:crypto'
+import {
+  createReadStream,
+  createWriteStream,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import { neededBy } from './elf.mjs'
+import { withLock } from './lock.mjs'
+import { execute, SetupError, say, versionOf } from './process.mjs'
+import { unzip } from './unzip.mjs'
+
+export const constants = JSON.parse(
+  readFileSync(new URL('../../native/libtorch.json', import.meta.url), 'utf8'),
+)
+
+/** The shared cache of this package, as lib/addon/libtorch.ts finds it. */
+export function cacheFolder(env = process.env) {
+  if (env.POSTTRAIN_CACHE) return env.POSTTRAIN_CACHE
+  if (process.platform === 'darwin') return join(homedir(), 'Library/Caches/posttrain')
+  if (process.platform === 'win32')
+    return join(env.LOCALAPPDATA ?? join(homedir(), 'AppData/Local'), 'posttrain')
+  return join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'posttrain')
+}
+
+const cpuLibrary = { linux: 'libtorch_cpu.so', darwin: 'libtorch_cpu.dylib', win32: 'torch_cpu.dll' }[
+  process.platform
+]
+const isTree = (folder) => existsSync(join(folder, 'lib', cpuLibrary))
+
+/** The version that a libtorch folder says it has, such as 2.13.0+cpu; null where it says none. */
+export function versionOfTree(folder) {
+  for (const name of ['version.py', 'build-version']) {
+    const path = join(folder, name)
+    if (!existsSync(path)) continue
+    const text = readFileSync(path, 'utf8')
+    return (/__version__\s*=\s*'([^']+)'/.exec(text) ?? [null, text.trim()])[1]
+  }
+  return null
+}
+
+function cachedTree(shelf) {
+  if (!existsSync(shelf)) return null
+  const trees = readdirSync(shelf)
+    .filter(
+      (name) => name.startsWith(`${constants.version}+`) && existsSync(join(shelf, name, 'manifest.json')),
+    )
+    .sort((a, b) => Number(a.endsWith('+cpu')) - Number(b.endsWith('+cpu')))
+    .map((name) => join(shelf, name, 'torch'))
+    .filter(isTree)
+  if (process.env.POSTTRAIN_CUDA === '0') trees.reverse()
+  return trees[0] ?? null
+}
+
+/** The libtorch folder to build against, without a download; null where there is none. */
+export function findTree(env = process.env) {
+  for (const name of ['POSTTRAIN_LIBTORCH', 'LIBTORCH']) {
+    const folder = env[name]
+    if (!folder) continue
+    if (isTree(folder)) return folder
+    throw new SetupError(
+      `${name} is ${folder}, where there is no lib/${cpuLibrary}; point it at a libtorch folder or unset it.`,
+    )
+  }
+  return cachedTree(join(cacheFolder(env), 'libtorch'))
+}
+
+const unusedLibraries = /libtorch_python|test|_with_compiler|custom_ops|libshm/
+const wanted = (name) =>
+  /^(lib)?torch\/(include\/|version\.py$|build-version$)/.test(name) ||
+  (/^(lib)?torch\/lib\/[^/]+\.(so|dll|lib|dylib)[^/]*$/.test(name) && !unusedLibraries.test(name)) ||
+  /^nvidia\/cu13\/lib\/.*\.so/.test(name)
+
+async function unpack(archive, folder) {
+  try {
+    await unzip(archive, folder, wanted)
+  } catch (error) {
+    throw new SetupError(`Could not unpack ${archive}: ${error.message}; delete it and run set-up again.`)
+  }
+}
+
+function pipCommand() {
+  for (const [program, ...args] of [['python3', '-m', 'pip'], ['pip'], ['pip3'], ['py', '-m', 'pip']]) {
+    if (versionOf(program, [...args, '--version'])) return [program, ...args]
+  }
+  return null
+}
+
+async function pipDownload(pip, requirements, folder) {
+  const [program, ...first] = pip
+  const download = (more) =>
+    execute(
+      program,
+      [...first, 'download', '--no-deps', '--only-binary=:all:', '-d', folder, ...more, ...requirements],
+      {
+        what: `pip download ${requirements.join(' ')}`,
+      },
+    )
+  const before = new Set(readdirSync(folder))
+  let run = await download([])
+  // A Python that this torch has no wheel for can still fetch one made for another: only its libraries are used.
+  if (run.code !== 0) run = await download(['--python-version', '312', '--implementation', 'cp'])
+  const wheels = readdirSync(folder).filter((name) => name.endsWith('.whl') && !before.has(name))
+  return {
+    ok: run.code === 0 && wheels.length > 0,
+    wheels: wheels.map((name) => join(folder, name)),
+    tail: run.tail,
+  }
+}
+
+async function fromPip(pip, folder) {
+  const downloads = join(folder, 'downloads')
+  mkdirSync(downloads)
+  say(`fetching libtorch ${constants.version} with pip (190 to 530 MB, once)`)
+  const { ok, wheels, tail } = await pipDownload(pip, [`torch==${constants.pip.torch}`], downloads)
+  if (!ok) return tail.trim().split('\n').at(-1) ?? 'pip failed'
+  for (const wheel of wheels) await unpack(wheel, folder)
+  const needed = neededBy(join(folder, 'torch/lib', cpuLibrary))
+  if (needed.some((name) => /^lib(cudart|cupti)\.so/.test(name))) {
+    const requirements = Object.entries(constants.pip.cuda).map(([name, version]) => `${name}==${version}`)
+    const more = await pipDownload(pip, requirements, downloads)
+    if (!more.ok) return more.tail.trim().split('\n').at(-1) ?? 'pip failed'
+    for (const wheel of more.wheels) await unpack(wheel, folder)
+  }
+  rmSync(downloads, { recursive: true })
+  return null
+}
+
+async function download(url, path) {
+  if (versionOf('curl')) {
+    const args = ['-fL', '--retry', '3', '-C', '-', '-o', path, url]
+    if (!process.stderr.isTTY) args.unshift('-sS')
+    const { code, tail } = await execute('curl', args, { what: `fetching ${url}` })
+    return code === 0 ? null : (tail.trim().split('\n').at(-1) ?? `curl ended with ${code}`)
+  }
+  try {
+    const response = await fetch(url)
+    if (!response.ok) return `the server answered ${response.status}`
+    await pipeline(Readable.fromWeb(response.body), createWriteStream(path))
+    return null
+  } catch (error) {
+    return String(error.cause?.message ?? error.message)
+  }
+}
+
+async function fromArchive(folder, shelf) {
+  const platform = `${process.platform}-${process.arch}`
+  const archive = constants.archives[platform]?.cpu
+  if (!archive) return `there is no official archive for ${platform}`
+  const url = `${process.env.POSTTRAIN_LIBTORCH_MIRROR ?? constants.base}/${archive.path}`
+  const partial = join(shelf, `${archive.sha256.slice(0, 12)}.partial`)
+  say(`fetching ${url} (${Math.round(archive.bytes / 1e6)} MB, once)`)
+  const problem = await download(url, partial)
+  if (problem) return problem
+  const hash = createHash('sha256')
+  await pipeline(createReadStream(partial), hash)
+  if (hash.digest('hex') !== archive.sha256) {
+    rmSync(partial)
+    return `${url} has another sha256 than the one known for it`
+  }
+  await unpack(partial, folder)
+  renameSync(join(folder, 'libtorch'), join(folder, 'torch'))
+  rmSync(partial)
+  return null
+}
+
+/** What the tree holds, written last: a folder with a manifest is whole. */
+function writeManifest(folder, version, source) {
+  const libraries = {}
+  for (const part of ['torch/lib', 'nvidia/cu13/lib']) {
+    if (!existsSync(join(folder, part))) continue
+    for (const name of readdirSync(join(folder, part))) {
+      libraries[`${part}/${name}`] = statSync(join(folder, part, name)).size
+    }
+  }
+  writeFileSync(join(folder, 'manifest.json'), `${JSON.stringify({ version, source, libraries }, null, 2)}\n`)
+}
+
+/** The libtorch folder, fetched into the cache where none is found; only one process fetches at a time. */
+export async function ensureLibtorch() {
+  const found = findTree()
+  if (found) return found
+  const shelf = join(cacheFolder(), 'libtorch')
+  return withLock(join(shelf, '.lock'), async () => {
+    const now = findTree()
+    if (now) return now
+    if (process.env.POSTTRAIN_OFFLINE === '1') {
+      throw new SetupError(
+        `No libtorch ${constants.version} was found and POSTTRAIN_OFFLINE=1 forbids fetching it; set POSTTRAIN_LIBTORCH to a libtorch folder.`,
+      )
+    }
+    for (const name of readdirSync(shelf)) {
+      if (name.startsWith('tmp-')) rmSync(join(shelf, name), { recursive: true })
+    }
+    const folder = mkdtempSync(join(shelf, 'tmp-'))
+    const clean = () => rmSync(folder, { recursive: true, force: true })
+    try {
+      const pip = pipCommand()
+      const problems = []
+      let source = 'pip'
+      let problem = pip ? await fromPip(pip, folder) : 'there is no pip (python3 -m pip)'
+      if (problem) {
+        problems.push(`pip: ${problem}`)
+        source = 'archive'
+        problem = await fromArchive(folder, shelf)
+      }
+      if (problem) {
+        problems.push(`archive: ${problem}`)
+        throw new SetupError(
+          `Could not fetch libtorch ${constants.version} (${problems.join('; ')}); get online, or set POSTTRAIN_LIBTORCH to a libtorch folder.`,
+        )
+      }
+      const stated = versionOfTree(join(folder, 'torch')) ?? constants.version
+      const version = stated.includes('+') ? stated : `${stated}+cpu`
+      writeManifest(folder, version, source)
+      const home = join(shelf, version)
+      rmSync(home, { recursive: true, force: true })
+      renameSync(folder, home)
+      say(`libtorch ${version} is in ${home}`)
+      return join(home, 'torch')
+    } finally {
+      clean()
+    }
+  })
+}
