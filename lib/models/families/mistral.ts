@@ -1,0 +1,17 @@
+import { integer } from './config.js'
+import { derivedHeadDim, llamaLike } from './llama-like.js'
+
+/** Mistral: as llama without biases; a sliding window over all layers, 4096 where the field is absent, none where it is null. */
+export const mistral = llamaLike({
+  modelType: 'mistral',
+  architecture: 'MistralForCausalLM',
+  qkvBias: () => false,
+  outBias: () => false,
+  mlpBias: () => false,
+  qkNorm: false,
+  headDim: derivedHeadDim,
+  windows: (config, layers) => {
+    const window = config['sliding_window'] === null ? null : integer(config, 'sliding_window', 4096)
+    return Array.from({ length: layers }, () => window)
+  },
+})

@@ -1,0 +1,13 @@
+import { derivedHeadDim, llamaLike, qwenWindows } from './llama-like.js'
+
+/** Qwen 2 and 2.5: biases on q, k and v, hard-coded; `sliding_window` counts only with `use_sliding_window`. */
+export const qwen2 = llamaLike({
+  modelType: 'qwen2',
+  architecture: 'Qwen2ForCausalLM',
+  qkvBias: () => true,
+  outBias: () => false,
+  mlpBias: () => false,
+  qkNorm: false,
+  headDim: derivedHeadDim,
+  windows: qwenWindows,
+})
