@@ -209,25 +209,55 @@ export interface Core {
 
   // models
   createBase(spec: DecoderSpec, options: { device: string; dtype: Dtype }): Promise<BaseHandle>
-  createRole(base: BaseHandle, options: { adapter: string | null; head: 'lm' | 'scalar' | 'both' }): Promise<RoleHandle>
+  createRole(
+    base: BaseHandle,
+    options: { adapter: string | null; head: 'lm' | 'scalar' | 'both' },
+  ): Promise<RoleHandle>
   /** Normal(0, std) for matrices (times `residualScale` for out and down), zero biases, unit norms; counter-based, so the seed decides all. */
   initialise(base: BaseHandle, options: { seed: number; std: number; residualScale: number }): Promise<void>
   /** Header of a safetensors file, validated. */
   readHeader(path: string): Promise<{ tensors: TensorInfo[]; metadata: Record<string, string> }>
   /** Every entry is read from the file into its parameter, with the shape checked. */
-  loadTensors(base: BaseHandle, files: { path: string; entries: WeightMapEntry[] }[], cancel?: CancelHandle): Promise<void>
+  loadTensors(
+    base: BaseHandle,
+    files: { path: string; entries: WeightMapEntry[] }[],
+    cancel?: CancelHandle,
+  ): Promise<void>
   /** Writes and syncs one safetensors file; the caller renames it. */
-  saveTensors(base: BaseHandle, path: string, entries: WeightMapEntry[], options: { dtype: Dtype; metadata: Record<string, string> }, cancel?: CancelHandle): Promise<void>
+  saveTensors(
+    base: BaseHandle,
+    path: string,
+    entries: WeightMapEntry[],
+    options: { dtype: Dtype; metadata: Record<string, string> },
+    cancel?: CancelHandle,
+  ): Promise<void>
   /** Native parameters in order. */
-  parameters(base: BaseHandle): Promise<{ parameter: string; shape: number[]; dtype: Dtype; trainable: boolean }[]>
+  parameters(
+    base: BaseHandle,
+  ): Promise<{ parameter: string; shape: number[]; dtype: Dtype; trainable: boolean }[]>
   /** A copy, as float32, in the layout of the file. */
-  getTensor(base: BaseHandle, entry: WeightMapEntry, which: 'value' | 'gradient'): Promise<{ shape: number[]; values: Float32Array }>
+  getTensor(
+    base: BaseHandle,
+    entry: WeightMapEntry,
+    which: 'value' | 'gradient',
+  ): Promise<{ shape: number[]; values: Float32Array }>
   setTensor(base: BaseHandle, entry: WeightMapEntry, values: Float32Array): Promise<void>
 
   // training
-  backward(role: RoleHandle, batch: PackedBatch, terms: LossTerm[], options: BackwardOptions, cancel?: CancelHandle): Promise<TermResult[]>
+  backward(
+    role: RoleHandle,
+    batch: PackedBatch,
+    terms: LossTerm[],
+    options: BackwardOptions,
+    cancel?: CancelHandle,
+  ): Promise<TermResult[]>
   /** The same numbers without a gradient. */
-  evaluate(role: RoleHandle, batch: PackedBatch, terms: LossTerm[], cancel?: CancelHandle): Promise<TermResult[]>
+  evaluate(
+    role: RoleHandle,
+    batch: PackedBatch,
+    terms: LossTerm[],
+    cancel?: CancelHandle,
+  ): Promise<TermResult[]>
   /** [T, V], row t predicts token t + 1. */
   logits(role: RoleHandle, batch: PackedBatch, cancel?: CancelHandle): Promise<Float32Array>
   /** [T]: log p(labels[t]) given the tokens before t; 0 where there is no label. */
@@ -235,13 +265,21 @@ export interface Core {
   zeroGrad(role: RoleHandle): Promise<void>
   createOptimizer(role: RoleHandle, options: OptimizerOptions): Promise<OptimizerHandle>
   /** Clips by global norm (0: off), then AdamW. Throws while the gradients are dirty from a failed backward. */
-  optimizerStep(optimizer: OptimizerHandle, options: { learningRate: number; maxGradNorm: number }): Promise<StepResult>
+  optimizerStep(
+    optimizer: OptimizerHandle,
+    options: { learningRate: number; maxGradNorm: number },
+  ): Promise<StepResult>
   /** Moments and step count as one safetensors file, written and synced; the caller renames it. */
   saveOptimizer(optimizer: OptimizerHandle, path: string, cancel?: CancelHandle): Promise<void>
   loadOptimizer(optimizer: OptimizerHandle, path: string, cancel?: CancelHandle): Promise<void>
 
   // generation
-  createSession(role: RoleHandle, prompts: Int32Array[], options: SamplingOptions, cancel?: CancelHandle): Promise<SessionHandle>
+  createSession(
+    role: RoleHandle,
+    prompts: Int32Array[],
+    options: SamplingOptions,
+    cancel?: CancelHandle,
+  ): Promise<SessionHandle>
   /** Prefills at the first call, then takes up to `tokens` decoding steps. */
   advance(session: SessionHandle, tokens: number, cancel?: CancelHandle): Promise<SessionAdvance>
   /** Ends rows early (a stop string was seen). */

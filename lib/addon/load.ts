@@ -1,0 +1,151 @@
+import { existsSync, readdirSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { join } from 'node:path'
+import { isMainThread } from 'node:worker_threads'
+import { PosttrainError } from '../errors.js'
+import type { Core } from './addon.js'
+import {
+  checkLibtorch,
+  findLibtorch,
+  type Libtorch,
+  libtorchConstants,
+  packageRoot,
+  unpacked,
+} from './libtorch.js'
+import { type CudaMode, type Verdict, verifyLibtorch } from './verify.js'
+
+/** What the stub exports. */
+interface Stub {
+  open(options: { libtorch: string; core: string; cuda: CudaMode }): Core
+}
+
+/** The stub and the core of one build, which lie in the same folder. */
+export interface NativeBuild {
+  kind: 'cmake' | 'gyp' | 'prebuild'
+  stub: string
+  core: string
+}
+
+/** What `loadCore` found on its way. */
+export interface LoadState {
+  build: NativeBuild
+  libtorch: Libtorch
+  verdict: Verdict
+}
+
+const shutdownMs = 2000
+
+/**
+ * The native build to load: `build-cmake/`, `build/` or `prebuilds/`, whichever has both files first;
+ * `POSTTRAIN_BUILD=cmake|gyp|prebuild` takes that one only.
+ *
+ * @throws PosttrainError ERR_LIBTORCH_LOAD where there is none, ERR_INVALID_ARGUMENT for another POSTTRAIN_BUILD.
+ */
+export function findBuild(env: Record<string, string | undefined> = process.env): NativeBuild {
+  const root = packageRoot()
+  const folders: Record<NativeBuild['kind'], string> = {
+    cmake: join(root, 'build-cmake/Release'),
+    gyp: join(root, 'build/Release'),
+    prebuild: join(root, 'prebuilds', `${process.platform}-${process.arch}`),
+  }
+  const kinds = Object.keys(folders) as NativeBuild['kind'][]
+  const asked = env.POSTTRAIN_BUILD
+  if (asked && !kinds.some((kind) => kind === asked)) {
+    throw new PosttrainError(
+      'ERR_INVALID_ARGUMENT',
+      `POSTTRAIN_BUILD is ${asked}; it must be ${kinds.join(', ')} or unset.`,
+    )
+  }
+  // Tests ask for the core with failing allocations and file faults built in.
+  const name = env.POSTTRAIN_TEST_HOOKS === '1' ? 'posttrain_core_hooks' : 'posttrain_core'
+  for (const kind of kinds) {
+    if (asked && asked !== kind) continue
+    const folder = unpacked(folders[kind])
+    if (!existsSync(folder)) continue
+    const stub = readdirSync(folder).find((file) => /^posttrain(\..+)?\.node$/.test(file))
+    const core = join(folder, `${name}.torch${libtorchConstants().minor}.so`)
+    if (stub && existsSync(core)) return { kind, stub: join(folder, stub), core }
+  }
+  throw new PosttrainError(
+    'ERR_LIBTORCH_LOAD',
+    `There is no native build of posttrain for ${process.platform}-${process.arch}${asked ? ` (POSTTRAIN_BUILD=${asked})` : ''} in ${root}; in a clone, run \`node scripts/setup.mjs\`.`,
+  )
+}
+
+/** `POSTTRAIN_CUDA=0` leaves the CUDA libraries closed, `=1` opens them even without a driver. */
+export function cudaMode(env: Record<string, string | undefined> = process.env): CudaMode {
+  switch (env.POSTTRAIN_CUDA) {
+    case undefined:
+    case '':
+      return 'auto'
+    case '0':
+      return 'off'
+    case '1':
+      return 'on'
+    default:
+      throw new PosttrainError(
+        'ERR_INVALID_ARGUMENT',
+        `POSTTRAIN_CUDA is ${env.POSTTRAIN_CUDA}; it must be 0, 1 or unset.`,
+      )
+  }
+}
+
+function open(build: NativeBuild, libtorch: Libtorch, mode: CudaMode): Core {
+  try {
+    const stub: Stub = createRequire(import.meta.url)(build.stub)
+    return stub.open({ libtorch: libtorch.libraries, core: build.core, cuda: mode })
+  } catch (error) {
+    const { code, message } = error as { code?: string; message: string }
+    throw new PosttrainError(code === 'ERR_LIBTORCH_VERSION' ? code : 'ERR_LIBTORCH_LOAD', `${message}.`, {
+      cause: error,
+    })
+  }
+}
+
+/**
+ * Environment cleanup hooks do not run at process.exit() or after an uncaught exception, and a thread inside libtorch
+ * would then abort the process. A worker's own end is not the end of the process: its hook is native.
+ */
+function endWithProcess(core: Core): void {
+  if (!isMainThread) return
+  process.on('exit', (code) => {
+    if (!core.shutdown(shutdownMs)) core.exitNow(code)
+  })
+}
+
+let state: LoadState | undefined
+let loading: Promise<Core> | undefined
+
+async function load(): Promise<Core> {
+  const mode = cudaMode()
+  const build = findBuild()
+  const libtorch = findLibtorch()
+  checkLibtorch(libtorch)
+  // libgomp's threads spin while they wait, which costs the neighbours; it reads this when it is opened.
+  process.env.GOMP_SPINCOUNT ??= '1000'
+  const verdict = await verifyLibtorch(build.stub, libtorch, mode)
+  const core = open(build, libtorch, verdict.mode)
+  endWithProcess(core)
+  state = { build, libtorch, verdict }
+  return core
+}
+
+/**
+ * The native core, opened at the first call and once per process. The first time that a libtorch is seen, a child
+ * process tries it (0.3 to 0.6 s), so that a damaged library cannot end this one.
+ *
+ * @throws PosttrainError ERR_LIBTORCH_NOT_FOUND, ERR_LIBTORCH_VERSION, ERR_LIBTORCH_LOAD, ERR_INVALID_ARGUMENT. A later
+ * call tries again.
+ */
+export function loadCore(): Promise<Core> {
+  loading ??= load().catch((error) => {
+    loading = undefined
+    throw error
+  })
+  return loading
+}
+
+/** What was loaded and from where; undefined before `loadCore` has succeeded. */
+export function loadState(): LoadState | undefined {
+  return state
+}
