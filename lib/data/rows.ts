@@ -1,0 +1,151 @@
+import { PosttrainError } from '../errors.js'
+
+/** One turn of a conversation. */
+export interface Message {
+  role: string
+  content: string
+  /** false leaves an assistant's turn out of the training. */
+  train?: boolean
+  /** Whatever else the chat template looks at. */
+  [key: string]: unknown
+}
+
+/** A row of any kind, as it stands in a file; the kind is found from the fields. */
+export type Row = Record<string, unknown>
+
+/** A row that was understood. */
+export type Example = (
+  | { kind: 'text'; text: string }
+  | { kind: 'completion'; prompt: string; completion: string }
+  | { kind: 'messages'; messages: Message[]; tools?: unknown[] }
+) & { weight: number }
+
+/** Where a row came from, for messages. */
+export interface Origin {
+  /** A path, or what the caller's rows are called. */
+  source: string
+  /** From 1: a line of a .jsonl file, else the place among the rows. */
+  line: number
+}
+
+const SHAREGPT_ROLES: Record<string, string> = {
+  human: 'user',
+  user: 'user',
+  gpt: 'assistant',
+  assistant: 'assistant',
+  chatgpt: 'assistant',
+  model: 'assistant',
+  system: 'system',
+  tool: 'tool',
+  observation: 'tool',
+  function_call: 'assistant',
+}
+
+export function bad(origin: Origin, field: string, expected: string): PosttrainError {
+  return new PosttrainError('ERR_DATA', `${origin.source}:${origin.line}: ${field} ${expected}`)
+}
+
+function text(row: Row, field: string, origin: Origin): string {
+  const value = row[field]
+  if (typeof value !== 'string') throw bad(origin, field, `must be a string, got ${kindOf(value)}`)
+  return value
+}
+
+function kindOf(value: unknown): string {
+  return value === undefined ? 'nothing' : value === null ? 'null' : Array.isArray(value) ? 'a list' : `a ${typeof value}`
+}
+
+function weightOf(row: Row, origin: Origin): number {
+  const value = row['weight'] ?? 1
+  if (typeof value !== 'number' || !Number.isFinite(value) || value < 0) {
+    throw bad(origin, 'weight', 'must be a number of at least 0')
+  }
+  return value
+}
+
+function messagesOf(value: unknown, field: string, origin: Origin): Message[] {
+  if (!Array.isArray(value) || value.length === 0) throw bad(origin, field, 'must be a list of at least one message')
+  return value.map((item: unknown, i) => {
+    const at = `${field}[${i}]`
+    if (typeof item !== 'object' || item === null) throw bad(origin, at, `must be an object, got ${kindOf(item)}`)
+    const { from, value: said, ...rest } = item as Row
+    // ShareGPT: { from: 'human' | 'gpt' | ..., value }
+    if (from !== undefined && rest['role'] === undefined) {
+      const role = SHAREGPT_ROLES[String(from)]
+      if (role === undefined) throw bad(origin, `${at}.from`, `has the unknown value ${JSON.stringify(from)}`)
+      if (typeof said !== 'string') throw bad(origin, `${at}.value`, `must be a string, got ${kindOf(said)}`)
+      return { ...rest, role, content: said }
+    }
+    const { role, content } = rest
+    if (typeof role !== 'string' || role === '') throw bad(origin, `${at}.role`, `must be a string, got ${kindOf(role)}`)
+    const train = rest['train']
+    if (train !== undefined && typeof train !== 'boolean') throw bad(origin, `${at}.train`, 'must be true or false')
+    const calls = Array.isArray(rest['tool_calls'])
+    if (typeof content !== 'string' && !(calls && (content === null || content === undefined))) {
+      throw bad(origin, `${at}.content`, `must be a string, got ${kindOf(content)}`)
+    }
+    return { ...rest, role, content: content ?? '' } as Message
+  })
+}
+
+/** Alpaca's classic form as a conversation; templates that know it also see `input` apart. */
+export function instructionMessages(row: { instruction: string; input?: string; output?: string; system?: string }): Message[] {
+  const { instruction, input = '', output, system = '' } = row
+  const user: Message = { role: 'user', content: input === '' ? instruction : `${instruction}\n${input}` }
+  if (input !== '') Object.assign(user, { instruction, input })
+  return [
+    ...(system === '' ? [] : [{ role: 'system', content: system }]),
+    user,
+    ...(output === undefined ? [] : [{ role: 'assistant', content: output }]),
+  ]
+}
+
+/**
+ * Finds the kind of a row from its fields: `messages` (or ShareGPT's `conversations`), `instruction` + `output`,
+ * `prompt` + `completion`, `text`. Throws ERR_DATA naming file, line, field and what was expected.
+ */
+export function readRow(row: unknown, origin: Origin): Example {
+  if (typeof row !== 'object' || row === null || Array.isArray(row)) {
+    throw new PosttrainError('ERR_DATA', `${origin.source}:${origin.line}: a row must be an object, got ${kindOf(row)}`)
+  }
+  const fields = row as Row
+  const weight = weightOf(fields, origin)
+  const list = fields['messages'] !== undefined ? 'messages' : fields['conversations'] !== undefined ? 'conversations' : null
+  if (list !== null) {
+    const messages = messagesOf(fields[list], list, origin)
+    const system = fields['system']
+    if (typeof system === 'string' && system !== '' && messages[0]?.role !== 'system') {
+      messages.unshift({ role: 'system', content: system })
+    }
+    const tools = fields['tools']
+    return { kind: 'messages', messages, weight, ...(Array.isArray(tools) ? { tools } : {}) }
+  }
+  if (fields['instruction'] !== undefined) {
+    const optional = (field: string) => (fields[field] === undefined || fields[field] === null ? '' : text(fields, field, origin))
+    return {
+      kind: 'messages',
+      messages: instructionMessages({
+        instruction: text(fields, 'instruction', origin),
+        input: optional('input'),
+        output: text(fields, 'output', origin),
+        system: optional('system'),
+      }),
+      weight,
+    }
+  }
+  if (fields['prompt'] !== undefined) {
+    return {
+      kind: 'completion',
+      prompt: text(fields, 'prompt', origin),
+      completion: text(fields, 'completion', origin),
+      weight,
+    }
+  }
+  if (fields['text'] !== undefined) return { kind: 'text', text: text(fields, 'text', origin), weight }
+  const names = Object.keys(fields).slice(0, 8).join(', ')
+  throw new PosttrainError(
+    'ERR_DATA',
+    `${origin.source}:${origin.line}: the fields (${names || 'none'}) are of no known kind; expected messages, ` +
+      'instruction + output, prompt + completion, or text',
+  )
+}
