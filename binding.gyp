@@ -8,8 +8,8 @@
   'target_defaults': {
     'include_dirs': ['native', '<!(node -p "require(\'path\').resolve(require(\'node-addon-api\').include_dir)")'],
     'defines': ['NAPI_VERSION=9', 'NODE_ADDON_API_CPP_EXCEPTIONS_ALL', 'NODE_API_NO_EXTERNAL_BUFFERS_ALLOWED'],
-    'cflags!': ['-fno-exceptions', '-O3'],
-    'cflags_cc!': ['-fno-exceptions', '-fno-rtti', '-std=gnu++17', '-std=gnu++20', '-O3'],
+    'cflags!': ['-fno-exceptions'],
+    'cflags_cc!': ['-fno-exceptions', '-fno-rtti', '-std=gnu++17', '-std=gnu++20'],
     'cflags_cc': [
       '-std=c++20', '-fPIC', '-fvisibility=hidden', '-fvisibility-inlines-hidden', '-Wall', '-Werror=return-type',
       '-ffile-prefix-map=<!(node -p "process.cwd()")/=', '-ffile-prefix-map=../='
