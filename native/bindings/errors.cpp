@@ -1,6 +1,7 @@
 #include "bindings/errors.h"
 
 #include <c10/util/Exception.h>
+#include <napi.h>
 
 #include <new>
 
@@ -12,7 +13,8 @@ namespace {
 
 bool tells_of_memory(const std::string& text) {
   return text.find("not enough memory") != std::string::npos || text.find("out of memory") != std::string::npos ||
-         text.find("can't allocate memory") != std::string::npos;
+         text.find("can't allocate memory") != std::string::npos ||
+         text.find("Array buffer allocation failed") != std::string::npos;
 }
 
 Failure out_of_memory(const std::string& text) {
@@ -39,7 +41,9 @@ Failure failure_of(const std::exception_ptr& exception) {
   } catch (const std::bad_alloc&) {
     return out_of_memory("the system has not enough memory");
   } catch (const Napi::Error& error) {
-    return {"ERR_INTERNAL", error.Message()};
+    const std::string text = error.Message();
+    if (tells_of_memory(text)) return out_of_memory(text);
+    return {"ERR_INTERNAL", text};
   } catch (const std::exception& error) {
     if (tells_of_memory(error.what())) return out_of_memory(error.what());
     return {"ERR_INTERNAL", error.what()};
@@ -48,10 +52,15 @@ Failure failure_of(const std::exception_ptr& exception) {
   }
 }
 
-Napi::Value error_of(Napi::Env env, const Failure& failure) {
-  auto error = Napi::Error::New(env, failure.message).Value();
-  error.Set("code", failure.code);
-  if (failure.code == "ABORT_ERR") error.Set("name", "AbortError");
+napi_value error_of(napi_env env, const Failure& failure) {
+  napi_value code = nullptr, message = nullptr, error = nullptr, name = nullptr;
+  napi_create_string_utf8(env, failure.code.data(), failure.code.size(), &code);
+  napi_create_string_utf8(env, failure.message.data(), failure.message.size(), &message);
+  napi_create_error(env, code, message, &error);
+  if (failure.code == "ABORT_ERR") {
+    napi_create_string_utf8(env, "AbortError", NAPI_AUTO_LENGTH, &name);
+    napi_set_named_property(env, error, "name", name);
+  }
   return error;
 }
 

@@ -1,5 +1,5 @@
 #pragma once
-#include <napi.h>
+#include <node_api.h>
 
 #include <exception>
 #include <string>
@@ -12,8 +12,9 @@ struct Failure {
   std::string message;
 };
 
+/** The one place that knows which exception has which code; anything unknown is ERR_INTERNAL. Throws nothing. */
 Failure failure_of(const std::exception_ptr& exception);
-/** An Error with that code; name AbortError for ABORT_ERR. */
-Napi::Value error_of(Napi::Env env, const Failure& failure);
+/** An Error with that code; name AbortError for ABORT_ERR. Null in an environment that is being ended. */
+napi_value error_of(napi_env env, const Failure& failure);
 
 }  // namespace posttrain::bindings

@@ -4,7 +4,9 @@
 
 #include <atomic>
 #include <cstring>
+#include <utility>
 
+#include "core/allocator.h"
 #include "core/error.h"
 
 namespace posttrain::bindings {
@@ -37,7 +39,8 @@ Napi::Value create_cancel(const Napi::CallbackInfo& info) { return wrap(info.Env
 
 Napi::Value raise_cancel(const Napi::CallbackInfo& info) {
   const auto cancel = cancel_of(info[0]);
-  if (cancel != nullptr) cancel->raise();
+  TORCH_CHECK_VALUE(cancel != nullptr, "[cancel] the argument is not a cancel handle");
+  raise(*cancel);
   return info.Env().Undefined();
 }
 
@@ -45,10 +48,14 @@ Napi::Value dispose(const Napi::CallbackInfo& info) {
   auto* box = box_of(info[0]);
   TORCH_CHECK_VALUE(box != nullptr && box->kind != kCancel, "[dispose] the argument is not a handle of this library");
   auto object = std::exchange(box->object, nullptr);
-  if (object != nullptr) cancel_users(object);
+  if (object != nullptr) {
+    --live;
+    cancel_users(object);
+  }
   // The last reference dies on the torch thread, after every job that uses it.
   return submit(info.Env(), {}, nullptr, [object = std::move(object)](const core::Cancel&) mutable {
     object.reset();
+    core::release_kept_memory();
     return [](Napi::Env env) -> Napi::Value { return env.Undefined(); };
   });
 }
@@ -56,10 +63,14 @@ Napi::Value dispose(const Napi::CallbackInfo& info) {
 }  // namespace
 
 Napi::Value wrap(Napi::Env env, const char* kind, std::shared_ptr<Owned> object) {
-  ++live;
-  auto external = Napi::External<Box>::New(env, new Box{kind, std::move(object)}, [](Napi::Env, Box* box) {
-    --live;
-    if (box->object != nullptr) release_later(std::move(box->object));
+  // A cancel flag is no native memory to speak of: it is not counted, and needs no torch thread to die on.
+  const bool counted = kind != kCancel;
+  if (counted) ++live;
+  auto external = Napi::External<Box>::New(env, new Box{kind, std::move(object)}, [counted](Napi::Env, Box* box) {
+    if (counted && box->object != nullptr) {
+      --live;
+      release_later(std::move(box->object));
+    }
     delete box;
   });
   NAPI_THROW_IF_FAILED(env, napi_type_tag_object(env, external, &kTag), Napi::Value());
@@ -81,8 +92,8 @@ std::shared_ptr<core::Cancel> cancel_of(const Napi::Value& value) {
 int64_t live_handles() { return live; }
 
 void register_handles(Napi::Env env, Napi::Object exports) {
-  exports.Set("createCancel", Napi::Function::New(env, create_cancel));
-  exports.Set("cancel", Napi::Function::New(env, raise_cancel));
+  exports.Set("createCancel", synchronous_method(env, create_cancel));
+  exports.Set("cancel", synchronous_method(env, raise_cancel));
   exports.Set("dispose", method(env, dispose));
 }
 

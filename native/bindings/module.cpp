@@ -3,22 +3,39 @@
 #include <mutex>
 
 #include "bindings/engine.h"
+#include "bindings/errors.h"
 #include "bindings/handle.h"
 #include "core/allocator.h"
 
+namespace posttrain::bindings {
+namespace {
+
+void register_all(Napi::Env env, Napi::Object exports) {
+  register_engine(env, exports);
+  register_handles(env, exports);
+  register_models(env, exports);
+  register_training(env, exports);
+  register_optim(env, exports);
+  register_generation(env, exports);
+  register_losses(env, exports);
+  if (register_test_hooks != nullptr) register_test_hooks(env, exports);
+}
+
+}  // namespace
+}  // namespace posttrain::bindings
+
 /** What the stub calls once per environment after it has opened libtorch and this library. */
-extern "C" __attribute__((visibility("default"))) napi_value posttrain_core_init(napi_env env_value, napi_value exports_value) {
+extern "C" __attribute__((visibility("default"))) napi_value posttrain_core_init(napi_env env, napi_value exports) {
   using namespace posttrain;
   static std::once_flag once;
-  std::call_once(once, core::install_allocator);
-  const Napi::Env env(env_value);
-  const Napi::Object exports(env_value, exports_value);
-  bindings::register_engine(env, exports);
-  bindings::register_handles(env, exports);
-  bindings::register_models(env, exports);
-  bindings::register_training(env, exports);
-  bindings::register_optim(env, exports);
-  bindings::register_generation(env, exports);
-  bindings::register_losses(env, exports);
-  return exports;
+  try {
+    std::call_once(once, core::install_allocator);
+    bindings::register_all(Napi::Env(env), Napi::Object(env, exports));
+    return exports;
+  } catch (const Napi::Error& error) {
+    error.ThrowAsJavaScriptException();
+  } catch (...) {
+    napi_throw(env, bindings::error_of(env, bindings::failure_of(std::current_exception())));
+  }
+  return nullptr;
 }

@@ -3,13 +3,24 @@
 #include <c10/core/Allocator.h>
 #include <c10/core/CPUAllocator.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <map>
 #include <mutex>
+#include <string_view>
+#include <unordered_map>
+
+#ifdef __APPLE__
+#include <malloc/malloc.h>
+#else
+#include <malloc.h>
+#endif
 
 namespace posttrain::core {
 namespace {
@@ -17,12 +28,25 @@ namespace {
 constexpr size_t kLarge = size_t{1} << 20;
 constexpr size_t kPage = size_t{1} << 12;
 constexpr size_t kHugePage = size_t{2} << 20;
-constexpr int64_t kKeptAtMost = int64_t{1} << 30;
 
 std::atomic<int64_t> in_use{0};
 std::atomic<int64_t> failing_after{-1};
 
-class Cache {
+int64_t default_limit() {
+  if (const char* text = std::getenv("POSTTRAIN_CACHE_MB"); text != nullptr) {
+    return std::strtoll(text, nullptr, 10) << 20;
+  }
+  return static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) / 4 * sysconf(_SC_PAGESIZE);
+}
+
+/** Up to a whole number of eighths of its power of two, so that nearly equal shapes find each other's blocks. */
+size_t rounded(size_t bytes) {
+  const size_t step = std::max(kPage, std::bit_floor(bytes) / 8);
+  return (bytes + step - 1) / step * step;
+}
+
+/** Mapped blocks, in use and kept. */
+class Blocks {
  public:
   void* take(size_t bytes) {
     {
@@ -30,105 +54,124 @@ class Cache {
       // A block up to an eighth larger serves; more would waste what others need.
       const auto found = free_.lower_bound(bytes);
       if (found != free_.end() && found->first <= bytes + bytes / 8) {
-        void* block = found->second;
-        sizes_[block] = found->first;
-        kept_ -= static_cast<int64_t>(found->first);
-        free_.erase(found);
-        return block;
+        auto node = free_.extract(found);
+        sizes_[node.mapped()] = node.key();
+        kept_ -= static_cast<int64_t>(node.key());
+        count(node.key());
+        return node.mapped();
       }
     }
     void* block = map(bytes);
     if (block == nullptr) {
-      drop_all();
+      release_kept();
       block = map(bytes);
     }
     if (block == nullptr) return nullptr;
     const std::lock_guard lock(mutex_);
     sizes_[block] = bytes;
+    count(bytes);
     return block;
   }
 
-  void give(void* block) {
+  /** False when the block is not one of these. */
+  bool give(void* block) {
     const std::lock_guard lock(mutex_);
-    const size_t bytes = sizes_.at(block);
-    sizes_.erase(block);
+    const auto found = sizes_.find(block);
+    if (found == sizes_.end()) return false;
+    const size_t bytes = found->second;
+    sizes_.erase(found);
+    in_use -= static_cast<int64_t>(bytes);
     free_.emplace(bytes, block);
     kept_ += static_cast<int64_t>(bytes);
-    const int64_t limit = std::min(kKeptAtMost, std::max<int64_t>(in_use.load(), int64_t{64} << 20));
-    while (kept_ > limit) {
-      const auto largest = std::prev(free_.end());
-      kept_ -= static_cast<int64_t>(largest->first);
-      munmap(largest->second, largest->first);
-      free_.erase(largest);
-    }
+    while (kept_ > std::min(limit_, peak_)) unmap(std::prev(free_.end()));
+    return true;
+  }
+
+  void release_kept() {
+    const std::lock_guard lock(mutex_);
+    while (!free_.empty()) unmap(free_.begin());
+  }
+
+  int64_t kept() {
+    const std::lock_guard lock(mutex_);
+    return kept_;
   }
 
  private:
+  using Free = std::multimap<size_t, void*>;
+
   static void* map(size_t bytes) {
     void* block = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (block == MAP_FAILED) return nullptr;
+#ifdef MADV_HUGEPAGE
     if (bytes >= kHugePage) madvise(block, bytes, MADV_HUGEPAGE);
+#endif
     return block;
   }
 
-  void drop_all() {
-    const std::lock_guard lock(mutex_);
-    for (const auto& [bytes, block] : free_) munmap(block, bytes);
-    free_.clear();
-    kept_ = 0;
+  void count(size_t bytes) {
+    peak_ = std::max(peak_, in_use += static_cast<int64_t>(bytes));
+  }
+
+  void unmap(Free::iterator entry) {
+    kept_ -= static_cast<int64_t>(entry->first);
+    munmap(entry->second, entry->first);
+    free_.erase(entry);
   }
 
   std::mutex mutex_;
-  std::multimap<size_t, void*> free_;
-  std::map<void*, size_t> sizes_;
+  Free free_;
+  std::unordered_map<void*, size_t> sizes_;
   int64_t kept_ = 0;
+  int64_t peak_ = 0;
+  const int64_t limit_ = default_limit();
 };
 
-Cache& cache() {
-  static auto* instance = new Cache();
+// Never destroyed: tensors in static storage are freed after this library's own destructors.
+Blocks& blocks() {
+  static auto* instance = new Blocks();
   return *instance;
 }
 
-// What a block's release needs: its size, kept as the context of the DataPtr.
-struct Block {
-  void* data;
-  size_t bytes;
-};
+int64_t heap_size(void* data) {
+#ifdef __APPLE__
+  return static_cast<int64_t>(malloc_size(data));
+#else
+  return static_cast<int64_t>(malloc_usable_size(data));
+#endif
+}
 
-void release(void* context) {
-  const auto* block = static_cast<Block*>(context);
-  in_use -= static_cast<int64_t>(block->bytes);
-  if (block->bytes >= kLarge) {
-    cache().give(block->data);
-  } else {
-    std::free(block->data);
-  }
-  delete block;
+// The pointer is its own context, so that raw_deallocate works; only one that starts a page can be a mapped block.
+void release(void* data) {
+  if (data == nullptr) return;
+  if (reinterpret_cast<uintptr_t>(data) % kPage == 0 && blocks().give(data)) return;
+  in_use -= heap_size(data);
+  std::free(data);
 }
 
 class Allocator final : public c10::Allocator {
  public:
   c10::DataPtr allocate(size_t bytes) override {
     const c10::Device cpu(c10::DeviceType::CPU);
-    if (bytes == 0) return {nullptr, nullptr, &release_nothing, cpu};
-    const int64_t left = failing_after.load();
-    if (left >= 0 && failing_after.fetch_sub(1) == 0) fail(bytes);
-    const size_t rounded = bytes >= kLarge ? (bytes + kPage - 1) / kPage * kPage : bytes;
+    if (bytes == 0) return {nullptr, nullptr, &release, cpu};
+    if (failing_after.load(std::memory_order_relaxed) >= 0 && failing_after.fetch_sub(1) == 0) fail(bytes);
+    // No machine has so much, and rounding up would overflow.
+    if (bytes > SIZE_MAX / 2) fail(bytes);
     void* data = nullptr;
-    if (rounded >= kLarge) {
-      data = cache().take(rounded);
-    } else if (posix_memalign(&data, 64, rounded) != 0) {
+    if (bytes >= kLarge) {
+      data = blocks().take(rounded(bytes));
+    } else if (posix_memalign(&data, 64, bytes) == 0) {
+      in_use += heap_size(data);
+    } else {
       data = nullptr;
     }
     if (data == nullptr) fail(bytes);
-    in_use += static_cast<int64_t>(rounded);
-    return {data, new Block{data, rounded}, &release, cpu};
+    return {data, data, &release, cpu};
   }
-  c10::DeleterFnPtr raw_deleter() const override { return nullptr; }
+  c10::DeleterFnPtr raw_deleter() const override { return &release; }
   void copy_data(void* target, const void* source, std::size_t count) const override { std::memcpy(target, source, count); }
 
  private:
-  static void release_nothing(void*) {}
   [[noreturn]] static void fail(size_t bytes) {
     TORCH_CHECK_WITH(OutOfMemoryError, false, "not enough memory: ", bytes, " bytes could not be allocated");
     std::abort();
@@ -138,11 +181,21 @@ class Allocator final : public c10::Allocator {
 }  // namespace
 
 void install_allocator() {
+  const char* choice = std::getenv("POSTTRAIN_ALLOCATOR");
+  if (choice != nullptr && std::string_view(choice) == "system") return;
+#ifdef M_MMAP_THRESHOLD
+  mallopt(M_MMAP_THRESHOLD, 1 << 20);
+  mallopt(M_TRIM_THRESHOLD, 1 << 20);
+#endif
   static auto* allocator = new Allocator();
   c10::SetCPUAllocator(allocator, 1);
 }
 
 int64_t allocated_bytes() { return in_use; }
+
+int64_t kept_bytes() { return blocks().kept(); }
+
+void release_kept_memory() { blocks().release_kept(); }
 
 void fail_allocation_after(int64_t count) { failing_after = count; }
 

@@ -4,13 +4,20 @@
 namespace posttrain::core {
 
 /**
- * Replaces torch's CPU allocator: blocks of 1 MiB and more come from mmap and are kept for reuse (at most 1 GiB, and no
- * more than is in use), since fresh pages cost more than many operations on them and glibc's heap never gives them back.
- * Call once, before the first tensor.
+ * Replaces torch's CPU allocator. Blocks of 1 MiB and more come from mmap and are kept for reuse, since fresh pages
+ * cost more than many operations on them and glibc's heap never gives them back; smaller ones come from malloc.
+ * Also fixes glibc's thresholds, which otherwise grow with what is freed.
+ *
+ * POSTTRAIN_ALLOCATOR=system leaves torch's own allocator; POSTTRAIN_CACHE_MB bounds what is kept (default: a quarter
+ * of the machine's memory; never more than was in use at once). Call once, before the first tensor.
  */
 void install_allocator();
-/** Bytes of tensors now alive on the CPU. */
+/** Bytes of tensors now alive on the CPU; 0 with torch's own allocator. */
 int64_t allocated_bytes();
+/** Bytes kept for reuse. */
+int64_t kept_bytes();
+/** Gives what is kept back to the system. */
+void release_kept_memory();
 /** For tests: the allocation after `count` more fails; negative: none. */
 void fail_allocation_after(int64_t count);
 

@@ -6,6 +6,7 @@ namespace posttrain::core {
 
 std::vector<CudaDevice> cuda_devices() {
   std::vector<CudaDevice> devices;
+  // Never closed: it may have started threads of its own.
   void* driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
   if (driver == nullptr) return devices;
   const auto init = reinterpret_cast<int (*)(unsigned)>(dlsym(driver, "cuInit"));
@@ -24,7 +25,6 @@ std::vector<CudaDevice> cuda_devices() {
       devices.push_back({name, static_cast<int64_t>(bytes)});
     }
   }
-  dlclose(driver);
   return devices;
 }
 

@@ -48,9 +48,8 @@ bool driver_answers() {
   const auto init = reinterpret_cast<int (*)(unsigned)>(dlsym(driver, "cuInit"));
   const auto count_of = reinterpret_cast<int (*)(int*)>(dlsym(driver, "cuDeviceGetCount"));
   int count = 0;
-  const bool answers = init != nullptr && count_of != nullptr && init(0) == 0 && count_of(&count) == 0 && count > 0;
-  dlclose(driver);
-  return answers;
+  // Never closed: it may have started threads of its own.
+  return init != nullptr && count_of != nullptr && init(0) == 0 && count_of(&count) == 0 && count > 0;
 }
 
 bool exists(const std::string& path) {
@@ -79,6 +78,8 @@ Opened open_libtorch(const std::string& folder, const std::string& cuda, bool an
     if (exists(folder + "/" + name)) open_library(folder + "/" + name, announce);
   }
   open_library(folder + "/libc10.so", announce);
+  // From here on a library of another folder would be mixed with this one's c10.
+  if (!announce) opened_libtorch = folder;
   void* cpu = open_library(folder + "/libtorch_cpu.so", announce);
   const auto version_of = reinterpret_cast<uint64_t (*)()>(dlsym(cpu, "aoti_torch_abi_version"));
   if (version_of == nullptr) {
@@ -111,6 +112,7 @@ Opened open_libtorch(const std::string& folder, const std::string& cuda, bool an
 
 Opened libtorch_state;
 
+/** Arguments of open() and probe(); every path is absolute, for dlopen looks names up elsewhere. */
 std::string string_field(napi_env env, napi_value object, const char* name) {
   napi_value value;
   size_t length = 0;
@@ -121,6 +123,22 @@ std::string string_field(napi_env env, napi_value object, const char* name) {
   std::string text(length, '\0');
   napi_get_value_string_utf8(env, value, text.data(), length + 1, &length);
   return text;
+}
+
+std::string path_field(napi_env env, napi_value object, const char* name) {
+  auto path = string_field(env, object, name);
+  if (path.empty() || path.front() != '/') {
+    throw Failure{"ERR_INVALID_ARGUMENT", std::string("open: ") + name + " must be an absolute path, got '" + path + "'"};
+  }
+  return path;
+}
+
+std::string cuda_field(napi_env env, napi_value object) {
+  auto mode = string_field(env, object, "cuda");
+  if (mode != "auto" && mode != "on" && mode != "off") {
+    throw Failure{"ERR_INVALID_ARGUMENT", "open: cuda must be auto, on or off, got '" + mode + "'"};
+  }
+  return mode;
 }
 
 void throw_failure(napi_env env, const Failure& failure) { napi_throw_error(env, failure.code, failure.message.c_str()); }
@@ -143,17 +161,18 @@ napi_value open(napi_env env, napi_callback_info info) {
   napi_value argument;
   napi_get_cb_info(env, info, &count, &argument, nullptr, nullptr);
   try {
-    const auto folder = string_field(env, argument, "libtorch"), core = string_field(env, argument, "core");
-    const auto cuda = string_field(env, argument, "cuda");
+    const auto folder = path_field(env, argument, "libtorch"), core = path_field(env, argument, "core");
+    const auto cuda = cuda_field(env, argument);
     const std::lock_guard lock(mutex);
+    if ((!opened_libtorch.empty() && opened_libtorch != folder) || (core_library != nullptr && opened_core != core)) {
+      throw Failure{"ERR_LIBTORCH_LOAD", "this process has already opened " + opened_libtorch +
+                                             (core_library != nullptr ? " and " + opened_core : "") +
+                                             "; another libtorch needs another process"};
+    }
     if (core_library == nullptr) {
       libtorch_state = open_libtorch(folder, cuda, false);
       core_library = open_library(core, false);
-      opened_libtorch = folder;
       opened_core = core;
-    } else if (opened_libtorch != folder || opened_core != core) {
-      throw Failure{"ERR_LIBTORCH_LOAD", "this process has already opened " + opened_libtorch + " and " + opened_core +
-                                             "; another libtorch needs another process"};
     }
     const auto init = reinterpret_cast<napi_value (*)(napi_env, napi_value)>(dlsym(core_library, "posttrain_core_init"));
     if (init == nullptr) throw Failure{"ERR_LIBTORCH_LOAD", core + " is not the core library of posttrain"};
@@ -172,7 +191,7 @@ napi_value probe(napi_env env, napi_callback_info info) {
   napi_value argument;
   napi_get_cb_info(env, info, &count, &argument, nullptr, nullptr);
   try {
-    return state_object(env, open_libtorch(string_field(env, argument, "libtorch"), string_field(env, argument, "cuda"), true));
+    return state_object(env, open_libtorch(path_field(env, argument, "libtorch"), cuda_field(env, argument), true));
   } catch (const Failure& failure) {
     throw_failure(env, failure);
     return nullptr;
@@ -188,6 +207,9 @@ napi_value state(napi_env env, napi_callback_info) {
 }  // namespace
 
 NAPI_MODULE_INIT() {
+  // The end of the last worker that uses it would unload this library, and with it what it knows of the process.
+  Dl_info self;
+  if (dladdr(reinterpret_cast<void*>(&open_library), &self) != 0) dlopen(self.dli_fname, RTLD_NOW | RTLD_NODELETE | RTLD_NOLOAD);
   const struct {
     const char* name;
     napi_callback body;

@@ -1,0 +1,74 @@
+#pragma once
+#include <node_api.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "bindings/engine.h"
+#include "bindings/errors.h"
+
+namespace posttrain::bindings {
+
+struct Client;
+
+struct Job {
+  std::shared_ptr<Client> client;  // null: a release that nobody awaits
+  napi_deferred deferred = nullptr;
+  std::vector<std::shared_ptr<Owned>> uses;
+  std::shared_ptr<core::Cancel> cancel = std::make_shared<core::Cancel>();
+  std::atomic<bool> disposed{false};  // cancelled by dispose(), not by the caller
+  bool settled = false;               // rejected while it waited; guarded by the queue's mutex
+  Work work;
+  Reply reply;
+  std::optional<Failure> failure;
+};
+
+/** Hands the job's outcome to its environment; from any thread. */
+void settle(const std::shared_ptr<Job>& job);
+
+/** The one thread of the process that calls torch, and its queue: first in, first out. */
+class TorchThread {
+ public:
+  // Never destroyed: at exit its thread may still sleep in it.
+  static TorchThread& instance();
+
+  /** Throws ERR_DISPOSED when the process is exiting. The first call starts the thread. */
+  void post(std::shared_ptr<Job> job);
+
+  /**
+   * Raises the flag of every job that `matches`. Those that wait are rejected at once; the running one when it looks
+   * at its flag. What a waiting job holds is still released on the torch thread, when its turn comes.
+   */
+  void cancel_if(const std::function<bool(Job&)>& matches);
+
+  /** Waits until no job of that client runs. */
+  void await_client(const Client* client);
+
+  /** Cancels everything and joins the thread for at most `timeout_ms`; false if a job still runs then. */
+  bool shutdown(int64_t timeout_ms);
+
+  /** Number of torch's threads, once per process: an error when another number is already in force. */
+  void set_threads(int64_t threads);
+
+ private:
+  void run();
+  static void execute(Job& job);
+
+  std::mutex mutex_;
+  std::condition_variable wake_, idle_;
+  std::deque<std::shared_ptr<Job>> queue_;
+  std::shared_ptr<Job> running_;
+  std::thread thread_;
+  int64_t threads_ = 0;
+  bool ended_ = false;
+  bool finished_ = false;
+};
+
+}  // namespace posttrain::bindings

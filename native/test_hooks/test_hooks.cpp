@@ -1,0 +1,209 @@
+// Functions for tests only, in `exports.testHooks` of a library that is never packed.
+#include <ATen/ATen.h>
+#include <napi.h>
+
+#include <chrono>
+#include <cmath>
+#include <new>
+#include <stdexcept>
+#include <system_error>
+#include <thread>
+
+#include "bindings/engine.h"
+#include "bindings/handle.h"
+#include "bindings/module.h"
+#include "core/allocator.h"
+#include "core/cpu_cores.h"
+#include "core/error.h"
+#include "core/philox.h"
+
+namespace posttrain::bindings {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr const char* kTest = "test";
+
+std::atomic<int64_t> live_objects{0};
+std::atomic<int64_t> freed_elsewhere{0};
+std::atomic<std::thread::id> torch_thread{};
+
+/** What a test handle holds: it counts itself and the thread on which it dies. */
+struct TestObject : Owned {
+  explicit TestObject(int64_t bytes) : tensor(at::zeros({bytes}, at::kByte)) {
+    torch_thread = std::this_thread::get_id();
+    ++live_objects;
+  }
+  ~TestObject() override {
+    if (std::this_thread::get_id() != torch_thread.load()) ++freed_elsewhere;
+    --live_objects;
+  }
+  at::Tensor tensor;
+};
+
+Reply nothing() {
+  return [](Napi::Env env) { return env.Undefined(); };
+}
+
+double number(const Napi::Value& value) { return value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : 0; }
+
+Clock::time_point after(double milliseconds) {
+  return Clock::now() + std::chrono::microseconds(static_cast<int64_t>(milliseconds * 1000));
+}
+
+/** Sleeps; looks at its flag every millisecond. */
+Work sleep_for(double milliseconds) {
+  return [=](const core::Cancel& cancel) {
+    for (const auto end = after(milliseconds); Clock::now() < end;) {
+      cancel.check();
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    return nothing();
+  };
+}
+
+// sleepJob(ms, cancel?)
+Napi::Value sleep_job(const Napi::CallbackInfo& info) {
+  return submit(info.Env(), {}, cancel_of(info[1]), sleep_for(number(info[0])));
+}
+
+// busyJob(ms, cancel?): inside torch's operators all the time
+Napi::Value busy_job(const Napi::CallbackInfo& info) {
+  const double milliseconds = number(info[0]);
+  return submit(info.Env(), {}, cancel_of(info[1]), [=](const core::Cancel& cancel) {
+    const auto matrix = at::ones({256, 256});
+    for (const auto end = after(milliseconds); Clock::now() < end;) {
+      cancel.check();
+      at::mm(matrix, matrix);
+    }
+    return nothing();
+  });
+}
+
+// stuckJob(ms): never looks at its flag
+Napi::Value stuck_job(const Napi::CallbackInfo& info) {
+  const double milliseconds = number(info[0]);
+  return submit(info.Env(), {}, nullptr, [=](const core::Cancel&) {
+    std::this_thread::sleep_for(std::chrono::microseconds(static_cast<int64_t>(milliseconds * 1000)));
+    return nothing();
+  });
+}
+
+// createObject(bytes): a handle
+Napi::Value create_object(const Napi::CallbackInfo& info) {
+  const auto bytes = static_cast<int64_t>(number(info[0]));
+  return submit(info.Env(), {}, nullptr, [=](const core::Cancel&) -> Reply {
+    return [object = std::make_shared<TestObject>(bytes)](Napi::Env env) { return wrap(env, kTest, object); };
+  });
+}
+
+// useObject(handle, ms, cancel?): a sleep that needs the handle
+Napi::Value use_object(const Napi::CallbackInfo& info) {
+  const auto object = unwrap_as<TestObject>(info[0], kTest);
+  return submit(info.Env(), {object}, cancel_of(info[2]), [object, work = sleep_for(number(info[1]))](const core::Cancel& cancel) {
+    TORCH_CHECK(object->tensor.defined(), "the tensor is gone");
+    return work(cancel);
+  });
+}
+
+// objects(): { live, freedElsewhere }; waits for the queue
+Napi::Value objects(const Napi::CallbackInfo& info) {
+  return submit(info.Env(), {}, nullptr, [](const core::Cancel&) -> Reply {
+    return [live = live_objects.load(), elsewhere = freed_elsewhere.load(), kept = core::kept_bytes()](Napi::Env env) -> Napi::Value {
+      auto result = Napi::Object::New(env);
+      result.Set("live", static_cast<double>(live));
+      result.Set("freedElsewhere", static_cast<double>(elsewhere));
+      result.Set("keptBytes", static_cast<double>(kept));
+      return result;
+    };
+  });
+}
+
+[[noreturn]] void throw_one(const std::string& kind) {
+  if (kind == "Cancelled") throw core::Cancelled();
+  if (kind == "core::Error") throw core::Error("ERR_INVALID_FILE", "a broken file");
+  if (kind == "c10::Error") TORCH_CHECK(false, "a check of torch");
+  if (kind == "c10::ValueError") TORCH_CHECK_VALUE(false, "[test] x must be > 0, got ", -1);
+  if (kind == "c10::IndexError") TORCH_CHECK_INDEX(false, "an index");
+  if (kind == "c10::TypeError") TORCH_CHECK_TYPE(false, "a type");
+  if (kind == "c10::NotImplementedError") TORCH_CHECK_NOT_IMPLEMENTED(false, "not implemented");
+  if (kind == "c10::LinAlgError") TORCH_CHECK_LINALG(false, "singular");
+  if (kind == "c10::OutOfMemoryError") TORCH_CHECK_WITH(OutOfMemoryError, false, "CUDA out of memory");
+  if (kind == "torch's allocator") TORCH_CHECK(false, "DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes");
+  if (kind == "an operator") at::mm(at::ones({2, 3}), at::ones({2, 3}));
+  if (kind == "std::bad_alloc") throw std::bad_alloc();
+  if (kind == "std::length_error") throw std::length_error("too long");
+  if (kind == "std::system_error") throw std::system_error(std::make_error_code(std::errc::io_error));
+  if (kind == "std::runtime_error") throw std::runtime_error("a plain exception");
+  if (kind == "int") throw 1;
+  throw core::Error("ERR_INVALID_ARGUMENT", "no such kind: " + kind);
+}
+
+// throwing(where, kind): in the function itself, in the job, in the reply, or in a function without a Promise
+Napi::Value throwing(const Napi::CallbackInfo& info) {
+  const auto where = info[0].ToString().Utf8Value(), kind = info[1].ToString().Utf8Value();
+  if (where == "call") throw_one(kind);
+  return submit(info.Env(), {}, nullptr, [=](const core::Cancel&) -> Reply {
+    if (where == "job") throw_one(kind);
+    return [kind](Napi::Env) -> Napi::Value { throw_one(kind); };
+  });
+}
+
+Napi::Value throwing_synchronously(const Napi::CallbackInfo& info) { throw_one(info[0].ToString().Utf8Value()); }
+
+// failAllocation(after): the allocation after so many more fails; -1: none. Synchronous.
+Napi::Value fail_allocation(const Napi::CallbackInfo& info) {
+  core::fail_allocation_after(static_cast<int64_t>(number(info[0])));
+  return info.Env().Undefined();
+}
+
+// allocate(bytes, times): tensors of that many bytes, one after another, each written to
+Napi::Value allocate(const Napi::CallbackInfo& info) {
+  const auto bytes = static_cast<int64_t>(number(info[0])), times = static_cast<int64_t>(number(info[1]));
+  return submit(info.Env(), {}, nullptr, [=](const core::Cancel&) {
+    for (int64_t i = 0; i < times; ++i) at::ones({bytes}, at::kByte);
+    return nothing();
+  });
+}
+
+// philox(counter, key): four numbers
+Napi::Value philox(const Napi::CallbackInfo& info) {
+  const auto counter = info[0].As<Napi::Uint32Array>(), key = info[1].As<Napi::Uint32Array>();
+  const auto bits = core::philox4x32({counter[0], counter[1], counter[2], counter[3]}, {key[0], key[1]});
+  auto result = Napi::Uint32Array::New(info.Env(), 4);
+  for (size_t i = 0; i < 4; ++i) result[i] = bits[i];
+  return result;
+}
+
+// normals(count, seed, index)
+Napi::Value normals(const Napi::CallbackInfo& info) {
+  const auto count = static_cast<int64_t>(number(info[0]));
+  auto result = Napi::Float32Array::New(info.Env(), static_cast<size_t>(count));
+  core::fill_normal(result.Data(), count, static_cast<uint64_t>(number(info[1])), static_cast<uint32_t>(number(info[2])));
+  return result;
+}
+
+Napi::Value default_threads(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(core::default_threads()));
+}
+
+}  // namespace
+
+void register_test_hooks(Napi::Env env, Napi::Object exports) {
+  auto hooks = Napi::Object::New(env);
+  hooks.Set("sleepJob", method(env, sleep_job));
+  hooks.Set("busyJob", method(env, busy_job));
+  hooks.Set("stuckJob", method(env, stuck_job));
+  hooks.Set("createObject", method(env, create_object));
+  hooks.Set("useObject", method(env, use_object));
+  hooks.Set("objects", method(env, objects));
+  hooks.Set("throwing", method(env, throwing));
+  hooks.Set("throwingSynchronously", synchronous_method(env, throwing_synchronously));
+  hooks.Set("failAllocation", synchronous_method(env, fail_allocation));
+  hooks.Set("allocate", method(env, allocate));
+  hooks.Set("philox", synchronous_method(env, philox));
+  hooks.Set("normals", synchronous_method(env, normals));
+  hooks.Set("defaultThreads", synchronous_method(env, default_threads));
+  exports.Set("testHooks", hooks);
+}
+
+}  // namespace posttrain::bindings
