@@ -7,7 +7,8 @@
   },
   'target_defaults': {
     'include_dirs': ['native', '<!(node -p "require(\'path\').resolve(require(\'node-addon-api\').include_dir)")'],
-    'defines': ['NAPI_VERSION=9', 'NODE_ADDON_API_CPP_EXCEPTIONS_ALL', 'NODE_API_NO_EXTERNAL_BUFFERS_ALLOWED'],
+    'defines': ['NAPI_VERSION=9', 'NODE_ADDON_API_CPP_EXCEPTIONS_ALL', 'NODE_API_NO_EXTERNAL_BUFFERS_ALLOWED',
+                'NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS'],
     'cflags!': ['-fno-exceptions'],
     'cflags_cc!': ['-fno-exceptions', '-fno-rtti', '-std=gnu++17', '-std=gnu++20'],
     'cflags_cc': [
