@@ -24,11 +24,14 @@ export function addFlags(command: Command, set: OptionSet): Command {
   return command.option('--config <FILE>', 'Options in a JSON file; flags stand above it')
 }
 
-/** The options of a parsed command: config file, then flags, then defaults; UsageError where they are wrong. */
+/**
+ * The options of a parsed command: config file, then flags, then defaults; UsageError where they are wrong.
+ * `given` is what was given, without the defaults: what a recipe takes.
+ */
 export async function readFlags<Set extends OptionSet>(
   command: Command,
   set: Set,
-): Promise<ResolvedOptions<Set>> {
+): Promise<{ options: ResolvedOptions<Set>; given: Record<string, unknown> }> {
   const parsed = command.opts()
   const values = new Map<Flag, unknown>()
   const names = new Map<string, string>()
@@ -49,7 +52,8 @@ export async function readFlags<Set extends OptionSet>(
       const alone: OptionSet = { name: set.name, schema: set.schema.partial(), conflicts: [] }
       resolveOptions(alone, config as never, parsed.config as string)
     }
-    return resolveOptions(set, applyFlags(values, config) as never)
+    const given = applyFlags(values, config)
+    return { options: resolveOptions(set, given as never), given }
   } catch (error) {
     if (!(error instanceof PosttrainError)) throw error
     const sentence = error.message.replace(

@@ -25,7 +25,7 @@ const parse = async (...argv: string[]) => {
   const command = addFlags(new Command('recipe'), set).exitOverride()
   command.configureOutput({ writeErr: () => undefined, writeOut: () => undefined }).action(() => undefined)
   await command.parseAsync(argv, { from: 'user' })
-  return readFlags(command, set)
+  return (await readFlags(command, set)).options
 }
 
 const folder = mkdtempSync(join(tmpdir(), 'posttrain-flags-'))

@@ -1,0 +1,42 @@
+#!/usr/bin/env node
+import { readFileSync } from 'node:fs'
+import { Command, CommanderError } from 'commander'
+import { UsageError } from './flags.js'
+
+/** Loaded only when it is named, so that `--help` is quick. */
+const COMMANDS: { name: string; summary: string; load: () => Promise<Command> }[] = [
+  {
+    name: 'doctor',
+    summary: 'Say what was found on this machine and what to do',
+    load: async () => (await import('./doctor.js')).doctorCommand(),
+  },
+]
+
+async function main(argv: string[]): Promise<number> {
+  const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8'))
+  const program = new Command('posttrain')
+    .description('Post-train language models. No Python.')
+    .version(version)
+    .exitOverride()
+  const wanted = COMMANDS.find(({ name }) => name === argv[0])
+  if (wanted) {
+    program.addCommand((await wanted.load()).exitOverride())
+  } else {
+    for (const { name, summary } of COMMANDS) program.command(name).description(summary)
+    program.addHelpText('after', '\nposttrain <command> --help lists the options of a command.')
+  }
+  try {
+    await program.parseAsync(argv, { from: 'user' })
+    return Number(process.exitCode ?? 0)
+  } catch (error) {
+    // Commander has already printed its own sentence.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
+    process.stderr.write(`posttrain: ${error instanceof Error ? error.message : String(error)}\n`)
+    if (process.env.POSTTRAIN_DEBUG && error instanceof Error) process.stderr.write(`${error.stack}\n`)
+    return error instanceof UsageError ? 2 : 1
+  }
+}
+
+main(process.argv.slice(2)).then((code) => {
+  process.exitCode = code
+})
