@@ -35,8 +35,14 @@ export function splitPrompt(prompt: string, completion: string): [string, string
   return [kept, prompt.slice(kept.length) + completion]
 }
 
-function segmentsOf(example: Exclude<Example, { kind: 'text' }>, template: Template, tokenizer: Tokenizer, trainOn: TrainOn): Segment[] {
-  if (example.kind === 'messages') return template.segments(example.messages, tokenizer, { trainOn, tools: example.tools })
+function segmentsOf(
+  example: Exclude<Example, { kind: 'text' }>,
+  template: Template,
+  tokenizer: Tokenizer,
+  trainOn: TrainOn,
+): Segment[] {
+  if (example.kind === 'messages')
+    return template.segments(example.messages, tokenizer, { trainOn, tools: example.tools })
   const [prompt, completion] = splitPrompt(example.prompt, example.completion)
   return [
     { text: tokenizer.guard(prompt), trained: trainOn === 'all' },
@@ -48,7 +54,12 @@ function segmentsOf(example: Exclude<Example, { kind: 'text' }>, template: Templ
  * Tokens and labels of one row. Text before a trained span and the span itself are encoded apart and put together, so
  * that the trained prefix is exactly what generation feeds and the first token of an answer always has a label.
  */
-export function encodeRow(example: Exclude<Example, { kind: 'text' }>, tokenizer: Tokenizer, template: Template, options: EncodeOptions): EncodedRow | Dropped {
+export function encodeRow(
+  example: Exclude<Example, { kind: 'text' }>,
+  tokenizer: Tokenizer,
+  template: Template,
+  options: EncodeOptions,
+): EncodedRow | Dropped {
   const segments = segmentsOf(example, template, tokenizer, options.trainOn)
   const prefix = example.kind === 'completion' ? tokenizer.prefixIds : []
   const pieces = segments.map(({ text }) => tokenizer.encode(text, { allowSpecial: true }))
@@ -56,7 +67,10 @@ export function encodeRow(example: Exclude<Example, { kind: 'text' }>, tokenizer
   if (length === 0) return 'empty'
   if (length > options.maxLength) {
     if (options.overflow === 'error') {
-      throw new PosttrainError('ERR_DATA', `a row of ${length} tokens is longer than maxLength ${options.maxLength}`)
+      throw new PosttrainError(
+        'ERR_DATA',
+        `a row of ${length} tokens is longer than maxLength ${options.maxLength}`,
+      )
     }
     if (options.overflow === 'drop') return 'tooLong'
   }
@@ -71,17 +85,28 @@ export function encodeRow(example: Exclude<Example, { kind: 'text' }>, tokenizer
   }
   const joint = tokenizer.encode(segments.map(({ text }) => text).join(''), { allowSpecial: true })
   const kept = Math.min(length, options.maxLength)
-  const row = finish(inputIds.subarray(0, kept), labels.subarray(0, kept), example.weight, kept < length, tokenizer)
+  const row = finish(
+    inputIds.subarray(0, kept),
+    labels.subarray(0, kept),
+    example.weight,
+    kept < length,
+    tokenizer,
+  )
   if (row === 'noLabels') return row
   return {
     ...row,
-    jointDiffers: joint.length + prefix.length !== length || joint.some((id, k) => inputIds[prefix.length + k] !== id),
+    jointDiffers:
+      joint.length + prefix.length !== length || joint.some((id, k) => inputIds[prefix.length + k] !== id),
     emptyOutput: isEmptyOutput(example),
   }
 }
 
 /** Plain text for pre-training: every token is trained, an end of text closes it, long ones are cut into several. */
-export function encodeText(example: Extract<Example, { kind: 'text' }>, tokenizer: Tokenizer, options: EncodeOptions): (EncodedRow | Dropped)[] {
+export function encodeText(
+  example: Extract<Example, { kind: 'text' }>,
+  tokenizer: Tokenizer,
+  options: EncodeOptions,
+): (EncodedRow | Dropped)[] {
   const body = tokenizer.encode(example.text)
   if (body.length === 0) return ['empty']
   const eos = tokenizer.eosId
@@ -96,7 +121,13 @@ export function encodeText(example: Extract<Example, { kind: 'text' }>, tokenize
   return rows
 }
 
-function finish(inputIds: Int32Array, labels: Int32Array, weight: number, truncated: boolean, tokenizer: Tokenizer): EncodedRow | 'noLabels' {
+function finish(
+  inputIds: Int32Array,
+  labels: Int32Array,
+  weight: number,
+  truncated: boolean,
+  tokenizer: Tokenizer,
+): EncodedRow | 'noLabels' {
   // The first token of a row has nothing before it that could predict it.
   let labelled = 0
   let stops = false
@@ -122,5 +153,8 @@ function finish(inputIds: Int32Array, labels: Int32Array, weight: number, trunca
 
 function isEmptyOutput(example: Exclude<Example, { kind: 'text' }>): boolean {
   if (example.kind === 'completion') return example.completion.trim() === ''
-  return example.messages.some(({ role, content, tool_calls: calls }) => role === 'assistant' && content.trim() === '' && calls === undefined)
+  return example.messages.some(
+    ({ role, content, tool_calls: calls }) =>
+      role === 'assistant' && content.trim() === '' && calls === undefined,
+  )
 }

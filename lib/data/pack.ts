@@ -33,7 +33,10 @@ export function toPacked(batch: Batch): PackedBatch {
   const size = rows * columns
   for (const [name, array] of Object.entries({ inputIds, attentionMask, labels })) {
     if (array !== undefined && array.length !== size) {
-      throw new PosttrainError('ERR_INVALID_ARGUMENT', `batch.${name} has ${array.length} values, not rows * columns = ${size}`)
+      throw new PosttrainError(
+        'ERR_INVALID_ARGUMENT',
+        `batch.${name} has ${array.length} values, not rows * columns = ${size}`,
+      )
     }
   }
   const offsets = [0]
@@ -45,11 +48,18 @@ export function toPacked(batch: Batch): PackedBatch {
       if (attentionMask[at] === 0) {
         ended = kept.length > from
         if (labels !== undefined && labels[at] !== IGNORE_INDEX) {
-          throw new PosttrainError('ERR_INVALID_ARGUMENT', `batch.labels has a label on padding, in row ${row}`)
+          throw new PosttrainError(
+            'ERR_INVALID_ARGUMENT',
+            `batch.labels has a label on padding, in row ${row}`,
+          )
         }
         continue
       }
-      if (ended) throw new PosttrainError('ERR_INVALID_ARGUMENT', `batch.attentionMask has a hole in row ${row}: padding must stand at one side`)
+      if (ended)
+        throw new PosttrainError(
+          'ERR_INVALID_ARGUMENT',
+          `batch.attentionMask has a hole in row ${row}: padding must stand at one side`,
+        )
       kept.push(at)
     }
     if (kept.length > from) offsets.push(kept.length)

@@ -3,7 +3,8 @@
  * counter), in 32-bit halves.
  */
 export function hash32(seed: number, stream: number, counter: number): number {
-  let h = Math.imul(seed ^ Math.floor(seed / 2 ** 32), 0x9e3779b1) ^ Math.imul(stream + 0x7f4a7c15, 0x85ebca77)
+  let h =
+    Math.imul(seed ^ Math.floor(seed / 2 ** 32), 0x9e3779b1) ^ Math.imul(stream + 0x7f4a7c15, 0x85ebca77)
   h = mix(h ^ Math.imul(counter + 0x165667b1, 0xc2b2ae3d))
   return mix(h + Math.imul(counter, 0x27d4eb2f) + stream) >>> 0
 }
@@ -17,7 +18,9 @@ function mix(value: number): number {
 
 /** Uniform in [0, 1). */
 export function uniform(seed: number, stream: number, counter: number): number {
-  return (hash32(seed, stream, counter) * 2 ** 21 + (hash32(seed, stream + 0x10000, counter) >>> 11)) / 2 ** 53
+  return (
+    (hash32(seed, stream, counter) * 2 ** 21 + (hash32(seed, stream + 0x10000, counter) >>> 11)) / 2 ** 53
+  )
 }
 
 /** A permutation of 0 .. count - 1 (Fisher and Yates), decided by seed and stream alone. */

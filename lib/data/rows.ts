@@ -52,7 +52,13 @@ function text(row: Row, field: string, origin: Origin): string {
 }
 
 function kindOf(value: unknown): string {
-  return value === undefined ? 'nothing' : value === null ? 'null' : Array.isArray(value) ? 'a list' : `a ${typeof value}`
+  return value === undefined
+    ? 'nothing'
+    : value === null
+      ? 'null'
+      : Array.isArray(value)
+        ? 'a list'
+        : `a ${typeof value}`
 }
 
 function weightOf(row: Row, origin: Origin): number {
@@ -64,10 +70,12 @@ function weightOf(row: Row, origin: Origin): number {
 }
 
 function messagesOf(value: unknown, field: string, origin: Origin): Message[] {
-  if (!Array.isArray(value) || value.length === 0) throw bad(origin, field, 'must be a list of at least one message')
+  if (!Array.isArray(value) || value.length === 0)
+    throw bad(origin, field, 'must be a list of at least one message')
   return value.map((item: unknown, i) => {
     const at = `${field}[${i}]`
-    if (typeof item !== 'object' || item === null) throw bad(origin, at, `must be an object, got ${kindOf(item)}`)
+    if (typeof item !== 'object' || item === null)
+      throw bad(origin, at, `must be an object, got ${kindOf(item)}`)
     const { from, value: said, ...rest } = item as Row
     // ShareGPT: { from: 'human' | 'gpt' | ..., value }
     if (from !== undefined && rest['role'] === undefined) {
@@ -77,9 +85,11 @@ function messagesOf(value: unknown, field: string, origin: Origin): Message[] {
       return { ...rest, role, content: said }
     }
     const { role, content } = rest
-    if (typeof role !== 'string' || role === '') throw bad(origin, `${at}.role`, `must be a string, got ${kindOf(role)}`)
+    if (typeof role !== 'string' || role === '')
+      throw bad(origin, `${at}.role`, `must be a string, got ${kindOf(role)}`)
     const train = rest['train']
-    if (train !== undefined && typeof train !== 'boolean') throw bad(origin, `${at}.train`, 'must be true or false')
+    if (train !== undefined && typeof train !== 'boolean')
+      throw bad(origin, `${at}.train`, 'must be true or false')
     const calls = Array.isArray(rest['tool_calls'])
     if (typeof content !== 'string' && !(calls && (content === null || content === undefined))) {
       throw bad(origin, `${at}.content`, `must be a string, got ${kindOf(content)}`)
@@ -89,7 +99,12 @@ function messagesOf(value: unknown, field: string, origin: Origin): Message[] {
 }
 
 /** Alpaca's classic form as a conversation; templates that know it also see `input` apart. */
-export function instructionMessages(row: { instruction: string; input?: string; output?: string; system?: string }): Message[] {
+export function instructionMessages(row: {
+  instruction: string
+  input?: string
+  output?: string
+  system?: string
+}): Message[] {
   const { instruction, input = '', output, system = '' } = row
   const user: Message = { role: 'user', content: input === '' ? instruction : `${instruction}\n${input}` }
   if (input !== '') Object.assign(user, { instruction, input })
@@ -106,11 +121,19 @@ export function instructionMessages(row: { instruction: string; input?: string; 
  */
 export function readRow(row: unknown, origin: Origin): Example {
   if (typeof row !== 'object' || row === null || Array.isArray(row)) {
-    throw new PosttrainError('ERR_DATA', `${origin.source}:${origin.line}: a row must be an object, got ${kindOf(row)}`)
+    throw new PosttrainError(
+      'ERR_DATA',
+      `${origin.source}:${origin.line}: a row must be an object, got ${kindOf(row)}`,
+    )
   }
   const fields = row as Row
   const weight = weightOf(fields, origin)
-  const list = fields['messages'] !== undefined ? 'messages' : fields['conversations'] !== undefined ? 'conversations' : null
+  const list =
+    fields['messages'] !== undefined
+      ? 'messages'
+      : fields['conversations'] !== undefined
+        ? 'conversations'
+        : null
   if (list !== null) {
     const messages = messagesOf(fields[list], list, origin)
     const system = fields['system']
@@ -121,7 +144,8 @@ export function readRow(row: unknown, origin: Origin): Example {
     return { kind: 'messages', messages, weight, ...(Array.isArray(tools) ? { tools } : {}) }
   }
   if (fields['instruction'] !== undefined) {
-    const optional = (field: string) => (fields[field] === undefined || fields[field] === null ? '' : text(fields, field, origin))
+    const optional = (field: string) =>
+      fields[field] === undefined || fields[field] === null ? '' : text(fields, field, origin)
     return {
       kind: 'messages',
       messages: instructionMessages({

@@ -13,7 +13,9 @@ export interface Segment {
 export type TrainOn = 'assistant' | 'lastAssistant' | 'all'
 
 /** Something that can be said to a model: messages, or one instruction. */
-export type PromptRow = { messages: Message[]; tools?: unknown[] } | { instruction: string; input?: string; system?: string }
+export type PromptRow =
+  | { messages: Message[]; tools?: unknown[] }
+  | { instruction: string; input?: string; system?: string }
 
 // Marks of the spans in the rendered text; noncharacters, so that no text holds them.
 const BEGIN = '\uFDD1'
@@ -40,7 +42,11 @@ export class Template {
       try {
         return new Jinja(text)
       } catch (cause) {
-        throw new PosttrainError('ERR_INVALID_FILE', `the ${name} template is not valid Jinja: ${(cause as Error).message}`, { cause })
+        throw new PosttrainError(
+          'ERR_INVALID_FILE',
+          `the ${name} template is not valid Jinja: ${(cause as Error).message}`,
+          { cause },
+        )
       }
     }
     // An `if` block obeys the same rules of white space as the tag it replaces.
@@ -49,7 +55,9 @@ export class Template {
         return `{%${left} if true %}${mark(end !== undefined)}{% endif ${right}%}`
       })
     this.#plain = parse(replaced(() => ''))
-    this.#marked = new RegExp(GENERATION.source).test(source) ? parse(replaced((end) => `{{ '${end ? END : BEGIN}' }}`)) : null
+    this.#marked = new RegExp(GENERATION.source).test(source)
+      ? parse(replaced((end) => `{{ '${end ? END : BEGIN}' }}`))
+      : null
   }
 
   static fromSource(source: string, name = 'chat'): Template {
@@ -62,25 +70,39 @@ export class Template {
     try {
       source = await readFile(path, 'utf8')
     } catch (cause) {
-      throw new PosttrainError('ERR_INVALID_FILE', `the template ${path} cannot be read: ${(cause as Error).message}`, { cause })
+      throw new PosttrainError(
+        'ERR_INVALID_FILE',
+        `the template ${path} cannot be read: ${(cause as Error).message}`,
+        { cause },
+      )
     }
     return new Template(path, source)
   }
 
   /** What is saved as chat_template.jinja: without `{% generation %}`, which not every reader knows. */
   get savedSource(): string {
-    return this.source.replace(GENERATION, (_, left: string, _end, right: string) => (left || right ? `{%${left} if true %}{% endif ${right}%}` : ''))
+    return this.source.replace(GENERATION, (_, left: string, _end, right: string) =>
+      left || right ? `{%${left} if true %}{% endif ${right}%}` : '',
+    )
   }
 
   /** The text that generation is fed for a conversation, up to where the assistant begins to speak. */
   prompt(row: PromptRow, tokenizer?: Tokenizer): string {
-    const { messages, tools } = 'messages' in row ? row : { messages: instructionMessages(row), tools: undefined }
+    const { messages, tools } =
+      'messages' in row ? row : { messages: instructionMessages(row), tools: undefined }
     return this.#render(this.#plain, messages, tools, tokenizer, true)
   }
 
   /** The rendered conversation cut where training begins and ends; it ends at the last turn's terminator. */
-  segments(messages: Message[], tokenizer: Tokenizer, options: { trainOn: TrainOn; tools?: unknown[] | undefined }): Segment[] {
-    const spans = this.#marked === null ? this.#growingSpans(messages, tokenizer, options.tools) : this.#markedSpans(this.#marked, messages, tokenizer, options.tools)
+  segments(
+    messages: Message[],
+    tokenizer: Tokenizer,
+    options: { trainOn: TrainOn; tools?: unknown[] | undefined },
+  ): Segment[] {
+    const spans =
+      this.#marked === null
+        ? this.#growingSpans(messages, tokenizer, options.tools)
+        : this.#markedSpans(this.#marked, messages, tokenizer, options.tools)
     const assistants = messages.filter(({ role }) => role === 'assistant')
     if (spans.spans.length !== assistants.length) {
       throw new PosttrainError(
@@ -92,19 +114,31 @@ export class Template {
       if (assistants[i]?.train === false) return false
       return options.trainOn !== 'lastAssistant' || i === assistants.length - 1
     })
-    const end = messages.at(-1)?.role === 'assistant' ? (spans.spans.at(-1)?.[1] ?? spans.text.length) : spans.text.length
+    const end =
+      messages.at(-1)?.role === 'assistant'
+        ? (spans.spans.at(-1)?.[1] ?? spans.text.length)
+        : spans.text.length
     if (options.trainOn === 'all') return [{ text: spans.text.slice(0, end), trained: true }]
     const segments: Segment[] = []
     let at = 0
     for (const [from, to] of chosen) {
-      segments.push({ text: spans.text.slice(at, from), trained: false }, { text: spans.text.slice(from, to), trained: true })
+      segments.push(
+        { text: spans.text.slice(at, from), trained: false },
+        { text: spans.text.slice(from, to), trained: true },
+      )
       at = to
     }
     if (at < end) segments.push({ text: spans.text.slice(at, end), trained: false })
     return segments.filter(({ text }) => text !== '')
   }
 
-  #render(template: Jinja, messages: Message[], tools: unknown[] | undefined, tokenizer: Tokenizer | undefined, prompt: boolean): string {
+  #render(
+    template: Jinja,
+    messages: Message[],
+    tools: unknown[] | undefined,
+    tokenizer: Tokenizer | undefined,
+    prompt: boolean,
+  ): string {
     const guarded = messages.map((message) => guardStrings(message, tokenizer) as Message)
     try {
       return template.render({
@@ -116,7 +150,11 @@ export class Template {
         ...(tools === undefined ? {} : { tools }),
       })
     } catch (cause) {
-      throw new PosttrainError('ERR_DATA', `the ${this.name} template refused the conversation: ${(cause as Error).message}`, { cause })
+      throw new PosttrainError(
+        'ERR_DATA',
+        `the ${this.name} template refused the conversation: ${(cause as Error).message}`,
+        { cause },
+      )
     }
   }
 
@@ -132,7 +170,10 @@ export class Template {
         open = null
       } else text += piece
     }
-    return { text, spans: spans.map(([from, to]): [number, number] => [from, this.#terminated(text, from, to, tokenizer)]) }
+    return {
+      text,
+      spans: spans.map(([from, to]): [number, number] => [from, this.#terminated(text, from, to, tokenizer)]),
+    }
   }
 
   #growingSpans(messages: Message[], tokenizer: Tokenizer, tools: unknown[] | undefined) {
@@ -162,8 +203,15 @@ export class Template {
    * where the text does, less trailing white space.
    */
   #terminated(text: string, from: number, to: number, tokenizer: Tokenizer, content?: string): number {
-    const said = content === undefined ? to : Math.max(to, text.indexOf(tokenizer.guard(content).trim(), from) + tokenizer.guard(content).trim().length)
-    if (content === undefined && tokenizer.endsWithSpecial(text.slice(from, to).trimEnd())) return from + text.slice(from, to).trimEnd().length
+    const said =
+      content === undefined
+        ? to
+        : Math.max(
+            to,
+            text.indexOf(tokenizer.guard(content).trim(), from) + tokenizer.guard(content).trim().length,
+          )
+    if (content === undefined && tokenizer.endsWithSpecial(text.slice(from, to).trimEnd()))
+      return from + text.slice(from, to).trimEnd().length
     const next = tokenizer.firstSpecial(text, said)
     if (next !== null && text.slice(said, next.start).trim() === '') return next.end
     return content === undefined ? to : said
@@ -172,12 +220,15 @@ export class Template {
 
 function guardStrings(value: unknown, tokenizer: Tokenizer | undefined): unknown {
   if (typeof value === 'string') {
-    if (RESERVED.test(value)) throw new PosttrainError('ERR_DATA', 'a text holds the Unicode noncharacters U+FDD0 to U+FDD2')
+    if (RESERVED.test(value))
+      throw new PosttrainError('ERR_DATA', 'a text holds the Unicode noncharacters U+FDD0 to U+FDD2')
     return tokenizer === undefined ? value : tokenizer.guard(value)
   }
   if (Array.isArray(value)) return value.map((item) => guardStrings(item, tokenizer))
   if (typeof value === 'object' && value !== null) {
-    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, guardStrings(item, tokenizer)]))
+    return Object.fromEntries(
+      Object.entries(value).map(([key, item]) => [key, guardStrings(item, tokenizer)]),
+    )
   }
   return value
 }
@@ -210,14 +261,20 @@ export const alpacaTemplate: Template = Template.fromSource(
  * The template of a name: `chat` (the tokenizer's own), `plain`, `alpaca`, or the path of a .jinja file. Without a
  * name: the tokenizer's own, else plain.
  */
-export async function templateOf(choice: string | Template | undefined, tokenizer: Tokenizer): Promise<Template> {
+export async function templateOf(
+  choice: string | Template | undefined,
+  tokenizer: Tokenizer,
+): Promise<Template> {
   if (choice instanceof Template) return choice
   if (choice === 'plain') return plainTemplate
   if (choice === 'alpaca') return alpacaTemplate
   if (choice === undefined || choice === 'chat') {
     if (tokenizer.chatTemplate !== null) return Template.fromSource(tokenizer.chatTemplate)
     if (choice === undefined) return plainTemplate
-    throw new PosttrainError('ERR_INVALID_ARGUMENT', "the model has no chat template: use template 'plain', 'alpaca' or a .jinja file")
+    throw new PosttrainError(
+      'ERR_INVALID_ARGUMENT',
+      "the model has no chat template: use template 'plain', 'alpaca' or a .jinja file",
+    )
   }
   return await Template.load(choice)
 }

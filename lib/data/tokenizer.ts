@@ -33,7 +33,9 @@ function parse(text: string, where: string): Json {
   try {
     value = JSON.parse(text)
   } catch (cause) {
-    throw new PosttrainError('ERR_INVALID_FILE', `${where} is not valid JSON: ${(cause as Error).message}`, { cause })
+    throw new PosttrainError('ERR_INVALID_FILE', `${where} is not valid JSON: ${(cause as Error).message}`, {
+      cause,
+    })
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw new PosttrainError('ERR_INVALID_FILE', `${where} must hold an object`)
@@ -46,7 +48,9 @@ async function readIfThere(path: string): Promise<string | undefined> {
     return await readFile(path, 'utf8')
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-    throw new PosttrainError('ERR_INVALID_FILE', `${path} cannot be read: ${(error as Error).message}`, { cause: error })
+    throw new PosttrainError('ERR_INVALID_FILE', `${path} cannot be read: ${(error as Error).message}`, {
+      cause: error,
+    })
   }
 }
 
@@ -71,7 +75,10 @@ function usesByteLevel(part: unknown): boolean {
 function checked(json: Json): Json {
   const model = json['model']
   if (typeof model !== 'object' || model === null) {
-    throw new PosttrainError('ERR_INVALID_FILE', 'tokenizer.json has no model: it is damaged or not a tokenizer')
+    throw new PosttrainError(
+      'ERR_INVALID_FILE',
+      'tokenizer.json has no model: it is damaged or not a tokenizer',
+    )
   }
   const { type, vocab, byte_fallback: byteFallback } = model as Json
   if (typeof vocab !== 'object' || vocab === null) {
@@ -84,21 +91,36 @@ function checked(json: Json): Json {
     )
   }
   const added = json['added_tokens'] ?? []
-  if (!Array.isArray(added)) throw new PosttrainError('ERR_INVALID_FILE', 'tokenizer.json: added_tokens must be a list')
+  if (!Array.isArray(added))
+    throw new PosttrainError('ERR_INVALID_FILE', 'tokenizer.json: added_tokens must be a list')
   for (const token of added as unknown[]) {
     const { id, content } = (token ?? {}) as Json
     if (typeof content !== 'string' || content === '' || !Number.isInteger(id) || (id as number) < 0) {
-      throw new PosttrainError('ERR_INVALID_FILE', 'tokenizer.json: each of added_tokens needs an id and a content')
+      throw new PosttrainError(
+        'ERR_INVALID_FILE',
+        'tokenizer.json: each of added_tokens needs an id and a content',
+      )
     }
   }
-  return { normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null, ...json, added_tokens: added }
+  return {
+    normalizer: null,
+    pre_tokenizer: null,
+    post_processor: null,
+    decoder: null,
+    ...json,
+    added_tokens: added,
+  }
 }
 
 function encoderOf(json: Json, config: Json): Encoder {
   try {
     return new Encoder(json, { ...config, clean_up_tokenization_spaces: false })
   } catch (cause) {
-    throw new PosttrainError('ERR_INVALID_FILE', `tokenizer.json cannot be used: ${(cause as Error).message}`, { cause })
+    throw new PosttrainError(
+      'ERR_INVALID_FILE',
+      `tokenizer.json cannot be used: ${(cause as Error).message}`,
+      { cause },
+    )
   }
 }
 
@@ -144,7 +166,9 @@ export class Tokenizer {
       })
       .sort((a, b) => b.content.length - a.content.length)
     this.#addedPattern =
-      alternatives.length === 0 ? null : new RegExp(alternatives.map(({ pattern }) => pattern).join('|'), 'gu')
+      alternatives.length === 0
+        ? null
+        : new RegExp(alternatives.map(({ pattern }) => pattern).join('|'), 'gu')
     this.#byteLevel = usesByteLevel(json['decoder'])
     const vocab = this.#full.get_vocab(true)
     let highest = -1
@@ -221,7 +245,8 @@ export class Tokenizer {
    */
   encode(text: string, options: { allowSpecial?: boolean } = {}): Int32Array {
     const clean = (piece: string) => piece.replaceAll(GUARD, '')
-    if (options.allowSpecial !== true || this.#addedPattern === null) return Int32Array.from(this.#pieces(clean(text)))
+    if (options.allowSpecial !== true || this.#addedPattern === null)
+      return Int32Array.from(this.#pieces(clean(text)))
     const ids: number[] = []
     let from = 0
     for (const match of text.matchAll(this.#addedPattern)) {
@@ -266,8 +291,11 @@ export class Tokenizer {
   decode(ids: ArrayLike<number>, options: { skipSpecialTokens?: boolean } = {}): string {
     const skip = options.skipSpecialTokens ?? true
     const list = Array.from(ids)
-    if (this.#byteLevel) return new TextDecoder('utf-8', { ignoreBOM: true }).decode(this.#bytesOf(list, skip))
-    return list.length === 0 ? '' : this.#full.decode(list, { skip_special_tokens: skip, clean_up_tokenization_spaces: false })
+    if (this.#byteLevel)
+      return new TextDecoder('utf-8', { ignoreBOM: true }).decode(this.#bytesOf(list, skip))
+    return list.length === 0
+      ? ''
+      : this.#full.decode(list, { skip_special_tokens: skip, clean_up_tokenization_spaces: false })
   }
 
   /** Text by and by: `push` gives what is sure, never half a character; `end` gives the rest. */
@@ -306,7 +334,9 @@ export class Tokenizer {
     const unitsAt: number[] = [0]
     // A byte belongs to the character it starts or continues; units count once the character is whole.
     let units = 0
-    for (const character of new TextDecoder('utf-8', { ignoreBOM: true }).decode(this.#bytesOf(list, false))) {
+    for (const character of new TextDecoder('utf-8', { ignoreBOM: true }).decode(
+      this.#bytesOf(list, false),
+    )) {
       const bytes = new TextEncoder().encode(character).length
       for (let i = 1; i < bytes; i++) unitsAt.push(units)
       units += character.length
@@ -316,7 +346,10 @@ export class Tokenizer {
     return list.map((id) => {
       const start = byte
       byte += this.#bytesOf([id], false).length
-      return [unitsAt[Math.min(start, unitsAt.length - 1)] ?? units, unitsAt[Math.min(byte, unitsAt.length - 1)] ?? units]
+      return [
+        unitsAt[Math.min(start, unitsAt.length - 1)] ?? units,
+        unitsAt[Math.min(byte, unitsAt.length - 1)] ?? units,
+      ]
     })
   }
 

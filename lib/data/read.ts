@@ -1,0 +1,135 @@
+import { createReadStream } from 'node:fs'
+import { stat } from 'node:fs/promises'
+import { extname } from 'node:path'
+import { createInterface } from 'node:readline'
+import { PosttrainError } from '../errors.js'
+import type { Origin, Row } from './rows.js'
+
+/** Rows: the path of a .jsonl, .json or .txt file, a list, or anything that gives rows one after another. */
+export type RowSource = string | readonly Row[] | AsyncIterable<Row>
+
+/** One source, or several: each gives `weight` times its rows to every epoch, so 0.2 gives another fifth each time. */
+export type DataSource = RowSource | readonly WeightedSource[]
+
+export interface WeightedSource {
+  data: RowSource
+  weight: number
+}
+
+/** Rows for the validation loss: some of the data, or a source of their own. */
+export type Validation = { fraction: number } | RowSource
+
+function isWeighted(item: unknown): item is WeightedSource {
+  if (typeof item !== 'object' || item === null || !('data' in item) || !('weight' in item)) return false
+  return (
+    typeof item.data === 'string' ||
+    Array.isArray(item.data) ||
+    (typeof item.data === 'object' && item.data !== null)
+  )
+}
+
+/** The sources of a DataSource, each with its weight. */
+export function sourcesOf(source: DataSource): WeightedSource[] {
+  if (Array.isArray(source) && source.length > 0 && source.every(isWeighted)) {
+    for (const { weight } of source as WeightedSource[]) {
+      if (!(weight > 0 && Number.isFinite(weight))) {
+        throw new PosttrainError(
+          'ERR_INVALID_ARGUMENT',
+          `the weight of a data source must be above 0, got ${weight}`,
+        )
+      }
+    }
+    return [...(source as WeightedSource[])]
+  }
+  return [{ data: source as RowSource, weight: 1 }]
+}
+
+/** The rows of a source in order, as they stand; memory does not grow with the file. A bad line ends it with ERR_DATA. */
+export async function* readRows(
+  source: RowSource,
+): AsyncGenerator<{ row: unknown; origin: Origin; failure?: PosttrainError }> {
+  if (typeof source !== 'string') {
+    let line = 0
+    for await (const row of source) yield { row, origin: { source: 'rows', line: ++line } }
+    return
+  }
+  const kind = extname(source).toLowerCase()
+  if (!['.jsonl', '.ndjson', '.json', '.txt'].includes(kind)) {
+    throw new PosttrainError('ERR_DATA', `${source}: data files must end in .jsonl, .json or .txt`)
+  }
+  const found = await stat(source).catch((cause: unknown) => {
+    throw new PosttrainError('ERR_DATA', `${source} does not exist or cannot be read`, { cause })
+  })
+  if (!found.isFile()) throw new PosttrainError('ERR_DATA', `${source} is not a file`)
+  if (kind === '.json') yield* readJson(source)
+  else if (kind === '.txt') yield* readText(source)
+  else yield* readLines(source)
+}
+
+async function* readLines(path: string) {
+  const lines = createInterface({
+    input: createReadStream(path, 'utf8'),
+    crlfDelay: Number.POSITIVE_INFINITY,
+  })
+  let number = 0
+  for await (const raw of lines) {
+    number++
+    const line = number === 1 ? raw.replace(/^\uFEFF/, '') : raw
+    if (line.trim() === '') continue
+    const origin = { source: path, line: number }
+    let row: unknown
+    try {
+      row = JSON.parse(line)
+    } catch (cause) {
+      const failure = new PosttrainError(
+        'ERR_DATA',
+        `${path}:${number}: the line is not valid JSON: ${(cause as Error).message}`,
+        { cause },
+      )
+      yield { row: undefined, origin, failure }
+      continue
+    }
+    yield { row, origin }
+  }
+}
+
+async function* readJson(path: string) {
+  const { streamArray } = await import('stream-json/streamers/stream-array.js')
+  const parsed = streamArray.withParserAsStream()
+  const input = createReadStream(path)
+  input.on('error', (error) => parsed.destroy(error))
+  input.pipe(parsed)
+  try {
+    for await (const { key, value } of parsed as AsyncIterable<{ key: number; value: unknown }>) {
+      yield { row: value, origin: { source: path, line: key + 1 } }
+    }
+  } catch (cause) {
+    throw new PosttrainError('ERR_DATA', `${path}: not a JSON list of rows: ${(cause as Error).message}`, {
+      cause,
+    })
+  } finally {
+    input.destroy()
+  }
+}
+
+/** Plain text: documents stand apart by empty lines. */
+async function* readText(path: string) {
+  const lines = createInterface({
+    input: createReadStream(path, 'utf8'),
+    crlfDelay: Number.POSITIVE_INFINITY,
+  })
+  let document: string[] = []
+  let number = 0
+  let first = 1
+  for await (const line of lines) {
+    number++
+    if (line.trim() !== '') {
+      if (document.length === 0) first = number
+      document.push(line)
+    } else if (document.length > 0) {
+      yield { row: { text: document.join('\n') }, origin: { source: path, line: first } }
+      document = []
+    }
+  }
+  if (document.length > 0) yield { row: { text: document.join('\n') }, origin: { source: path, line: first } }
+}
