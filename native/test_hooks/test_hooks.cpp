@@ -29,7 +29,7 @@ std::atomic<std::thread::id> torch_thread{};
 
 /** What a test handle holds: it counts itself and the thread on which it dies. */
 struct TestObject : Owned {
-  explicit TestObject(int64_t bytes) : tensor(at::zeros({bytes}, at::kByte)) {
+  explicit TestObject(int64_t bytes) : tensor(at::empty({bytes}, at::kByte)) {
     torch_thread = std::this_thread::get_id();
     ++live_objects;
   }

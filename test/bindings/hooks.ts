@@ -1,0 +1,35 @@
+import type { CancelHandle, Core } from '../../lib/addon/addon.js'
+import { loadCore } from '../../lib/addon/load.js'
+
+declare const brand: unique symbol
+export interface TestHandle {
+  readonly [brand]: 'base'
+}
+
+/** What the library of the test hooks adds to the core (native/test_hooks). */
+export interface Hooks {
+  /** Looks at its flag every millisecond. */
+  sleepJob(ms: number, cancel?: CancelHandle): Promise<void>
+  /** Inside torch's operators all the time. */
+  busyJob(ms: number, cancel?: CancelHandle): Promise<void>
+  /** Never looks at its flag. */
+  stuckJob(ms: number): Promise<void>
+  createObject(bytes: number): Promise<TestHandle>
+  useObject(object: TestHandle, ms: number, cancel?: CancelHandle): Promise<void>
+  objects(): Promise<{ live: number; freedElsewhere: number; keptBytes: number }>
+  throwing(where: 'call' | 'job' | 'reply', kind: string): Promise<never>
+  throwingSynchronously(kind: string): never
+  failAllocation(after: number): void
+  allocate(bytes: number, times: number): Promise<void>
+  philox(counter: Uint32Array, key: Uint32Array): Uint32Array
+  normals(count: number, seed: number, index: number): Float32Array
+  defaultThreads(): number
+}
+
+export async function loadHooks(): Promise<{ core: Core; hooks: Hooks }> {
+  process.env.POSTTRAIN_TEST_HOOKS = '1'
+  const core = (await loadCore()) as Core & { testHooks: Hooks }
+  return { core, hooks: core.testHooks }
+}
+
+export const wait = (ms: number) => new Promise((done) => setTimeout(done, ms))
