@@ -93,6 +93,18 @@ export class Template {
     return this.#render(this.#plain, messages, tools, tokenizer, true)
   }
 
+  /** The id that ends an assistant's turn; null where the template has no such token. */
+  terminator(tokenizer: Tokenizer): number | null {
+    const probe = [
+      { role: 'user', content: 'a' },
+      { role: 'assistant', content: 'b' },
+    ]
+    const last = this.segments(probe, tokenizer, { trainOn: 'assistant' }).at(-1)
+    if (last === undefined) return null
+    const id = tokenizer.encode(last.text, { allowSpecial: true }).at(-1)
+    return id !== undefined && tokenizer.isSpecial(id) ? id : null
+  }
+
   /** The rendered conversation cut where training begins and ends; it ends at the last turn's terminator. */
   segments(
     messages: Message[],

@@ -1,0 +1,100 @@
+import { randomBytes } from 'node:crypto'
+import { mkdir, open, readdir, rename, rm } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+import { PosttrainError } from '../errors.js'
+
+function ioError(doing: string, path: string, cause: unknown): PosttrainError {
+  if (cause instanceof PosttrainError) return cause
+  return new PosttrainError('ERR_IO', `${doing} ${path} failed: ${(cause as Error).message}`, { cause })
+}
+
+async function syncPath(path: string): Promise<void> {
+  const handle = await open(path, 'r')
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}
+
+const temporaryName = (path: string) =>
+  join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`)
+
+/** Writes a file so that it is either the old one or the new one, whatever happens: temporary name, sync, rename, sync of the folder. */
+export async function writeFileAtomic(path: string, data: string | Uint8Array): Promise<void> {
+  const temporary = temporaryName(path)
+  try {
+    await mkdir(dirname(path), { recursive: true })
+    const handle = await open(temporary, 'wx')
+    try {
+      await handle.writeFile(data)
+      await handle.sync()
+    } finally {
+      await handle.close()
+    }
+    await rename(temporary, path)
+    await syncPath(dirname(path))
+  } catch (error) {
+    await rm(temporary, { force: true }).catch(() => {})
+    throw ioError('writing', path, error)
+  }
+}
+
+/** Syncs every file of a folder that other code has written, and the folder itself. */
+async function syncFolder(path: string): Promise<void> {
+  for (const entry of await readdir(path, { withFileTypes: true })) {
+    const inside = join(path, entry.name)
+    if (entry.isDirectory()) await syncFolder(inside)
+    else if (entry.isFile()) await syncPath(inside)
+  }
+  await syncPath(path)
+}
+
+/**
+ * Makes a folder that is there whole or not at all: `fill` writes into a temporary one beside it, which is synced and
+ * then renamed. A folder already there is refused, or with `replace` gives way at the last moment.
+ */
+export async function writeFolderAtomic(
+  path: string,
+  fill: (temporary: string) => Promise<void>,
+  options: { replace?: boolean } = {},
+): Promise<void> {
+  const temporary = temporaryName(path)
+  try {
+    await mkdir(dirname(path), { recursive: true })
+    await mkdir(temporary)
+    await fill(temporary)
+    await syncFolder(temporary)
+    if (options.replace === true) {
+      const old = temporaryName(path)
+      const moved = await rename(path, old).then(
+        () => true,
+        (error: NodeJS.ErrnoException) => {
+          if (error.code === 'ENOENT') return false
+          throw error
+        },
+      )
+      try {
+        await rename(temporary, path)
+      } catch (error) {
+        if (moved) await rename(old, path)
+        throw error
+      }
+      if (moved) await rm(old, { recursive: true, force: true })
+    } else {
+      await rename(temporary, path)
+    }
+    await syncPath(dirname(path))
+  } catch (error) {
+    await rm(temporary, { recursive: true, force: true }).catch(() => {})
+    if (
+      (error as NodeJS.ErrnoException).code === 'ENOTEMPTY' ||
+      (error as NodeJS.ErrnoException).code === 'EEXIST'
+    ) {
+      throw new PosttrainError('ERR_IO', `${path} already exists`, { cause: error })
+    }
+    // What `fill` throws is the caller's own error.
+    if (error instanceof Error && !('syscall' in error)) throw error
+    throw ioError('writing', path, error)
+  }
+}

@@ -1,0 +1,112 @@
+import type { BaseHandle, CancelHandle, Core, DecoderSpec, Dtype, WeightMapEntry } from '../addon/addon.js'
+import { PosttrainError } from '../errors.js'
+import type { Family } from './families/index.js'
+
+const listed = (names: string[]) =>
+  `${names.slice(0, 5).join(', ')}${names.length > 5 ? ` and ${names.length - 5} more` : ''}`
+
+/**
+ * Loads the tensors of the files into a base. Every parameter must be there, and every tensor must be known.
+ * A base model saved alone has no prefix; a tied head may be stored or not.
+ */
+export async function loadWeights(
+  core: Core,
+  base: BaseHandle,
+  family: Family,
+  spec: DecoderSpec,
+  paths: string[],
+  cancel?: CancelHandle,
+): Promise<void> {
+  const headers = await Promise.all(paths.map(async (path) => ({ path, ...(await core.readHeader(path)) })))
+  const owner = new Map<string, string>()
+  for (const { path, tensors } of headers) {
+    for (const { name } of tensors) {
+      if (owner.has(name))
+        throw new PosttrainError('ERR_INVALID_FILE', `${name} stands in ${owner.get(name)} and in ${path}`)
+      owner.set(name, path)
+    }
+  }
+  const known = new Set<string>()
+  const missing: string[] = []
+  const byFile = new Map<string, WeightMapEntry[]>()
+  for (const entry of family.weights(spec)) {
+    const bare = entry.name.startsWith(family.prefix) ? entry.name.slice(family.prefix.length) : entry.name
+    const name = [entry.name, bare].find((candidate) => owner.has(candidate))
+    if (name === undefined) {
+      missing.push(entry.name)
+      continue
+    }
+    known.add(name)
+    const path = owner.get(name)!
+    byFile.set(path, [...(byFile.get(path) ?? []), { ...entry, name }])
+  }
+  if (missing.length > 0) {
+    throw new PosttrainError(
+      'ERR_INVALID_FILE',
+      `the model's files have no ${listed(missing)}; config.json asks for ${missing.length > 1 ? 'them' : 'it'}`,
+    )
+  }
+  const unexpected = [...owner.keys()].filter((name) => {
+    return (
+      !known.has(name) &&
+      !family.ignore.some((pattern) => pattern.test(name)) &&
+      !(spec.tied && name === 'lm_head.weight')
+    )
+  })
+  if (unexpected.length > 0) {
+    throw new PosttrainError(
+      'ERR_UNSUPPORTED_MODEL',
+      `the model's files have tensors that config.json does not explain: ${listed(unexpected)}`,
+    )
+  }
+  await core.loadTensors(
+    base,
+    [...byFile].map(([path, entries]) => ({ path, entries })),
+    cancel,
+  )
+}
+
+const BYTES: Record<Dtype, number> = { float32: 4, bfloat16: 2, float16: 2, float64: 8 }
+
+/** Tensors of one file at most. */
+export const SHARD_BYTES = 5e9
+
+export interface Shard {
+  file: string
+  entries: WeightMapEntry[]
+}
+
+/** How the weights are cut into files, and the index that says so; no index where one file holds all. */
+export function shardsOf(
+  entries: readonly { entry: WeightMapEntry; values: number }[],
+  dtype: Dtype,
+  limit = SHARD_BYTES,
+): { shards: Shard[]; index: string | null } {
+  const groups: WeightMapEntry[][] = [[]]
+  let bytes = 0
+  let total = 0
+  for (const { entry, values } of entries) {
+    const size = values * BYTES[dtype]
+    if (bytes > 0 && bytes + size > limit) {
+      groups.push([])
+      bytes = 0
+    }
+    groups.at(-1)!.push(entry)
+    bytes += size
+    total += size
+  }
+  if (groups.length === 1)
+    return { shards: [{ file: 'model.safetensors', entries: groups[0]! }], index: null }
+  const number = (i: number) => String(i).padStart(5, '0')
+  const shards = groups.map((group, i) => ({
+    file: `model-${number(i + 1)}-of-${number(groups.length)}.safetensors`,
+    entries: group,
+  }))
+  const map = Object.fromEntries(
+    shards.flatMap(({ file, entries: group }) => group.map(({ name }) => [name, file])),
+  )
+  return {
+    shards,
+    index: `${JSON.stringify({ metadata: { total_size: total }, weight_map: map }, null, 2)}\n`,
+  }
+}

@@ -1,0 +1,102 @@
+import type { OptimizerHandle } from '../addon/addon.js'
+import { call } from '../addon/call.js'
+import { PosttrainError } from '../errors.js'
+import { type CausalLM, nativeOf } from '../models/causal-lm.js'
+
+export interface AdamWOptions {
+  learningRate: number
+  /** Default 0.9. */
+  beta1?: number
+  /** Default 0.999. */
+  beta2?: number
+  /** Default 1e-8. */
+  eps?: number
+  /** Decoupled weight decay; default 0.01, as torch's. */
+  weightDecay?: number
+  /** What decays: everything, as in torch, or matrices only; default 'all'. */
+  decay?: 'all' | 'matrices'
+}
+
+/**
+ * AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) over the trainable parameters of a model, with torch's defaults:
+ * p -= lr wd p; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g²; p -= lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps).
+ */
+export class AdamW {
+  readonly #model: CausalLM
+  readonly #options: Required<AdamWOptions>
+  #handle: Promise<OptimizerHandle> | null = null
+  #disposed = false
+
+  constructor(model: CausalLM, options: AdamWOptions) {
+    this.#model = model
+    this.#options = { beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: 0.01, decay: 'all', ...options }
+    const { learningRate, beta1, beta2, eps, weightDecay } = this.#options
+    const need = (ok: boolean, name: string, what: string, value: number) => {
+      if (!ok) throw new PosttrainError('ERR_INVALID_ARGUMENT', `${name} must be ${what}, got ${value}`)
+    }
+    need(Number.isFinite(learningRate) && learningRate >= 0, 'learningRate', 'at least 0', learningRate)
+    need(beta1 >= 0 && beta1 < 1, 'beta1', 'in [0, 1)', beta1)
+    need(beta2 >= 0 && beta2 < 1, 'beta2', 'in [0, 1)', beta2)
+    need(Number.isFinite(eps) && eps >= 0, 'eps', 'at least 0', eps)
+    need(Number.isFinite(weightDecay) && weightDecay >= 0, 'weightDecay', 'at least 0', weightDecay)
+  }
+
+  /** Sets all gradients to zero. */
+  async zeroGrad(): Promise<void> {
+    await this.#model.zeroGrad()
+  }
+
+  /**
+   * One update from the gradients at hand, clipped to a global L2 norm of `maxGradNorm` (default 0: not clipped).
+   * A norm that is not finite changes nothing: `applied` is false. Throws after a failed backward until zeroGrad().
+   */
+  async step(
+    options: { learningRate?: number; maxGradNorm?: number } = {},
+  ): Promise<{ gradNorm: number; applied: boolean }> {
+    const handle = await this.#native()
+    const { core } = nativeOf(this.#model)
+    const given = {
+      learningRate: options.learningRate ?? this.#options.learningRate,
+      maxGradNorm: options.maxGradNorm ?? 0,
+    }
+    return await call(core, () => core.optimizerStep(handle, given))
+  }
+
+  /** Writes moments and step count as one safetensors file, synced; the caller renames it. */
+  async save(path: string, signal?: AbortSignal): Promise<void> {
+    const handle = await this.#native()
+    const { core } = nativeOf(this.#model)
+    await call(core, (cancel) => core.saveOptimizer(handle, path, cancel), signal)
+  }
+
+  /** Reads what save() wrote, all or nothing. */
+  async load(path: string): Promise<void> {
+    const handle = await this.#native()
+    const { core } = nativeOf(this.#model)
+    await call(core, (cancel) => core.loadOptimizer(handle, path, cancel))
+  }
+
+  async dispose(): Promise<void> {
+    if (this.#disposed) return
+    this.#disposed = true
+    const handle = this.#handle
+    this.#handle = null
+    if (handle === null) return
+    // The core outlives its models.
+    const { loadCore } = await import('../addon/load.js')
+    const core = await loadCore()
+    await core.dispose(await handle)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.dispose()
+  }
+
+  async #native(): Promise<OptimizerHandle> {
+    if (this.#disposed) throw new PosttrainError('ERR_DISPOSED', 'the optimizer was disposed')
+    const { core, role } = nativeOf(this.#model)
+    const { learningRate: _, ...options } = this.#options
+    this.#handle ??= call(core, () => core.createOptimizer(role, options))
+    return await this.#handle
+  }
+}
