@@ -1,0 +1,208 @@
+import type { SessionHandle } from '../addon/addon.js'
+import { call } from '../addon/call.js'
+import type { Message, Tokenizer } from '../data/index.js'
+import { Template } from '../data/index.js'
+import { PosttrainError } from '../errors.js'
+import { type CausalLM, nativeOf } from '../models/causal-lm.js'
+import { type CheckedOptions, checkOptions, type GenerateOptions } from './sampling.js'
+import { StopText } from './stop-text.js'
+
+/** A text as it stands (special tokens are read as such), token ids, or messages for the chat template. */
+export type Prompt = string | Int32Array | readonly Message[]
+
+/** `stop`: a stop id or stop text; `length`: maxNewTokens or the model's context. */
+export type FinishReason = 'stop' | 'length'
+
+export interface Completion {
+  /** Without special tokens and without the stop text. */
+  text: string
+  /** Every produced id, the stop token included. */
+  tokenIds: Int32Array
+  finishReason: FinishReason
+  /** Of each produced id, under softmax(logits / temperature); with `logProbs`. */
+  logProbs?: Float32Array
+}
+
+/** What one row has produced since its last piece. */
+export interface Piece {
+  /** Of the prompt. */
+  index: number
+  text: string
+  tokenIds: number[]
+  /** Log-probability of each of tokenIds. */
+  logProbs: number[]
+  /** In the last piece of a row. */
+  finishReason?: FinishReason
+}
+
+/** Decoding steps of one job: few enough to stay abortable, enough that the way there and back costs nothing. */
+const STEPS = 8
+
+function promptIds(model: CausalLM, prompt: Prompt, index: number): Int32Array {
+  const { tokenizer } = model
+  if (prompt instanceof Int32Array) return prompt
+  if (typeof prompt === 'string')
+    return Int32Array.from([
+      ...textPrefix(tokenizer, prompt),
+      ...tokenizer.encode(prompt, { allowSpecial: true }),
+    ])
+  if (model.chatTemplate === null) {
+    throw new PosttrainError(
+      'ERR_INVALID_ARGUMENT',
+      `prompt ${index} is a conversation and the model has no chat template: render it with a template first`,
+    )
+  }
+  const text = Template.fromSource(model.chatTemplate).prompt({ messages: [...prompt] }, tokenizer)
+  return tokenizer.encode(text, { allowSpecial: true })
+}
+
+/** The BOS token of families that put one before a text, unless the text begins with a special token. */
+function textPrefix(tokenizer: Tokenizer, text: string): readonly number[] {
+  return tokenizer.firstSpecial(text)?.start === 0 ? [] : tokenizer.prefixIds
+}
+
+function checkPrompts(model: CausalLM, prompts: readonly Int32Array[], options: CheckedOptions): number {
+  if (prompts.length === 0)
+    throw new PosttrainError('ERR_INVALID_ARGUMENT', 'generate needs at least one prompt')
+  let room = options.maxNewTokens
+  for (const [i, ids] of prompts.entries()) {
+    if (ids.length === 0) throw new PosttrainError('ERR_INVALID_ARGUMENT', `prompt ${i} is empty`)
+    const bad = ids.find((id) => id < 0 || id >= model.vocabSize)
+    if (bad !== undefined) {
+      throw new PosttrainError(
+        'ERR_INVALID_ARGUMENT',
+        `prompt ${i} has token ${bad}, outside the vocabulary of ${model.vocabSize}`,
+      )
+    }
+    if (model.contextLength === null) continue
+    const left = model.contextLength - ids.length
+    if (left < 1) {
+      throw new PosttrainError(
+        'ERR_INVALID_ARGUMENT',
+        `prompt ${i} has ${ids.length} tokens, which leaves no room in the model's context of ${model.contextLength}`,
+      )
+    }
+    room = Math.min(room, left)
+  }
+  return room
+}
+
+/** A row on its way: text so far decoded, stop texts looked for. */
+class RowStream {
+  readonly #decoder
+  readonly #stopText: StopText
+  stopped = false
+
+  constructor(tokenizer: Tokenizer, stop: readonly string[]) {
+    this.#decoder = tokenizer.streamDecoder()
+    this.#stopText = new StopText(stop)
+  }
+
+  push(id: number): string {
+    const { text, stopped } = this.#stopText.push(this.#decoder.push(id))
+    this.stopped = stopped
+    return text
+  }
+
+  end(): string {
+    const { text, stopped } = this.#stopText.push(this.#decoder.end())
+    if (stopped) {
+      this.stopped = true
+      return text
+    }
+    return text + this.#stopText.end()
+  }
+}
+
+/**
+ * Continues each prompt, all in one batch; pieces of text come as they are sure, never half a character.
+ *
+ * @throws PosttrainError ERR_INVALID_ARGUMENT for options out of range, empty prompts and prompts longer than the
+ * context; AbortError when `signal` aborts.
+ */
+export async function* stream(
+  model: CausalLM,
+  prompts: readonly Prompt[],
+  options: GenerateOptions = {},
+): AsyncGenerator<Piece, void> {
+  const checked = checkOptions(model, options)
+  const ids = prompts.map((prompt, i) => promptIds(model, prompt, i))
+  const { core, role } = nativeOf(model)
+  const { stop, logProbs: _, signal, ...sampling } = checked
+  // The whole batch gets the room that its longest prompt leaves.
+  const maxNewTokens = checkPrompts(model, ids, checked)
+  let session: SessionHandle | undefined
+  try {
+    session = await call(
+      core,
+      (cancel) => core.createSession(role, ids, { ...sampling, maxNewTokens }, cancel),
+      signal,
+    )
+    const handle = session
+    const rows = ids.map(() => new RowStream(model.tokenizer, stop))
+    const running = new Set(rows.keys())
+    let first = true
+    while (running.size > 0) {
+      const step = await call(core, (cancel) => core.advance(handle, first ? 1 : STEPS, cancel), signal)
+      first = false
+      const pieces = new Map<number, Piece>()
+      const ended: number[] = []
+      for (const [i, row] of step.rows.entries()) {
+        if (!running.has(row)) continue
+        const id = step.ids[i]!
+        const piece = pieces.get(row) ?? { index: row, text: '', tokenIds: [], logProbs: [] }
+        pieces.set(row, piece)
+        piece.tokenIds.push(id)
+        piece.logProbs.push(step.logProbs[i]!)
+        piece.text += rows[row]!.push(id)
+        if (!rows[row]!.stopped) continue
+        piece.finishReason = 'stop'
+        running.delete(row)
+        ended.push(row)
+      }
+      for (const { row, reason } of step.finished) {
+        if (!running.delete(row)) continue
+        const piece = pieces.get(row)!
+        piece.text += rows[row]!.end()
+        piece.finishReason = rows[row]!.stopped ? 'stop' : reason
+      }
+      if (ended.length > 0) await call(core, () => core.finish(handle, Int32Array.from(ended)))
+      yield* pieces.values()
+    }
+  } finally {
+    if (session !== undefined) await core.dispose(session)
+  }
+}
+
+/**
+ * Completions of all prompts, in their order.
+ *
+ * ```ts
+ * const [completion] = await generate(model, ['The capital of France is'], { maxNewTokens: 8 })
+ * ```
+ */
+export async function generate(
+  model: CausalLM,
+  prompts: readonly Prompt[],
+  options: GenerateOptions = {},
+): Promise<Completion[]> {
+  const rows = prompts.map(() => ({
+    text: '',
+    tokenIds: [] as number[],
+    logProbs: [] as number[],
+    finishReason: 'length' as FinishReason,
+  }))
+  for await (const piece of stream(model, prompts, options)) {
+    const row = rows[piece.index]!
+    row.text += piece.text
+    row.tokenIds.push(...piece.tokenIds)
+    row.logProbs.push(...piece.logProbs)
+    if (piece.finishReason !== undefined) row.finishReason = piece.finishReason
+  }
+  return rows.map(({ text, tokenIds, logProbs, finishReason }) => ({
+    text,
+    tokenIds: Int32Array.from(tokenIds),
+    finishReason,
+    ...(options.logProbs === true ? { logProbs: Float32Array.from(logProbs) } : {}),
+  }))
+}

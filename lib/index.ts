@@ -1,0 +1,41 @@
+export type { Dtype, LossTerm, PackedBatch } from './addon/addon.js'
+export {
+  alpacaTemplate,
+  type Batch,
+  DataLoader,
+  type DataLoaderOptions,
+  type DataReport,
+  type DataSource,
+  IGNORE_INDEX,
+  type LoaderBatch,
+  type Message,
+  type PaddedBatch,
+  plainTemplate,
+  type Row,
+  Template,
+  Tokenizer,
+  type TokenizerFiles,
+  type TrainOn,
+  toPacked,
+  type Validation,
+} from './data/index.js'
+export { AbortError, type ErrorCode, PosttrainError } from './errors.js'
+export { chat } from './generate/chat.js'
+export {
+  type Completion,
+  type FinishReason,
+  generate,
+  type Piece,
+  type Prompt,
+  stream,
+} from './generate/generate.js'
+export type { GenerateOptions } from './generate/sampling.js'
+export {
+  CausalLM,
+  type CreateOptions,
+  type LoadOptions,
+  type LossSums,
+  type Parameter,
+} from './models/causal-lm.js'
+export { AdamW, type AdamWOptions } from './optim/adamw.js'
+export { learningRateAt, type Schedule } from './optim/schedule.js'
