@@ -39,3 +39,17 @@ export {
 } from './models/causal-lm.js'
 export { AdamW, type AdamWOptions } from './optim/adamw.js'
 export { learningRateAt, type Schedule } from './optim/schedule.js'
+export type {
+  CheckpointEvent,
+  EndEvent,
+  EpochEvent,
+  EvaluationEvent,
+  SampleEvent,
+  StartEvent,
+  StepEvent,
+  TrainEvent,
+  WarningEvent,
+} from './train/events.js'
+export { type PretrainOptions, pretrain } from './train/pretrain.js'
+export { Run } from './train/run.js'
+export { type SftOptions, sft } from './train/sft.js'

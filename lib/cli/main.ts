@@ -6,6 +6,16 @@ import { UsageError } from './flags.js'
 /** Loaded only when it is named, so that `--help` is quick. */
 const COMMANDS: { name: string; summary: string; load: () => Promise<Command> }[] = [
   {
+    name: 'sft',
+    summary: 'Fine-tune a model on instructions or conversations',
+    load: async () => (await import('./sft.js')).sftCommand(),
+  },
+  {
+    name: 'pretrain',
+    summary: 'Train a model on plain text',
+    load: async () => (await import('./pretrain.js')).pretrainCommand(),
+  },
+  {
     name: 'doctor',
     summary: 'Say what was found on this machine and what to do',
     load: async () => (await import('./doctor.js')).doctorCommand(),

@@ -13,7 +13,10 @@ export const trainingFields = {
   batchSize: option(count().optional(), 'Sequences in a batch (default: 8)'),
   batchTokens: option(count().optional(), 'Tokens in a batch at most, instead of a number of sequences'),
   gradientAccumulation: option(count().default(1), 'Batches in one optimizer step'),
-  maxLength: option(z.int().min(2).default(1024), 'Tokens of one sequence at most'),
+  maxLength: option(
+    z.int().min(2).optional(),
+    "Tokens of one sequence at most (default: 1024, or the model's context where that is less)",
+  ),
   schedule: option(
     z.enum(['cosine', 'linear', 'constant', 'warmupStableDecay']).default('cosine'),
     'How the learning rate falls after the warm-up',

@@ -1,5 +1,4 @@
-// TEMP
-type DataReport = object
+import type { DataReport } from '../data/report.js'
 
 /** Before the first step: what is trained, on what, for how long. */
 export interface StartEvent {

@@ -1,0 +1,113 @@
+import { Command } from 'commander'
+import * as z from 'zod'
+import { PosttrainError } from '../errors.js'
+import { type OptionSet, option } from '../options/option.js'
+import type { Run } from '../train/run.js'
+import { addFlags, readFlags } from './flags.js'
+import { INTERRUPTED, onInterrupt } from './interrupt.js'
+import { Progress } from './progress.js'
+
+/** Flags that every training command has beside the options of its recipe. */
+export const machineFields = {
+  device: option(
+    z
+      .custom<'auto' | 'cpu' | 'cuda' | `cuda:${number}`>(
+        (value) => /^(auto|cpu|cuda(:\d+)?)$/.test(String(value)),
+        'must be auto, cpu, cuda or cuda:N',
+      )
+      .default('auto'),
+    'auto, cpu, cuda or cuda:N',
+    { placeholder: 'NAME', read: (text) => text },
+  ),
+  dtype: option(z.enum(['auto', 'float32', 'bfloat16']).default('auto'), 'Of the weights in memory'),
+  threads: option(z.int().min(1).optional(), 'CPU threads (default: one for each core)'),
+  json: option(z.boolean().default(false), 'One event a line on stdout, and nothing else there'),
+  quiet: option(z.boolean().default(false), 'No progress'),
+} as const
+
+/** The flags of a recipe on the command line, where the model is a folder. */
+export function commandOptions(recipe: OptionSet, more: z.ZodRawShape = {}): OptionSet {
+  const { model: _model, signal: _signal, ...fields } = recipe.schema.shape
+  const model = option(z.string(), 'Folder of the model to train', {
+    placeholder: 'DIR',
+    read: (text) => text,
+  })
+  return { ...recipe, schema: z.object({ model, ...fields, ...more, ...machineFields }) }
+}
+
+export interface MachineOptions {
+  model: string
+  device: 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
+  dtype: 'auto' | 'float32' | 'bfloat16'
+  threads?: number
+  json: boolean
+  quiet: boolean
+  output?: string
+}
+
+/** Makes the run of a command, and says what is to be released after it. */
+export type Start = (
+  machine: MachineOptions,
+  recipeOptions: Record<string, unknown>,
+) => Promise<{ run: Run; close: () => Promise<void> }>
+
+/** A command that trains: flags from the recipe's own schema, progress or JSON lines, Ctrl-C that saves. */
+export function trainingCommand(summary: string, set: OptionSet, start: Start): Command {
+  const command = new Command(set.name).description(summary)
+  return addFlags(command, set).action(async () => {
+    const { options, given } = await readFlags(command, set)
+    const recipeOptions = Object.fromEntries(
+      Object.entries(given).filter(([name]) => name !== 'model' && !(name in machineFields)),
+    )
+    const machine = options as unknown as MachineOptions
+    process.exitCode = await train(set.name, machine, () => start(machine, recipeOptions))
+  })
+}
+
+async function train(name: string, machine: MachineOptions, start: () => ReturnType<Start>): Promise<number> {
+  const { json, quiet, output } = machine
+  const progress = new Progress(quiet ? { write: () => undefined } : process.stderr)
+  let run: Run | null = null
+  let saved: string | undefined
+  let stopped = false
+  const off = onInterrupt(() => {
+    if (!run) process.exit(INTERRUPTED)
+    run.stop()
+    progress.line('Stopping after this step, press Ctrl-C again to leave at once')
+  })
+  try {
+    const { run: started, close } = await start()
+    run = started
+    try {
+      for await (const event of run) {
+        if (json) await print(JSON.stringify(event))
+        else progress.show(event)
+        if (event.type === 'checkpoint') saved = event.path
+        if (event.type === 'end') stopped = event.reason === 'stopped'
+      }
+    } finally {
+      await close()
+    }
+  } finally {
+    progress.clear()
+    off()
+  }
+  if (!stopped) return 0
+  process.stderr.write(
+    saved === undefined
+      ? `posttrain ${name}: interrupted; nothing was saved, because no --output was given\n`
+      : `posttrain ${name}: interrupted and saved in ${saved}; go on with the same command and --resume (--output ${output})\n`,
+  )
+  return INTERRUPTED
+}
+
+/** Waits for a slow reader; a reader that has gone ends the command. */
+function print(line: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    process.stdout.write(`${line}\n`, (error) => {
+      if (error)
+        reject(new PosttrainError('ERR_IO', `Cannot write to stdout: ${error.message}`, { cause: error }))
+      else resolve()
+    })
+  })
+}

@@ -1,0 +1,67 @@
+import { loadDataset } from '../data/dataset.js'
+import { DataLoader } from '../data/loader.js'
+import { plainTemplate } from '../data/template.js'
+import type { ResolvedOptions } from '../options/option.js'
+import { resolveOptions } from '../options/validate.js'
+import type { EndEvent, TrainEvent } from './events.js'
+import { type PretrainOptions, pretrainOptions } from './options.js'
+import { Run, type RunControl } from './run.js'
+import { sequenceLength, superviseTraining } from './supervised-training.js'
+
+export type { PretrainOptions } from './options.js'
+
+/**
+ * Pre-training on plain text: every token is a label. A text longer than `maxLength` is cut into several
+ * sequences, and the last one ends with the end of text token.
+ *
+ * ```ts
+ * const model = await CausalLM.create(config, { seed: 0, tokenizer })
+ * await pretrain({ model, data: 'corpus.jsonl', epochs: 1, output: 'runs/base' }).finish()
+ * ```
+ *
+ * @throws as `sft`.
+ */
+export function pretrain(options: PretrainOptions): Run {
+  const resolved = resolveOptions(pretrainOptions, options)
+  return new Run((control) => train(resolved, control))
+}
+
+async function* train(
+  options: ResolvedOptions<typeof pretrainOptions>,
+  control: RunControl,
+): AsyncGenerator<TrainEvent, EndEvent> {
+  const { model, batchSize, batchTokens, shuffle, seed } = options
+  const { tokenizer } = model
+  const maxLength = sequenceLength(model, options.maxLength)
+  // Rows of another kind than text are rendered as the model would be prompted, and all of it is trained.
+  const rows = await loadDataset(options.data, {
+    ...options,
+    maxLength,
+    tokenizer,
+    template: plainTemplate,
+    trainOn: 'all',
+    overflow: 'truncate',
+    needsStop: false,
+  })
+  try {
+    const padId = tokenizer.padId ?? tokenizer.eosId ?? 0
+    const batching = batchTokens === undefined ? { batchSize: batchSize ?? 8 } : { batchTokens }
+    return yield* superviseTraining(
+      {
+        recipe: 'pretrain',
+        model,
+        options: { ...options, maxLength, epochs: options.epochs ?? 1 },
+        train: new DataLoader({ dataset: rows.train, padId }, { ...batching, shuffle, seed }),
+        validation:
+          rows.validation &&
+          new DataLoader({ dataset: rows.validation, padId }, { ...batching, shuffle: false }),
+        template: null,
+        choices: { maxLength },
+      },
+      control,
+    )
+  } finally {
+    await rows.train.store.close()
+    await rows.validation?.store.close()
+  }
+}

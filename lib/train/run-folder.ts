@@ -1,0 +1,154 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { appendFile, mkdir, readFile, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { packageRoot } from '../addon/libtorch.js'
+import { PosttrainError } from '../errors.js'
+import { writeFileAtomic } from '../files/atomic.js'
+
+/** What config.json of a run folder says: enough to see, and to check on resume, what the run was. */
+export interface RunConfig {
+  /** Version of this package that wrote it. */
+  posttrain: string
+  recipe: string
+  /** All options with their defaults filled in; rows given as values are named by their hash alone. */
+  options: Record<string, unknown>
+  /** Content hashes of the data, so that a resume on other data is refused. */
+  data: Record<string, string>
+}
+
+/** The config of a run, from its options with the defaults filled in and the hashes of its data. */
+export function runConfig(
+  recipe: string,
+  { model: _model, signal: _signal, ...options }: Record<string, unknown>,
+  data: Record<string, string>,
+): RunConfig {
+  const { version } = JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')) as {
+    version: string
+  }
+  // Rows given as values are not written down.
+  const named = (value: unknown) => (isRows(value) ? '(rows)' : value)
+  return {
+    posttrain: version,
+    recipe,
+    options: { ...options, data: named(options.data), validation: named(options.validation) },
+    data,
+  }
+}
+
+function isRows(value: unknown): boolean {
+  if (value === null || typeof value !== 'object' || 'fraction' in value) return false
+  return !Array.isArray(value) || typeof value[0]?.data !== 'string'
+}
+
+/** Options that may be others on resume: they change neither the order of the data nor any update before. */
+const FREE_ON_RESUME = new Set([
+  'data',
+  'validation',
+  'output',
+  'resume',
+  'overwrite',
+  'epochs',
+  'maxSteps',
+  'evaluation',
+  'earlyStopping',
+  'samples',
+  'checkpoints',
+  'maxSkippedSteps',
+  'activationCheckpointing',
+  'saveDtype',
+])
+
+const OURS = ['config.json', 'metrics.jsonl', 'checkpoints', 'model']
+
+/** The folder of one run: config.json, metrics.jsonl, checkpoints/ and model/. */
+export class RunFolder {
+  readonly path: string
+  readonly checkpoints: string
+  readonly model: string
+
+  constructor(path: string) {
+    this.path = path
+    this.checkpoints = join(path, 'checkpoints')
+    this.model = join(path, 'model')
+  }
+
+  /**
+   * Takes the folder for a run. Another run in it is an error, unless `resume` goes on with it (then the
+   * options that decide its numbers must be the same) or `overwrite` replaces it.
+   */
+  async open(config: RunConfig, mode: { resume: boolean; overwrite: boolean }): Promise<void> {
+    const there = OURS.filter((name) => existsSync(join(this.path, name)))
+    if (mode.resume && there.includes('config.json')) {
+      refuseOtherRun(await this.#readConfig(), config, this.path)
+    } else if (there.length > 0) {
+      if (!mode.overwrite) {
+        throw new PosttrainError(
+          'ERR_INVALID_ARGUMENT',
+          `The folder ${this.path} holds another run (${there.join(', ')}): take another output, or resume or overwrite it`,
+        )
+      }
+      await this.#readConfig()
+      // config.json last, so that a half-removed run is still known as one.
+      for (const name of there.reverse()) await rm(join(this.path, name), { recursive: true })
+    }
+    await mkdir(this.checkpoints, { recursive: true })
+    await writeFileAtomic(join(this.path, 'config.json'), `${JSON.stringify(config, null, 2)}\n`)
+  }
+
+  /** Drops the metrics of steps after `step`, and of what followed it after `settled`: a resumed run makes them again. */
+  async rewindMetrics({ step, settled }: { step: number; settled: number }): Promise<void> {
+    const path = join(this.path, 'metrics.jsonl')
+    if (!existsSync(path)) return
+    const lines = (await readFile(path, 'utf8')).split('\n')
+    const kept = lines.filter((line) => {
+      // The last line may be torn by a kill.
+      try {
+        const event = JSON.parse(line) as { type: string; step?: number }
+        return event.type !== 'end' && (event.step ?? 0) <= (event.type === 'step' ? step : settled)
+      } catch {
+        return false
+      }
+    })
+    await writeFileAtomic(path, kept.map((line) => `${line}\n`).join(''))
+  }
+
+  async appendMetrics(event: object): Promise<void> {
+    await appendFile(join(this.path, 'metrics.jsonl'), `${JSON.stringify(event)}\n`)
+  }
+
+  async #readConfig(): Promise<RunConfig> {
+    const path = join(this.path, 'config.json')
+    let config: Partial<RunConfig> = {}
+    try {
+      config = JSON.parse(await readFile(path, 'utf8')) as Partial<RunConfig>
+    } catch {
+      // Not JSON, or missing: not ours, said below.
+    }
+    if (typeof config?.recipe !== 'string' || typeof config.options !== 'object') {
+      throw new PosttrainError(
+        'ERR_INVALID_FILE',
+        `${path} is not the config of a run: the folder ${this.path} is something else, take another output`,
+      )
+    }
+    return config as RunConfig
+  }
+}
+
+function refuseOtherRun(before: RunConfig, now: RunConfig, path: string): void {
+  const refuse = (what: string, old: unknown, given: unknown) => {
+    throw new PosttrainError(
+      'ERR_INVALID_ARGUMENT',
+      `Cannot resume ${path}: ${what} was ${JSON.stringify(old)} and is ${JSON.stringify(given)} now; give the same, or take another output`,
+    )
+  }
+  if (before.recipe !== now.recipe) refuse('the recipe', before.recipe, now.recipe)
+  for (const name of new Set([...Object.keys(before.options), ...Object.keys(now.options)])) {
+    if (FREE_ON_RESUME.has(name)) continue
+    const [old, given] = [before.options[name], now.options[name]]
+    if (JSON.stringify(old) !== JSON.stringify(given)) refuse(`option ${name}`, old ?? null, given ?? null)
+  }
+  for (const name of Object.keys(before.data ?? {})) {
+    if (before.data[name] !== now.data[name])
+      refuse(`the content of ${name}`, before.data[name], now.data[name])
+  }
+}

@@ -1,0 +1,298 @@
+import type { DataLoader } from '../data/loader.js'
+import type { Template } from '../data/template.js'
+import { PosttrainError } from '../errors.js'
+import { generate } from '../generate/generate.js'
+import type { CausalLM } from '../models/causal-lm.js'
+import { AdamW } from '../optim/adamw.js'
+import { learningRateAt } from '../optim/schedule.js'
+import { checkpointPath, loadCheckpoint, newestCheckpoint, saveCheckpoint } from './checkpoint.js'
+import { afterEvaluation, type EvaluationState, NO_EVALUATION } from './early-stopping.js'
+import { evaluate } from './evaluate.js'
+import type { EndEvent, StepEvent, TrainEvent } from './events.js'
+import { countSteps, optimizerSteps } from './optimizer-steps.js'
+import type { TrainingOptions } from './options.js'
+import { prefetch } from './prefetch.js'
+import { type RunControl, throwIfAborted } from './run.js'
+import { RunFolder, runConfig } from './run-folder.js'
+import { type Cursor, type StepData, type StepOutcome, supervisedStep } from './supervised-step.js'
+
+/** All that a run knows between two steps, besides weights and moments; saved in each checkpoint. */
+interface TrainingState {
+  step: number
+  /** Steps after which evaluation, samples and checkpoint were done too. */
+  settled: number
+  cursor: Cursor
+  position: number
+  /** Sums over the epoch under way. */
+  epochLoss: number
+  epochWeight: number
+  lastLoss: number
+  skippedInARow: number
+  evaluations: EvaluationState
+}
+
+const BEGINNING: TrainingState = {
+  step: 0,
+  settled: 0,
+  cursor: { epoch: 0, batch: 0 },
+  position: 0,
+  epochLoss: 0,
+  epochWeight: 0,
+  lastLoss: 0,
+  skippedInARow: 0,
+  evaluations: NO_EVALUATION,
+}
+
+/** What a recipe has made ready for the loop that `sft` and `pretrain` share. */
+export interface SupervisedTraining {
+  recipe: string
+  model: CausalLM
+  options: TrainingOptions
+  train: DataLoader
+  validation: DataLoader | null
+  /** How prompts are put to the model, and what is saved with it where it had no template; null for plain text. */
+  template: Template | null
+  /** Options of the recipe alone that decide its numbers, for config.json. */
+  choices: Record<string, unknown>
+}
+
+/** Tokens of a sequence at most; ERR_INVALID_ARGUMENT where the model cannot read that many. */
+export function sequenceLength(model: CausalLM, maxLength: number | undefined): number {
+  const context = model.contextLength ?? Number.POSITIVE_INFINITY
+  if (maxLength === undefined) return Math.min(1024, context)
+  if (maxLength <= context) return maxLength
+  throw new PosttrainError(
+    'ERR_INVALID_ARGUMENT',
+    `maxLength ${maxLength} is more than the model can read: its context is ${context} tokens`,
+  )
+}
+
+/** The training loop of supervised recipes, from the run folder to the saved model. */
+export async function* superviseTraining(
+  training: SupervisedTraining,
+  control: RunControl,
+): AsyncGenerator<TrainEvent, EndEvent> {
+  const { model, options, train, validation, template } = training
+  const { signal, gradientAccumulation: accumulation } = options
+  const startedAt = performance.now()
+
+  // How long: epochs, or as many as the steps need.
+  const { maxSteps } = options
+  const totalSteps = maxSteps ?? countSteps(train, options.epochs, accumulation)
+  const epochs =
+    maxSteps === undefined ? options.epochs : Math.ceil(maxSteps / countSteps(train, 1, accumulation))
+
+  const folder = options.output === undefined ? null : new RunFolder(options.output)
+  await folder?.open(
+    runConfig(
+      training.recipe,
+      { ...options, ...training.choices },
+      {
+        data: train.hash,
+        ...(validation && { validation: validation.hash }),
+      },
+    ),
+    options,
+  )
+  const optimizer = new AdamW(model, {
+    learningRate: options.learningRate,
+    beta1: options.beta1,
+    beta2: options.beta2,
+    eps: options.epsilon,
+    weightDecay: options.weightDecay,
+    decay: 'matrices',
+  })
+  let state = BEGINNING
+  let savedAt = -1
+
+  /** Notes an event in metrics.jsonl on its way to the consumer. */
+  async function note<E extends TrainEvent>(event: E): Promise<E> {
+    await folder?.appendMetrics(event)
+    return event
+  }
+  const save = async (run: RunFolder): Promise<string> => {
+    const path = await saveCheckpoint(
+      run.checkpoints,
+      { model, optimizer, step: state.step, state },
+      {
+        keep: options.checkpoints?.keep ?? 2,
+        keepStep: options.earlyStopping ? state.evaluations.bestStep : null,
+      },
+    )
+    if (state.settled === state.step) savedAt = state.step
+    return path
+  }
+  const summary = (reason: EndEvent['reason']): EndEvent => {
+    const { bestLoss, bestStep } = state.evaluations
+    return {
+      type: 'end',
+      reason,
+      steps: state.step,
+      epochs: state.position,
+      loss: state.lastLoss,
+      ...(bestLoss !== null && bestStep !== null && { bestLoss, bestStep }),
+      seconds: (performance.now() - startedAt) / 1000,
+      ...(folder && { output: folder.path, model: folder.model }),
+    }
+  }
+  const patience = options.earlyStopping ? (options.earlyStopping.patience ?? 3) : Number.POSITIVE_INFINITY
+  const over = () => control.stopping || state.step >= totalSteps || state.evaluations.withoutGain >= patience
+
+  try {
+    if (folder && options.resume) {
+      const checkpoint = await newestCheckpoint(folder.checkpoints)
+      if (checkpoint) {
+        state = (await loadCheckpoint(checkpoint, { model, optimizer })) as TrainingState
+        if (state.settled === state.step) savedAt = state.step
+      }
+      await folder.rewindMetrics(state)
+    }
+    // Samples stop where its turns end, and it is saved with a model that had none.
+    if (template) model.adoptTemplate(template)
+    control.save = folder && (() => save(folder))
+    control.summary = summary
+
+    const parameters = await model.parameters()
+    const size = (of: typeof parameters) =>
+      of.reduce((sum, { shape }) => sum + shape.reduce((product, n) => product * n, 1), 0)
+    yield await note({
+      type: 'start',
+      step: state.step,
+      totalSteps,
+      epochs,
+      parameters: size(parameters),
+      trainableParameters: size(parameters.filter(({ trainable }) => trainable)),
+      report: train.report,
+      ...(validation && { validationReport: validation.report }),
+    })
+    if (state.settled < state.step) yield* settle()
+    const steps = prefetch(optimizerSteps(train, { from: state.cursor, accumulation }))
+    for await (const data of over() ? [] : steps) {
+      throwIfAborted(signal)
+      const outcome = await supervisedStep(model, optimizer, data, {
+        ...options,
+        learningRate: learningRateAt(state.step, { ...options, totalSteps }),
+      })
+      state = afterStep(state, data, outcome)
+      yield await note(stepEvent(state, data, outcome))
+      if (outcome.skipped === 'noLabels') {
+        yield await note({
+          type: 'warning',
+          step: state.step,
+          message: `Step ${state.step} has no label to train on (rows ${rowsOf(data).join(', ')}) and changed nothing`,
+        })
+      }
+      if (state.skippedInARow >= options.maxSkippedSteps) throw notFinite(state, data, outcome)
+      yield* settle()
+      if (over()) break
+    }
+
+    throwIfAborted(signal)
+    const reason =
+      state.evaluations.withoutGain >= patience
+        ? 'earlyStopping'
+        : state.step >= totalSteps
+          ? 'completed'
+          : 'stopped'
+    if (folder) {
+      if (savedAt !== state.step)
+        yield await note({ type: 'checkpoint', step: state.step, path: await save(folder) })
+      const { bestStep } = state.evaluations
+      if (options.earlyStopping && bestStep !== null && bestStep !== state.step) {
+        await loadCheckpoint(checkpointPath(folder.checkpoints, bestStep), { model })
+      }
+      await model.save(folder.model, {
+        ...(options.saveDtype && { dtype: options.saveDtype }),
+        overwrite: true,
+      })
+    }
+    return await note(summary(reason))
+  } finally {
+    control.save = null
+    await optimizer.dispose()
+  }
+
+  /** What follows a step: the end of its epoch, evaluation, samples, checkpoint, each when it is due. */
+  async function* settle(): AsyncGenerator<TrainEvent, void> {
+    const { step, position } = state
+    const endsEpoch = state.cursor.batch === 0
+    const due = (every: number | undefined) =>
+      (every === undefined ? endsEpoch : step % every === 0) || step === totalSteps
+    // All of it enters the state at once, so that a save() in between leaves it to be done by the resume.
+    const settled: TrainingState = { ...state, settled: step }
+    if (endsEpoch) {
+      const loss = state.epochWeight === 0 ? 0 : state.epochLoss / state.epochWeight
+      yield await note({ type: 'epoch', step, epoch: state.cursor.epoch, loss })
+      settled.epochLoss = 0
+      settled.epochWeight = 0
+    }
+    let best = false
+    if (validation && due(options.evaluation?.everySteps)) {
+      const evaluation = await evaluate(model, validation, { signal })
+      const minDelta = options.earlyStopping?.minDelta ?? 0
+      settled.evaluations = afterEvaluation(state.evaluations, { step, loss: evaluation.loss }, minDelta)
+      best = settled.evaluations.bestStep === step
+      yield await note({ type: 'evaluation', step, epoch: position, ...evaluation, best })
+    }
+    if (options.samples && due(options.samples.everySteps)) {
+      const { prompts, maxNewTokens, temperature } = options.samples
+      const completions = await generate(
+        model,
+        prompts.map((prompt) => template?.prompt({ instruction: prompt }, model.tokenizer) ?? prompt),
+        { maxNewTokens, temperature, seed: options.seed, ...(signal && { signal }) },
+      )
+      for (const [i, { text, finishReason }] of completions.entries()) {
+        yield await note({ type: 'sample', step, prompt: prompts[i]!, text, finishReason })
+      }
+    }
+    state = settled
+    if (folder && ((best && options.earlyStopping) || due(options.checkpoints?.everySteps))) {
+      yield await note({ type: 'checkpoint', step, path: await save(folder) })
+    }
+  }
+}
+
+function afterStep(state: TrainingState, data: StepData, outcome: StepOutcome): TrainingState {
+  const applied = outcome.skipped === null
+  const failed = outcome.skipped === 'nonFiniteLoss' || outcome.skipped === 'nonFiniteGradient'
+  return {
+    ...state,
+    step: state.step + 1,
+    cursor: data.next,
+    position: data.position,
+    epochLoss: state.epochLoss + (applied ? outcome.lossSum : 0),
+    epochWeight: state.epochWeight + (applied ? outcome.weight : 0),
+    lastLoss: applied ? outcome.lossSum / outcome.weight : state.lastLoss,
+    skippedInARow: failed ? state.skippedInARow + 1 : applied ? 0 : state.skippedInARow,
+  }
+}
+
+function stepEvent(state: TrainingState, data: StepData, outcome: StepOutcome): StepEvent {
+  const mean = (sum: number, count: number) => (count === 0 ? 0 : sum / count)
+  return {
+    type: 'step',
+    step: state.step,
+    epoch: state.position,
+    loss: mean(outcome.lossSum, outcome.weight),
+    gradNorm: outcome.gradNorm,
+    learningRate: outcome.learningRate,
+    tokens: data.tokens,
+    trainTokens: outcome.labels,
+    tokensPerSecond: outcome.seconds > 0 ? data.tokens / outcome.seconds : 0,
+    tokenAccuracy: mean(outcome.correct, outcome.labels),
+    entropy: mean(outcome.entropySum, outcome.labels),
+    ...(outcome.skipped && { skipped: { reason: outcome.skipped, rows: rowsOf(data) } }),
+  }
+}
+
+function rowsOf(data: StepData): string[] {
+  return data.batches.flatMap(({ rowNames }) => rowNames)
+}
+
+function notFinite(state: TrainingState, data: StepData, outcome: StepOutcome): PosttrainError {
+  const what = outcome.skipped === 'nonFiniteLoss' ? 'loss' : 'gradient'
+  return new PosttrainError(
+    'ERR_NON_FINITE',
+    `Training stopped at step ${state.step}: the ${what} was not finite in ${state.skippedInARow} steps in a row (last with rows ${rowsOf(data).join(', ')}, learning rate ${outcome.learningRate}); lower the learning rate, or look at the weights and at these rows`,
+  )
+}

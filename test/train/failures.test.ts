@@ -1,0 +1,127 @@
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import test from 'ava'
+import type { StepEvent, TrainEvent } from '../../lib/train/events.js'
+import { sft } from '../../lib/train/sft.js'
+import { cleanFolder, instructionRows, tinyModel, weightsOf } from '../helpers/tiny-training.js'
+
+const base = { data: instructionRows(16), template: 'plain', maxLength: 64, batchSize: 4 } as const
+
+test('NaN in the weights: every step is skipped, nothing changes, the third names the rows', async (t) => {
+  await using model = await tinyModel()
+  const name = (await model.parameters())[0]!.name
+  const { values } = await model.getParameter(name)
+  values.fill(Number.NaN)
+  await model.setParameter(name, values)
+  const before = await weightsOf(model)
+  const output = cleanFolder(t)
+  const events: TrainEvent[] = []
+  const error = await t.throwsAsync(
+    async () => {
+      for await (const event of sft({ ...base, model, epochs: 3, output })) events.push(event)
+    },
+    { code: 'ERR_NON_FINITE', message: /not finite in 3 steps in a row .*rows .+/ },
+  )
+  t.regex(error?.message ?? '', /step 3/)
+  const steps = events.filter((event): event is StepEvent => event.type === 'step')
+  t.is(steps.length, 3)
+  for (const { skipped } of steps) {
+    t.is(skipped?.reason, 'nonFiniteLoss')
+    t.is(skipped?.rows.length, 4)
+  }
+  t.deepEqual(await weightsOf(model), before)
+  t.false(existsSync(join(output, 'model')))
+})
+
+test('a learning rate that explodes ends in an error, and the checkpoint before stays as it was', async (t) => {
+  await using model = await tinyModel()
+  const output = cleanFolder(t)
+  await sft({ ...base, model, maxSteps: 2, output, learningRate: 1e-3, schedule: 'constant' }).finish()
+  const bytes = () =>
+    readdirSync(join(output, 'checkpoints'), { recursive: true, withFileTypes: true })
+      .filter((entry) => entry.isFile())
+      .map((entry) => [entry.name, readFileSync(join(entry.parentPath, entry.name)).toString('base64')])
+      .sort()
+  const before = bytes()
+  const again = cleanFolder(t)
+  await t.throwsAsync(
+    sft({
+      ...base,
+      model,
+      epochs: 200,
+      output: again,
+      learningRate: 1e30,
+      schedule: 'constant',
+      checkpoints: { everySteps: 1000 },
+    }).finish(),
+    { code: 'ERR_NON_FINITE' },
+  )
+  t.deepEqual(bytes(), before)
+})
+
+test('empty data, and data in which nothing is trainable, are errors before the first step', async (t) => {
+  await using model = await tinyModel()
+  const folder = cleanFolder(t)
+  for (const data of [
+    [],
+    [{ messages: [{ role: 'user', content: 'only a question' }] }],
+    [
+      {
+        messages: [
+          { role: 'user', content: 'a' },
+          { role: 'assistant', content: 'b', train: false },
+        ],
+      },
+    ],
+  ]) {
+    await t.throwsAsync(sft({ ...base, data, model, output: folder }).finish(), { code: 'ERR_DATA' })
+    t.false(existsSync(join(folder, 'metrics.jsonl')))
+  }
+  const path = `${folder}.jsonl`
+  writeFileSync(path, '{"instruction": "a", "output": "b"}\n{"instruction": "a"}\n')
+  await t.throwsAsync(sft({ ...base, data: path, model }).finish(), {
+    code: 'ERR_DATA',
+    message: /\.jsonl:2: output/,
+  })
+})
+
+test('break leaves the model with its last whole step, ready for use', async (t) => {
+  await using model = await tinyModel()
+  const run = sft({ ...base, model, maxSteps: 20, learningRate: 1e-3 })
+  for await (const event of run) if (event.type === 'step' && event.step === 3) break
+  t.like(await run.finish(), { reason: 'stopped', steps: 3 })
+  const again = await sft({ ...base, model, maxSteps: 2 }).finish()
+  t.is(again.steps, 2)
+})
+
+test('early stopping restores the weights of the best evaluation', async (t) => {
+  await using model = await tinyModel()
+  const output = cleanFolder(t)
+  // Learning 8 rows by heart makes others worse soon.
+  const run = sft({
+    ...base,
+    model,
+    data: instructionRows(8),
+    validation: instructionRows(8, 1000),
+    learningRate: 1e-2,
+    schedule: 'constant',
+    epochs: 200,
+    evaluation: { everySteps: 5 },
+    earlyStopping: { patience: 3 },
+    checkpoints: { everySteps: 1000 },
+    output,
+  })
+  let best: Map<string, Float32Array> | null = null
+  const losses: number[] = []
+  for await (const event of run) {
+    if (event.type !== 'evaluation') continue
+    losses.push(event.loss)
+    if (event.best) best = await weightsOf(model)
+  }
+  const end = await run.finish()
+  t.is(end.reason, 'earlyStopping')
+  t.is(end.bestLoss, Math.min(...losses))
+  t.is(losses.length, losses.indexOf(end.bestLoss!) + 1 + 3)
+  t.is(end.steps, (end.bestStep ?? 0) + 15)
+  t.deepEqual(await weightsOf(model), best)
+})
