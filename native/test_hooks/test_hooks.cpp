@@ -79,11 +79,12 @@ Napi::Value busy_job(const Napi::CallbackInfo& info) {
   });
 }
 
-// stuckJob(ms): never looks at its flag
+// stuckJob(ms): inside torch's operators, never looks at its flag
 Napi::Value stuck_job(const Napi::CallbackInfo& info) {
   const double milliseconds = number(info[0]);
   return submit(info.Env(), {}, nullptr, [=](const core::Cancel&) {
-    std::this_thread::sleep_for(std::chrono::microseconds(static_cast<int64_t>(milliseconds * 1000)));
+    const auto matrix = at::ones({256, 256});
+    for (const auto end = after(milliseconds); Clock::now() < end;) at::mm(matrix, matrix);
     return nothing();
   });
 }

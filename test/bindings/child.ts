@@ -73,6 +73,19 @@ const programs: Record<string, () => Promise<unknown> | unknown> = {
     await worker('busy').ready
     process.exit(7)
   },
+  async 'stuck worker, then exit'() {
+    await worker('stuck').ready
+    process.exit(7)
+  },
+  async 'the end of a worker awaits its job'() {
+    const { hooks } = await loadHooks()
+    const { started, ready } = worker('stuck')
+    await ready
+    await started.terminate()
+    const start = performance.now()
+    await hooks.sleepJob(0)
+    process.stdout.write(performance.now() - start < 700 ? 'the queue is free' : 'the job still ran')
+  },
   async 'worker and main'() {
     const { hooks } = await loadHooks()
     const mine = hooks.busyJob(300)

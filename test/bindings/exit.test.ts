@@ -44,6 +44,8 @@ const ends: Record<string, { code: number; text?: string }> = {
   'exit in a reply': { code: 7 },
   'worker alone': { code: 0, text: 'terminated' },
   'worker, then exit': { code: 7 },
+  'stuck worker, then exit': { code: 7 },
+  'the end of a worker awaits its job': { code: 0, text: 'the queue is free' },
   'worker and main': { code: 0, text: 'mine ended' },
   'worker exits by itself': { code: 0, text: 'main works on' },
   'main exits with a worker': { code: 7 },

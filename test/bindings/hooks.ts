@@ -12,7 +12,7 @@ export interface Hooks {
   sleepJob(ms: number, cancel?: CancelHandle): Promise<void>
   /** Inside torch's operators all the time. */
   busyJob(ms: number, cancel?: CancelHandle): Promise<void>
-  /** Never looks at its flag. */
+  /** Inside torch's operators, never looks at its flag. */
   stuckJob(ms: number): Promise<void>
   createObject(bytes: number): Promise<TestHandle>
   useObject(object: TestHandle, ms: number, cancel?: CancelHandle): Promise<void>

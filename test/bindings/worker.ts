@@ -12,6 +12,11 @@ switch (workerData) {
     await wait(20)
     ready()
     break
+  case 'stuck':
+    void hooks.stuckJob(1500)
+    await wait(20)
+    ready()
+    break
   case 'queue':
     // Behind a job of the main thread.
     void hooks.busyJob(60_000)
