@@ -1,0 +1,323 @@
+import { execFileSync, spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { hostname, tmpdir } from 'node:os'
+import { delimiter, join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import test from 'ava'
+import { findLibtorch, libtorchConstants, packageRoot } from '../../lib/addon/libtorch.js'
+
+const scratch = mkdtempSync(join(tmpdir(), 'posttrain-setup-'))
+test.after.always(() => rmSync(scratch, { recursive: true, force: true }))
+let folders = 0
+const newFolder = () => {
+  const folder = join(scratch, String(folders++))
+  mkdirSync(folder)
+  return folder
+}
+const script = (name: string) => pathToFileURL(join(packageRoot(), 'scripts', name)).href
+const { version } = libtorchConstants()
+
+interface End {
+  code: number | null
+  stdout: string
+  stderr: string
+}
+
+function node(args: string[], env: Record<string, string>): Promise<End> {
+  const clean = { ...process.env, POSTTRAIN_LIBTORCH: '', LIBTORCH: '', POSTTRAIN_CACHE: newFolder() }
+  return new Promise((settle) => {
+    const child = spawn(process.execPath, args, {
+      env: { ...clean, ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    let stdout = ''
+    let stderr = ''
+    child.stdout.on('data', (chunk) => {
+      stdout += chunk
+    })
+    child.stderr.on('data', (chunk) => {
+      stderr += chunk
+    })
+    child.on('close', (code) => settle({ code, stdout, stderr }))
+  })
+}
+
+/** Runs ensureLibtorch in a process of its own, with another archive where one is given. */
+function ensure(
+  env: Record<string, string>,
+  archive?: { path: string; bytes: number; sha256: string },
+): Promise<End> {
+  const program = `
+    const { constants, ensureLibtorch } = await import(${JSON.stringify(script('setup/libtorch.mjs'))})
+    const archive = ${JSON.stringify(archive ?? null)}
+    if (archive) constants.archives[process.platform + '-' + process.arch] = { cpu: archive }
+    try { console.log(await ensureLibtorch()) } catch (error) { console.log(error.constructor.name + ': ' + error.message); process.exit(1) }`
+  return node(['--input-type=module', '-e', program], env)
+}
+
+/** A folder for PATH with these programs of the system and nothing else. */
+function pathOf(...programs: string[]): string {
+  const folder = newFolder()
+  for (const name of programs) {
+    const found = process.env.PATH!.split(delimiter).find((part) => existsSync(join(part, name)))
+    if (found) symlinkSync(join(found, name), join(folder, name))
+  }
+  return folder
+}
+
+/** zip with Python's own writer, so that our reader is not tested with itself. */
+function zip(entries: Record<string, string>): string {
+  const folder = newFolder()
+  const path = join(folder, 'a.zip')
+  const program = `
+import json, sys, zipfile
+with zipfile.ZipFile(sys.argv[1], 'w') as archive:
+    for n, (name, text) in enumerate(json.load(sys.stdin).items()):
+        archive.writestr(name, text, compress_type=zipfile.ZIP_DEFLATED if n % 2 else zipfile.ZIP_STORED)`
+  execFileSync('python3', ['-c', program, path], { input: JSON.stringify(entries) })
+  return path
+}
+
+async function serve(path: string): Promise<{ url: string; requests: () => number; close: () => void }> {
+  let requests = 0
+  const server = createServer((_request, response) => {
+    requests++
+    response.end(readFileSync(path))
+  })
+  await new Promise<void>((ready) => server.listen(0, '127.0.0.1', ready))
+  const { port } = server.address() as AddressInfo
+  return { url: `http://127.0.0.1:${port}`, requests: () => requests, close: () => server.close() }
+}
+
+const archiveOf = (path: string) => {
+  const bytes = readFileSync(path)
+  return { path: 'a.zip', bytes: bytes.length, sha256: createHash('sha256').update(bytes).digest('hex') }
+}
+const libtorchZip = () =>
+  zip({
+    'libtorch/lib/libtorch_cpu.so': 'library',
+    'libtorch/include/ATen/ATen.h': 'header '.repeat(1000),
+    'libtorch/build-version': `${version}+cpu\n`,
+    'libtorch/lib/libtorch_python.so': 'not wanted',
+  })
+
+test('when all is there, set-up does nothing', async (t) => {
+  const environment = { POSTTRAIN_LIBTORCH: findLibtorch().folder }
+  await node([join(packageRoot(), 'scripts/setup.mjs')], environment)
+  const { code, stderr } = await node([join(packageRoot(), 'scripts/setup.mjs')], environment)
+  t.is(code, 0)
+  t.is(stderr.replace(/.*node_modules is a link.*\n/, ''), 'posttrain: all is set up\n')
+})
+
+test('--run runs a script with its arguments and its exit code', async (t) => {
+  const file = join(newFolder(), 'a.mjs')
+  writeFileSync(file, "console.log(process.argv.slice(2).join(' ')); process.exit(3)")
+  const args = [join(packageRoot(), 'scripts/setup.mjs'), '--run', file, '--real', '--model', 'a']
+  const { code, stdout } = await node(args, { POSTTRAIN_LIBTORCH: findLibtorch().folder })
+  t.is(code, 3)
+  t.is(stdout, '--real --model a\n')
+})
+
+test('offline and without libtorch, set-up says so in one sentence', async (t) => {
+  const { code, stderr } = await node([join(packageRoot(), 'scripts/setup.mjs')], { POSTTRAIN_OFFLINE: '1' })
+  t.is(code, 1)
+  t.regex(
+    stderr,
+    /^posttrain: No libtorch 2\.13\.0 was found and POSTTRAIN_OFFLINE=1 forbids fetching it; set POSTTRAIN_LIBTORCH.*$/m,
+  )
+  t.notRegex(stderr, / {4}at /)
+})
+
+test('no pip and no network: both reasons are told, and nothing is left in the cache', async (t) => {
+  for (const PATH of [pathOf(), pathOf('curl')]) {
+    const cache = newFolder()
+    const { code, stdout } = await ensure({
+      PATH,
+      POSTTRAIN_CACHE: cache,
+      POSTTRAIN_LIBTORCH_MIRROR: 'http://127.0.0.1:1',
+    })
+    t.is(code, 1)
+    t.regex(
+      stdout,
+      /^SetupError: Could not fetch libtorch 2\.13\.0 \(pip: there is no pip .*; archive: .+\); get online, or set/,
+    )
+    t.deepEqual(readdirSync(join(cache, 'libtorch')), [])
+  }
+})
+
+test('the official archive is fetched where there is no pip, and found afterwards', async (t) => {
+  const path = libtorchZip()
+  const server = await serve(path)
+  const cache = newFolder()
+  const env = { PATH: pathOf(), POSTTRAIN_CACHE: cache, POSTTRAIN_LIBTORCH_MIRROR: server.url }
+  const { code, stdout } = await ensure(env, archiveOf(path))
+  t.is(code, 0, stdout)
+  const home = join(cache, 'libtorch', `${version}+cpu`)
+  t.is(stdout.trim(), join(home, 'torch'))
+  t.is(readFileSync(join(home, 'torch/include/ATen/ATen.h'), 'utf8'), 'header '.repeat(1000))
+  t.deepEqual(JSON.parse(readFileSync(join(home, 'manifest.json'), 'utf8')), {
+    version: `${version}+cpu`,
+    source: 'archive',
+    libraries: { 'torch/lib/libtorch_cpu.so': 7 },
+  })
+  t.like(findLibtorch({ env: { POSTTRAIN_CACHE: cache } }), { version: `${version}+cpu`, source: 'cache' })
+  t.is((await ensure(env, archiveOf(path))).stdout.trim(), join(home, 'torch'))
+  t.is(server.requests(), 1)
+  server.close()
+})
+
+test('an archive with other bytes than the known ones is refused', async (t) => {
+  const path = libtorchZip()
+  const server = await serve(path)
+  const cache = newFolder()
+  const env = { PATH: pathOf(), POSTTRAIN_CACHE: cache, POSTTRAIN_LIBTORCH_MIRROR: server.url }
+  const { code, stdout } = await ensure(env, { ...archiveOf(path), sha256: '0'.repeat(64) })
+  t.is(code, 1)
+  t.regex(stdout, /another sha256/)
+  t.deepEqual(readdirSync(join(cache, 'libtorch')), [])
+  server.close()
+})
+
+test('two processes at once fetch once', async (t) => {
+  const path = libtorchZip()
+  const server = await serve(path)
+  const env = { PATH: pathOf(), POSTTRAIN_CACHE: newFolder(), POSTTRAIN_LIBTORCH_MIRROR: server.url }
+  const ends = await Promise.all([ensure(env, archiveOf(path)), ensure(env, archiveOf(path))])
+  for (const { code, stdout } of ends) t.is(code, 0, stdout)
+  t.is(server.requests(), 1)
+  server.close()
+})
+
+test('a lock whose process has gone is taken over', async (t) => {
+  const path = libtorchZip()
+  const server = await serve(path)
+  const cache = newFolder()
+  mkdirSync(join(cache, 'libtorch'))
+  const gone = execFileSync(process.execPath, ['-p', 'process.pid'], { encoding: 'utf8' }).trim()
+  writeFileSync(join(cache, 'libtorch/.lock'), `${gone}\n${hostname()}\n`)
+  const env = { PATH: pathOf(), POSTTRAIN_CACHE: cache, POSTTRAIN_LIBTORCH_MIRROR: server.url }
+  t.is((await ensure(env, archiveOf(path))).code, 0)
+  t.false(existsSync(join(cache, 'libtorch/.lock')))
+  server.close()
+})
+
+/** A python3 whose pip "downloads" the wheels that it was given, and notes what was asked for. */
+function fakePip(wheels: Record<string, string>): { path: string; log: string } {
+  const path = pathOf('bash', 'cp', 'env')
+  const log = join(path, 'log')
+  const cases = Object.entries(wheels).map(
+    ([name, wheel]) => `    ${name}==*) cp '${wheel}' "$folder/${name}.whl" ;;`,
+  )
+  const program = `#!/usr/bin/env bash
+[ "$3" = --version ] && { echo pip 23; exit; }
+while [ $# -gt 0 ]; do
+  case "$1" in
+    -d) folder=$2; shift ;;
+${cases.join('\n')}
+  esac
+  case "$1" in *==*) echo "$1" >> '${log}' ;; esac
+  shift
+done
+`
+  writeFileSync(join(path, 'python3'), program)
+  chmodSync(join(path, 'python3'), 0o755)
+  return { path, log }
+}
+
+/** A library that asks for others by name, as the linker writes it. */
+function libraryNeeding(...names: string[]): string {
+  const folder = newFolder()
+  for (const name of names) {
+    execFileSync('gcc', ['-shared', `-Wl,-soname,${name}`, '-x', 'c', '/dev/null', '-o', join(folder, name)])
+  }
+  const linked = names.map((name) => join(folder, name))
+  execFileSync('gcc', [
+    '-shared',
+    '-Wl,--no-as-needed',
+    '-x',
+    'c',
+    '/dev/null',
+    '-x',
+    'none',
+    ...linked,
+    '-o',
+    join(folder, 'a.so'),
+  ])
+  return readFileSync(join(folder, 'a.so'), 'latin1')
+}
+
+/** As zip, with contents of bytes. */
+function wheel(entries: Record<string, string>): string {
+  const folder = newFolder()
+  for (const [name, bytes] of Object.entries(entries)) {
+    mkdirSync(join(folder, name, '..'), { recursive: true })
+    writeFileSync(join(folder, name), bytes, 'latin1')
+  }
+  const names = [...new Set(Object.keys(entries).map((name) => name.split('/')[0]!))]
+  execFileSync('python3', ['-m', 'zipfile', '-c', 'a.whl', ...names], { cwd: folder })
+  return join(folder, 'a.whl')
+}
+
+test('from a CUDA wheel the two NVIDIA wheels that its CPU library asks for are fetched too', async (t) => {
+  const cpu = libraryNeeding('libcupti.so.13', 'libcudart.so.13')
+  const torch = wheel({
+    'torch/lib/libtorch_cpu.so': cpu,
+    'torch/version.py': `__version__ = '${version}+cu130'\n`,
+  })
+  const { path, log } = fakePip({
+    torch,
+    'nvidia-cuda-runtime': wheel({ 'nvidia/cu13/lib/libcudart.so.13': 'runtime' }),
+    'nvidia-cuda-cupti': wheel({ 'nvidia/cu13/lib/libcupti.so.13': 'cupti' }),
+  })
+  const cache = newFolder()
+  const { code, stdout } = await ensure({ PATH: path, POSTTRAIN_CACHE: cache })
+  t.is(code, 0, stdout)
+  const home = join(cache, 'libtorch', `${version}+cu130`)
+  t.is(stdout.trim(), join(home, 'torch'))
+  t.is(readFileSync(join(home, 'nvidia/cu13/lib/libcupti.so.13'), 'utf8'), 'cupti')
+  const asked = readFileSync(log, 'utf8').trim().split('\n')
+  t.deepEqual(asked, [`torch==${version}`, 'nvidia-cuda-runtime==13.0.96', 'nvidia-cuda-cupti==13.0.85'])
+})
+
+test('from a CPU wheel nothing else is fetched', async (t) => {
+  const torch = wheel({
+    'torch/lib/libtorch_cpu.so': libraryNeeding('libc10.so'),
+    'torch/version.py': `__version__ = '${version}+cpu'\n`,
+  })
+  const { path, log } = fakePip({ torch })
+  const { code, stdout } = await ensure({ PATH: path })
+  t.is(code, 0, stdout)
+  t.is(readFileSync(log, 'utf8'), `torch==${version}\n`)
+})
+
+test('a torn or hostile archive is an error and writes nothing outside', async (t) => {
+  const { unzip } = await import(script('setup/unzip.mjs'))
+  const good = zip({ a: 'stored', b: 'deflated'.repeat(100) })
+  const bytes = readFileSync(good)
+  t.is(await unzip(good, newFolder()), 2)
+  const torn = join(newFolder(), 'torn.zip')
+  writeFileSync(torn, bytes.subarray(0, bytes.length >> 1))
+  await t.throwsAsync(() => unzip(torn, newFolder()), { message: /truncated or not a zip/ })
+  const changed = Buffer.from(bytes)
+  changed[changed.indexOf('stored')] = 0
+  writeFileSync(torn, changed)
+  await t.throwsAsync(() => unzip(torn, newFolder()), { message: /a has a wrong checksum/ })
+  const folder = newFolder()
+  await t.throwsAsync(() => unzip(zip({ '../escaped': 'x' }), join(folder, 'in')), {
+    message: /leaves the folder/,
+  })
+  t.deepEqual(readdirSync(folder), [])
+})
