@@ -151,12 +151,19 @@ for (const { task, facts, phrasings, heldOut: count } of TASKS) {
     }
   }
 }
-train.push({ instruction: '把下面的句子翻译成英文。', input: '今天天气很好', output: 'The weather is nice today.' })
+train.push({
+  instruction: '把下面的句子翻译成英文。',
+  input: '今天天气很好',
+  output: 'The weather is nice today.',
+})
 
 // Plain text: statements of the facts, and questions that follow questions, so that a model that has only read
 // continues a question with another one.
 const STATEMENTS = [
-  ...COLOURS.flatMap(([zh, a, en, b]) => [`${zh}是${a}的。`, `${en[0].toUpperCase()}${en.slice(1)} is ${b}.`]),
+  ...COLOURS.flatMap(([zh, a, en, b]) => [
+    `${zh}是${a}的。`,
+    `${en[0].toUpperCase()}${en.slice(1)} is ${b}.`,
+  ]),
   ...ANTONYMS.flatMap(([zh, a, en, b]) => [`“${zh}”和“${a}”意思相反。`, `The opposite of ${en} is ${b}.`]),
   ...ANIMALS.flatMap(([zh, a, en, b]) => [`这只${zh}叫${a}。`, `This ${en} is called ${b}.`]),
   ...SUMS.filter((sum) => !unseenSums.has(sum)).map(([a, b, c]) => `${a}加${b}等于${c}。`),
@@ -183,4 +190,6 @@ writeFileSync(new URL('train.jsonl', folder), lines(shuffled(train)))
 writeFileSync(new URL('held-out.jsonl', folder), lines(heldOut))
 writeFileSync(new URL('unseen-sums.jsonl', folder), lines(unseen))
 writeFileSync(new URL('corpus.jsonl', folder), lines(documents.map((text) => ({ text }))))
-process.stdout.write(`${train.length} rows to train, ${heldOut.length} held out, ${unseen.length} of sums never seen, ${documents.length} documents\n`)
+process.stdout.write(
+  `${train.length} rows to train, ${heldOut.length} held out, ${unseen.length} of sums never seen, ${documents.length} documents\n`,
+)
