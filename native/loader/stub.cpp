@@ -115,8 +115,10 @@ Opened libtorch_state;
 /** Arguments of open() and probe(); every path is absolute, for dlopen looks names up elsewhere. */
 std::string string_field(napi_env env, napi_value object, const char* name) {
   napi_value value;
+  napi_valuetype type = napi_undefined;
   size_t length = 0;
-  if (napi_get_named_property(env, object, name, &value) != napi_ok ||
+  if (napi_typeof(env, object, &type) != napi_ok || type != napi_object ||
+      napi_get_named_property(env, object, name, &value) != napi_ok ||
       napi_get_value_string_utf8(env, value, nullptr, 0, &length) != napi_ok) {
     throw Failure{"ERR_INVALID_ARGUMENT", std::string("open: ") + name + " must be a string"};
   }

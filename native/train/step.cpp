@@ -27,6 +27,8 @@ std::vector<TermResult> run_terms(models::Role& role, const Batch& batch, const 
   const auto rows = index_of(labelled.rows, decoder.device());
   models::DecoderTrace trace;
   trace.checkpointing = options.checkpointing;
+  // A backward that works adds to gradients that an earlier one may have spoilt: only zero_grad() cleans them.
+  const bool spoilt = decoder.gradients_dirty;
   if (options.gradient) decoder.gradients_dirty = true;
   const auto hidden = decoder.forward(tokens, rows, options.gradient ? &trace : nullptr, nullptr, cancel);
   std::vector<double> scales(labelled.weights);
@@ -34,7 +36,7 @@ std::vector<TermResult> run_terms(models::Role& role, const Batch& batch, const 
   const auto loss = losses::linear_cross_entropy(hidden, decoder.head(), labelled.targets, scales, options.gradient, cancel);
   if (options.gradient) {
     decoder.backward(tokens, rows, loss.dhidden_RD, trace, cancel);
-    decoder.gradients_dirty = false;
+    decoder.gradients_dirty = spoilt;
   }
   for (size_t r = 0; r < labelled.rows.size(); ++r) {
     result.loss += labelled.weights[r] * loss.nll[r];
