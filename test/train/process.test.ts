@@ -1,0 +1,50 @@
+import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import test from 'ava'
+import { sft } from '../../lib/train/sft.js'
+import { instructionRows, tinyModel } from '../helpers/tiny-training.js'
+
+// What V8 has not collected yet is no leak.
+setFlagsFromString('--expose-gc')
+const collectGarbage = runInNewContext('gc') as () => void
+
+const base = { template: 'plain', maxLength: 64, learningRate: 1e-4 } as const
+
+test.serial('the event loop stays free while steps are computed', async (t) => {
+  await using model = await tinyModel()
+  const run = sft({ ...base, model, data: instructionRows(512), batchSize: 128, maxSteps: 12 })
+  const delay = monitorEventLoopDelay({ resolution: 5 })
+  let slowest = 0
+  for await (const event of run) {
+    // Loading the library and the data comes before; what is measured is the training.
+    if (event.type === 'start') delay.enable()
+    if (event.type === 'step') slowest = Math.max(slowest, event.tokens / event.tokensPerSecond)
+  }
+  delay.disable()
+  t.true(delay.max / 1e6 < 50, `${delay.max / 1e6} ms`)
+  // The steps themselves are longer than that, so a step on the main thread would have been seen.
+  t.true(slowest > 0.05, `${slowest} s`)
+})
+
+test.serial('2,000 tiny steps: resident memory does not grow with the steps', async (t) => {
+  await using model = await tinyModel()
+  const run = sft({ ...base, model, data: instructionRows(64), batchSize: 2, maxSteps: 2000 })
+  const samples: number[] = []
+  for await (const event of run) {
+    if (event.type !== 'step' || event.step < 200 || event.step % 100 !== 0) continue
+    collectGarbage()
+    samples.push(process.memoryUsage().rss)
+  }
+  t.is(samples.length, 19)
+  // Slope of the line of least squares, in bytes a step.
+  const mean = samples.reduce((sum, value) => sum + value, 0) / samples.length
+  const middle = (samples.length - 1) / 2
+  const [xy, xx] = samples.reduce(
+    ([a, b], value, i) => [a + (i - middle) * (value - mean), b + (i - middle) ** 2],
+    [0, 0],
+  )
+  const slope = xy / xx / 100
+  t.log(`${slope.toFixed(0)} bytes a step`)
+  t.true(slope < 1000, `${slope} bytes a step: ${samples.join(' ')}`)
+})
