@@ -1,3 +1,4 @@
+import type { DataReport } from '../data/report.js'
 import type { StepEvent, TrainEvent } from '../train/events.js'
 
 /** What of a stream the progress needs; process.stderr is one. */
@@ -29,6 +30,7 @@ export class Progress {
         this.#first = event.step
         this.#startedAt = this.#now()
         const size = `${compact(event.trainableParameters)} trainable of ${compact(event.parameters)} parameters`
+        for (const line of describeData(event.report)) this.line(line)
         this.line(
           `Training ${size}, ${event.totalSteps} steps${event.step > 0 ? ` from step ${event.step}` : ''}`,
         )
@@ -116,6 +118,30 @@ export class Progress {
     this.#bar = bar
     this.#out.write(bar)
   }
+}
+
+/** The data report in a line, and one more for each thing that its owner should look at. */
+export function describeData(report: DataReport): string[] {
+  const { read, rows, dropped, truncated, tokens, trainTokens, length, duplicates } = report
+  const lost = dropped.badRow + dropped.tooLong + dropped.noLabels + dropped.empty
+  const lines = [
+    `Data: ${rows} sequences of ${read} rows, ${compact(tokens)} tokens, ${compact(trainTokens)} of them trained, lengths ${length.min} to ${length.max}, median ${length.median}`,
+  ]
+  const concern = (count: number, text: string) => {
+    if (count > 0) lines.push(`Data: ${count} ${text}`)
+  }
+  concern(
+    lost,
+    `rows left out: ${dropped.badRow} bad, ${dropped.tooLong} too long, ${dropped.noLabels} without a label, ${dropped.empty} empty`,
+  )
+  if (report.firstBadRow) lines.push(`Data: the first bad row is ${report.firstBadRow}`)
+  concern(truncated, 'truncated: they teach no end of answer; a larger maxLength would keep them whole')
+  concern(duplicates.exact, 'are the same as an earlier one')
+  concern(duplicates.near, 'differ from an earlier one in case, punctuation or spaces alone')
+  concern(report.sharedWithValidation, 'are among the validation rows too')
+  concern(report.emptyOutputs, 'have an empty answer')
+  concern(report.doubleBos, 'begin with two BOS tokens')
+  return lines
 }
 
 function compact(value: number): string {

@@ -2,7 +2,7 @@ import type { DataLoader } from '../data/loader.js'
 import type { Template } from '../data/template.js'
 import { PosttrainError } from '../errors.js'
 import { generate } from '../generate/generate.js'
-import type { CausalLM } from '../models/causal-lm.js'
+import { type CausalLM, nativeOf } from '../models/causal-lm.js'
 import { AdamW } from '../optim/adamw.js'
 import { learningRateAt } from '../optim/schedule.js'
 import { checkpointPath, loadCheckpoint, newestCheckpoint, saveCheckpoint } from './checkpoint.js'
@@ -29,6 +29,14 @@ interface TrainingState {
   lastLoss: number
   skippedInARow: number
   evaluations: EvaluationState
+  /** What the bits depend on besides all this: the same numbers are promised where these are the same. */
+  environment: Environment | null
+}
+
+interface Environment {
+  libtorch: string
+  threads: number
+  device: string
 }
 
 const BEGINNING: TrainingState = {
@@ -41,6 +49,7 @@ const BEGINNING: TrainingState = {
   lastLoss: 0,
   skippedInARow: 0,
   evaluations: NO_EVALUATION,
+  environment: null,
 }
 
 /** What a recipe has made ready for the loop that `sft` and `pretrain` share. */
@@ -102,7 +111,10 @@ export async function* superviseTraining(
     weightDecay: options.weightDecay,
     decay: 'matrices',
   })
-  let state = BEGINNING
+  const { libtorch, threads } = await nativeOf(model).core.info()
+  const environment = { libtorch, threads, device: model.device }
+  let state: TrainingState = { ...BEGINNING, environment }
+  let warning: string | null = null
   let savedAt = -1
 
   /** Notes an event in metrics.jsonl on its way to the consumer. */
@@ -144,6 +156,8 @@ export async function* superviseTraining(
       if (checkpoint) {
         state = (await loadCheckpoint(checkpoint, { model, optimizer })) as TrainingState
         if (state.settled === state.step) savedAt = state.step
+        warning = otherEnvironment(state.environment, environment)
+        state = { ...state, environment }
       }
       await folder.rewindMetrics(state)
     }
@@ -165,6 +179,7 @@ export async function* superviseTraining(
       report: train.report,
       ...(validation && { validationReport: validation.report }),
     })
+    if (warning) yield await note({ type: 'warning', step: state.step, message: warning })
     if (state.settled < state.step) yield* settle()
     const steps = prefetch(optimizerSteps(train, { from: state.cursor, accumulation }))
     for await (const data of over() ? [] : steps) {
@@ -250,6 +265,13 @@ export async function* superviseTraining(
       yield await note({ type: 'checkpoint', step, path: await save(folder) })
     }
   }
+}
+
+function otherEnvironment(before: Environment | null, now: Environment): string | null {
+  const names = (['libtorch', 'threads', 'device'] as const).filter((name) => before?.[name] !== now[name])
+  if (names.length === 0) return null
+  const changes = names.map((name) => `${name} ${before?.[name]} before, ${now[name]} now`).join('; ')
+  return `The run goes on in another environment (${changes}): its numbers may differ in their last bits`
 }
 
 function afterStep(state: TrainingState, data: StepData, outcome: StepOutcome): TrainingState {

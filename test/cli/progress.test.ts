@@ -9,7 +9,22 @@ const start: TrainEvent = {
   epochs: 1,
   parameters: 2000,
   trainableParameters: 1000,
-  report: {} as never,
+  report: {
+    read: 9,
+    rows: 8,
+    dropped: { badRow: 1, tooLong: 0, noLabels: 0, empty: 0 },
+    truncated: 2,
+    tokens: 4000,
+    trainTokens: 1000,
+    length: { min: 1, median: 2, p90: 3, p99: 4, max: 5 },
+    duplicates: { exact: 0, near: 0 },
+    sharedWithValidation: 0,
+    emptyOutputs: 0,
+    doubleBos: 0,
+    withoutStop: 0,
+    jointDiffers: 0,
+    firstBadRow: 'a.jsonl:3: output must be a string, got nothing',
+  },
 }
 
 const step = (n: number): StepEvent => ({
@@ -40,6 +55,12 @@ test('plain lines where there is no terminal: the first step, then every two sec
     clock.now += 500
     progress.show(step(n))
   }
+  t.deepEqual(written.splice(0, 4), [
+    'Data: 8 sequences of 9 rows, 4.0k tokens, 1.0k of them trained, lengths 1 to 5, median 2\n',
+    'Data: 1 rows left out: 1 bad, 0 too long, 0 without a label, 0 empty\n',
+    'Data: the first bad row is a.jsonl:3: output must be a string, got nothing\n',
+    'Data: 2 truncated: they teach no end of answer; a larger maxLength would keep them whole\n',
+  ])
   t.is(written[0], 'Training 1.0k trainable of 2.0k parameters, 10 steps\n')
   t.deepEqual(
     written.slice(1).map((line) => line.split(' ')[0]),

@@ -87,7 +87,7 @@ test('plain lines on stderr, nothing on stdout', async (t) => {
   const { code, stdout, stderr } = await posttrain([...plain, '--max-steps', '2'])
   t.is(code, 0)
   t.is(stdout, '')
-  t.regex(stderr, /^Training .* 2 steps\n1\/2 loss .* tokens\/s .* left\n2\/2 /)
+  t.regex(stderr, /^Data: .*\nTraining .* 2 steps\n1\/2 loss .* tokens\/s .* left\n2\/2 /)
   t.is((await posttrain([...plain, '--max-steps', '1', '--quiet'])).stderr, '')
 })
 
