@@ -8,7 +8,7 @@ namespace posttrain::core {
  * cost more than many operations on them and glibc's heap never gives them back; smaller ones come from malloc.
  * Also fixes glibc's thresholds, which otherwise grow with what is freed.
  *
- * POSTTRAIN_ALLOCATOR=system leaves torch's own allocator; POSTTRAIN_CACHE_MB bounds what is kept (default: a quarter
+ * POSTTRAIN_ALLOCATOR=system leaves torch's own allocator; POSTTRAIN_ALLOCATOR_CACHE_MB bounds what is kept (default: a quarter
  * of the machine's memory; never more than was in use at once). Call once, before the first tensor.
  */
 void install_allocator();
