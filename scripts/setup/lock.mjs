@@ -37,8 +37,11 @@ export async function withLock(path, work) {
       const file = openSync(path, 'wx')
       writeSync(file, `${process.pid}\n${hostname()}\n`)
       closeSync(file)
-      break
+      // Two processes that found the same abandoned lock may each have removed it: the last one to write has it.
+      await sleep(20)
+      if (readFileSync(path, 'utf8').startsWith(`${process.pid}\n`)) break
     } catch (error) {
+      if (error.code === 'ENOENT') continue
       if (error.code !== 'EEXIST') throw error
       if (abandoned(path)) rmSync(path, { force: true })
       else {
