@@ -1,11 +1,14 @@
+import { createHash } from 'node:crypto'
 import { AbortError, PosttrainError } from '../errors.js'
+import { NumberList } from './digests.js'
 import { RowEncoder } from './encode.js'
-import type { EncodeOptions } from './mask.js'
+import { type EncodeOptions, stopIdsOf } from './mask.js'
 import { permutation } from './random.js'
 import { type DataSource, type RowSource, readRows, sourcesOf, type Validation } from './read.js'
-import { type DataReport, ReportBuilder } from './report.js'
+import { type DataReport, ReportBuilder, sharedRows } from './report.js'
 import { type Example, type Origin, readRow } from './rows.js'
-import { plainTemplate, type Template } from './template.js'
+import type { Template } from './template.js'
+import { plainTemplate } from './templates.js'
 import { TokenStore } from './token-store.js'
 import type { Tokenizer } from './tokenizer.js'
 
@@ -47,8 +50,8 @@ const SLICE = 32
 interface Loaded {
   store: TokenStore
   sources: { first: number; count: number; weight: number }[]
-  origins: { source: string; lines: number[] }[]
-  /** For each row of the store, its source. */
+  /** Where the rows of each source came from. */
+  origins: { source: string; lines: NumberList }[]
   builder: ReportBuilder
 }
 
@@ -62,7 +65,7 @@ async function loadSources(source: DataSource, options: DatasetOptions): Promise
   try {
     for (const { data, weight } of sourcesOf(source)) {
       const first = loaded.store.length
-      const origins = { source: typeof data === 'string' ? data : 'rows', lines: [] as number[] }
+      const origins = { source: typeof data === 'string' ? data : 'rows', lines: new NumberList() }
       loaded.origins.push(origins)
       await loadSource(data, encoder, loaded, origins.lines, options)
       const count = loaded.store.length - first
@@ -82,7 +85,7 @@ async function loadSource(
   source: RowSource,
   encoder: RowEncoder,
   loaded: Loaded,
-  lines: number[],
+  lines: NumberList,
   options: DatasetOptions,
 ): Promise<void> {
   let slice: { example: Example; origin: Origin }[] = []
@@ -94,16 +97,17 @@ async function loadSource(
     const results = await encoder.encode(slice.map(({ example }) => example))
     for (const [i, result] of results.entries()) {
       const { example, origin } = slice[i]!
-      if (!Array.isArray(result)) {
+      if ('error' in result) {
         refuse(new PosttrainError('ERR_DATA', `${origin.source}:${origin.line}: ${result.error}`))
         continue
       }
-      loaded.builder.example(example, result)
-      for (const row of result) {
+      const first = loaded.store.length
+      for (const row of result.rows) {
         if (typeof row === 'string') continue
         await loaded.store.append(row)
         lines.push(origin.line)
       }
+      loaded.builder.example(example.kind, result, loaded.store, first)
     }
     slice = []
   }
@@ -124,6 +128,16 @@ async function loadSource(
   await flush()
 }
 
+function neverStops({ tokenizer, template }: DatasetOptions): PosttrainError {
+  const expected = stopIdsOf(tokenizer, template).map((id) => tokenizer.idToToken(id))
+  return new PosttrainError(
+    'ERR_DATA',
+    expected.length === 0
+      ? 'no row trains a stop token, so the model would never learn to end an answer: name an eos_token in tokenizer_config.json, or take a template whose turns end in a special token'
+      : `no row trains a stop token, so the model would never learn to end an answer: expected ${expected.join(' or ')} at the end of each answer (is maxLength too small?)`,
+  )
+}
+
 function nothingToTrain(source: string, report: DataReport): PosttrainError {
   if (report.read === 0) return new PosttrainError('ERR_DATA', `${source} has no rows`)
   const { badRow, tooLong, noLabels, empty } = report.dropped
@@ -138,14 +152,22 @@ function dataset(loaded: Loaded, parts: Part[], report: DataReport): Dataset {
     store: loaded.store,
     parts,
     report,
-    hash: `${loaded.store.hash}:${parts.map(({ rows, weight }) => `${rows.length}x${weight}`).join(',')}`,
+    hash: hashOf(loaded.store, parts),
     originOf(index) {
       let i = 0
       while (i + 1 < loaded.sources.length && index >= loaded.sources[i + 1]!.first) i++
       const { source, lines } = loaded.origins[i]!
-      return `${source}:${lines[index - loaded.sources[i]!.first]}`
+      return `${source}:${lines.at(index - loaded.sources[i]!.first)}`
     },
   }
+}
+
+function hashOf(store: TokenStore, parts: Part[]): string {
+  const hash = createHash('sha256').update(store.hash)
+  for (const { rows, weight } of parts) {
+    hash.update(`:${weight}:`).update(new Uint8Array(rows.buffer, rows.byteOffset, rows.byteLength))
+  }
+  return hash.digest('hex')
 }
 
 const range = (first: number, count: number) => Uint32Array.from({ length: count }, (_, i) => first + i)
@@ -162,22 +184,16 @@ export async function loadDataset(
   const loaded = await loadSources(source, options)
   try {
     const report = loaded.builder.finish()
-    if (options.needsStop && report.withoutStop === report.rows) {
-      const { eosToken } = options.tokenizer
-      throw new PosttrainError(
-        'ERR_DATA',
-        `no row trains a stop token, so the model would never learn to end an answer; expected ${eosToken === null ? 'an eos_token in tokenizer_config.json' : `${eosToken} or the terminator of the template`} at the end of each answer (is maxLength too small?)`,
-      )
-    }
+    if (options.needsStop && loaded.builder.neverStops) throw neverStops(options)
     const whole = loaded.sources.map(({ first, count, weight }) => ({ rows: range(first, count), weight }))
     if (validation === undefined) return { train: dataset(loaded, whole, report), validation: null }
     if (typeof validation === 'object' && 'fraction' in validation)
       return split(loaded, report, validation.fraction, options)
     const other = await loadSources(validation, options)
-    const shared = loaded.builder.finish(other.builder.keys)
     const otherParts = other.sources.map(({ first, count }) => ({ rows: range(first, count), weight: 1 }))
+    const shared = sharedRows({ ...loaded, parts: whole }, { ...other, parts: otherParts })
     return {
-      train: dataset(loaded, whole, shared),
+      train: dataset(loaded, whole, { ...report, sharedWithValidation: shared }),
       validation: dataset(other, otherParts, other.builder.finish()),
     }
   } catch (error) {
@@ -209,7 +225,9 @@ function split(loaded: Loaded, report: DataReport, fraction: number, options: Da
     )
   }
   const validation = [{ rows: Uint32Array.from(held).sort(), weight: 1 }]
-  return { train: dataset(loaded, parts, report), validation: dataset(loaded, validation, report) }
+  const shared = sharedRows({ ...loaded, parts }, { ...loaded, parts: validation })
+  const whole = { ...report, sharedWithValidation: shared }
+  return { train: dataset(loaded, parts, whole), validation: dataset(loaded, validation, whole) }
 }
 
 /** Options of a data set of rows with answers that the textbook's loop gives. */

@@ -1,5 +1,6 @@
 import { Worker } from 'node:worker_threads'
 import { PosttrainError } from '../errors.js'
+import { type Digest, digest } from './digests.js'
 import { type Dropped, type EncodedRow, type EncodeOptions, encodeRow, encodeText } from './mask.js'
 import type { Example } from './rows.js'
 import { Template } from './template.js'
@@ -8,12 +9,12 @@ import { Tokenizer, type TokenizerFiles } from './tokenizer.js'
 /** All that encoding needs, as data: it crosses to the worker. */
 export interface EncoderSpec {
   files: TokenizerFiles
-  template: { source: string; name: string }
+  template: { source: string; name: string; prefixed: boolean }
   options: EncodeOptions
 }
 
-/** What became of an example: its rows, or why there are none, or the error it caused. */
-export type Encoded = (EncodedRow | Dropped)[] | { error: string }
+/** What became of an example: its rows, or why there are none, and a hash of its words; or the error it caused. */
+export type Encoded = { rows: (EncodedRow | Dropped)[]; words: Digest } | { error: string }
 
 export interface EncodeRequest {
   id: number
@@ -29,9 +30,11 @@ export function encodeAll(
 ): Encoded[] {
   return examples.map((example) => {
     try {
-      return example.kind === 'text'
-        ? encodeText(example, tokenizer, options)
-        : [encodeRow(example, tokenizer, template, options)]
+      const rows =
+        example.kind === 'text'
+          ? encodeText(example, tokenizer, options)
+          : [encodeRow(example, tokenizer, template, options)]
+      return { rows, words: digest(wordsOf(example)) }
     } catch (error) {
       if (error instanceof PosttrainError && error.code === 'ERR_DATA') return { error: error.message }
       throw error
@@ -39,22 +42,34 @@ export function encodeAll(
   })
 }
 
-/** Text below this is encoded here, a few rows at a time; a worker would take longer to start. */
-const INLINE_CHARACTERS = 200_000
-const INLINE_SLICE = 8
+/** What is said in an example, but for case, punctuation and spaces. */
+function wordsOf(example: Example): string {
+  return textsOf(example)
+    .join('\n')
+    .normalize('NFKC')
+    .toLowerCase()
+    .replace(/[\p{P}\p{S}\s]+/gu, '')
+}
 
-function sizeOf(example: Example): number {
+/** Data below this are encoded here, row by row; a worker would take longer to start. */
+const INLINE_CHARACTERS = 50_000
+/** A row above this would keep the event loop for too long. */
+const INLINE_ROW = 2_000
+
+function textsOf(example: Example): string[] {
   switch (example.kind) {
     case 'text':
-      return example.text.length
+      return [example.text]
     case 'completion':
-      return example.prompt.length + example.completion.length
+      return [example.prompt, example.completion]
     case 'messages':
-      return example.messages.reduce((sum, { content }) => sum + content.length, 0)
+      return example.messages.flatMap(({ role, content }) => [role, content])
     default:
       return example satisfies never
   }
 }
+
+const sizeOf = (example: Example) => textsOf(example).reduce((sum, text) => sum + text.length, 0)
 
 /** Encodes without keeping the event loop: small data in slices, the rest in a worker thread. */
 export class RowEncoder {
@@ -76,18 +91,21 @@ export class RowEncoder {
   }
 
   async encode(examples: Example[]): Promise<Encoded[]> {
-    this.#characters += examples.reduce((sum, example) => sum + sizeOf(example), 0)
-    if (this.#worker === null && this.#characters <= INLINE_CHARACTERS) {
+    const sizes = examples.map(sizeOf)
+    this.#characters += sizes.reduce((sum, size) => sum + size, 0)
+    const small = this.#characters <= INLINE_CHARACTERS && Math.max(...sizes) <= INLINE_ROW
+    if (this.#worker === null && small) {
       const results: Encoded[] = []
-      for (let from = 0; from < examples.length; from += INLINE_SLICE) {
-        const slice = examples.slice(from, from + INLINE_SLICE)
-        results.push(...encodeAll(slice, this.#tokenizer, this.#template, this.#options))
+      for (const example of examples) {
+        results.push(...encodeAll([example], this.#tokenizer, this.#template, this.#options))
         await new Promise((resolve) => setImmediate(resolve))
       }
       return results
     }
     const worker = this.#start()
     const id = this.#next++
+    // While rows are awaited the process must not end.
+    worker.ref()
     return await new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject })
       worker.postMessage({ id, examples } satisfies EncodeRequest)
@@ -104,7 +122,11 @@ export class RowEncoder {
     if (this.#worker !== null) return this.#worker
     const spec: EncoderSpec = {
       files: this.#tokenizer.files,
-      template: { source: this.#template.source, name: this.#template.name },
+      template: {
+        source: this.#template.source,
+        name: this.#template.name,
+        prefixed: this.#template.prefixed,
+      },
       options: this.#options,
     }
     const worker = new Worker(new URL('./encode-worker.js', import.meta.url), {
@@ -133,6 +155,7 @@ export class RowEncoder {
 /** The tokenizer and template of a spec, in the worker. */
 export function encoderOf(spec: EncoderSpec): (examples: Example[]) => Encoded[] {
   const tokenizer = Tokenizer.fromFiles(spec.files)
-  const template = Template.fromSource(spec.template.source, spec.template.name)
+  const { source, name, prefixed } = spec.template
+  const template = Template.fromSource(source, name, { prefixed })
   return (examples) => encodeAll(examples, tokenizer, template, spec.options)
 }

@@ -9,15 +9,20 @@ export {
   splitPrompt,
 } from './mask.js'
 export { type Batch, isPadded, type PaddedBatch, packRows, padRows, toPacked } from './pack.js'
-export type { DataSource, RowSource, Validation, WeightedSource } from './read.js'
+export { type DataSource, type RowSource, spoolRows, type Validation, type WeightedSource } from './read.js'
 export type { DataReport } from './report.js'
-export { type Example, instructionMessages, type Message, type Row, readRow } from './rows.js'
 export {
-  alpacaTemplate,
-  type PromptRow,
-  plainTemplate,
-  Template,
-  type TrainOn,
-  templateOf,
-} from './template.js'
+  type CompletionRow,
+  type ConversationsRow,
+  type Example,
+  type InstructionRow,
+  instructionMessages,
+  type Message,
+  type MessagesRow,
+  type Row,
+  readRow,
+  type TextRow,
+} from './rows.js'
+export { type PromptRow, Template, type TrainOn } from './template.js'
+export { alpacaTemplate, plainTemplate, templateOf } from './templates.js'
 export { Tokenizer, type TokenizerFiles } from './tokenizer.js'

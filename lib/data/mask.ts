@@ -18,7 +18,7 @@ export interface EncodedRow {
   labels: Int32Array
   weight: number
   truncated: boolean
-  /** A stop token is among the labels. */
+  /** Of a row with an answer: a stop token is among its labels. */
   stops: boolean
   /** Encoding the whole text at once would have given other ids. */
   jointDiffers: boolean
@@ -61,8 +61,8 @@ export function encodeRow(
   options: EncodeOptions,
 ): EncodedRow | Dropped {
   const segments = segmentsOf(example, template, tokenizer, options.trainOn)
-  const prefix = example.kind === 'completion' ? tokenizer.prefixIds : []
-  const pieces = segments.map(({ text }) => tokenizer.encode(text, { allowSpecial: true }))
+  const prefix = example.kind === 'completion' ? tokenizer.prefixIds : template.prefixIds(tokenizer)
+  const pieces = segments.map(({ text }, i) => tokenizer.encode(text, { allowSpecial: true, first: i === 0 }))
   const length = pieces.reduce((sum, piece) => sum + piece.length, prefix.length)
   if (length === 0) return 'empty'
   if (length > options.maxLength) {
@@ -83,25 +83,68 @@ export function encodeRow(
     if (segments[i]?.trained === true) labels.set(piece, at)
     at += piece.length
   }
-  const joint = tokenizer.encode(segments.map(({ text }) => text).join(''), { allowSpecial: true })
   const kept = Math.min(length, options.maxLength)
+  const stopIds = stopIdsOf(tokenizer, example.kind === 'messages' ? template : null)
   const row = finish(
     inputIds.subarray(0, kept),
     labels.subarray(0, kept),
     example.weight,
     kept < length,
     tokenizer,
+    stopIds,
   )
   if (row === 'noLabels') return row
   return {
     ...row,
-    jointDiffers:
-      joint.length + prefix.length !== length || joint.some((id, k) => inputIds[prefix.length + k] !== id),
+    jointDiffers: segments.some(
+      (segment, i) => i > 0 && boundaryDiffers(segments[i - 1]!.text, segment.text, i === 1, tokenizer),
+    ),
     emptyOutput: isEmptyOutput(example),
   }
 }
 
-/** Plain text for pre-training: every token is trained, an end of text closes it, long ones are cut into several. */
+/** Ids that end an answer in rows of this template (null: of prompt and completion). */
+export function stopIdsOf(tokenizer: Tokenizer, template: Template | null): number[] {
+  const terminator = template === null ? null : terminatorOf(tokenizer, template)
+  return [tokenizer.eosId, terminator].filter((id) => id !== null)
+}
+
+const terminators = new WeakMap<Template, WeakMap<Tokenizer, number | null>>()
+
+function terminatorOf(tokenizer: Tokenizer, template: Template): number | null {
+  const known = terminators.get(template) ?? new WeakMap<Tokenizer, number | null>()
+  terminators.set(template, known)
+  let id = known.get(tokenizer)
+  if (id === undefined) {
+    try {
+      id = template.terminator(tokenizer)
+    } catch (error) {
+      // A template may refuse the two turns that it is tried with.
+      if (!(error instanceof PosttrainError)) throw error
+      id = null
+    }
+    known.set(tokenizer, id)
+  }
+  return id
+}
+
+/** Characters on each side of a boundary that decide whether tokens would cross it. */
+const NEIGHBOURS = 64
+
+/** Whether two pieces of text would get other ids if they were encoded as one. */
+function boundaryDiffers(left: string, right: string, first: boolean, tokenizer: Tokenizer): boolean {
+  const [before, after] = [left.slice(-NEIGHBOURS), right.slice(0, NEIGHBOURS)]
+  const start = first && before.length === left.length
+  const encode = (text: string, at: boolean) => tokenizer.encode(text, { allowSpecial: true, first: at })
+  const apart = [...encode(before, start), ...encode(after, false)]
+  const joint = encode(before + after, start)
+  return joint.length !== apart.length || joint.some((id, i) => id !== apart[i])
+}
+
+/**
+ * Plain text for pre-training: every token is trained, an end of text closes it, long ones are cut into several. Each
+ * of these begins with the last token of the one before, so that no token goes untrained.
+ */
 export function encodeText(
   example: Extract<Example, { kind: 'text' }>,
   tokenizer: Tokenizer,
@@ -110,13 +153,16 @@ export function encodeText(
   const body = tokenizer.encode(example.text)
   if (body.length === 0) return ['empty']
   const eos = tokenizer.eosId
-  const ids = Int32Array.from([...tokenizer.prefixIds, ...body, ...(eos === null ? [] : [eos])])
+  const ids = new Int32Array(tokenizer.prefixIds.length + body.length + (eos === null ? 0 : 1))
+  ids.set(tokenizer.prefixIds)
+  ids.set(body, tokenizer.prefixIds.length)
+  if (eos !== null) ids[ids.length - 1] = eos
+  if (ids.length < 2) return ['noLabels']
+  const stopIds = eos === null ? [] : [eos]
   const rows: (EncodedRow | Dropped)[] = []
-  for (let from = 0; from < ids.length; from += options.maxLength) {
+  for (let from = 0; from + 1 < ids.length; from += options.maxLength - 1) {
     const piece = ids.slice(from, from + options.maxLength)
-    const row = piece.length < 2 ? 'noLabels' : finish(piece, piece.slice(), example.weight, false, tokenizer)
-    // One token alone predicts nothing; it is the end of a text whose rest was trained.
-    if (row !== 'noLabels' || from === 0) rows.push(row)
+    rows.push(finish(piece, piece.slice(), example.weight, false, tokenizer, stopIds))
   }
   return rows
 }
@@ -127,24 +173,18 @@ function finish(
   weight: number,
   truncated: boolean,
   tokenizer: Tokenizer,
+  stopIds: readonly number[],
 ): EncodedRow | 'noLabels' {
   // The first token of a row has nothing before it that could predict it.
-  let labelled = 0
-  let stops = false
-  for (let t = 1; t < labels.length; t++) {
-    const label = labels[t]!
-    if (label === IGNORE_INDEX) continue
-    labelled++
-    stops ||= tokenizer.isSpecial(label)
-  }
-  if (labelled === 0) return 'noLabels'
+  labels[0] = IGNORE_INDEX
+  if (!labels.some((label) => label !== IGNORE_INDEX)) return 'noLabels'
   const bos = tokenizer.bosId
   return {
     inputIds,
     labels,
     weight,
     truncated,
-    stops,
+    stops: labels.some((label) => stopIds.includes(label)),
     jointDiffers: false,
     emptyOutput: false,
     doubleBos: bos !== null && bos !== tokenizer.eosId && inputIds[0] === bos && inputIds[1] === bos,

@@ -64,6 +64,8 @@ export function toPacked(batch: Batch): PackedBatch {
     }
     if (kept.length > from) offsets.push(kept.length)
   }
+  if (kept.length === 0)
+    throw new PosttrainError('ERR_INVALID_ARGUMENT', 'batch has no token outside the padding')
   const pick = (array: Int32Array) => Int32Array.from(kept, (at) => array[at]!)
   return {
     inputIds: pick(inputIds),

@@ -1,7 +1,6 @@
 import { createReadStream } from 'node:fs'
-import { stat } from 'node:fs/promises'
+import { open, rename, stat } from 'node:fs/promises'
 import { extname } from 'node:path'
-import { createInterface } from 'node:readline'
 import { PosttrainError } from '../errors.js'
 import type { Origin, Row } from './rows.js'
 
@@ -66,17 +65,61 @@ export async function* readRows(
   else yield* readLines(source)
 }
 
-async function* readLines(path: string) {
-  const lines = createInterface({
-    input: createReadStream(path, 'utf8'),
-    crlfDelay: Number.POSITIVE_INFINITY,
-  })
+/** Characters of one line at most: a file without line ends is no file of rows. */
+const MAX_LINE_BYTES = 256 * 2 ** 20
+
+/**
+ * Lines of a file, from 1, without their ends; `null` where a line is not UTF-8. (Node's readline loses the errors of
+ * the stream below it, and puts U+FFFD where bytes are no UTF-8.)
+ */
+async function* linesOf(path: string): AsyncGenerator<{ line: string | null; number: number }> {
+  const decoder = new TextDecoder('utf-8', { fatal: true })
+  let rest: Buffer[] = []
+  let size = 0
   let number = 0
-  for await (const raw of lines) {
+  const take = (last: Buffer): { line: string | null; number: number } => {
+    const bytes = rest.length === 0 ? last : Buffer.concat([...rest, last])
+    rest = []
+    size = 0
     number++
-    const line = number === 1 ? raw.replace(/^\uFEFF/, '') : raw
-    if (line.trim() === '') continue
+    try {
+      return { line: decoder.decode(bytes).replace(/\r$/, ''), number }
+    } catch {
+      return { line: null, number }
+    }
+  }
+  try {
+    for await (const chunk of createReadStream(path) as AsyncIterable<Buffer>) {
+      let from = 0
+      for (let at = chunk.indexOf(10); at >= 0; at = chunk.indexOf(10, from)) {
+        yield take(chunk.subarray(from, at))
+        from = at + 1
+      }
+      rest.push(chunk.subarray(from))
+      size += chunk.length - from
+      if (size > MAX_LINE_BYTES) {
+        throw new PosttrainError('ERR_DATA', `${path}:${number + 1}: the line is longer than 256 MiB`)
+      }
+    }
+  } catch (cause) {
+    if (cause instanceof PosttrainError) throw cause
+    throw new PosttrainError('ERR_DATA', `${path} cannot be read: ${(cause as Error).message}`, { cause })
+  }
+  if (size > 0) yield take(Buffer.alloc(0))
+}
+
+function notUtf8(path: string, number: number): PosttrainError {
+  return new PosttrainError('ERR_DATA', `${path}:${number}: the line is not UTF-8: convert the file to UTF-8`)
+}
+
+async function* readLines(path: string) {
+  for await (const { line, number } of linesOf(path)) {
+    if (line?.trim() === '') continue
     const origin = { source: path, line: number }
+    if (line === null) {
+      yield { row: undefined, origin, failure: notUtf8(path, number) }
+      continue
+    }
     let row: unknown
     try {
       row = JSON.parse(line)
@@ -114,15 +157,10 @@ async function* readJson(path: string) {
 
 /** Plain text: documents stand apart by empty lines. */
 async function* readText(path: string) {
-  const lines = createInterface({
-    input: createReadStream(path, 'utf8'),
-    crlfDelay: Number.POSITIVE_INFINITY,
-  })
   let document: string[] = []
-  let number = 0
   let first = 1
-  for await (const line of lines) {
-    number++
+  for await (const { line, number } of linesOf(path)) {
+    if (line === null) throw notUtf8(path, number)
     if (line.trim() !== '') {
       if (document.length === 0) first = number
       document.push(line)
@@ -132,4 +170,20 @@ async function* readText(path: string) {
     }
   }
   if (document.length > 0) yield { row: { text: document.join('\n') }, origin: { source: path, line: first } }
+}
+
+/**
+ * Writes rows into a .jsonl file, synced: what a run keeps of an async iterable, to be read again when it resumes.
+ * The file is whole or absent.
+ */
+export async function spoolRows(source: AsyncIterable<Row> | Iterable<Row>, path: string): Promise<void> {
+  const partial = `${path}.partial`
+  const file = await open(partial, 'w')
+  try {
+    for await (const row of source) await file.write(`${JSON.stringify(row)}\n`)
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+  await rename(partial, path)
 }

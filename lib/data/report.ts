@@ -1,6 +1,8 @@
-import { createHash } from 'node:crypto'
-import type { Dropped, EncodedRow } from './mask.js'
+import { DigestSet } from './digests.js'
+import type { Encoded } from './encode.js'
+import type { EncodedRow } from './mask.js'
 import type { Example } from './rows.js'
+import type { TokenStore } from './token-store.js'
 
 /** What was read, what is trained, and what looks wrong, before the first step. */
 export interface DataReport {
@@ -28,28 +30,15 @@ export interface DataReport {
   firstBadRow: string | null
 }
 
-function digest(text: string | Uint8Array): string {
-  return createHash('sha1').update(text).digest('base64').slice(0, 16)
-}
-
-function wordsOf(example: Example): string {
-  const text =
-    example.kind === 'text'
-      ? example.text
-      : example.kind === 'completion'
-        ? `${example.prompt}\n${example.completion}`
-        : example.messages.map(({ role, content }) => `${role}\n${content}`).join('\n')
-  return text
-    .normalize('NFKC')
-    .toLowerCase()
-    .replace(/[\p{P}\p{S}\s]+/gu, '')
-}
-
 /** Gathers the report while rows come by. */
 export class ReportBuilder {
-  readonly #lengths: number[] = []
-  readonly #exact = new Map<string, number>()
-  readonly #near = new Set<string>()
+  /** How many rows have each length. */
+  readonly #lengths = new Map<number, number>()
+  readonly #exact = new DigestSet()
+  readonly #words = new DigestSet()
+  /** Rows with an answer, and those of them that train a stop token. */
+  #answers = 0
+  #stopping = 0
   readonly #report: DataReport = {
     read: 0,
     rows: 0,
@@ -73,59 +62,79 @@ export class ReportBuilder {
     this.#report.firstBadRow ??= message
   }
 
-  /** One example and what became of it. */
-  example(example: Example, results: readonly (EncodedRow | Dropped)[]): void {
+  /** One example and what became of it; its rows stand in the store already, from `first` on. */
+  example(
+    kind: Example['kind'],
+    encoded: Exclude<Encoded, { error: string }>,
+    store: TokenStore,
+    first: number,
+  ): void {
     this.#report.read++
-    let near = results.length > 0
-    for (const result of results) {
-      if (typeof result === 'string') {
-        this.#report.dropped[result]++
+    let place = first
+    let fresh = encoded.rows.length > 0
+    for (const row of encoded.rows) {
+      if (typeof row === 'string') {
+        this.#report.dropped[row]++
         continue
       }
-      near = this.#row(result) && near
+      this.#row(row, kind)
+      if (!this.#exact.add(store.digestOf(place++))) {
+        this.#report.duplicates.exact++
+        fresh = false
+      }
     }
-    const words = digest(wordsOf(example))
-    if (this.#near.has(words) && near) this.#report.duplicates.near++
-    this.#near.add(words)
+    if (!this.#words.add(encoded.words) && fresh) this.#report.duplicates.near++
   }
 
-  /** Keys of the rows, for a comparison with other data. */
-  get keys(): ReadonlyMap<string, number> {
-    return this.#exact
+  /** There are answers, and none of them trains a stop token. */
+  get neverStops(): boolean {
+    return this.#answers > 0 && this.#stopping === 0
   }
 
-  /** The report so far; `validation` are the keys of the validation rows. */
-  finish(validation?: ReadonlyMap<string, number>): DataReport {
-    const sorted = Float64Array.from(this.#lengths).sort()
-    const at = (q: number) => sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))] ?? 0
-    let shared = 0
-    if (validation !== undefined)
-      for (const [key, count] of this.#exact) if (validation.has(key)) shared += count
-    return {
-      ...this.#report,
-      sharedWithValidation: shared,
-      length: { min: at(0), median: at(0.5), p90: at(0.9), p99: at(0.99), max: at(1) },
-    }
+  finish(): DataReport {
+    return { ...this.#report, length: this.#percentiles() }
   }
 
-  /** Whether the row is new. */
-  #row(row: EncodedRow): boolean {
+  #row(row: EncodedRow, kind: Example['kind']): void {
     const report = this.#report
-    const length = row.inputIds.length
-    this.#lengths.push(length)
+    const { length } = row.inputIds
+    this.#lengths.set(length, (this.#lengths.get(length) ?? 0) + 1)
     report.rows++
     report.tokens += length
     for (let t = 1; t < length; t++) if (row.labels[t] !== -100) report.trainTokens++
     report.truncated += Number(row.truncated)
     report.emptyOutputs += Number(row.emptyOutput)
     report.doubleBos += Number(row.doubleBos)
-    report.withoutStop += Number(!row.stops)
     report.jointDiffers += Number(row.jointDiffers)
-    const bytes = new Uint8Array(row.inputIds.buffer, row.inputIds.byteOffset, row.inputIds.byteLength)
-    const key = digest(bytes)
-    const seen = this.#exact.get(key) ?? 0
-    this.#exact.set(key, seen + 1)
-    if (seen > 0) report.duplicates.exact++
-    return seen === 0
+    report.withoutStop += Number(!row.stops)
+    if (kind === 'text') return
+    this.#answers++
+    this.#stopping += Number(row.stops)
   }
+
+  #percentiles(): DataReport['length'] {
+    const lengths = [...this.#lengths].sort(([a], [b]) => a - b)
+    const at = (q: number): number => {
+      let left = Math.min(this.#report.rows - 1, Math.floor(q * this.#report.rows))
+      for (const [length, count] of lengths) {
+        if (left < count) return length
+        left -= count
+      }
+      return 0
+    }
+    return { min: at(0), median: at(0.5), p90: at(0.9), p99: at(0.99), max: at(1) }
+  }
+}
+
+/** How many of `rows` in a store stand, token for token, among `others` of another (or the same) store. */
+export function sharedRows(
+  rows: { store: TokenStore; parts: readonly { rows: Uint32Array }[] },
+  others: { store: TokenStore; parts: readonly { rows: Uint32Array }[] },
+): number {
+  const known = new DigestSet()
+  for (const part of others.parts) for (const row of part.rows) known.add(others.store.digestOf(row))
+  let shared = 0
+  for (const part of rows.parts)
+    for (const row of part.rows) shared += Number(known.has(rows.store.digestOf(row)))
+  return shared
 }

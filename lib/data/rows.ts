@@ -10,8 +10,49 @@ export interface Message {
   [key: string]: unknown
 }
 
-/** A row of any kind, as it stands in a file; the kind is found from the fields. */
-export type Row = Record<string, unknown>
+/** Columns of one's own may stand beside those that the kind of a row asks for. */
+interface Columns {
+  /** Of all labels of the row in the loss; default 1. */
+  weight?: number
+  [column: string]: unknown
+}
+
+/** Plain text, every token of which is trained. */
+export interface TextRow extends Columns {
+  text: string
+}
+
+/** A beginning, and the end that is trained; as texts, or as messages of one conversation. */
+export interface CompletionRow extends Columns {
+  prompt: string | Message[]
+  completion: string | Message[]
+}
+
+/** Alpaca's form; `history` are earlier questions with their answers. */
+export interface InstructionRow extends Columns {
+  instruction: string
+  input?: string
+  output: string
+  system?: string
+  history?: [string, string][]
+}
+
+export interface MessagesRow extends Columns {
+  messages: Message[]
+  /** Descriptions of functions, for templates that know them; a list, or the same as JSON. */
+  tools?: unknown[] | string
+}
+
+/** ShareGPT's form of a conversation. */
+export interface ConversationsRow extends Columns {
+  conversations: { from: string; value: string }[]
+  system?: string
+  tools?: unknown[] | string
+}
+
+/** A row as it stands in a file; the kind is found from the fields. */
+export type Row = TextRow | CompletionRow | InstructionRow | MessagesRow | ConversationsRow
+type Fields = Record<string, unknown>
 
 /** A row that was understood. */
 export type Example = (
@@ -45,7 +86,7 @@ export function bad(origin: Origin, field: string, expected: string): PosttrainE
   return new PosttrainError('ERR_DATA', `${origin.source}:${origin.line}: ${field} ${expected}`)
 }
 
-function text(row: Row, field: string, origin: Origin): string {
+function text(row: Fields, field: string, origin: Origin): string {
   const value = row[field]
   if (typeof value !== 'string') throw bad(origin, field, `must be a string, got ${kindOf(value)}`)
   return value
@@ -61,8 +102,8 @@ function kindOf(value: unknown): string {
         : `a ${typeof value}`
 }
 
-function weightOf(row: Row, origin: Origin): number {
-  const value = row['weight'] ?? 1
+function weightOf(row: Fields, origin: Origin): number {
+  const value = row.weight ?? 1
   if (typeof value !== 'number' || !Number.isFinite(value) || value < 0) {
     throw bad(origin, 'weight', 'must be a number of at least 0')
   }
@@ -76,9 +117,9 @@ function messagesOf(value: unknown, field: string, origin: Origin): Message[] {
     const at = `${field}[${i}]`
     if (typeof item !== 'object' || item === null)
       throw bad(origin, at, `must be an object, got ${kindOf(item)}`)
-    const { from, value: said, ...rest } = item as Row
+    const { from, value: said, ...rest } = item as Fields
     // ShareGPT: { from: 'human' | 'gpt' | ..., value }
-    if (from !== undefined && rest['role'] === undefined) {
+    if (from !== undefined && rest.role === undefined) {
       const role = SHAREGPT_ROLES[String(from)]
       if (role === undefined) throw bad(origin, `${at}.from`, `has the unknown value ${JSON.stringify(from)}`)
       if (typeof said !== 'string') throw bad(origin, `${at}.value`, `must be a string, got ${kindOf(said)}`)
@@ -87,14 +128,43 @@ function messagesOf(value: unknown, field: string, origin: Origin): Message[] {
     const { role, content } = rest
     if (typeof role !== 'string' || role === '')
       throw bad(origin, `${at}.role`, `must be a string, got ${kindOf(role)}`)
-    const train = rest['train']
+    const train = rest.train
     if (train !== undefined && typeof train !== 'boolean')
       throw bad(origin, `${at}.train`, 'must be true or false')
-    const calls = Array.isArray(rest['tool_calls'])
+    const calls = Array.isArray(rest.tool_calls)
     if (typeof content !== 'string' && !(calls && (content === null || content === undefined))) {
       throw bad(origin, `${at}.content`, `must be a string, got ${kindOf(content)}`)
     }
     return { ...rest, role, content: content ?? '' } as Message
+  })
+}
+
+function toolsOf(value: unknown, origin: Origin): unknown[] | undefined {
+  if (value === undefined || value === null || value === '') return undefined
+  let tools = value
+  if (typeof value === 'string') {
+    try {
+      tools = JSON.parse(value)
+    } catch {
+      throw bad(origin, 'tools', 'must be a list, or JSON of one')
+    }
+  }
+  if (!Array.isArray(tools)) throw bad(origin, 'tools', `must be a list, got ${kindOf(tools)}`)
+  return tools.length === 0 ? undefined : tools
+}
+
+/** Earlier questions and answers; the answers are trained too, as those of a conversation are. */
+function historyOf(value: unknown, origin: Origin): Message[] {
+  if (value === undefined || value === null) return []
+  if (!Array.isArray(value)) throw bad(origin, 'history', `must be a list of pairs, got ${kindOf(value)}`)
+  return value.flatMap((pair: unknown, i): Message[] => {
+    if (!Array.isArray(pair) || pair.length !== 2 || pair.some((side) => typeof side !== 'string')) {
+      throw bad(origin, `history[${i}]`, 'must be a pair of strings, a question and its answer')
+    }
+    return [
+      { role: 'user', content: pair[0] as string },
+      { role: 'assistant', content: pair[1] as string },
+    ]
   })
 }
 
@@ -126,38 +196,44 @@ export function readRow(row: unknown, origin: Origin): Example {
       `${origin.source}:${origin.line}: a row must be an object, got ${kindOf(row)}`,
     )
   }
-  const fields = row as Row
+  const fields = row as Fields
   const weight = weightOf(fields, origin)
   const list =
-    fields['messages'] !== undefined
-      ? 'messages'
-      : fields['conversations'] !== undefined
-        ? 'conversations'
-        : null
+    fields.messages !== undefined ? 'messages' : fields.conversations !== undefined ? 'conversations' : null
   if (list !== null) {
     const messages = messagesOf(fields[list], list, origin)
-    const system = fields['system']
+    const system = fields.system
     if (typeof system === 'string' && system !== '' && messages[0]?.role !== 'system') {
       messages.unshift({ role: 'system', content: system })
     }
-    const tools = fields['tools']
-    return { kind: 'messages', messages, weight, ...(Array.isArray(tools) ? { tools } : {}) }
+    const tools = toolsOf(fields.tools, origin)
+    return { kind: 'messages', messages, weight, ...(tools === undefined ? {} : { tools }) }
   }
-  if (fields['instruction'] !== undefined) {
+  if (fields.instruction !== undefined) {
     const optional = (field: string) =>
       fields[field] === undefined || fields[field] === null ? '' : text(fields, field, origin)
-    return {
-      kind: 'messages',
-      messages: instructionMessages({
-        instruction: text(fields, 'instruction', origin),
-        input: optional('input'),
-        output: text(fields, 'output', origin),
-        system: optional('system'),
-      }),
-      weight,
-    }
+    const messages = instructionMessages({
+      instruction: text(fields, 'instruction', origin),
+      input: optional('input'),
+      output: text(fields, 'output', origin),
+      system: optional('system'),
+    })
+    const at = messages[0]?.role === 'system' ? 1 : 0
+    messages.splice(at, 0, ...historyOf(fields.history, origin))
+    return { kind: 'messages', messages, weight }
   }
-  if (fields['prompt'] !== undefined) {
+  if (fields.prompt !== undefined) {
+    if (Array.isArray(fields.prompt)) {
+      const asked = messagesOf(fields.prompt, 'prompt', origin).map((message) => ({
+        ...message,
+        train: false,
+      }))
+      return {
+        kind: 'messages',
+        messages: [...asked, ...messagesOf(fields.completion, 'completion', origin)],
+        weight,
+      }
+    }
     return {
       kind: 'completion',
       prompt: text(fields, 'prompt', origin),
@@ -165,7 +241,7 @@ export function readRow(row: unknown, origin: Origin): Example {
       weight,
     }
   }
-  if (fields['text'] !== undefined) return { kind: 'text', text: text(fields, 'text', origin), weight }
+  if (fields.text !== undefined) return { kind: 'text', text: text(fields, 'text', origin), weight }
   const names = Object.keys(fields).slice(0, 8).join(', ')
   throw new PosttrainError(
     'ERR_DATA',

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { Template as Jinja } from '@huggingface/jinja'
 import { PosttrainError } from '../errors.js'
 import { instructionMessages, type Message } from './rows.js'
+import { BEGIN, cutMarks, END, guardStrings, spanOf, type Turn, terminated, turnEnd } from './spans.js'
 import type { Tokenizer } from './tokenizer.js'
 
 /** A piece of a rendered conversation; `trained` says whether its tokens are labels. */
@@ -17,11 +18,6 @@ export type PromptRow =
   | { messages: Message[]; tools?: unknown[] }
   | { instruction: string; input?: string; system?: string }
 
-// Marks of the spans in the rendered text; noncharacters, so that no text holds them.
-const BEGIN = '\uFDD1'
-const END = '\uFDD2'
-const RESERVED = /[\uFDD0-\uFDD2]/u
-
 const GENERATION = /\{%(-?)\s*(end)?generation\s*(-?)%\}/g
 
 /**
@@ -32,12 +28,14 @@ export class Template {
   readonly name: string
   /** As written, `{% generation %}` included. */
   readonly source: string
+  readonly #prefixed: boolean
   readonly #plain: Jinja
   readonly #marked: Jinja | null
 
-  private constructor(name: string, source: string) {
+  private constructor(name: string, source: string, prefixed: boolean) {
     this.name = name
     this.source = source
+    this.#prefixed = prefixed
     const parse = (text: string) => {
       try {
         return new Jinja(text)
@@ -60,8 +58,12 @@ export class Template {
       : null
   }
 
-  static fromSource(source: string, name = 'chat'): Template {
-    return new Template(name, source)
+  /**
+   * @param options.prefixed the rendered text is a plain text: what the tokenizer itself puts before a text (a BOS
+   * token for some families) comes before it; default false.
+   */
+  static fromSource(source: string, name = 'chat', options: { prefixed?: boolean } = {}): Template {
+    return new Template(name, source, options.prefixed ?? false)
   }
 
   /** From a .jinja file. */
@@ -76,7 +78,11 @@ export class Template {
         { cause },
       )
     }
-    return new Template(path, source)
+    return new Template(path, source, false)
+  }
+
+  get prefixed(): boolean {
+    return this.#prefixed
   }
 
   /** What is saved as chat_template.jinja: without `{% generation %}`, which not every reader knows. */
@@ -86,11 +92,46 @@ export class Template {
     )
   }
 
-  /** The text that generation is fed for a conversation, up to where the assistant begins to speak. */
+  /** The same for the models of a tokenizer: with the beginning that it puts before plain texts. */
+  sourceFor(tokenizer: Tokenizer): string {
+    const prefix = this.prefixIds(tokenizer).map((id) => tokenizer.idToToken(id) ?? '')
+    return prefix.map((token) => `{{ ${JSON.stringify(token)} }}`).join('') + this.savedSource
+  }
+
+  /**
+   * The text that generation is fed for a conversation, up to where the assistant begins to speak. What users typed is
+   * kept from being read as special tokens only where the tokenizer is given.
+   */
   prompt(row: PromptRow, tokenizer?: Tokenizer): string {
     const { messages, tools } =
       'messages' in row ? row : { messages: instructionMessages(row), tools: undefined }
     return this.#render(this.#plain, messages, tools, tokenizer, true)
+  }
+
+  /** The ids that generation is fed: exactly those that stood before the answer in training. */
+  promptIds(row: PromptRow, tokenizer: Tokenizer): Int32Array {
+    const { messages, tools } =
+      'messages' in row ? row : { messages: instructionMessages(row), tools: undefined }
+    const text = this.#render(this.#plain, messages, tools, tokenizer, true)
+    const ids = [...this.prefixIds(tokenizer)]
+    let at = 0
+    const encode = (to: number) => {
+      for (const id of tokenizer.encode(text.slice(at, to), { allowSpecial: true, first: at === 0 }))
+        ids.push(id)
+      at = to
+    }
+    for (const { span } of this.#spans(messages, tokenizer, tools)) {
+      if (span === null || !text.startsWith(span.text, span.from)) continue
+      encode(span.from)
+      encode(span.to)
+    }
+    encode(text.length)
+    return Int32Array.from(ids)
+  }
+
+  /** What the tokenizer puts before a plain text; a chat template writes its own beginning. */
+  prefixIds(tokenizer: Tokenizer): readonly number[] {
+    return this.#prefixed ? tokenizer.prefixIds : []
   }
 
   /** The id that ends an assistant's turn; null where the template has no such token. */
@@ -105,61 +146,68 @@ export class Template {
     return id !== undefined && tokenizer.isSpecial(id) ? id : null
   }
 
-  /** The rendered conversation cut where training begins and ends; it ends at the last turn's terminator. */
+  /**
+   * The rendered conversation cut where answers begin and end, trained or not, as generation cuts it too; it ends at
+   * the last turn's terminator. Throws ERR_DATA where the template refuses the conversation, or where a turn that is
+   * to be trained cannot be found in what it renders.
+   */
   segments(
     messages: Message[],
     tokenizer: Tokenizer,
     options: { trainOn: TrainOn; tools?: unknown[] | undefined },
   ): Segment[] {
-    const spans =
-      this.#marked === null
-        ? this.#growingSpans(messages, tokenizer, options.tools)
-        : this.#markedSpans(this.#marked, messages, tokenizer, options.tools)
-    const assistants = messages.filter(({ role }) => role === 'assistant')
-    if (spans.spans.length !== assistants.length) {
-      throw new PosttrainError(
-        'ERR_DATA',
-        `the ${this.name} template marks ${spans.spans.length} spans for ${assistants.length} assistant turns`,
-      )
-    }
-    const chosen = spans.spans.filter((_, i) => {
-      if (assistants[i]?.train === false) return false
-      return options.trainOn !== 'lastAssistant' || i === assistants.length - 1
-    })
-    const end =
-      messages.at(-1)?.role === 'assistant'
-        ? (spans.spans.at(-1)?.[1] ?? spans.text.length)
-        : spans.text.length
-    if (options.trainOn === 'all') return [{ text: spans.text.slice(0, end), trained: true }]
+    const spans = this.#spans(messages, tokenizer, options.tools)
+    const text = this.#render(this.#plain, messages, options.tools, tokenizer, false)
+    const all = options.trainOn === 'all'
     const segments: Segment[] = []
     let at = 0
-    for (const [from, to] of chosen) {
+    for (const [i, { message, span }] of spans.entries()) {
+      const wanted =
+        message.train !== false && (options.trainOn !== 'lastAssistant' || i === spans.length - 1)
+      if (span === null) {
+        if (wanted || all) throw this.#unstable()
+        continue
+      }
       segments.push(
-        { text: spans.text.slice(at, from), trained: false },
-        { text: spans.text.slice(from, to), trained: true },
+        { text: text.slice(at, span.from), trained: all },
+        { text: text.slice(span.from, span.to), trained: wanted },
       )
-      at = to
+      at = span.to
     }
-    if (at < end) segments.push({ text: spans.text.slice(at, end), trained: false })
-    return segments.filter(({ text }) => text !== '')
+    // After the last answer's terminator nothing is said any more.
+    if (messages.at(-1)?.role !== 'assistant' || spans.at(-1)?.span === null) {
+      segments.push({ text: text.slice(at), trained: all })
+    }
+    return segments.filter((segment) => segment.text !== '')
   }
 
   #render(
     template: Jinja,
-    messages: Message[],
+    messages: readonly Message[],
     tools: unknown[] | undefined,
     tokenizer: Tokenizer | undefined,
     prompt: boolean,
   ): string {
-    const guarded = messages.map((message) => guardStrings(message, tokenizer) as Message)
+    return this.#raw(template, guardStrings(messages, tokenizer) as Message[], tools, tokenizer, prompt)
+  }
+
+  #raw(
+    template: Jinja,
+    messages: readonly Message[],
+    tools: unknown[] | undefined,
+    tokenizer: Tokenizer | undefined,
+    prompt: boolean,
+  ): string {
     try {
       return template.render({
-        messages: guarded,
+        messages,
         add_generation_prompt: prompt,
         bos_token: tokenizer?.bosToken ?? '',
         eos_token: tokenizer?.eosToken ?? '',
         pad_token: tokenizer?.padToken ?? '',
-        ...(tools === undefined ? {} : { tools }),
+        // As transformers does: none where there are none, and not undefined.
+        tools: tools ?? null,
+        documents: null,
       })
     } catch (cause) {
       throw new PosttrainError(
@@ -170,123 +218,76 @@ export class Template {
     }
   }
 
-  #markedSpans(template: Jinja, messages: Message[], tokenizer: Tokenizer, tools: unknown[] | undefined) {
-    const marked = this.#render(template, messages, tools, tokenizer, false)
-    const spans: [number, number][] = []
-    let text = ''
-    let open: number | null = null
-    for (const piece of marked.split(/([\uFDD1\uFDD2])/u)) {
-      if (piece === BEGIN) open = text.length
-      else if (piece === END && open !== null) {
-        spans.push([open, text.length])
-        open = null
-      } else text += piece
-    }
-    return {
-      text,
-      spans: spans.map(([from, to]): [number, number] => [from, this.#terminated(text, from, to, tokenizer)]),
-    }
+  /** Each turn of the assistant with its place in the rendered text; null where it cannot be told. */
+  #spans(messages: Message[], tokenizer: Tokenizer, tools: unknown[] | undefined): Turn[] {
+    if (!messages.some(({ role }) => role === 'assistant')) return []
+    return this.#marked === null
+      ? this.#growingSpans(messages, tokenizer, tools)
+      : this.#markedSpans(this.#marked, messages, tokenizer, tools)
   }
 
-  #growingSpans(messages: Message[], tokenizer: Tokenizer, tools: unknown[] | undefined) {
+  #markedSpans(
+    template: Jinja,
+    messages: Message[],
+    tokenizer: Tokenizer,
+    tools: unknown[] | undefined,
+  ): Turn[] {
+    const { text, spans } = cutMarks(this.#render(template, messages, tools, tokenizer, false))
+    const assistants = messages.filter(({ role }) => role === 'assistant')
+    if (spans.length !== assistants.length) {
+      throw new PosttrainError(
+        'ERR_DATA',
+        `the ${this.name} template marks ${spans.length} spans for ${assistants.length} assistant turns`,
+      )
+    }
+    return assistants.map((message, i) => {
+      const [from, to] = spans[i]!
+      return { message, span: spanOf(text, from, terminated(text, from, to, tokenizer)) }
+    })
+  }
+
+  #growingSpans(messages: Message[], tokenizer: Tokenizer, tools: unknown[] | undefined): Turn[] {
     const text = this.#render(this.#plain, messages, tools, tokenizer, false)
-    const spans: [number, number][] = []
+    const turns: Turn[] = []
     for (const [i, message] of messages.entries()) {
       if (message.role !== 'assistant') continue
-      const prompt = this.#render(this.#plain, messages.slice(0, i), tools, tokenizer, true)
-      const turn = this.#render(this.#plain, messages.slice(0, i + 1), tools, tokenizer, false)
-      if (!turn.startsWith(prompt)) throw this.#unstable()
-      const end = this.#terminated(turn, prompt.length, prompt.length, tokenizer, message.content)
-      if (!text.startsWith(turn.slice(0, end))) throw this.#unstable()
-      spans.push([prompt.length, end])
+      const from = this.#render(this.#plain, messages.slice(0, i), tools, tokenizer, true)
+      if (!text.startsWith(from)) {
+        turns.push({ message, span: null })
+        continue
+      }
+      const grown = this.#render(this.#plain, messages.slice(0, i + 1), tools, tokenizer, false)
+      let to = grown.startsWith(from) ? turnEnd(grown, from.length, message, tokenizer) : -1
+      if (to < 0 || !text.startsWith(grown.slice(0, to))) {
+        to = this.#contentEnd(text, i, messages, tokenizer, tools)
+      }
+      turns.push({ message, span: to < from.length ? null : spanOf(text, from.length, to) })
     }
-    return { text, spans }
+    return turns
+  }
+
+  /** The end of turn `i` by a mark behind its content, for templates that render the last turn unlike earlier ones; -1 if it is lost. */
+  #contentEnd(
+    text: string,
+    i: number,
+    messages: Message[],
+    tokenizer: Tokenizer,
+    tools: unknown[] | undefined,
+  ): number {
+    const guarded = guardStrings(messages, tokenizer) as Message[]
+    const marked = guarded.map((message, k) =>
+      k === i ? { ...message, content: `${message.content.trimEnd()}${END}` } : message,
+    )
+    const rendered = this.#raw(this.#plain, marked, tools, tokenizer, false)
+    const end = rendered.indexOf(END)
+    if (end < 0 || rendered.replaceAll(END, '') !== text) return -1
+    return terminated(text, end, end, tokenizer)
   }
 
   #unstable(): PosttrainError {
     return new PosttrainError(
       'ERR_DATA',
-      `the ${this.name} template renders earlier turns differently once more follow, so that no mask can be found: train on the last answer of each conversation, or mark the answers with {% generation %}`,
+      `the ${this.name} template renders an earlier turn differently once more follow, so that its mask cannot be found: train on the last answer of each conversation, or mark the answers with {% generation %}`,
     )
   }
-
-  /**
-   * The end of a span with its terminator: the first special token after what was said. Without one, the span ends
-   * where the text does, less trailing white space.
-   */
-  #terminated(text: string, from: number, to: number, tokenizer: Tokenizer, content?: string): number {
-    const said =
-      content === undefined
-        ? to
-        : Math.max(
-            to,
-            text.indexOf(tokenizer.guard(content).trim(), from) + tokenizer.guard(content).trim().length,
-          )
-    if (content === undefined && tokenizer.endsWithSpecial(text.slice(from, to).trimEnd()))
-      return from + text.slice(from, to).trimEnd().length
-    const next = tokenizer.firstSpecial(text, said)
-    if (next !== null && text.slice(said, next.start).trim() === '') return next.end
-    return content === undefined ? to : said
-  }
-}
-
-function guardStrings(value: unknown, tokenizer: Tokenizer | undefined): unknown {
-  if (typeof value === 'string') {
-    if (RESERVED.test(value))
-      throw new PosttrainError('ERR_DATA', 'a text holds the Unicode noncharacters U+FDD0 to U+FDD2')
-    return tokenizer === undefined ? value : tokenizer.guard(value)
-  }
-  if (Array.isArray(value)) return value.map((item) => guardStrings(item, tokenizer))
-  if (typeof value === 'object' && value !== null) {
-    return Object.fromEntries(
-      Object.entries(value).map(([key, item]) => [key, guardStrings(item, tokenizer)]),
-    )
-  }
-  return value
-}
-
-const turnLoop = (user: string, assistant: string) =>
-  `{% for message in messages %}{% if message['role'] == 'user' %}${user}` +
-  `{% elif message['role'] == 'assistant' %}${assistant}` +
-  `{% else %}{{ message['content'] + '\\n' }}{% endif %}{% endfor %}`
-
-/** `User: {instruction}\nAssistant: {output}{eos}`, with `\n{input}` after the instruction where there is one. */
-export const plainTemplate: Template = Template.fromSource(
-  turnLoop(
-    "{{ 'User: ' + message['content'] + '\\n' }}",
-    "{{ 'Assistant:' }}{% generation %}{{ ' ' + message['content'] + eos_token }}{% endgeneration %}{% if not loop.last %}{{ '\\n' }}{% endif %}",
-  ) + "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}",
-  'plain',
-)
-
-/** Stanford Alpaca's two forms, with and without an input. */
-export const alpacaTemplate: Template = Template.fromSource(
-  turnLoop(
-    "{% if message['input'] %}{{ 'Below is an instruction that describes a task, paired with an input that provides further context. Write a response that appropriately completes the request.\\n\\n### Instruction:\\n' + message['instruction'] + '\\n\\n### Input:\\n' + message['input'] + '\\n\\n' }}" +
-      "{% else %}{{ 'Below is an instruction that describes a task. Write a response that appropriately completes the request.\\n\\n### Instruction:\\n' + message['content'] + '\\n\\n' }}{% endif %}",
-    "{{ '### Response:\\n' }}{% generation %}{{ message['content'] + eos_token }}{% endgeneration %}{% if not loop.last %}{{ '\\n\\n' }}{% endif %}",
-  ) + "{% if add_generation_prompt %}{{ '### Response:\\n' }}{% endif %}",
-  'alpaca',
-)
-
-/**
- * The template of a name: `chat` (the tokenizer's own), `plain`, `alpaca`, or the path of a .jinja file. Without a
- * name: the tokenizer's own, else plain.
- */
-export async function templateOf(
-  choice: string | Template | undefined,
-  tokenizer: Tokenizer,
-): Promise<Template> {
-  if (choice instanceof Template) return choice
-  if (choice === 'plain') return plainTemplate
-  if (choice === 'alpaca') return alpacaTemplate
-  if (choice === undefined || choice === 'chat') {
-    if (tokenizer.chatTemplate !== null) return Template.fromSource(tokenizer.chatTemplate)
-    if (choice === undefined) return plainTemplate
-    throw new PosttrainError(
-      'ERR_INVALID_ARGUMENT',
-      "the model has no chat template: use template 'plain', 'alpaca' or a .jinja file",
-    )
-  }
-  return await Template.load(choice)
 }

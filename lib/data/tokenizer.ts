@@ -1,58 +1,30 @@
-import { readFile, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { Tokenizer as Encoder } from '@huggingface/tokenizers'
+import type { Tokenizer as Encoder } from '@huggingface/tokenizers'
 import { PosttrainError } from '../errors.js'
+import {
+  type AddedToken,
+  addedTokens,
+  checked,
+  encoderOf,
+  highestId,
+  type Json,
+  parse,
+  patternOf,
+  readIfThere,
+  type TokenizerFiles,
+  templateIn,
+  usesByteLevel,
+  withSpecialTokens,
+} from './tokenizer-files.js'
 
-type Json = Record<string, unknown>
-
-/** The files of a tokenizer, as text: what is copied to a worker and what is saved. */
-export interface TokenizerFiles {
-  tokenizerJson: string
-  /** `{}` where there is none. */
-  tokenizerConfig: string
-  /** chat_template.jinja, or the template of tokenizer_config.json. */
-  chatTemplate?: string | undefined
-}
-
-interface AddedToken {
-  id: number
-  content: string
-  lstrip: boolean
-  rstrip: boolean
-  special: boolean
-}
+export type { TokenizerFiles } from './tokenizer-files.js'
 
 /**
  * Put inside a special token that somebody typed, it keeps the text from being read as that token; `encode` takes it
  * out. A noncharacter of Unicode, which no text may contain.
  */
 export const GUARD = '\uFDD0'
-
-function parse(text: string, where: string): Json {
-  let value: unknown
-  try {
-    value = JSON.parse(text)
-  } catch (cause) {
-    throw new PosttrainError('ERR_INVALID_FILE', `${where} is not valid JSON: ${(cause as Error).message}`, {
-      cause,
-    })
-  }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw new PosttrainError('ERR_INVALID_FILE', `${where} must hold an object`)
-  }
-  return value as Json
-}
-
-async function readIfThere(path: string): Promise<string | undefined> {
-  try {
-    return await readFile(path, 'utf8')
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-    throw new PosttrainError('ERR_INVALID_FILE', `${path} cannot be read: ${(error as Error).message}`, {
-      cause: error,
-    })
-  }
-}
 
 /** GPT-2's table: the characters that stand for the 256 bytes in byte-level vocabularies. */
 const BYTE_OF_CHARACTER = (() => {
@@ -64,65 +36,6 @@ const BYTE_OF_CHARACTER = (() => {
   }
   return table
 })()
-
-function usesByteLevel(part: unknown): boolean {
-  if (typeof part !== 'object' || part === null) return false
-  const { type, decoders } = part as { type?: unknown; decoders?: unknown }
-  return type === 'ByteLevel' || (Array.isArray(decoders) && decoders.some(usesByteLevel))
-}
-
-/** The JSON with what the encoder takes for granted, or a typed error naming what is missing. */
-function checked(json: Json): Json {
-  const model = json['model']
-  if (typeof model !== 'object' || model === null) {
-    throw new PosttrainError(
-      'ERR_INVALID_FILE',
-      'tokenizer.json has no model: it is damaged or not a tokenizer',
-    )
-  }
-  const { type, vocab, byte_fallback: byteFallback } = model as Json
-  if (typeof vocab !== 'object' || vocab === null) {
-    throw new PosttrainError('ERR_INVALID_FILE', 'tokenizer.json: model.vocab is missing')
-  }
-  if (type === 'Unigram' && byteFallback === true) {
-    throw new PosttrainError(
-      'ERR_UNSUPPORTED_MODEL',
-      'tokenizer.json: a Unigram model with byte_fallback is not encoded exactly by the tokenizer library and is refused',
-    )
-  }
-  const added = json['added_tokens'] ?? []
-  if (!Array.isArray(added))
-    throw new PosttrainError('ERR_INVALID_FILE', 'tokenizer.json: added_tokens must be a list')
-  for (const token of added as unknown[]) {
-    const { id, content } = (token ?? {}) as Json
-    if (typeof content !== 'string' || content === '' || !Number.isInteger(id) || (id as number) < 0) {
-      throw new PosttrainError(
-        'ERR_INVALID_FILE',
-        'tokenizer.json: each of added_tokens needs an id and a content',
-      )
-    }
-  }
-  return {
-    normalizer: null,
-    pre_tokenizer: null,
-    post_processor: null,
-    decoder: null,
-    ...json,
-    added_tokens: added,
-  }
-}
-
-function encoderOf(json: Json, config: Json): Encoder {
-  try {
-    return new Encoder(json, { ...config, clean_up_tokenization_spaces: false })
-  } catch (cause) {
-    throw new PosttrainError(
-      'ERR_INVALID_FILE',
-      `tokenizer.json cannot be used: ${(cause as Error).message}`,
-      { cause },
-    )
-  }
-}
 
 /** Text to token ids and back, as Hugging Face's tokenizers do it. */
 export class Tokenizer {
@@ -141,8 +54,14 @@ export class Tokenizer {
   readonly #added: AddedToken[]
   readonly #addedById: Map<number, AddedToken>
   readonly #addedByContent: Map<string, AddedToken>
+  /** Finds the special tokens in a text; and all added tokens, special or not. */
+  readonly #specialPattern: RegExp | null
   readonly #addedPattern: RegExp | null
+  /** Tokens such as runs of spaces that are added but not special are part of ordinary text. */
+  readonly #ordinaryPattern: RegExp | null
   readonly #byteLevel: boolean
+  /** A space that SentencePiece models put before a text: 'always' before each stretch, 'first' before the first. */
+  readonly #dummySpace: 'always' | 'first' | null
 
   private constructor(files: TokenizerFiles) {
     this.files = files
@@ -150,44 +69,30 @@ export class Tokenizer {
     const config = parse(files.tokenizerConfig, 'tokenizer_config.json')
     this.#full = encoderOf(json, config)
     this.#plain = encoderOf({ ...json, added_tokens: [] }, config)
-    this.#added = (json['added_tokens'] as Json[]).map((token) => ({
-      id: token['id'] as number,
-      content: token['content'] as string,
-      lstrip: token['lstrip'] === true,
-      rstrip: token['rstrip'] === true,
-      special: token['special'] === true,
-    }))
+    this.#added = addedTokens(json)
     this.#addedById = new Map(this.#added.map((token) => [token.id, token]))
     this.#addedByContent = new Map(this.#added.map((token) => [token.content, token]))
-    const alternatives = this.#added
-      .map(({ content, lstrip, rstrip }) => {
-        const text = content.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&')
-        return { content, pattern: `${lstrip ? '\\s*' : ''}${text}${rstrip ? '\\s*' : ''}` }
-      })
-      .sort((a, b) => b.content.length - a.content.length)
-    this.#addedPattern =
-      alternatives.length === 0
-        ? null
-        : new RegExp(alternatives.map(({ pattern }) => pattern).join('|'), 'gu')
-    this.#byteLevel = usesByteLevel(json['decoder'])
-    const vocab = this.#full.get_vocab(true)
-    let highest = -1
-    for (const id of vocab.values()) highest = Math.max(highest, id)
-    for (const { id } of this.#added) highest = Math.max(highest, id)
-    this.vocabSize = highest + 1
+    this.#addedPattern = patternOf(this.#added)
+    this.#specialPattern = patternOf(this.#added.filter(({ special }) => special))
+    this.#ordinaryPattern = patternOf(this.#added.filter(({ special }) => !special))
+    this.#byteLevel = usesByteLevel(json.decoder)
+    this.vocabSize = highestId(json, this.#added) + 1
     const special = (name: string): string | null => {
       const value = config[name]
-      const content = typeof value === 'object' && value !== null ? (value as Json)['content'] : value
+      const content = typeof value === 'object' && value !== null ? (value as Json).content : value
       return typeof content === 'string' && this.tokenToId(content) !== undefined ? content : null
     }
     this.bosToken = special('bos_token')
     this.eosToken = special('eos_token')
     this.padToken = special('pad_token')
     this.chatTemplate = files.chatTemplate ?? null
-    const bare: number[] = this.#full.encode('a', { add_special_tokens: false }).ids
-    const dressed: number[] = this.#full.encode('a', { add_special_tokens: true }).ids
+    const bare: number[] = this.#try(() => this.#full.encode('a', { add_special_tokens: false }).ids)
+    const dressed: number[] = this.#try(() => this.#full.encode('a', { add_special_tokens: true }).ids)
     const at = dressed.findIndex((_, i) => bare.every((id, k) => dressed[i + k] === id))
     this.prefixIds = at > 0 ? dressed.slice(0, at) : []
+    const before = this.#full.id_to_token(bare[0] ?? -1) ?? ''
+    const first = JSON.stringify(json.pre_tokenizer ?? null).includes('"prepend_scheme":"first"')
+    this.#dummySpace = before.startsWith('\u2581') ? (first ? 'first' : 'always') : null
   }
 
   /** Throws ERR_INVALID_FILE naming the file and key, ERR_UNSUPPORTED_MODEL for what would be encoded wrongly. */
@@ -201,7 +106,9 @@ export class Tokenizer {
     if (tokenizerJson === undefined) {
       throw new PosttrainError('ERR_INVALID_FILE', `${directory} has no tokenizer.json`)
     }
-    const tokenizerConfig = (await readIfThere(join(directory, 'tokenizer_config.json'))) ?? '{}'
+    const config = await readIfThere(join(directory, 'tokenizer_config.json'))
+    const map = await readIfThere(join(directory, 'special_tokens_map.json'))
+    const tokenizerConfig = withSpecialTokens(config ?? '{}', map)
     const own = await readIfThere(join(directory, 'chat_template.jinja'))
     return new Tokenizer({ tokenizerJson, tokenizerConfig, chatTemplate: own ?? templateIn(tokenizerConfig) })
   }
@@ -241,32 +148,38 @@ export class Tokenizer {
 
   /**
    * Ids of a text; nothing is added before or after it. Text that looks like a special token is text, unless
-   * `allowSpecial` is set, as it is for what a chat template renders.
+   * `allowSpecial` is set, as it is for what a chat template renders. `first: false` is for text that goes on after
+   * other text: no space that the tokenizer puts before a text comes before it.
    */
-  encode(text: string, options: { allowSpecial?: boolean } = {}): Int32Array {
-    const clean = (piece: string) => piece.replaceAll(GUARD, '')
-    if (options.allowSpecial !== true || this.#addedPattern === null)
-      return Int32Array.from(this.#pieces(clean(text)))
+  encode(text: string, options: { allowSpecial?: boolean; first?: boolean } = {}): Int32Array {
+    const pattern = options.allowSpecial === true ? this.#addedPattern : this.#ordinaryPattern
+    const first = options.first ?? true
     const ids: number[] = []
+    const add = (piece: string, start: boolean) => {
+      for (const id of this.#stretch(piece.replaceAll(GUARD, ''), start)) ids.push(id)
+    }
     let from = 0
-    for (const match of text.matchAll(this.#addedPattern)) {
-      for (const id of this.#pieces(clean(text.slice(from, match.index)))) ids.push(id)
+    for (const match of pattern === null ? [] : text.matchAll(pattern)) {
+      add(text.slice(from, match.index), from > 0 ? this.#dummySpace !== 'first' : first)
       const found = this.#addedByContent.get(match[0]) ?? this.#addedByContent.get(match[0].trim())
       if (found !== undefined) ids.push(found.id)
       from = match.index + match[0].length
     }
-    for (const id of this.#pieces(clean(text.slice(from)))) ids.push(id)
+    add(text.slice(from), from > 0 ? this.#dummySpace !== 'first' : first)
     return Int32Array.from(ids)
   }
 
-  encodeBatch(texts: readonly string[], options: { allowSpecial?: boolean } = {}): Int32Array[] {
+  encodeBatch(
+    texts: readonly string[],
+    options: { allowSpecial?: boolean; first?: boolean } = {},
+  ): Int32Array[] {
     return texts.map((text) => this.encode(text, options))
   }
 
   /** The same text with a guard inside everything that `encode(..., { allowSpecial: true })` would read as a special token. */
   guard(text: string): string {
-    if (this.#addedPattern === null) return text
-    return text.replace(this.#addedPattern, (match) => {
+    if (this.#specialPattern === null) return text
+    return text.replace(this.#specialPattern, (match) => {
       const at = match.length - match.trimStart().length
       return match.slice(0, at + 1) + GUARD + match.slice(at + 1)
     })
@@ -274,10 +187,10 @@ export class Tokenizer {
 
   /** Where the first special token at or after `from` lies in a rendered text; guarded ones do not count. */
   firstSpecial(text: string, from = 0): { start: number; end: number; id: number } | null {
-    if (this.#addedPattern === null) return null
-    for (const match of text.slice(from).matchAll(this.#addedPattern)) {
-      const token = this.#addedByContent.get(match[0].trim()) ?? this.#addedByContent.get(match[0])
-      if (token?.special !== true) continue
+    if (this.#specialPattern === null) return null
+    for (const match of text.slice(from).matchAll(this.#specialPattern)) {
+      const token = this.#addedByContent.get(match[0]) ?? this.#addedByContent.get(match[0].trim())
+      if (token === undefined) continue
       const start = from + match.index + match[0].indexOf(token.content)
       return { start, end: start + token.content.length, id: token.id }
     }
@@ -295,7 +208,9 @@ export class Tokenizer {
       return new TextDecoder('utf-8', { ignoreBOM: true }).decode(this.#bytesOf(list, skip))
     return list.length === 0
       ? ''
-      : this.#full.decode(list, { skip_special_tokens: skip, clean_up_tokenization_spaces: false })
+      : this.#try(() =>
+          this.#full.decode(list, { skip_special_tokens: skip, clean_up_tokenization_spaces: false }),
+        )
   }
 
   /** Text by and by: `push` gives what is sure, never half a character; `end` gives the rest. */
@@ -308,20 +223,24 @@ export class Tokenizer {
         end: () => decoder.decode(),
       }
     }
-    const ids: number[] = []
-    let given = ''
-    const take = (text: string) => {
-      const piece = text.slice(given.length)
-      given = text
-      return piece
+    // A token's text may depend on the one before it (a leading space): what was given last stays as context.
+    let before: number[] = []
+    let pending: number[] = []
+    const take = (sure: boolean) => {
+      const all = this.decode([...before, ...pending], { skipSpecialTokens: skip })
+      const text = all.slice(this.decode(before, { skipSpecialTokens: skip }).length)
+      // A character has at most four bytes; more tokens than that are no unfinished one.
+      if (!sure && text.endsWith('\uFFFD') && pending.length < 4) return ''
+      if (text !== '') before = pending
+      pending = text === '' ? pending : []
+      return text
     }
     return {
       push: (id) => {
-        ids.push(id)
-        const text = this.decode(ids, { skipSpecialTokens: skip })
-        return text.endsWith('\uFFFD') ? '' : take(text)
+        pending.push(id)
+        return take(false)
       },
-      end: () => take(this.decode(ids, { skipSpecialTokens: skip })),
+      end: () => (pending.length === 0 ? '' : take(true)),
     }
   }
 
@@ -357,8 +276,27 @@ export class Tokenizer {
     return token === null ? null : (this.tokenToId(token) ?? null)
   }
 
-  #pieces(text: string): number[] {
-    return text === '' ? [] : this.#plain.encode(text, { add_special_tokens: false }).ids
+  #stretch(text: string, first: boolean): number[] {
+    if (text === '') return []
+    const encode = (piece: string): number[] =>
+      this.#try(() => this.#plain.encode(piece, { add_special_tokens: false }).ids)
+    if (first || this.#dummySpace === null) return encode(text)
+    // After a line feed, which merges with nothing, no space is put before the text.
+    const lead = encode('\n')
+    const ids = encode(`\n${text}`)
+    return lead.every((id, i) => ids[i] === id) ? ids.slice(lead.length) : encode(text)
+  }
+
+  #try<T>(compute: () => T): T {
+    try {
+      return compute()
+    } catch (cause) {
+      throw new PosttrainError(
+        'ERR_INVALID_FILE',
+        `tokenizer.json cannot encode a text, so some part of it is damaged: ${(cause as Error).message}`,
+        { cause },
+      )
+    }
   }
 
   #bytesOf(ids: number[], skipSpecial: boolean): Uint8Array {
@@ -377,13 +315,4 @@ export class Tokenizer {
     }
     return Uint8Array.from(bytes)
   }
-}
-
-/** The default template of tokenizer_config.json: a string, or the one named `default` of a list. */
-function templateIn(tokenizerConfig: string): string | undefined {
-  const value = parse(tokenizerConfig, 'tokenizer_config.json')['chat_template']
-  if (typeof value === 'string') return value
-  if (!Array.isArray(value)) return undefined
-  const named = (value as Json[]).find((item) => item?.['name'] === 'default')?.['template']
-  return typeof named === 'string' ? named : undefined
 }

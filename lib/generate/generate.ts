@@ -52,8 +52,7 @@ function promptIds(model: CausalLM, prompt: Prompt, index: number): Int32Array {
       `prompt ${index} is a conversation and the model has no chat template: render it with a template first`,
     )
   }
-  const text = Template.fromSource(model.chatTemplate).prompt({ messages: [...prompt] }, tokenizer)
-  return tokenizer.encode(text, { allowSpecial: true })
+  return Template.fromSource(model.chatTemplate).promptIds({ messages: [...prompt] }, tokenizer)
 }
 
 /** The BOS token of families that put one before a text, unless the text begins with a special token. */

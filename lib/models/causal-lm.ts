@@ -201,7 +201,7 @@ export class CausalLM {
 
   /** Notes the template that a training used: saved with the model where it had none, its terminator among the stop ids. */
   adoptTemplate(template: Template): void {
-    this.#chatTemplate ??= template.savedSource
+    this.#chatTemplate ??= template.sourceFor(this.tokenizer)
     const terminator = template.terminator(this.tokenizer)
     if (terminator !== null && !this.#stopIds.includes(terminator))
       this.#stopIds = [...this.#stopIds, terminator]

@@ -1,6 +1,6 @@
 import { loadDataset } from '../data/dataset.js'
 import { DataLoader } from '../data/loader.js'
-import { templateOf } from '../data/template.js'
+import { templateOf } from '../data/templates.js'
 import type { ResolvedOptions } from '../options/option.js'
 import { resolveOptions } from '../options/validate.js'
 import type { EndEvent, TrainEvent } from './events.js'

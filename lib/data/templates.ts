@@ -1,0 +1,51 @@
+import { PosttrainError } from '../errors.js'
+import { Template } from './template.js'
+import type { Tokenizer } from './tokenizer.js'
+
+const turnLoop = (user: string, assistant: string) =>
+  `{% for message in messages %}{% if message['role'] == 'user' %}${user}` +
+  `{% elif message['role'] == 'assistant' %}${assistant}` +
+  `{% else %}{{ message['content'] + '\\n' }}{% endif %}{% endfor %}`
+
+/** `User: {instruction}\nAssistant: {output}{eos}`, with `\n{input}` after the instruction where there is one. */
+export const plainTemplate: Template = Template.fromSource(
+  `${turnLoop(
+    "{{ 'User: ' + message['content'] + '\\n' }}",
+    "{{ 'Assistant:' }}{% generation %}{{ ' ' + message['content'] + eos_token }}{% endgeneration %}{% if not loop.last %}{{ '\\n' }}{% endif %}",
+  )}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}`,
+  'plain',
+  { prefixed: true },
+)
+
+/** Stanford Alpaca's two forms, with and without an input. */
+export const alpacaTemplate: Template = Template.fromSource(
+  `${turnLoop(
+    "{% if message['input'] %}{{ 'Below is an instruction that describes a task, paired with an input that provides further context. Write a response that appropriately completes the request.\\n\\n### Instruction:\\n' + message['instruction'] + '\\n\\n### Input:\\n' + message['input'] + '\\n\\n' }}" +
+      "{% else %}{{ 'Below is an instruction that describes a task. Write a response that appropriately completes the request.\\n\\n### Instruction:\\n' + message['content'] + '\\n\\n' }}{% endif %}",
+    "{{ '### Response:\\n' }}{% generation %}{{ message['content'] + eos_token }}{% endgeneration %}{% if not loop.last %}{{ '\\n\\n' }}{% endif %}",
+  )}{% if add_generation_prompt %}{{ '### Response:\\n' }}{% endif %}`,
+  'alpaca',
+  { prefixed: true },
+)
+
+/**
+ * The template of a name: `chat` (the tokenizer's own), `plain`, `alpaca`, or the path of a .jinja file. Without a
+ * name: the tokenizer's own, else plain.
+ */
+export async function templateOf(
+  choice: string | Template | undefined,
+  tokenizer: Tokenizer,
+): Promise<Template> {
+  if (choice instanceof Template) return choice
+  if (choice === 'plain') return plainTemplate
+  if (choice === 'alpaca') return alpacaTemplate
+  if (choice === undefined || choice === 'chat') {
+    if (tokenizer.chatTemplate !== null) return Template.fromSource(tokenizer.chatTemplate)
+    if (choice === undefined) return plainTemplate
+    throw new PosttrainError(
+      'ERR_INVALID_ARGUMENT',
+      "the model has no chat template: use template 'plain', 'alpaca' or a .jinja file",
+    )
+  }
+  return await Template.load(choice)
+}
