@@ -103,15 +103,13 @@ export class Template {
    * kept from being read as special tokens only where the tokenizer is given.
    */
   prompt(row: PromptRow, tokenizer?: Tokenizer): string {
-    const { messages, tools } =
-      'messages' in row ? row : { messages: instructionMessages(row), tools: undefined }
+    const { messages, tools } = asked(row)
     return this.#render(this.#plain, messages, tools, tokenizer, true)
   }
 
   /** The ids that generation is fed: exactly those that stood before the answer in training. */
   promptIds(row: PromptRow, tokenizer: Tokenizer): Int32Array {
-    const { messages, tools } =
-      'messages' in row ? row : { messages: instructionMessages(row), tools: undefined }
+    const { messages, tools } = asked(row)
     const text = this.#render(this.#plain, messages, tools, tokenizer, true)
     const ids = [...this.prefixIds(tokenizer)]
     let at = 0
@@ -290,4 +288,10 @@ export class Template {
       `the ${this.name} template renders an earlier turn differently once more follow, so that its mask cannot be found: train on the last answer of each conversation, or mark the answers with {% generation %}`,
     )
   }
+}
+
+function asked(row: PromptRow): { messages: Message[]; tools?: unknown[] } {
+  if ('messages' in row) return row
+  const { instruction, input = '', system = '' } = row
+  return { messages: instructionMessages({ instruction, input, system }) }
 }
