@@ -16,6 +16,11 @@ const COMMANDS: { name: string; summary: string; load: () => Promise<Command> }[
     load: async () => (await import('./pretrain.js')).pretrainCommand(),
   },
   {
+    name: 'inspect',
+    summary: 'Show which tokens of a data file would be trained',
+    load: async () => (await import('./inspect.js')).inspectCommand(),
+  },
+  {
     name: 'doctor',
     summary: 'Say what was found on this machine and what to do',
     load: async () => (await import('./doctor.js')).doctorCommand(),

@@ -1,0 +1,189 @@
+import { Command, Option } from 'commander'
+import { type Dataset, loadDataset } from '../data/dataset.js'
+import type { DataReport } from '../data/report.js'
+import { templateOf } from '../data/templates.js'
+import { Tokenizer } from '../data/tokenizer.js'
+import { PosttrainError } from '../errors.js'
+import { UsageError } from './flags.js'
+
+/** What becomes of a token: a label, context, or a place that stands empty beside longer rows. */
+export type TokenState = 'trained' | 'masked' | 'padding'
+
+export interface InspectedRow {
+  /** `file:line`. */
+  source: string
+  weight: number
+  tokens: { id: number; text: string; state: TokenState }[]
+  counts: Record<TokenState, number>
+}
+
+export interface InspectOptions {
+  model: string
+  template?: string
+  rows: number
+  maxLength: number
+  trainOn: 'assistant' | 'lastAssistant' | 'all'
+  overflow: 'truncate' | 'drop' | 'error'
+  onBadRow: 'error' | 'skip'
+}
+
+/** The first rows of a file as they would be trained, padded to the longest of them, and the report on all of them. */
+export async function inspectData(
+  data: string,
+  options: InspectOptions,
+): Promise<{ template: string; rows: InspectedRow[]; report: DataReport }> {
+  const tokenizer = await Tokenizer.load(options.model)
+  const template = await templateOf(options.template, tokenizer)
+  const { maxLength, trainOn, overflow, onBadRow } = options
+  const encoding = { tokenizer, template, maxLength, trainOn, overflow, onBadRow }
+  const { train } = await loadDataset(data, { ...encoding, seed: 0, needsStop: false })
+  try {
+    const rows = await firstRows(train, tokenizer, options.rows)
+    return { template: template.name, rows, report: train.report }
+  } finally {
+    await train.store.close()
+  }
+}
+
+async function firstRows(dataset: Dataset, tokenizer: Tokenizer, count: number): Promise<InspectedRow[]> {
+  const shown = Math.min(count, dataset.store.length)
+  const padId = tokenizer.padId ?? tokenizer.eosId ?? 0
+  let columns = 0
+  for (let index = 0; index < shown; index++) columns = Math.max(columns, dataset.store.tokensOf(index))
+  const rows: InspectedRow[] = []
+  for (let index = 0; index < shown; index++) {
+    const { inputIds, labels, weight } = await dataset.store.read(index)
+    const counts: Record<TokenState, number> = { trained: 0, masked: 0, padding: 0 }
+    const tokens: InspectedRow['tokens'] = []
+    for (let t = 0; t < columns; t++) {
+      const state = t >= inputIds.length ? 'padding' : labels[t] === -100 ? 'masked' : 'trained'
+      const id = inputIds[t] ?? padId
+      counts[state]++
+      tokens.push({ id, text: tokenizer.decode([id], { skipSpecialTokens: false }), state })
+    }
+    rows.push({ source: dataset.originOf(index), weight, tokens, counts })
+  }
+  return rows
+}
+
+const PAINT: Record<TokenState, [open: string, close: string]> = {
+  trained: ['\x1b[32m', '\x1b[39m'],
+  masked: ['\x1b[90m', '\x1b[39m'],
+  padding: ['\x1b[2m', '\x1b[22m'],
+}
+/** Without colours. */
+const BRACKETS: Record<TokenState, [open: string, close: string]> = {
+  trained: ['⟦', '⟧'],
+  masked: ['', ''],
+  padding: ['⟨', '⟩'],
+}
+
+/** A row for people: stretches of one state in one colour, each token underlined or not in turn. */
+export function drawRow(row: InspectedRow, tokenizer: Tokenizer, colour: boolean): string {
+  const { trained, masked, padding } = row.counts
+  const weight = row.weight === 1 ? '' : `, weight ${row.weight}`
+  let out = `${row.source}  ${trained} trained, ${masked} masked, ${padding} padding${weight}\n`
+  const decoder = tokenizer.streamDecoder({ skipSpecialTokens: false })
+  let state: TokenState | null = null
+  const enter = (next: TokenState | null) => {
+    if (state === next) return
+    const marks = colour ? PAINT : BRACKETS
+    if (state !== null) out += marks[state][1]
+    if (next !== null) out += marks[next][0]
+    state = next
+  }
+  for (const [t, token] of row.tokens.entries()) {
+    enter(token.state)
+    if (token.state === 'padding') {
+      out += `padding × ${padding}`
+      break
+    }
+    // A token that ends within a character shows nothing; the one that completes it shows it.
+    const text = decoder.push(token.id).replaceAll('\n', '⏎\n')
+    out += colour && t % 2 === 1 ? `\x1b[4m${text}\x1b[24m` : text
+  }
+  enter(null)
+  return `${out}\n`
+}
+
+/** The report in lines; what is nothing is left out. */
+export function drawReport(report: DataReport): string {
+  const { dropped, length, duplicates } = report
+  const lines = [
+    `${report.read} rows read, ${report.rows} to train, ${report.truncated} truncated`,
+    `${report.tokens} tokens, ${report.trainTokens} of them trained`,
+    `tokens of a row: least ${length.min}, median ${length.median}, 90 % ${length.p90}, 99 % ${length.p99}, most ${length.max}`,
+  ]
+  const found: [number, string][] = [
+    [dropped.badRow, `bad rows skipped, the first: ${report.firstBadRow}`],
+    [dropped.tooLong, 'rows dropped: too long'],
+    [dropped.noLabels, 'rows dropped: nothing in them is trained'],
+    [dropped.empty, 'rows dropped: empty'],
+    [duplicates.exact, 'rows the same as an earlier one'],
+    [duplicates.near, 'rows the same as an earlier one but for case, punctuation and spaces'],
+    [report.emptyOutputs, 'rows with an empty answer'],
+    [report.withoutStop, 'rows that train no stop token'],
+    [report.doubleBos, 'rows that begin with two BOS tokens'],
+    [report.jointDiffers, 'rows with other ids if prompt and answer were encoded as one text'],
+  ]
+  for (const [count, what] of found) if (count > 0) lines.push(`${count} ${what}`)
+  return `${lines.join('\n')}\n`
+}
+
+function wholeNumber(name: string, least: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text)
+    if (!Number.isInteger(value) || value < least)
+      throw new UsageError(`--${name} must be a whole number of at least ${least}, got ${text}`)
+    return value
+  }
+}
+
+/** `posttrain inspect DATA --model DIR`. */
+export function inspectCommand(): Command {
+  return new Command('inspect')
+    .description('Show which tokens of a data file would be trained')
+    .argument('<data>', 'Rows: a .jsonl, .json or .txt file')
+    .requiredOption('--model <DIR>', 'Folder with the tokenizer and chat template')
+    .option(
+      '--template <NAME>',
+      "chat, plain, alpaca, or a .jinja file (default: the model's own, else plain)",
+    )
+    .option('--rows <N>', 'Rows to show', wholeNumber('rows', 0), 3)
+    .option('--max-length <N>', 'Tokens of one sequence at most', wholeNumber('max-length', 2), 1024)
+    .addOption(
+      new Option('--train-on <WHAT>', 'Turns that are trained')
+        .choices(['assistant', 'lastAssistant', 'all'])
+        .default('assistant'),
+    )
+    .addOption(
+      new Option('--overflow <WHAT>', 'What becomes of longer rows')
+        .choices(['truncate', 'drop', 'error'])
+        .default('truncate'),
+    )
+    .addOption(
+      new Option('--on-bad-row <WHAT>', 'What becomes of rows that cannot be read')
+        .choices(['error', 'skip'])
+        .default('error'),
+    )
+    .option('--json', 'One JSON object a line: the rows, then the report', false)
+    .action(async (data: string, options: InspectOptions & { json: boolean }) => {
+      const { template, rows, report } = await inspectData(data, options)
+      const write = (text: string) => process.stdout.write(text)
+      if (options.json) {
+        for (const row of rows) write(`${JSON.stringify({ type: 'row', ...row })}\n`)
+        write(`${JSON.stringify({ type: 'report', template, ...report })}\n`)
+        return
+      }
+      const tokenizer = await Tokenizer.load(options.model)
+      const colour = process.stdout.hasColors?.() === true
+      for (const row of rows) write(`${drawRow(row, tokenizer, colour)}\n`)
+      write(drawReport(report))
+      if (report.rows > 0 && report.withoutStop === report.rows) {
+        throw new PosttrainError(
+          'ERR_DATA',
+          `${data}: no row trains a stop token, so the model would never learn to end an answer`,
+        )
+      }
+    })
+}
