@@ -144,14 +144,24 @@ test('SIGINT finishes the step, saves, says how to resume; the resume is the sam
 
 test('a second SIGINT leaves at once with 130, and the process is not aborted', async (t) => {
   const output = cleanFolder(t)
+  // An evaluation of a second or more after each step: the first SIGINT waits for it.
+  const validation = join(folder, 'validation.jsonl')
+  const rows = instructionRows(6000, 100).map((row) => JSON.stringify(row))
+  writeFileSync(validation, rows.join('\n'))
+  const argv = [...long, '--output', output, '--validation', validation, '--evaluation-every-steps', '1']
   let sent = 0
-  const { code, signal } = await posttrain([...long, '--output', output], (line, child) => {
-    if (!line.includes('"step"') || sent++ > 0) return
+  const { code, signal, stdout } = await posttrain(argv, (line, child) => {
+    if (!line.startsWith('{"type":"step"') || sent++ > 0) return
     child.kill('SIGINT')
-    setTimeout(() => child.kill('SIGINT'), 1)
+    setTimeout(() => child.kill('SIGINT'), 50)
   })
   t.is(signal, null)
   t.is(code, 130)
+  t.deepEqual(
+    eventsIn(stdout).map(({ type }) => type),
+    ['start', 'step'],
+  )
+  t.false(existsSync(join(output, 'model')))
 })
 
 test('kill -9 in the training, then resume: every loss as if nothing had happened', async (t) => {

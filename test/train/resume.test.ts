@@ -90,24 +90,27 @@ test('aborted in the middle of an accumulation: the last whole step stays, and a
   t.deepEqual(after.weights, expected.weights)
 })
 
-test('save() between a step and its evaluation: the resume makes the evaluation', async (t) => {
+test('save() between a step, its epoch and its evaluation: the resume makes what was to follow', async (t) => {
   const expected = await whole()
-  const output = cleanFolder(t)
-  const before: TrainEvent[] = []
-  {
-    await using model = await tinyModel()
-    const run = sft({ ...base, model, output })
-    for await (const event of run) {
-      before.push(event)
-      if (event.type === 'step' && event.step === 4) {
-        t.true(existsSync(await run.save()))
-        break
+  for (const where of ['step', 'epoch'] as const) {
+    const output = cleanFolder(t)
+    {
+      await using model = await tinyModel()
+      const run = sft({ ...base, model, output })
+      for await (const event of run) {
+        if (event.type === where && event.step === 4) {
+          t.true(existsSync(await run.save()))
+          break
+        }
       }
     }
+    const after = await resumed(output)
+    t.deepEqual(after.weights, expected.weights)
+    // Each event once, in its order.
+    const metrics = readFileSync(join(output, 'metrics.jsonl'), 'utf8').trim().split('\n')
+    t.deepEqual(numbersOf(metrics.map((line) => JSON.parse(line))), expected.numbers, where)
+    t.deepEqual(after.numbers, expected.numbers.slice(-after.numbers.length))
   }
-  const after = await resumed(output)
-  t.deepEqual([...numbersOf(before), ...after.numbers], expected.numbers)
-  t.deepEqual(after.weights, expected.weights)
 })
 
 test('a run that has ended is not trained again by a resume', async (t) => {
