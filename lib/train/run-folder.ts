@@ -1,9 +1,10 @@
 import { existsSync, readFileSync } from 'node:fs'
-import { appendFile, mkdir, readFile, rm } from 'node:fs/promises'
+import { appendFile, mkdir, readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { packageRoot } from '../addon/libtorch.js'
 import { PosttrainError } from '../errors.js'
 import { writeFileAtomic } from '../files/atomic.js'
+import { lockRunFolder } from './run-lock.js'
 
 /** What config.json of a run folder says: enough to see, and to check on resume, what the run was. */
 export interface RunConfig {
@@ -65,6 +66,7 @@ export class RunFolder {
   readonly path: string
   readonly checkpoints: string
   readonly model: string
+  #unlock: (() => Promise<void>) | null = null
 
   constructor(path: string) {
     this.path = path
@@ -77,6 +79,33 @@ export class RunFolder {
    * options that decide its numbers must be the same) or `overwrite` replaces it.
    */
   async open(config: RunConfig, mode: { resume: boolean; overwrite: boolean }): Promise<void> {
+    try {
+      await mkdir(this.path, { recursive: true })
+    } catch (cause) {
+      throw new PosttrainError(
+        'ERR_IO',
+        `The run folder ${this.path} cannot be made: ${(cause as Error).message}`,
+        {
+          cause,
+        },
+      )
+    }
+    this.#unlock = await lockRunFolder(this.path)
+    try {
+      await this.#take(config, mode)
+    } catch (error) {
+      await this.close()
+      throw error
+    }
+  }
+
+  /** Gives the folder free for other runs. */
+  async close(): Promise<void> {
+    await this.#unlock?.()
+    this.#unlock = null
+  }
+
+  async #take(config: RunConfig, mode: { resume: boolean; overwrite: boolean }): Promise<void> {
     const there = OURS.filter((name) => existsSync(join(this.path, name)))
     if (mode.resume && there.includes('config.json')) {
       refuseOtherRun(await this.#readConfig(), config, this.path)
@@ -92,6 +121,12 @@ export class RunFolder {
       for (const name of there.reverse()) await rm(join(this.path, name), { recursive: true })
     }
     await mkdir(this.checkpoints, { recursive: true })
+    // What a killed run had not yet renamed.
+    for (const folder of [this.path, this.checkpoints]) {
+      for (const name of await readdir(folder)) {
+        if (/^\..+\.tmp$/.test(name)) await rm(join(folder, name), { recursive: true })
+      }
+    }
     await writeFileAtomic(join(this.path, 'config.json'), `${JSON.stringify(config, null, 2)}\n`)
   }
 

@@ -6,51 +6,24 @@ import { type CausalLM, nativeOf } from '../models/causal-lm.js'
 import { AdamW } from '../optim/adamw.js'
 import { learningRateAt } from '../optim/schedule.js'
 import { checkpointPath, loadCheckpoint, newestCheckpoint, saveCheckpoint } from './checkpoint.js'
-import { afterEvaluation, type EvaluationState, NO_EVALUATION } from './early-stopping.js'
+import { afterEvaluation } from './early-stopping.js'
 import { evaluate } from './evaluate.js'
-import type { EndEvent, StepEvent, TrainEvent } from './events.js'
+import type { EndEvent, TrainEvent } from './events.js'
 import { countSteps, optimizerSteps } from './optimizer-steps.js'
 import type { TrainingOptions } from './options.js'
 import { prefetch } from './prefetch.js'
 import { type RunControl, throwIfAborted } from './run.js'
 import { RunFolder, runConfig } from './run-folder.js'
-import { type Cursor, type StepData, type StepOutcome, supervisedStep } from './supervised-step.js'
-
-/** All that a run knows between two steps, besides weights and moments; saved in each checkpoint. */
-interface TrainingState {
-  step: number
-  /** Steps after which evaluation, samples and checkpoint were done too. */
-  settled: number
-  cursor: Cursor
-  position: number
-  /** Sums over the epoch under way. */
-  epochLoss: number
-  epochWeight: number
-  lastLoss: number
-  skippedInARow: number
-  evaluations: EvaluationState
-  /** What the bits depend on besides all this: the same numbers are promised where these are the same. */
-  environment: Environment | null
-}
-
-interface Environment {
-  libtorch: string
-  threads: number
-  device: string
-}
-
-const BEGINNING: TrainingState = {
-  step: 0,
-  settled: 0,
-  cursor: { epoch: 0, batch: 0 },
-  position: 0,
-  epochLoss: 0,
-  epochWeight: 0,
-  lastLoss: 0,
-  skippedInARow: 0,
-  evaluations: NO_EVALUATION,
-  environment: null,
-}
+import { supervisedStep } from './supervised-step.js'
+import {
+  afterStep,
+  BEGINNING,
+  notFinite,
+  otherEnvironment,
+  rowsOf,
+  stepEvent,
+  type TrainingState,
+} from './training-state.js'
 
 /** What a recipe has made ready for the loop that `sft` and `pretrain` share. */
 export interface SupervisedTraining {
@@ -225,6 +198,7 @@ export async function* superviseTraining(
   } finally {
     control.save = null
     await optimizer.dispose()
+    await folder?.close()
   }
 
   /** What follows a step: the end of its epoch, evaluation, samples, checkpoint, each when it is due. */
@@ -265,56 +239,4 @@ export async function* superviseTraining(
       yield await note({ type: 'checkpoint', step, path: await save(folder) })
     }
   }
-}
-
-function otherEnvironment(before: Environment | null, now: Environment): string | null {
-  const names = (['libtorch', 'threads', 'device'] as const).filter((name) => before?.[name] !== now[name])
-  if (names.length === 0) return null
-  const changes = names.map((name) => `${name} ${before?.[name]} before, ${now[name]} now`).join('; ')
-  return `The run goes on in another environment (${changes}): its numbers may differ in their last bits`
-}
-
-function afterStep(state: TrainingState, data: StepData, outcome: StepOutcome): TrainingState {
-  const applied = outcome.skipped === null
-  const failed = outcome.skipped === 'nonFiniteLoss' || outcome.skipped === 'nonFiniteGradient'
-  return {
-    ...state,
-    step: state.step + 1,
-    cursor: data.next,
-    position: data.position,
-    epochLoss: state.epochLoss + (applied ? outcome.lossSum : 0),
-    epochWeight: state.epochWeight + (applied ? outcome.weight : 0),
-    lastLoss: applied ? outcome.lossSum / outcome.weight : state.lastLoss,
-    skippedInARow: failed ? state.skippedInARow + 1 : applied ? 0 : state.skippedInARow,
-  }
-}
-
-function stepEvent(state: TrainingState, data: StepData, outcome: StepOutcome): StepEvent {
-  const mean = (sum: number, count: number) => (count === 0 ? 0 : sum / count)
-  return {
-    type: 'step',
-    step: state.step,
-    epoch: state.position,
-    loss: mean(outcome.lossSum, outcome.weight),
-    gradNorm: outcome.gradNorm,
-    learningRate: outcome.learningRate,
-    tokens: data.tokens,
-    trainTokens: outcome.labels,
-    tokensPerSecond: outcome.seconds > 0 ? data.tokens / outcome.seconds : 0,
-    tokenAccuracy: mean(outcome.correct, outcome.labels),
-    entropy: mean(outcome.entropySum, outcome.labels),
-    ...(outcome.skipped && { skipped: { reason: outcome.skipped, rows: rowsOf(data) } }),
-  }
-}
-
-function rowsOf(data: StepData): string[] {
-  return data.batches.flatMap(({ rowNames }) => rowNames)
-}
-
-function notFinite(state: TrainingState, data: StepData, outcome: StepOutcome): PosttrainError {
-  const what = outcome.skipped === 'nonFiniteLoss' ? 'loss' : 'gradient'
-  return new PosttrainError(
-    'ERR_NON_FINITE',
-    `Training stopped at step ${state.step}: the ${what} was not finite in ${state.skippedInARow} steps in a row (last with rows ${rowsOf(data).join(', ')}, learning rate ${outcome.learningRate}); lower the learning rate, or look at the weights and at these rows`,
-  )
 }

@@ -1,0 +1,41 @@
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import test from 'ava'
+import { lockRunFolder } from '../../lib/train/run-lock.js'
+import { sft } from '../../lib/train/sft.js'
+import { cleanFolder, instructionRows, tinyModel } from '../helpers/tiny-training.js'
+
+test('one holder at a time; the lock of a dead process is taken over', async (t) => {
+  const folder = cleanFolder(t)
+  mkdirSync(folder)
+  const unlock = await lockRunFolder(folder)
+  await t.throwsAsync(lockRunFolder(folder), {
+    code: 'ERR_INVALID_ARGUMENT',
+    message: /in use by a run of process/,
+  })
+  await unlock()
+  t.deepEqual(readdirSync(folder), [])
+  // The parent lives.
+  writeFileSync(join(folder, '.lock'), `${process.ppid}\n`)
+  await t.throwsAsync(lockRunFolder(folder), { message: new RegExp(`process ${process.ppid}`) })
+  const { pid } = spawnSync(process.execPath, ['-e', ''])
+  writeFileSync(join(folder, '.lock'), `${pid}\n`)
+  const locks = await Promise.allSettled([lockRunFolder(folder), lockRunFolder(folder)])
+  t.is(locks.filter(({ status }) => status === 'fulfilled').length, 1)
+})
+
+test('two runs cannot share a folder, and it is free again after any end', async (t) => {
+  const output = cleanFolder(t)
+  await using model = await tinyModel()
+  const options = { model, data: instructionRows(8), template: 'plain', maxSteps: 3, output } as const
+  for await (const _ of sft(options)) {
+    await t.throwsAsync(sft({ ...options, resume: true }).finish(), { message: /in use by a run/ })
+    break
+  }
+  mkdirSync(join(output, 'checkpoints/.step-1.abc.tmp'), { recursive: true })
+  await t.throwsAsync(sft(options).finish(), { message: /holds another run/ })
+  t.like(await sft({ ...options, resume: true }).finish(), { steps: 3 })
+  t.false(existsSync(join(output, '.lock')))
+  t.deepEqual(readdirSync(join(output, 'checkpoints')), ['step-2', 'step-3'])
+})
