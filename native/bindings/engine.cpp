@@ -22,8 +22,9 @@ namespace posttrain::bindings {
 /** One JavaScript environment, main or worker. */
 struct Client {
   napi_threadsafe_function settle = nullptr;
-  // Guards `alive` against the end of the environment: afterwards nothing of Node-API may be touched (some versions of
-  // Node abort when a worker exits with a call to its thread-safe function in flight).
+  // Guards `alive` against the end of the environment: afterwards nothing of Node-API may be
+  // touched (some versions of Node abort when a worker exits with a call to its thread-safe
+  // function in flight).
   std::mutex mutex;
   bool alive = true;
   // JavaScript thread only.
@@ -52,7 +53,8 @@ void tell_memory(napi_env env, Client& client) {
   client.told_bytes = now;
 }
 
-// Plain Node-API and no exception leaves: it also runs while a worker is being terminated, when every call fails.
+// Plain Node-API and no exception leaves: it also runs while a worker is being terminated, when
+// every call fails.
 void settle_on_javascript(napi_env env, napi_value, void*, void* data) {
   const std::unique_ptr<std::shared_ptr<Job>> holder(static_cast<std::shared_ptr<Job>*>(data));
   if (env == nullptr) return;  // the environment is ending
@@ -101,7 +103,8 @@ Napi::Value configure(const Napi::CallbackInfo& info) {
   if (!threads.IsUndefined()) {
     TORCH_CHECK_VALUE(threads.IsNumber(), "[configure] threads must be a number");
     const double count = threads.As<Napi::Number>().DoubleValue();
-    TORCH_CHECK_VALUE(count == std::floor(count) && std::abs(count) < 1e9, "[configure] threads must be a whole number, got ", count);
+    TORCH_CHECK_VALUE(count == std::floor(count) && std::abs(count) < 1e9,
+                      "[configure] threads must be a whole number, got ", count);
     TorchThread::instance().set_threads(static_cast<int64_t>(count));
   }
   return submit(info.Env(), {}, nullptr, [](const core::Cancel&) {
@@ -112,10 +115,10 @@ Napi::Value configure(const Napi::CallbackInfo& info) {
 Napi::Value engine_info(const Napi::CallbackInfo& info) {
   return submit(info.Env(), {}, nullptr, [](const core::Cancel&) -> Reply {
     const uint64_t version = aoti_torch_abi_version();
-    const auto text = std::to_string(version >> 56) + "." + std::to_string((version >> 48) & 0xff) + "." +
-                      std::to_string((version >> 40) & 0xff);
-    return [text, threads = at::get_num_threads(), cuda = at::hasCUDA(), devices = core::cuda_devices()](
-               Napi::Env env) -> Napi::Value {
+    const auto text = std::to_string(version >> 56) + "." + std::to_string((version >> 48) & 0xff) +
+                      "." + std::to_string((version >> 40) & 0xff);
+    return [text, threads = at::get_num_threads(), cuda = at::hasCUDA(),
+            devices = core::cuda_devices()](Napi::Env env) -> Napi::Value {
       auto result = Napi::Object::New(env);
       result.Set("libtorch", text);
       result.Set("threads", threads);
@@ -162,15 +165,16 @@ void settle(const std::shared_ptr<Job>& job) {
   const std::lock_guard lock(client.mutex);
   if (!client.alive) return;
   auto holder = std::make_unique<std::shared_ptr<Job>>(job);
-  if (napi_call_threadsafe_function(client.settle, holder.get(), napi_tsfn_nonblocking) == napi_ok) {
+  if (napi_call_threadsafe_function(client.settle, holder.get(), napi_tsfn_nonblocking) ==
+      napi_ok) {
     holder.release();
   } else {
     client.alive = false;
   }
 }
 
-Napi::Value submit(Napi::Env env, std::vector<std::shared_ptr<Owned>> uses, std::shared_ptr<core::Cancel> cancel,
-                   Work work) {
+Napi::Value submit(Napi::Env env, std::vector<std::shared_ptr<Owned>> uses,
+                   std::shared_ptr<core::Cancel> cancel, Work work) {
   const auto client = find_client(env);
   TORCH_CHECK(client != nullptr, "[engine] this environment has ended");
   auto job = std::make_shared<Job>();
@@ -197,7 +201,8 @@ void release_later(std::shared_ptr<Owned> object) {
   try {
     TorchThread::instance().post(job);
   } catch (...) {
-    // The process is exiting: the memory goes with it, and freeing it here could meet a running job.
+    // The process is exiting: the memory goes with it, and freeing it here could meet a running
+    // job.
     new std::shared_ptr<Job>(std::move(job));
   }
 }
@@ -226,7 +231,9 @@ Napi::Function method(Napi::Env env, Napi::Value (*body)(const Napi::CallbackInf
     } catch (const Napi::Error& error) {
       return Napi::Value(info.Env(), rejected(info.Env(), error.Value()));
     } catch (...) {
-      return Napi::Value(info.Env(), rejected(info.Env(), error_of(info.Env(), failure_of(std::current_exception()))));
+      return Napi::Value(
+          info.Env(),
+          rejected(info.Env(), error_of(info.Env(), failure_of(std::current_exception()))));
     }
   });
 }
@@ -249,14 +256,16 @@ void register_engine(Napi::Env env, Napi::Object exports) {
   if (find_client(env) == nullptr) {
     const auto client = std::make_shared<Client>();
     NAPI_THROW_IF_FAILED_VOID(
-        env, napi_create_threadsafe_function(env, nullptr, nullptr, Napi::String::New(env, "posttrain"), 0, 1, nullptr,
-                                             nullptr, nullptr, settle_on_javascript, &client->settle));
+        env, napi_create_threadsafe_function(
+                 env, nullptr, nullptr, Napi::String::New(env, "posttrain"), 0, 1, nullptr, nullptr,
+                 nullptr, settle_on_javascript, &client->settle));
     napi_unref_threadsafe_function(env, client->settle);
     {
       const std::lock_guard lock(clients_mutex);
       clients[env] = client;
     }
-    // Added after the function's own hook, so it runs before that: jobs end while their client can still be found.
+    // Added after the function's own hook, so it runs before that: jobs end while their client can
+    // still be found.
     napi_add_env_cleanup_hook(env, end_client, static_cast<napi_env>(env));
   }
   exports.Set("configure", method(env, configure));

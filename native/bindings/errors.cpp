@@ -12,13 +12,16 @@ namespace posttrain::bindings {
 namespace {
 
 bool tells_of_memory(const std::string& text) {
-  return text.find("not enough memory") != std::string::npos || text.find("out of memory") != std::string::npos ||
+  return text.find("not enough memory") != std::string::npos ||
+         text.find("out of memory") != std::string::npos ||
          text.find("can't allocate memory") != std::string::npos ||
          text.find("Array buffer allocation failed") != std::string::npos;
 }
 
 Failure out_of_memory(const std::string& text) {
-  return {"ERR_OUT_OF_MEMORY", text + " (use a smaller batchSize or maxLength, more gradientAccumulation, or checkpointing: true)"};
+  return {"ERR_OUT_OF_MEMORY", text +
+                                   " (use a smaller batchSize or maxLength, more "
+                                   "gradientAccumulation, or checkpointing: true)"};
 }
 
 }  // namespace

@@ -29,13 +29,16 @@ struct OwnedCancel : Owned {
 
 Box* box_of(const Napi::Value& value) {
   bool tagged = false;
-  if (!value.IsExternal() || napi_check_object_type_tag(value.Env(), value, &kTag, &tagged) != napi_ok || !tagged) {
+  if (!value.IsExternal() ||
+      napi_check_object_type_tag(value.Env(), value, &kTag, &tagged) != napi_ok || !tagged) {
     return nullptr;
   }
   return value.As<Napi::External<Box>>().Data();
 }
 
-Napi::Value create_cancel(const Napi::CallbackInfo& info) { return wrap(info.Env(), kCancel, std::make_shared<OwnedCancel>()); }
+Napi::Value create_cancel(const Napi::CallbackInfo& info) {
+  return wrap(info.Env(), kCancel, std::make_shared<OwnedCancel>());
+}
 
 Napi::Value raise_cancel(const Napi::CallbackInfo& info) {
   const auto cancel = cancel_of(info[0]);
@@ -46,7 +49,8 @@ Napi::Value raise_cancel(const Napi::CallbackInfo& info) {
 
 Napi::Value dispose(const Napi::CallbackInfo& info) {
   auto* box = box_of(info[0]);
-  TORCH_CHECK_VALUE(box != nullptr && box->kind != kCancel, "[dispose] the argument is not a handle of this library");
+  TORCH_CHECK_VALUE(box != nullptr && box->kind != kCancel,
+                    "[dispose] the argument is not a handle of this library");
   auto object = std::exchange(box->object, nullptr);
   if (object != nullptr) {
     --live;
@@ -63,24 +67,28 @@ Napi::Value dispose(const Napi::CallbackInfo& info) {
 }  // namespace
 
 Napi::Value wrap(Napi::Env env, const char* kind, std::shared_ptr<Owned> object) {
-  // A cancel flag is no native memory to speak of: it is not counted, and needs no torch thread to die on.
+  // A cancel flag is no native memory to speak of: it is not counted, and needs no torch thread to
+  // die on.
   const bool counted = kind != kCancel;
   if (counted) ++live;
-  auto external = Napi::External<Box>::New(env, new Box{kind, std::move(object)}, [counted](Napi::Env, Box* box) {
-    if (counted && box->object != nullptr) {
-      --live;
-      release_later(std::move(box->object));
-    }
-    delete box;
-  });
+  auto external = Napi::External<Box>::New(env, new Box{kind, std::move(object)},
+                                           [counted](Napi::Env, Box* box) {
+                                             if (counted && box->object != nullptr) {
+                                               --live;
+                                               release_later(std::move(box->object));
+                                             }
+                                             delete box;
+                                           });
   NAPI_THROW_IF_FAILED(env, napi_type_tag_object(env, external, &kTag), Napi::Value());
   return external;
 }
 
 std::shared_ptr<Owned> unwrap(const Napi::Value& value, const char* kind) {
   const auto* box = box_of(value);
-  TORCH_CHECK_VALUE(box != nullptr && std::strcmp(box->kind, kind) == 0, "[boundary] the argument is not a ", kind, " handle");
-  if (box->object == nullptr) throw core::Error("ERR_DISPOSED", std::string("the ") + kind + " was disposed");
+  TORCH_CHECK_VALUE(box != nullptr && std::strcmp(box->kind, kind) == 0,
+                    "[boundary] the argument is not a ", kind, " handle");
+  if (box->object == nullptr)
+    throw core::Error("ERR_DISPOSED", std::string("the ") + kind + " was disposed");
   return box->object;
 }
 

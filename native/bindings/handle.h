@@ -9,7 +9,8 @@ namespace posttrain::bindings {
 
 /** An opaque handle, an External of the given kind; its finalizer only posts the release. */
 Napi::Value wrap(Napi::Env env, const char* kind, std::shared_ptr<Owned> object);
-/** The object behind a handle; throws ERR_INVALID_ARGUMENT for anything else and ERR_DISPOSED after dispose(). */
+/** The object behind a handle; throws ERR_INVALID_ARGUMENT for anything else and ERR_DISPOSED after
+ * dispose(). */
 std::shared_ptr<Owned> unwrap(const Napi::Value& value, const char* kind);
 
 template <class T>

@@ -25,7 +25,8 @@ void register_all(Napi::Env env, Napi::Object exports) {
 }  // namespace posttrain::bindings
 
 /** What the stub calls once per environment after it has opened libtorch and this library. */
-extern "C" __attribute__((visibility("default"))) napi_value posttrain_core_init(napi_env env, napi_value exports) {
+extern "C" __attribute__((visibility("default"))) napi_value
+posttrain_core_init(napi_env env, napi_value exports) {
   using namespace posttrain;
   static std::once_flag once;
   try {

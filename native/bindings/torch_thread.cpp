@@ -13,7 +13,8 @@ namespace {
 
 Failure cancelled(const Job& job) {
   if (job.disposed) {
-    return {"ERR_DISPOSED", "the model, optimizer or session was disposed while the call was under way"};
+    return {"ERR_DISPOSED",
+            "the model, optimizer or session was disposed while the call was under way"};
   }
   return {"ABORT_ERR", "The operation was aborted"};
 }
@@ -28,7 +29,8 @@ TorchThread& TorchThread::instance() {
 void TorchThread::post(std::shared_ptr<Job> job) {
   {
     const std::lock_guard lock(mutex_);
-    if (ended_) throw core::Error("ERR_DISPOSED", "the process is exiting: no further work is accepted");
+    if (ended_)
+      throw core::Error("ERR_DISPOSED", "the process is exiting: no further work is accepted");
     if (!thread_.joinable()) thread_ = std::thread([this] { run(); });
     queue_.push_back(std::move(job));
   }
@@ -66,7 +68,8 @@ bool TorchThread::shutdown(int64_t timeout_ms) {
   }
   wake_.notify_all();
   std::unique_lock lock(mutex_);
-  if (!idle_.wait_for(lock, std::chrono::milliseconds(timeout_ms), [&] { return finished_; })) return false;
+  if (!idle_.wait_for(lock, std::chrono::milliseconds(timeout_ms), [&] { return finished_; }))
+    return false;
   lock.unlock();
   thread_.join();
   return true;
@@ -74,9 +77,11 @@ bool TorchThread::shutdown(int64_t timeout_ms) {
 
 void TorchThread::set_threads(int64_t threads) {
   const std::lock_guard lock(mutex_);
-  TORCH_CHECK_VALUE(threads >= 1 && threads <= 4096, "[configure] threads must be between 1 and 4096, got ", threads);
-  TORCH_CHECK_VALUE(threads_ == 0 || threads_ == threads, "[configure] threads is already ", threads_,
-                    " in this process and cannot become ", threads, "; set it before the first call");
+  TORCH_CHECK_VALUE(threads >= 1 && threads <= 4096,
+                    "[configure] threads must be between 1 and 4096, got ", threads);
+  TORCH_CHECK_VALUE(threads_ == 0 || threads_ == threads, "[configure] threads is already ",
+                    threads_, " in this process and cannot become ", threads,
+                    "; set it before the first call");
   threads_ = threads;
 }
 

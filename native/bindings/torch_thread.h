@@ -43,18 +43,21 @@ class TorchThread {
   void post(std::shared_ptr<Job> job);
 
   /**
-   * Raises the flag of every job that `matches`. Those that wait are rejected at once; the running one when it looks
-   * at its flag. What a waiting job holds is still released on the torch thread, when its turn comes.
+   * Raises the flag of every job that `matches`. Those that wait are rejected at once; the running
+   * one when it looks at its flag. What a waiting job holds is still released on the torch thread,
+   * when its turn comes.
    */
   void cancel_if(const std::function<bool(Job&)>& matches);
 
   /** Waits until no job of that client runs. */
   void await_client(const Client* client);
 
-  /** Cancels everything and joins the thread for at most `timeout_ms`; false if a job still runs then. */
+  /** Cancels everything and joins the thread for at most `timeout_ms`; false if a job still runs
+   * then. */
   bool shutdown(int64_t timeout_ms);
 
-  /** Number of torch's threads, once per process: an error when another number is already in force. */
+  /** Number of torch's threads, once per process: an error when another number is already in force.
+   */
   void set_threads(int64_t threads);
 
  private:

@@ -38,7 +38,8 @@ int64_t default_limit() {
   return static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) / 4 * sysconf(_SC_PAGESIZE);
 }
 
-/** Up to a whole number of eighths of its power of two, so that nearly equal shapes find each other's blocks. */
+/** Up to a whole number of eighths of its power of two, so that nearly equal shapes find each
+ * other's blocks. */
 size_t rounded(size_t bytes) {
   const size_t step = std::max(kPage, std::bit_floor(bytes) / 8);
   return (bytes + step - 1) / step * step;
@@ -100,14 +101,13 @@ class Blocks {
   using Free = std::multimap<size_t, void*>;
 
   static void* map(size_t bytes) {
-    // Huge pages are not asked for: finding them made a first step 0.3 s longer, and later steps no shorter.
+    // Huge pages are not asked for: finding them made a first step 0.3 s longer, and later steps no
+    // shorter.
     void* block = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     return block == MAP_FAILED ? nullptr : block;
   }
 
-  void count(size_t bytes) {
-    peak_ = std::max(peak_, in_use += static_cast<int64_t>(bytes));
-  }
+  void count(size_t bytes) { peak_ = std::max(peak_, in_use += static_cast<int64_t>(bytes)); }
 
   void unmap(Free::iterator entry) {
     kept_ -= static_cast<int64_t>(entry->first);
@@ -137,7 +137,8 @@ int64_t heap_size(void* data) {
 #endif
 }
 
-// The pointer is its own context, so that raw_deallocate works; only one that starts a page can be a mapped block.
+// The pointer is its own context, so that raw_deallocate works; only one that starts a page can be
+// a mapped block.
 void release(void* data) {
   if (data == nullptr) return;
   if (reinterpret_cast<uintptr_t>(data) % kPage == 0 && blocks().give(data)) return;
@@ -150,7 +151,8 @@ class Allocator final : public c10::Allocator {
   c10::DataPtr allocate(size_t bytes) override {
     const c10::Device cpu(c10::DeviceType::CPU);
     if (bytes == 0) return {nullptr, nullptr, &release, cpu};
-    if (failing_after.load(std::memory_order_relaxed) >= 0 && failing_after.fetch_sub(1) == 0) fail(bytes);
+    if (failing_after.load(std::memory_order_relaxed) >= 0 && failing_after.fetch_sub(1) == 0)
+      fail(bytes);
     // No machine has so much, and rounding up would overflow.
     if (bytes > SIZE_MAX / 2) fail(bytes);
     void* data = nullptr;
@@ -165,11 +167,14 @@ class Allocator final : public c10::Allocator {
     return {data, data, &release, cpu};
   }
   c10::DeleterFnPtr raw_deleter() const override { return &release; }
-  void copy_data(void* target, const void* source, std::size_t count) const override { std::memcpy(target, source, count); }
+  void copy_data(void* target, const void* source, std::size_t count) const override {
+    std::memcpy(target, source, count);
+  }
 
  private:
   [[noreturn]] static void fail(size_t bytes) {
-    TORCH_CHECK_WITH(OutOfMemoryError, false, "not enough memory: ", bytes, " bytes could not be allocated");
+    TORCH_CHECK_WITH(OutOfMemoryError, false, "not enough memory: ", bytes,
+                     " bytes could not be allocated");
     std::abort();
   }
 };

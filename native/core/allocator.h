@@ -4,12 +4,14 @@
 namespace posttrain::core {
 
 /**
- * Replaces torch's CPU allocator. Blocks of 1 MiB and more come from mmap and are kept for reuse, since fresh pages
- * cost more than many operations on them and glibc's heap never gives them back; smaller ones come from malloc.
- * Also fixes glibc's thresholds, which otherwise grow with what is freed.
+ * Replaces torch's CPU allocator. Blocks of 1 MiB and more come from mmap and are kept for reuse,
+ * since fresh pages cost more than many operations on them and glibc's heap never gives them back;
+ * smaller ones come from malloc. Also fixes glibc's thresholds, which otherwise grow with what is
+ * freed.
  *
- * POSTTRAIN_ALLOCATOR=system leaves torch's own allocator; POSTTRAIN_ALLOCATOR_CACHE_MB bounds what is kept (default: a quarter
- * of the machine's memory; never more than was in use at once). Call once, before the first tensor.
+ * POSTTRAIN_ALLOCATOR=system leaves torch's own allocator; POSTTRAIN_ALLOCATOR_CACHE_MB bounds what
+ * is kept (default: a quarter of the machine's memory; never more than was in use at once). Call
+ * once, before the first tensor.
  */
 void install_allocator();
 /** Bytes of tensors now alive on the CPU; 0 with torch's own allocator. */

@@ -10,7 +10,8 @@ struct Cancelled : std::exception {
   const char* what() const noexcept override { return "cancelled"; }
 };
 
-/** A flag per job, looked at between layers, micro-batches and tokens; raised with its parent too. */
+/** A flag per job, looked at between layers, micro-batches and tokens; raised with its parent too.
+ */
 class Cancel {
  public:
   Cancel() = default;

@@ -22,7 +22,8 @@ int64_t physical_cores() {
   std::set<std::string> cores;  // the siblings of a core have the same list
   for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
     if (!CPU_ISSET(cpu, &allowed)) continue;
-    std::ifstream file("/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/thread_siblings_list");
+    std::ifstream file("/sys/devices/system/cpu/cpu" + std::to_string(cpu) +
+                       "/topology/thread_siblings_list");
     std::string siblings;
     if (!(file >> siblings)) return std::max(1, CPU_COUNT(&allowed));
     cores.insert(siblings);

@@ -13,15 +13,18 @@ std::vector<CudaDevice> cuda_devices() {
   const auto count_of = reinterpret_cast<int (*)(int*)>(dlsym(driver, "cuDeviceGetCount"));
   const auto get = reinterpret_cast<int (*)(int*, int)>(dlsym(driver, "cuDeviceGet"));
   const auto name_of = reinterpret_cast<int (*)(char*, int, int)>(dlsym(driver, "cuDeviceGetName"));
-  const auto memory_of = reinterpret_cast<int (*)(size_t*, int)>(dlsym(driver, "cuDeviceTotalMem_v2"));
+  const auto memory_of =
+      reinterpret_cast<int (*)(size_t*, int)>(dlsym(driver, "cuDeviceTotalMem_v2"));
   int count = 0;
-  if (init != nullptr && count_of != nullptr && get != nullptr && name_of != nullptr && memory_of != nullptr &&
-      init(0) == 0 && count_of(&count) == 0) {
+  if (init != nullptr && count_of != nullptr && get != nullptr && name_of != nullptr &&
+      memory_of != nullptr && init(0) == 0 && count_of(&count) == 0) {
     for (int i = 0; i < count; ++i) {
       int device = 0;
       char name[256] = "";
       size_t bytes = 0;
-      if (get(&device, i) != 0 || name_of(name, sizeof(name), device) != 0 || memory_of(&bytes, device) != 0) continue;
+      if (get(&device, i) != 0 || name_of(name, sizeof(name), device) != 0 ||
+          memory_of(&bytes, device) != 0)
+        continue;
       devices.push_back({name, static_cast<int64_t>(bytes)});
     }
   }

@@ -31,8 +31,9 @@ inline std::string name_of_scalar_type(at::ScalarType type) {
 
 /** cpu, cuda or cuda:N. Throws ValueError for others. */
 inline at::Device device_of(const std::string& name) {
-  const bool known = name == "cpu" || name == "cuda" || (name.starts_with("cuda:") && name.size() > 5 && name.size() < 8 &&
-                                                         name.find_first_not_of("0123456789", 5) == std::string::npos);
+  const bool known = name == "cpu" || name == "cuda" ||
+                     (name.starts_with("cuda:") && name.size() > 5 && name.size() < 8 &&
+                      name.find_first_not_of("0123456789", 5) == std::string::npos);
   TORCH_CHECK_VALUE(known, "[device] must be cpu, cuda or cuda:N, got ", name);
   return at::Device(name);
 }

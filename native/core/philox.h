@@ -10,7 +10,8 @@ namespace posttrain::core {
 enum class Stream : uint32_t { initialisation = 1, sampling = 2, dropout = 3 };
 
 /** Philox4x32-10 (Salmon et al. 2011, 'Parallel random numbers: as easy as 1, 2, 3'). */
-inline std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key) {
+inline std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter,
+                                          std::array<uint32_t, 2> key) {
   for (int round = 0; round < 10; ++round) {
     const uint64_t a = uint64_t{0xD2511F53} * counter[0];
     const uint64_t b = uint64_t{0xCD9E8D57} * counter[2];
@@ -37,12 +38,13 @@ inline void fill_normal(float* values, int64_t count, uint64_t seed, uint32_t in
   const auto key = philox_key(seed);
   for (int64_t i = 0; i < count; i += 4) {
     const auto block = static_cast<uint64_t>(i) / 4;
-    const auto bits = philox4x32({static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), index,
-                                  static_cast<uint32_t>(Stream::initialisation)},
+    const auto bits = philox4x32({static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32),
+                                  index, static_cast<uint32_t>(Stream::initialisation)},
                                  key);
     for (int64_t pair = 0; pair < 2; ++pair) {
       const double u = (static_cast<double>(bits[2 * pair]) + 1.0) * 0x1.0p-32;  // (0, 1]
-      const double angle = 2 * std::numbers::pi * static_cast<double>(bits[2 * pair + 1]) * 0x1.0p-32;
+      const double angle =
+          2 * std::numbers::pi * static_cast<double>(bits[2 * pair + 1]) * 0x1.0p-32;
       const double radius = std::sqrt(-2 * std::log(u));
       const double normals[2] = {radius * std::cos(angle), radius * std::sin(angle)};
       for (int64_t j = 0; j < 2; ++j) {

@@ -1,5 +1,6 @@
-// posttrain.node: links nothing of libtorch. It opens libtorch by absolute path, checks its version before any C++
-// symbol is touched, opens the CUDA libraries if there is a device for them, and only then the core.
+// posttrain.node: links nothing of libtorch. It opens libtorch by absolute path, checks its version
+// before any C++ symbol is touched, opens the CUDA libraries if there is a device for them, and
+// only then the core.
 #include <dlfcn.h>
 #include <node_api.h>
 
@@ -33,7 +34,8 @@ std::string last_error() {
 
 void* open_library(const std::string& path, bool announce) {
   if (announce) {
-    // A truncated library kills the process with SIGBUS: this line tells the parent which one it was.
+    // A truncated library kills the process with SIGBUS: this line tells the parent which one it
+    // was.
     std::printf("posttrain-probe opening %s\n", path.c_str());
     std::fflush(stdout);
   }
@@ -49,7 +51,8 @@ bool driver_answers() {
   const auto count_of = reinterpret_cast<int (*)(int*)>(dlsym(driver, "cuDeviceGetCount"));
   int count = 0;
   // Never closed: it may have started threads of its own.
-  return init != nullptr && count_of != nullptr && init(0) == 0 && count_of(&count) == 0 && count > 0;
+  return init != nullptr && count_of != nullptr && init(0) == 0 && count_of(&count) == 0 &&
+         count > 0;
 }
 
 bool exists(const std::string& path) {
@@ -59,12 +62,13 @@ bool exists(const std::string& path) {
   return true;
 }
 
-// NVIDIA's libraries in the order of their needs; those that lie elsewhere are found by libtorch's own RPATH.
+// NVIDIA's libraries in the order of their needs; those that lie elsewhere are found by libtorch's
+// own RPATH.
 const char* const kCudaLibraries[] = {
-    "libcudart.so.13",  "libcupti.so.13",  "libnvshmem_host.so.3", "libnvJitLink.so.13", "libcublasLt.so.13",
-    "libcublas.so.13",  "libcusparse.so.12", "libcufft.so.12",     "libcufile.so.0",     "libcusparseLt.so.0",
-    "libnccl.so.2",     "libcurand.so.10", "libcudnn.so.9",        "libnvrtc.so.13",     "libcusolver.so.12",
-    "libc10_cuda.so",
+    "libcudart.so.13",   "libcupti.so.13",     "libnvshmem_host.so.3", "libnvJitLink.so.13",
+    "libcublasLt.so.13", "libcublas.so.13",    "libcusparse.so.12",    "libcufft.so.12",
+    "libcufile.so.0",    "libcusparseLt.so.0", "libnccl.so.2",         "libcurand.so.10",
+    "libcudnn.so.9",     "libnvrtc.so.13",     "libcusolver.so.12",    "libc10_cuda.so",
 };
 
 struct Opened {
@@ -83,16 +87,22 @@ Opened open_libtorch(const std::string& folder, const std::string& cuda, bool an
   void* cpu = open_library(folder + "/libtorch_cpu.so", announce);
   const auto version_of = reinterpret_cast<uint64_t (*)()>(dlsym(cpu, "aoti_torch_abi_version"));
   if (version_of == nullptr) {
-    throw Failure{"ERR_LIBTORCH_VERSION", folder + "/libtorch_cpu.so does not tell its version; posttrain needs libtorch " +
-                                              std::to_string(POSTTRAIN_TORCH_MAJOR) + "." + std::to_string(POSTTRAIN_TORCH_MINOR)};
+    throw Failure{"ERR_LIBTORCH_VERSION",
+                  folder + "/libtorch_cpu.so does not tell its version; posttrain needs libtorch " +
+                      std::to_string(POSTTRAIN_TORCH_MAJOR) + "." +
+                      std::to_string(POSTTRAIN_TORCH_MINOR)};
   }
   const uint64_t version = version_of();
-  const auto major = static_cast<int>((version >> 56) & 0xff), minor = static_cast<int>((version >> 48) & 0xff);
+  const auto major = static_cast<int>((version >> 56) & 0xff),
+             minor = static_cast<int>((version >> 48) & 0xff);
   Opened opened;
-  opened.version = std::to_string(major) + "." + std::to_string(minor) + "." + std::to_string((version >> 40) & 0xff);
+  opened.version = std::to_string(major) + "." + std::to_string(minor) + "." +
+                   std::to_string((version >> 40) & 0xff);
   if (major != POSTTRAIN_TORCH_MAJOR || minor != POSTTRAIN_TORCH_MINOR) {
-    throw Failure{"ERR_LIBTORCH_VERSION", "libtorch in " + folder + " is version " + opened.version + "; posttrain needs " +
-                                              std::to_string(POSTTRAIN_TORCH_MAJOR) + "." + std::to_string(POSTTRAIN_TORCH_MINOR)};
+    throw Failure{"ERR_LIBTORCH_VERSION", "libtorch in " + folder + " is version " +
+                                              opened.version + "; posttrain needs " +
+                                              std::to_string(POSTTRAIN_TORCH_MAJOR) + "." +
+                                              std::to_string(POSTTRAIN_TORCH_MINOR)};
   }
   // Before any operation: libtorch caches its first answer to whether there is CUDA.
   if (cuda != "off" && exists(folder + "/libtorch_cuda.so") && (cuda == "on" || driver_answers())) {
@@ -130,7 +140,8 @@ std::string string_field(napi_env env, napi_value object, const char* name) {
 std::string path_field(napi_env env, napi_value object, const char* name) {
   auto path = string_field(env, object, name);
   if (path.empty() || path.front() != '/') {
-    throw Failure{"ERR_INVALID_ARGUMENT", std::string("open: ") + name + " must be an absolute path, got '" + path + "'"};
+    throw Failure{"ERR_INVALID_ARGUMENT",
+                  std::string("open: ") + name + " must be an absolute path, got '" + path + "'"};
   }
   return path;
 }
@@ -143,7 +154,9 @@ std::string cuda_field(napi_env env, napi_value object) {
   return mode;
 }
 
-void throw_failure(napi_env env, const Failure& failure) { napi_throw_error(env, failure.code, failure.message.c_str()); }
+void throw_failure(napi_env env, const Failure& failure) {
+  napi_throw_error(env, failure.code, failure.message.c_str());
+}
 
 napi_value state_object(napi_env env, const Opened& opened) {
   napi_value result, version, cuda, error;
@@ -163,21 +176,26 @@ napi_value open(napi_env env, napi_callback_info info) {
   napi_value argument;
   napi_get_cb_info(env, info, &count, &argument, nullptr, nullptr);
   try {
-    const auto folder = path_field(env, argument, "libtorch"), core = path_field(env, argument, "core");
+    const auto folder = path_field(env, argument, "libtorch"),
+               core = path_field(env, argument, "core");
     const auto cuda = cuda_field(env, argument);
     const std::lock_guard lock(mutex);
-    if ((!opened_libtorch.empty() && opened_libtorch != folder) || (core_library != nullptr && opened_core != core)) {
-      throw Failure{"ERR_LIBTORCH_LOAD", "this process has already opened " + opened_libtorch +
-                                             (core_library != nullptr ? " and " + opened_core : "") +
-                                             "; another libtorch needs another process"};
+    if ((!opened_libtorch.empty() && opened_libtorch != folder) ||
+        (core_library != nullptr && opened_core != core)) {
+      throw Failure{"ERR_LIBTORCH_LOAD",
+                    "this process has already opened " + opened_libtorch +
+                        (core_library != nullptr ? " and " + opened_core : "") +
+                        "; another libtorch needs another process"};
     }
     if (core_library == nullptr) {
       libtorch_state = open_libtorch(folder, cuda, false);
       core_library = open_library(core, false);
       opened_core = core;
     }
-    const auto init = reinterpret_cast<napi_value (*)(napi_env, napi_value)>(dlsym(core_library, "posttrain_core_init"));
-    if (init == nullptr) throw Failure{"ERR_LIBTORCH_LOAD", core + " is not the core library of posttrain"};
+    const auto init = reinterpret_cast<napi_value (*)(napi_env, napi_value)>(
+        dlsym(core_library, "posttrain_core_init"));
+    if (init == nullptr)
+      throw Failure{"ERR_LIBTORCH_LOAD", core + " is not the core library of posttrain"};
     napi_value exports;
     napi_create_object(env, &exports);
     return init(env, exports);
@@ -193,7 +211,8 @@ napi_value probe(napi_env env, napi_callback_info info) {
   napi_value argument;
   napi_get_cb_info(env, info, &count, &argument, nullptr, nullptr);
   try {
-    return state_object(env, open_libtorch(path_field(env, argument, "libtorch"), cuda_field(env, argument), true));
+    return state_object(
+        env, open_libtorch(path_field(env, argument, "libtorch"), cuda_field(env, argument), true));
   } catch (const Failure& failure) {
     throw_failure(env, failure);
     return nullptr;
@@ -209,9 +228,11 @@ napi_value state(napi_env env, napi_callback_info) {
 }  // namespace
 
 NAPI_MODULE_INIT() {
-  // The end of the last worker that uses it would unload this library, and with it what it knows of the process.
+  // The end of the last worker that uses it would unload this library, and with it what it knows of
+  // the process.
   Dl_info self;
-  if (dladdr(reinterpret_cast<void*>(&open_library), &self) != 0) dlopen(self.dli_fname, RTLD_NOW | RTLD_NODELETE | RTLD_NOLOAD);
+  if (dladdr(reinterpret_cast<void*>(&open_library), &self) != 0)
+    dlopen(self.dli_fname, RTLD_NOW | RTLD_NODELETE | RTLD_NOLOAD);
   const struct {
     const char* name;
     napi_callback body;

@@ -44,7 +44,9 @@ Reply nothing() {
   return [](Napi::Env env) { return env.Undefined(); };
 }
 
-double number(const Napi::Value& value) { return value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : 0; }
+double number(const Napi::Value& value) {
+  return value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : 0;
+}
 
 Clock::time_point after(double milliseconds) {
   return Clock::now() + std::chrono::microseconds(static_cast<int64_t>(milliseconds * 1000));
@@ -93,23 +95,27 @@ Napi::Value stuck_job(const Napi::CallbackInfo& info) {
 Napi::Value create_object(const Napi::CallbackInfo& info) {
   const auto bytes = static_cast<int64_t>(number(info[0]));
   return submit(info.Env(), {}, nullptr, [=](const core::Cancel&) -> Reply {
-    return [object = std::make_shared<TestObject>(bytes)](Napi::Env env) { return wrap(env, kTest, object); };
+    return [object = std::make_shared<TestObject>(bytes)](Napi::Env env) {
+      return wrap(env, kTest, object);
+    };
   });
 }
 
 // useObject(handle, ms, cancel?): a sleep that needs the handle
 Napi::Value use_object(const Napi::CallbackInfo& info) {
   const auto object = unwrap_as<TestObject>(info[0], kTest);
-  return submit(info.Env(), {object}, cancel_of(info[2]), [object, work = sleep_for(number(info[1]))](const core::Cancel& cancel) {
-    TORCH_CHECK(object->tensor.defined(), "the tensor is gone");
-    return work(cancel);
-  });
+  return submit(info.Env(), {object}, cancel_of(info[2]),
+                [object, work = sleep_for(number(info[1]))](const core::Cancel& cancel) {
+                  TORCH_CHECK(object->tensor.defined(), "the tensor is gone");
+                  return work(cancel);
+                });
 }
 
 // objects(): { live, freedElsewhere }; waits for the queue
 Napi::Value objects(const Napi::CallbackInfo& info) {
   return submit(info.Env(), {}, nullptr, [](const core::Cancel&) -> Reply {
-    return [live = live_objects.load(), elsewhere = freed_elsewhere.load(), kept = core::kept_bytes()](Napi::Env env) -> Napi::Value {
+    return [live = live_objects.load(), elsewhere = freed_elsewhere.load(),
+            kept = core::kept_bytes()](Napi::Env env) -> Napi::Value {
       auto result = Napi::Object::New(env);
       result.Set("live", static_cast<double>(live));
       result.Set("freedElsewhere", static_cast<double>(elsewhere));
@@ -128,18 +134,22 @@ Napi::Value objects(const Napi::CallbackInfo& info) {
   if (kind == "c10::TypeError") TORCH_CHECK_TYPE(false, "a type");
   if (kind == "c10::NotImplementedError") TORCH_CHECK_NOT_IMPLEMENTED(false, "not implemented");
   if (kind == "c10::LinAlgError") TORCH_CHECK_LINALG(false, "singular");
-  if (kind == "c10::OutOfMemoryError") TORCH_CHECK_WITH(OutOfMemoryError, false, "CUDA out of memory");
-  if (kind == "torch's allocator") TORCH_CHECK(false, "DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes");
+  if (kind == "c10::OutOfMemoryError")
+    TORCH_CHECK_WITH(OutOfMemoryError, false, "CUDA out of memory");
+  if (kind == "torch's allocator")
+    TORCH_CHECK(false, "DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes");
   if (kind == "an operator") at::mm(at::ones({2, 3}), at::ones({2, 3}));
   if (kind == "std::bad_alloc") throw std::bad_alloc();
   if (kind == "std::length_error") throw std::length_error("too long");
-  if (kind == "std::system_error") throw std::system_error(std::make_error_code(std::errc::io_error));
+  if (kind == "std::system_error")
+    throw std::system_error(std::make_error_code(std::errc::io_error));
   if (kind == "std::runtime_error") throw std::runtime_error("a plain exception");
   if (kind == "int") throw 1;
   throw core::Error("ERR_INVALID_ARGUMENT", "no such kind: " + kind);
 }
 
-// throwing(where, kind): in the function itself, in the job, in the reply, or in a function without a Promise
+// throwing(where, kind): in the function itself, in the job, in the reply, or in a function without
+// a Promise
 Napi::Value throwing(const Napi::CallbackInfo& info) {
   const auto where = info[0].ToString().Utf8Value(), kind = info[1].ToString().Utf8Value();
   if (where == "call") throw_one(kind);
@@ -149,7 +159,9 @@ Napi::Value throwing(const Napi::CallbackInfo& info) {
   });
 }
 
-Napi::Value throwing_synchronously(const Napi::CallbackInfo& info) { throw_one(info[0].ToString().Utf8Value()); }
+Napi::Value throwing_synchronously(const Napi::CallbackInfo& info) {
+  throw_one(info[0].ToString().Utf8Value());
+}
 
 // failAllocation(after): the allocation after so many more fails; -1: none. Synchronous.
 Napi::Value fail_allocation(const Napi::CallbackInfo& info) {
@@ -159,7 +171,8 @@ Napi::Value fail_allocation(const Napi::CallbackInfo& info) {
 
 // allocate(bytes, times): tensors of that many bytes, one after another, each written to
 Napi::Value allocate(const Napi::CallbackInfo& info) {
-  const auto bytes = static_cast<int64_t>(number(info[0])), times = static_cast<int64_t>(number(info[1]));
+  const auto bytes = static_cast<int64_t>(number(info[0])),
+             times = static_cast<int64_t>(number(info[1]));
   return submit(info.Env(), {}, nullptr, [=](const core::Cancel&) {
     for (int64_t i = 0; i < times; ++i) at::ones({bytes}, at::kByte);
     return nothing();
@@ -169,7 +182,8 @@ Napi::Value allocate(const Napi::CallbackInfo& info) {
 // philox(counter, key): four numbers
 Napi::Value philox(const Napi::CallbackInfo& info) {
   const auto counter = info[0].As<Napi::Uint32Array>(), key = info[1].As<Napi::Uint32Array>();
-  const auto bits = core::philox4x32({counter[0], counter[1], counter[2], counter[3]}, {key[0], key[1]});
+  const auto bits =
+      core::philox4x32({counter[0], counter[1], counter[2], counter[3]}, {key[0], key[1]});
   auto result = Napi::Uint32Array::New(info.Env(), 4);
   for (size_t i = 0; i < 4; ++i) result[i] = bits[i];
   return result;
@@ -179,7 +193,8 @@ Napi::Value philox(const Napi::CallbackInfo& info) {
 Napi::Value normals(const Napi::CallbackInfo& info) {
   const auto count = static_cast<int64_t>(number(info[0]));
   auto result = Napi::Float32Array::New(info.Env(), static_cast<size_t>(count));
-  core::fill_normal(result.Data(), count, static_cast<uint64_t>(number(info[1])), static_cast<uint32_t>(number(info[2])));
+  core::fill_normal(result.Data(), count, static_cast<uint64_t>(number(info[1])),
+                    static_cast<uint32_t>(number(info[2])));
   return result;
 }
 
