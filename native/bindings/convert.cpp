@@ -17,7 +17,8 @@ nn::RopeSpec rope_of(const Napi::Object& object) {
   rope.factor = number_field(object, "factor", rope.factor);
   rope.low_freq_factor = number_field(object, "lowFreqFactor", rope.low_freq_factor);
   rope.high_freq_factor = number_field(object, "highFreqFactor", rope.high_freq_factor);
-  rope.original_max_positions = number_field(object, "originalMaxPositions", rope.original_max_positions);
+  rope.original_max_positions =
+      number_field(object, "originalMaxPositions", rope.original_max_positions);
   rope.beta_fast = number_field(object, "betaFast", rope.beta_fast);
   rope.beta_slow = number_field(object, "betaSlow", rope.beta_slow);
   rope.attention_factor = number_field(object, "attentionFactor", rope.attention_factor);
@@ -32,8 +33,10 @@ models::LayerSpec layer_of(const Napi::Object& object) {
   layer.heads = integer_field(object, "heads");
   layer.kv_heads = integer_field(object, "kvHeads");
   layer.head_dim = integer_field(object, "headDim");
-  TORCH_CHECK_VALUE(layer.heads > 0 && layer.kv_heads > 0 && layer.head_dim > 0 && layer.heads % layer.kv_heads == 0,
-                    "[decoder] heads must be a positive multiple of kvHeads, got ", layer.heads, " and ", layer.kv_heads);
+  TORCH_CHECK_VALUE(layer.heads > 0 && layer.kv_heads > 0 && layer.head_dim > 0 &&
+                        layer.heads % layer.kv_heads == 0,
+                    "[decoder] heads must be a positive multiple of kvHeads, got ", layer.heads,
+                    " and ", layer.kv_heads);
   layer.qkv_bias = boolean_field(object, "qkvBias");
   layer.out_bias = boolean_field(object, "outBias");
   layer.qk_norm = boolean_field(object, "qkNorm");
@@ -42,7 +45,8 @@ models::LayerSpec layer_of(const Napi::Object& object) {
   if (has_value(object, "rope")) layer.rope = rope_of(object_of(field(object, "rope"), "rope"));
   const auto mlp = object_of(field(object, "mlp"), "mlp");
   const auto kind = string_field(mlp, "kind");
-  TORCH_CHECK_VALUE(kind == "gated" || kind == "plain", "[decoder] mlp.kind must be gated or plain, got ", kind);
+  TORCH_CHECK_VALUE(kind == "gated" || kind == "plain",
+                    "[decoder] mlp.kind must be gated or plain, got ", kind);
   layer.gated = kind == "gated";
   layer.activation = nn::activation_of(string_field(mlp, "activation"));
   layer.intermediate_size = integer_field(mlp, "intermediateSize");
@@ -51,9 +55,10 @@ models::LayerSpec layer_of(const Napi::Object& object) {
 }
 
 template <class T, class Array>
-std::vector<T> copy_of(const Napi::Value& value, napi_typedarray_type type, const std::string& what, const char* name) {
-  TORCH_CHECK_VALUE(value.IsTypedArray() && value.As<Napi::TypedArray>().TypedArrayType() == type, "[boundary] ", what,
-                    " must be a ", name);
+std::vector<T> copy_of(const Napi::Value& value, napi_typedarray_type type, const std::string& what,
+                       const char* name) {
+  TORCH_CHECK_VALUE(value.IsTypedArray() && value.As<Napi::TypedArray>().TypedArrayType() == type,
+                    "[boundary] ", what, " must be a ", name);
   const auto array = value.As<Array>();
   std::vector<T> result(array.ElementLength());
   if (!result.empty()) std::memcpy(result.data(), array.Data(), result.size() * sizeof(T));
@@ -80,9 +85,10 @@ double number_field(const Napi::Object& object, const char* name, std::optional<
 }
 
 int64_t integer_field(const Napi::Object& object, const char* name, std::optional<int64_t> absent) {
-  const double value = number_field(object, name, absent.has_value() ? std::optional<double>(*absent) : std::nullopt);
-  TORCH_CHECK_VALUE(std::nearbyint(value) == value && std::abs(value) <= 9007199254740991.0, "[boundary] ", name,
-                    " must be an integer, got ", value);
+  const double value = number_field(
+      object, name, absent.has_value() ? std::optional<double>(*absent) : std::nullopt);
+  TORCH_CHECK_VALUE(std::nearbyint(value) == value && std::abs(value) <= 9007199254740991.0,
+                    "[boundary] ", name, " must be an integer, got ", value);
   return static_cast<int64_t>(value);
 }
 
@@ -98,7 +104,9 @@ std::string string_of(const Napi::Value& value, const std::string& what) {
   return value.As<Napi::String>().Utf8Value();
 }
 
-std::string string_field(const Napi::Object& object, const char* name) { return string_of(field(object, name), name); }
+std::string string_field(const Napi::Object& object, const char* name) {
+  return string_of(field(object, name), name);
+}
 
 std::vector<int32_t> int32s_of(const Napi::Value& value, const std::string& what) {
   return copy_of<int32_t, Napi::Int32Array>(value, napi_int32_array, what, "Int32Array");
@@ -113,17 +121,22 @@ models::DecoderSpec decoder_spec_of(const Napi::Value& value) {
   models::DecoderSpec spec;
   spec.vocab_size = integer_field(object, "vocabSize");
   spec.hidden_size = integer_field(object, "hiddenSize");
-  TORCH_CHECK_VALUE(spec.vocab_size > 0 && spec.hidden_size > 0, "[decoder] vocabSize and hiddenSize must be positive");
-  spec.learned_positions = has_value(object, "learnedPositions") ? integer_field(object, "learnedPositions") : 0;
+  TORCH_CHECK_VALUE(spec.vocab_size > 0 && spec.hidden_size > 0,
+                    "[decoder] vocabSize and hiddenSize must be positive");
+  spec.learned_positions =
+      has_value(object, "learnedPositions") ? integer_field(object, "learnedPositions") : 0;
   const auto norm = object_of(field(object, "norm"), "norm");
   const auto kind = string_field(norm, "kind");
-  TORCH_CHECK_VALUE(kind == "rms" || kind == "layer", "[decoder] norm.kind must be rms or layer, got ", kind);
+  TORCH_CHECK_VALUE(kind == "rms" || kind == "layer",
+                    "[decoder] norm.kind must be rms or layer, got ", kind);
   spec.norm = {kind == "rms", number_field(norm, "eps")};
   spec.tied = boolean_field(object, "tied");
   const auto layers = field(object, "layers");
-  TORCH_CHECK_VALUE(layers.IsArray() && layers.As<Napi::Array>().Length() > 0, "[decoder] layers must be an array of at least one");
+  TORCH_CHECK_VALUE(layers.IsArray() && layers.As<Napi::Array>().Length() > 0,
+                    "[decoder] layers must be an array of at least one");
   const auto array = layers.As<Napi::Array>();
-  for (uint32_t i = 0; i < array.Length(); ++i) spec.layers.push_back(layer_of(object_of(array.Get(i), "layers[i]")));
+  for (uint32_t i = 0; i < array.Length(); ++i)
+    spec.layers.push_back(layer_of(object_of(array.Get(i), "layers[i]")));
   return spec;
 }
 
@@ -134,7 +147,8 @@ models::WeightMapEntry weight_map_entry_of(const Napi::Value& value) {
     const auto rows = object_of(field(object, "rows"), "rows");
     entry.first_row = integer_field(rows, "0");
     entry.row_count = integer_field(rows, "1");
-    TORCH_CHECK_VALUE(entry.row_count >= 0, "[weights] rows of ", entry.name, " must not be negative");
+    TORCH_CHECK_VALUE(entry.row_count >= 0, "[weights] rows of ", entry.name,
+                      " must not be negative");
   }
   entry.transpose = boolean_field(object, "transpose", false);
   return entry;
@@ -144,7 +158,8 @@ std::vector<models::WeightMapEntry> weight_map_of(const Napi::Value& value) {
   TORCH_CHECK_VALUE(value.IsArray(), "[boundary] entries must be an array");
   const auto array = value.As<Napi::Array>();
   std::vector<models::WeightMapEntry> entries;
-  for (uint32_t i = 0; i < array.Length(); ++i) entries.push_back(weight_map_entry_of(array.Get(i)));
+  for (uint32_t i = 0; i < array.Length(); ++i)
+    entries.push_back(weight_map_entry_of(array.Get(i)));
   return entries;
 }
 

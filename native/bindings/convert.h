@@ -15,9 +15,12 @@ namespace posttrain::bindings {
 // Each throws a ValueError naming the field when the type is wrong.
 
 Napi::Object object_of(const Napi::Value& value, const std::string& what);
-double number_field(const Napi::Object& object, const char* name, std::optional<double> absent = std::nullopt);
-int64_t integer_field(const Napi::Object& object, const char* name, std::optional<int64_t> absent = std::nullopt);
-bool boolean_field(const Napi::Object& object, const char* name, std::optional<bool> absent = std::nullopt);
+double number_field(const Napi::Object& object, const char* name,
+                    std::optional<double> absent = std::nullopt);
+int64_t integer_field(const Napi::Object& object, const char* name,
+                      std::optional<int64_t> absent = std::nullopt);
+bool boolean_field(const Napi::Object& object, const char* name,
+                   std::optional<bool> absent = std::nullopt);
 std::string string_field(const Napi::Object& object, const char* name);
 std::string string_of(const Napi::Value& value, const std::string& what);
 bool has_value(const Napi::Object& object, const char* name);

@@ -13,9 +13,10 @@ Napi::Value create_base(const Napi::CallbackInfo& info) {
   const auto options = object_of(info[1], "options");
   const auto device = core::device_of(string_field(options, "device"));
   const auto dtype = core::scalar_type_of_name(string_field(options, "dtype"));
-  return submit(info.Env(), {}, nullptr, [spec = std::move(spec), device, dtype](const core::Cancel&) {
-    return handle_reply(kBase, std::make_shared<models::Decoder>(spec, device, dtype));
-  });
+  return submit(
+      info.Env(), {}, nullptr, [spec = std::move(spec), device, dtype](const core::Cancel&) {
+        return handle_reply(kBase, std::make_shared<models::Decoder>(spec, device, dtype));
+      });
 }
 
 Napi::Value create_role(const Napi::CallbackInfo& info) {
@@ -32,7 +33,8 @@ Napi::Value initialise(const Napi::CallbackInfo& info) {
   const auto base = unwrap_as<OwnedBase>(info[0], kBase);
   const auto options = object_of(info[1], "options");
   const auto seed = static_cast<uint64_t>(integer_field(options, "seed"));
-  const double std = number_field(options, "std"), residual_scale = number_field(options, "residualScale");
+  const double std = number_field(options, "std"),
+               residual_scale = number_field(options, "residualScale");
   return submit(info.Env(), {base}, nullptr, [=](const core::Cancel&) {
     base->object->initialise(seed, std, residual_scale);
     return undefined_reply();
@@ -52,7 +54,8 @@ Napi::Value read_header(const Napi::CallbackInfo& info) {
         tensor.Set("name", entry.name);
         tensor.Set("dtype", entry.dtype);
         auto shape = Napi::Array::New(env, entry.shape.size());
-        for (size_t d = 0; d < entry.shape.size(); ++d) shape.Set(d, static_cast<double>(entry.shape[d]));
+        for (size_t d = 0; d < entry.shape.size(); ++d)
+          shape.Set(d, static_cast<double>(entry.shape[d]));
         tensor.Set("shape", shape);
         tensors.Set(i, tensor);
       }
@@ -61,7 +64,8 @@ Napi::Value read_header(const Napi::CallbackInfo& info) {
       for (const auto& [key, value] : header.metadata) {
         metadata.DefineProperty(Napi::PropertyDescriptor::Value(
             Napi::String::New(env, key), Napi::String::New(env, value),
-            static_cast<napi_property_attributes>(napi_enumerable | napi_configurable | napi_writable)));
+            static_cast<napi_property_attributes>(napi_enumerable | napi_configurable |
+                                                  napi_writable)));
       }
       result.Set("tensors", tensors);
       result.Set("metadata", metadata);
@@ -79,10 +83,12 @@ Napi::Value load_tensors(const Napi::CallbackInfo& info) {
     const auto file = object_of(array.Get(i), "files[i]");
     files.emplace_back(string_field(file, "path"), weight_map_of(file.Get("entries")));
   }
-  return submit(info.Env(), {base}, cancel_of(info[2]), [base, files = std::move(files)](const core::Cancel& cancel) {
-    for (const auto& [path, entries] : files) models::load_weights(*base->object, path, entries, cancel);
-    return undefined_reply();
-  });
+  return submit(info.Env(), {base}, cancel_of(info[2]),
+                [base, files = std::move(files)](const core::Cancel& cancel) {
+                  for (const auto& [path, entries] : files)
+                    models::load_weights(*base->object, path, entries, cancel);
+                  return undefined_reply();
+                });
 }
 
 Napi::Value save_tensors(const Napi::CallbackInfo& info) {
@@ -98,10 +104,11 @@ Napi::Value save_tensors(const Napi::CallbackInfo& info) {
     const auto name = names.Get(i).As<Napi::String>().Utf8Value();
     metadata[name] = string_field(object, name.c_str());
   }
-  return submit(info.Env(), {base}, cancel_of(info[4]), [=, entries = std::move(entries)](const core::Cancel& cancel) {
-    models::save_weights(*base->object, path, entries, dtype, metadata, cancel);
-    return undefined_reply();
-  });
+  return submit(info.Env(), {base}, cancel_of(info[4]),
+                [=, entries = std::move(entries)](const core::Cancel& cancel) {
+                  models::save_weights(*base->object, path, entries, dtype, metadata, cancel);
+                  return undefined_reply();
+                });
 }
 
 Napi::Value parameters(const Napi::CallbackInfo& info) {
@@ -133,14 +140,17 @@ Napi::Value get_tensor(const Napi::CallbackInfo& info) {
   const auto base = unwrap_as<OwnedBase>(info[0], kBase);
   const auto entry = weight_map_entry_of(info[1]);
   const auto which = string_of(info[2], "which");
-  TORCH_CHECK_VALUE(which == "value" || which == "gradient", "[boundary] which must be value or gradient, got ", which);
+  TORCH_CHECK_VALUE(which == "value" || which == "gradient",
+                    "[boundary] which must be value or gradient, got ", which);
   return submit(info.Env(), {base}, nullptr, [=](const core::Cancel&) -> Reply {
-    const auto values =
-        models::view_of(*base->object, entry, which == "gradient").to(at::kCPU, at::kFloat).contiguous();
+    const auto values = models::view_of(*base->object, entry, which == "gradient")
+                            .to(at::kCPU, at::kFloat)
+                            .contiguous();
     return [values](Napi::Env env) -> Napi::Value {
       auto result = Napi::Object::New(env);
       auto shape = Napi::Array::New(env);
-      for (int64_t d = 0; d < values.dim(); ++d) shape.Set(static_cast<uint32_t>(d), static_cast<double>(values.size(d)));
+      for (int64_t d = 0; d < values.dim(); ++d)
+        shape.Set(static_cast<uint32_t>(d), static_cast<double>(values.size(d)));
       result.Set("shape", shape);
       result.Set("values", float32_array(env, values.const_data_ptr<float>(), values.numel()));
       return result;
@@ -154,8 +164,8 @@ Napi::Value set_tensor(const Napi::CallbackInfo& info) {
   auto values = floats_of(info[2], "values");
   return submit(info.Env(), {base}, nullptr, [=, values = std::move(values)](const core::Cancel&) {
     auto target = models::view_of(*base->object, entry, false);
-    TORCH_CHECK_VALUE(static_cast<int64_t>(values.size()) == target.numel(), "[setParameter] ", entry.name, " has ",
-                      target.numel(), " values, got ", values.size());
+    TORCH_CHECK_VALUE(static_cast<int64_t>(values.size()) == target.numel(), "[setParameter] ",
+                      entry.name, " has ", target.numel(), " values, got ", values.size());
     target.copy_(at::tensor(values, at::kFloat).view(target.sizes()));
     return undefined_reply();
   });

@@ -9,8 +9,10 @@ Napi::Value create_optimizer(const Napi::CallbackInfo& info) {
   const auto role = unwrap_as<OwnedRole>(info[0], kRole);
   const auto object = object_of(info[1], "options");
   const auto decay = string_field(object, "decay");
-  TORCH_CHECK_VALUE(decay == "all" || decay == "matrices", "[adamw] decay must be all or matrices, got ", decay);
-  const optim::AdamWOptions options{number_field(object, "beta1"), number_field(object, "beta2"), number_field(object, "eps"),
+  TORCH_CHECK_VALUE(decay == "all" || decay == "matrices",
+                    "[adamw] decay must be all or matrices, got ", decay);
+  const optim::AdamWOptions options{number_field(object, "beta1"), number_field(object, "beta2"),
+                                    number_field(object, "eps"),
                                     number_field(object, "weightDecay"), decay == "matrices"};
   return submit(info.Env(), {role}, nullptr, [role, options](const core::Cancel&) {
     return handle_reply(kOptimizer, std::make_shared<optim::AdamW>(role->object->base, options));
@@ -20,7 +22,8 @@ Napi::Value create_optimizer(const Napi::CallbackInfo& info) {
 Napi::Value optimizer_step(const Napi::CallbackInfo& info) {
   const auto optimizer = unwrap_as<OwnedOptimizer>(info[0], kOptimizer);
   const auto options = object_of(info[1], "options");
-  const double learning_rate = number_field(options, "learningRate"), max_grad_norm = number_field(options, "maxGradNorm");
+  const double learning_rate = number_field(options, "learningRate"),
+               max_grad_norm = number_field(options, "maxGradNorm");
   return submit(info.Env(), {optimizer}, nullptr, [=](const core::Cancel&) -> Reply {
     const auto step = optimizer->object->step(learning_rate, max_grad_norm);
     return [step](Napi::Env env) -> Napi::Value {

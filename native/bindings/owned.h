@@ -28,7 +28,9 @@ using OwnedSession = Holding<generate::Session>;
 /** A reply that wraps a new object in a handle. */
 template <class T>
 Reply handle_reply(const char* kind, std::shared_ptr<T> object) {
-  return [kind, owned = std::make_shared<Holding<T>>(std::move(object))](Napi::Env env) { return wrap(env, kind, owned); };
+  return [kind, owned = std::make_shared<Holding<T>>(std::move(object))](Napi::Env env) {
+    return wrap(env, kind, owned);
+  };
 }
 
 inline Reply undefined_reply() {

@@ -36,7 +36,8 @@ Reply terms_reply(std::vector<train::TermResult> results) {
   };
 }
 
-Napi::Value run(const Napi::CallbackInfo& info, const train::BackwardOptions& options, const Napi::Value& cancel) {
+Napi::Value run(const Napi::CallbackInfo& info, const train::BackwardOptions& options,
+                const Napi::Value& cancel) {
   const auto role = unwrap_as<OwnedRole>(info[0], kRole);
   auto batch = batch_of(info[1]);
   auto terms = terms_of(info[2]);
@@ -48,31 +49,38 @@ Napi::Value run(const Napi::CallbackInfo& info, const train::BackwardOptions& op
 
 Napi::Value backward(const Napi::CallbackInfo& info) {
   const auto options = object_of(info[3], "options");
-  return run(info, {true, number_field(options, "normalizer"), boolean_field(options, "checkpointing", false)}, info[4]);
+  return run(
+      info,
+      {true, number_field(options, "normalizer"), boolean_field(options, "checkpointing", false)},
+      info[4]);
 }
 
-Napi::Value evaluate(const Napi::CallbackInfo& info) { return run(info, {.gradient = false}, info[3]); }
+Napi::Value evaluate(const Napi::CallbackInfo& info) {
+  return run(info, {.gradient = false}, info[3]);
+}
 
 Napi::Value logits(const Napi::CallbackInfo& info) {
   const auto role = unwrap_as<OwnedRole>(info[0], kRole);
   auto batch = batch_of(info[1]);
-  return submit(info.Env(), {role}, cancel_of(info[2]), [=, batch = std::move(batch)](const core::Cancel& flag) -> Reply {
-    const auto values = train::logits(*role->object, batch, flag);
-    return [values](Napi::Env env) -> Napi::Value {
-      return float32_array(env, values.const_data_ptr<float>(), values.numel());
-    };
-  });
+  return submit(info.Env(), {role}, cancel_of(info[2]),
+                [=, batch = std::move(batch)](const core::Cancel& flag) -> Reply {
+                  const auto values = train::logits(*role->object, batch, flag);
+                  return [values](Napi::Env env) -> Napi::Value {
+                    return float32_array(env, values.const_data_ptr<float>(), values.numel());
+                  };
+                });
 }
 
 Napi::Value log_probs(const Napi::CallbackInfo& info) {
   const auto role = unwrap_as<OwnedRole>(info[0], kRole);
   auto batch = batch_of(info[1]);
-  return submit(info.Env(), {role}, cancel_of(info[2]), [=, batch = std::move(batch)](const core::Cancel& flag) -> Reply {
-    auto values = train::log_probs(*role->object, batch, flag);
-    return [values = std::move(values)](Napi::Env env) -> Napi::Value {
-      return float32_array(env, values.data(), values.size());
-    };
-  });
+  return submit(info.Env(), {role}, cancel_of(info[2]),
+                [=, batch = std::move(batch)](const core::Cancel& flag) -> Reply {
+                  auto values = train::log_probs(*role->object, batch, flag);
+                  return [values = std::move(values)](Napi::Env env) -> Napi::Value {
+                    return float32_array(env, values.data(), values.size());
+                  };
+                });
 }
 
 Napi::Value zero_grad(const Napi::CallbackInfo& info) {

@@ -1,11 +1,13 @@
 #pragma once
 
 /**
- * Marks a plain loop over float rows to be compiled for several instruction sets, chosen when the library is loaded.
- * The binary then runs on any x86-64 and is fast on newer ones; lambdas inside such a function are not covered.
+ * Marks a plain loop over float rows to be compiled for several instruction sets, chosen when the
+ * library is loaded. The binary then runs on any x86-64 and is fast on newer ones; lambdas inside
+ * such a function are not covered.
  */
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define POSTTRAIN_SIMD __attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default")))
+#define POSTTRAIN_SIMD \
+  __attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default")))
 #else
 #define POSTTRAIN_SIMD
 #endif
@@ -18,7 +20,8 @@
 
 namespace posttrain::core {
 
-/** exp for |x| <= 87 within 2 ulp; smaller x give 1e-38, NaN is not kept. Made of operations that vectorise. */
+/** exp for |x| <= 87 within 2 ulp; smaller x give 1e-38, NaN is not kept. Made of operations that
+ * vectorise. */
 POSTTRAIN_INLINE float exp_f32(float x) {
   x = x > -87.0f ? x : -87.0f;
   x = x < 87.0f ? x : 87.0f;

@@ -40,7 +40,9 @@ int read_fully(int descriptor, void* target, size_t count, uint64_t offset) {
 /** A file being written: removed unless it is finished. */
 class Output {
  public:
-  explicit Output(const std::string& path) : path_(path), descriptor_(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) {
+  explicit Output(const std::string& path)
+      : path_(path),
+        descriptor_(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) {
     if (descriptor_ < 0) fail(path_, "creating", errno);
   }
   ~Output() {
@@ -97,7 +99,8 @@ uint64_t bytes_of(const TensorToWrite& tensor) {
   return bytes;
 }
 
-std::string header_of(const std::vector<TensorToWrite>& tensors, const std::map<std::string, std::string>& metadata) {
+std::string header_of(const std::vector<TensorToWrite>& tensors,
+                      const std::map<std::string, std::string>& metadata) {
   std::string text = "{";
   if (!metadata.empty()) {
     text += "\"__metadata__\":{";
@@ -111,7 +114,8 @@ std::string header_of(const std::vector<TensorToWrite>& tensors, const std::map<
   for (const auto& tensor : tensors) {
     if (text.size() > 1) text += ",";
     text += quoted(tensor.name) + ":{\"dtype\":\"" + dtype_name_of(tensor.dtype) + "\",\"shape\":[";
-    for (size_t d = 0; d < tensor.shape.size(); ++d) text += (d > 0 ? "," : "") + std::to_string(tensor.shape[d]);
+    for (size_t d = 0; d < tensor.shape.size(); ++d)
+      text += (d > 0 ? "," : "") + std::to_string(tensor.shape[d]);
     const uint64_t end = offset + bytes_of(tensor);
     text += "],\"data_offsets\":[" + std::to_string(offset) + "," + std::to_string(end) + "]}";
     offset = end;
@@ -123,7 +127,8 @@ std::string header_of(const std::vector<TensorToWrite>& tensors, const std::map<
 
 }  // namespace
 
-TensorFile::TensorFile(const std::string& path) : path_(path), descriptor_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+TensorFile::TensorFile(const std::string& path)
+    : path_(path), descriptor_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
   if (descriptor_ < 0) {
     if (errno == ENOENT) throw Error("ERR_INVALID_FILE", path + " does not exist");
     fail(path, "opening", errno);
@@ -134,14 +139,16 @@ TensorFile::TensorFile(const std::string& path) : path_(path), descriptor_(::ope
     if (!S_ISREG(status.st_mode)) throw Error("ERR_INVALID_FILE", path + " is not a file");
     const auto size = static_cast<uint64_t>(status.st_size);
     std::vector<uint8_t> bytes(std::min<uint64_t>(size, 8));
-    if (const int error = read_fully(descriptor_, bytes.data(), bytes.size(), 0)) fail(path, "reading", error);
+    if (const int error = read_fully(descriptor_, bytes.data(), bytes.size(), 0))
+      fail(path, "reading", error);
     if (bytes.size() == 8) {
       uint64_t header = 0;
       for (int i = 7; i >= 0; --i) header = header << 8 | bytes[i];
       // An absurd size is refused by parse() itself, before anything of that size is allocated.
       if (header <= 100'000'000 && header <= size - 8) {
         bytes.resize(8 + header);
-        if (const int error = read_fully(descriptor_, bytes.data() + 8, header, 8)) fail(path, "reading", error);
+        if (const int error = read_fully(descriptor_, bytes.data() + 8, header, 8))
+          fail(path, "reading", error);
       }
     }
     header_ = TensorHeader::parse(bytes.data(), bytes.size(), size, path);
@@ -168,7 +175,8 @@ at::Tensor TensorFile::read(const TensorEntry& entry) const {
   std::atomic<int> error{0};
   at::parallel_for(0, (bytes + kPiece - 1) / kPiece, 1, [&](int64_t from, int64_t to) {
     const int64_t start = from * kPiece, end = std::min(to * kPiece, bytes);
-    if (const int failed = read_fully(descriptor_, data + start, static_cast<size_t>(end - start), entry.begin + static_cast<uint64_t>(start))) {
+    if (const int failed = read_fully(descriptor_, data + start, static_cast<size_t>(end - start),
+                                      entry.begin + static_cast<uint64_t>(start))) {
       error = failed;
     }
   });

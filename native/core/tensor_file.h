@@ -11,7 +11,8 @@
 
 namespace posttrain::core {
 
-/** One tensor of a safetensors file; `begin` and `end` are byte offsets from the start of the file. */
+/** One tensor of a safetensors file; `begin` and `end` are byte offsets from the start of the file.
+ */
 struct TensorEntry {
   std::string name;
   std::string dtype;  // safetensors' own name: F32, BF16, ...
@@ -20,11 +21,13 @@ struct TensorEntry {
   uint64_t end = 0;
 };
 
-/** A validated header of safetensors, from bytes (so that it can be fuzzed without files). Throws Error(ERR_INVALID_FILE). */
+/** A validated header of safetensors, from bytes (so that it can be fuzzed without files). Throws
+ * Error(ERR_INVALID_FILE). */
 struct TensorHeader {
   std::vector<TensorEntry> entries;  // in order of their offsets
   std::map<std::string, std::string> metadata;
-  static TensorHeader parse(const uint8_t* bytes, size_t length, uint64_t file_size, const std::string& where);
+  static TensorHeader parse(const uint8_t* bytes, size_t length, uint64_t file_size,
+                            const std::string& where);
 };
 
 /** A safetensors file opened for reading: header checked, data read by parallel pread. */
@@ -48,7 +51,8 @@ class TensorFile {
   std::map<std::string, size_t> index_;
 };
 
-/** A tensor to be written; `produce` is called when its turn comes and returns a contiguous CPU tensor of that dtype and shape. */
+/** A tensor to be written; `produce` is called when its turn comes and returns a contiguous CPU
+ * tensor of that dtype and shape. */
 struct TensorToWrite {
   std::string name;
   at::ScalarType dtype;
@@ -56,7 +60,8 @@ struct TensorToWrite {
   std::function<at::Tensor()> produce;
 };
 
-/** Writes and syncs one safetensors file at `path` (truncating it); the caller renames. Throws Error(ERR_IO) and removes the file on failure. */
+/** Writes and syncs one safetensors file at `path` (truncating it); the caller renames. Throws
+ * Error(ERR_IO) and removes the file on failure. */
 void write_tensor_file(const std::string& path, const std::vector<TensorToWrite>& tensors,
                        const std::map<std::string, std::string>& metadata, const Cancel& cancel);
 

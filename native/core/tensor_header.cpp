@@ -14,9 +14,12 @@ constexpr uint64_t kHeaderAtMost = 100'000'000;
 /** The subset of JSON that a safetensors header is made of, read strictly. */
 class Reader {
  public:
-  Reader(const char* text, size_t length, const std::string& where) : at_(text), end_(text + length), where_(where) {}
+  Reader(const char* text, size_t length, const std::string& where)
+      : at_(text), end_(text + length), where_(where) {}
 
-  [[noreturn]] void fail(const std::string& what) const { throw Error("ERR_INVALID_FILE", where_ + ": " + what); }
+  [[noreturn]] void fail(const std::string& what) const {
+    throw Error("ERR_INVALID_FILE", where_ + ": " + what);
+  }
 
   void skip_space() {
     while (at_ < end_ && (*at_ == ' ' || *at_ == '\t' || *at_ == '\n' || *at_ == '\r')) ++at_;
@@ -42,21 +45,39 @@ class Reader {
       if (at_ >= end_) fail("the header ends inside a string");
       const char c = *at_++;
       if (c == '"') return result;
-      if (static_cast<unsigned char>(c) < 0x20) fail("the header has a control character inside a string");
+      if (static_cast<unsigned char>(c) < 0x20)
+        fail("the header has a control character inside a string");
       if (c != '\\') {
         result += c;
         continue;
       }
       if (at_ >= end_) fail("the header ends inside a string");
       switch (const char escape = *at_++; escape) {
-        case '"': case '\\': case '/': result += escape; break;
-        case 'b': result += '\b'; break;
-        case 'f': result += '\f'; break;
-        case 'n': result += '\n'; break;
-        case 'r': result += '\r'; break;
-        case 't': result += '\t'; break;
-        case 'u': append_utf8(result, code_point()); break;
-        default: fail("the header has an unknown escape in a string");
+        case '"':
+        case '\\':
+        case '/':
+          result += escape;
+          break;
+        case 'b':
+          result += '\b';
+          break;
+        case 'f':
+          result += '\f';
+          break;
+        case 'n':
+          result += '\n';
+          break;
+        case 'r':
+          result += '\r';
+          break;
+        case 't':
+          result += '\t';
+          break;
+        case 'u':
+          append_utf8(result, code_point());
+          break;
+        default:
+          fail("the header has an unknown escape in a string");
       }
     }
   }
@@ -67,11 +88,13 @@ class Reader {
     uint64_t value = 0;
     while (at_ < end_ && *at_ >= '0' && *at_ <= '9') {
       const uint64_t digit = static_cast<uint64_t>(*at_ - '0');
-      if (value > (std::numeric_limits<int64_t>::max() - digit) / 10) fail("a number in the header is too large");
+      if (value > (std::numeric_limits<int64_t>::max() - digit) / 10)
+        fail("a number in the header is too large");
       value = value * 10 + digit;
       ++at_;
     }
-    if (at_ == start || (*start == '0' && at_ - start > 1)) fail("the header has something other than a whole number where a size must stand");
+    if (at_ == start || (*start == '0' && at_ - start > 1))
+      fail("the header has something other than a whole number where a size must stand");
     return value;
   }
 
@@ -93,7 +116,10 @@ class Reader {
     for (int i = 0; i < 4; ++i) {
       if (at_ >= end_) fail("the header ends inside a string");
       const char c = *at_++;
-      const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+      const int digit = c >= '0' && c <= '9'   ? c - '0'
+                        : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                        : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                               : -1;
       if (digit < 0) fail("the header has a broken \\u escape");
       value = value * 16 + static_cast<unsigned>(digit);
     }
@@ -102,7 +128,8 @@ class Reader {
   unsigned code_point() {
     const unsigned high = hex4();
     if (high < 0xD800 || high > 0xDFFF) return high;
-    if (high > 0xDBFF || end_ - at_ < 2 || at_[0] != '\\' || at_[1] != 'u') fail("the header has half a surrogate pair");
+    if (high > 0xDBFF || end_ - at_ < 2 || at_[0] != '\\' || at_[1] != 'u')
+      fail("the header has half a surrogate pair");
     at_ += 2;
     const unsigned low = hex4();
     if (low < 0xDC00 || low > 0xDFFF) fail("the header has half a surrogate pair");
@@ -114,7 +141,8 @@ class Reader {
     } else if (c < 0x800) {
       text += {static_cast<char>(0xC0 | c >> 6), static_cast<char>(0x80 | (c & 0x3F))};
     } else if (c < 0x10000) {
-      text += {static_cast<char>(0xE0 | c >> 12), static_cast<char>(0x80 | (c >> 6 & 0x3F)), static_cast<char>(0x80 | (c & 0x3F))};
+      text += {static_cast<char>(0xE0 | c >> 12), static_cast<char>(0x80 | (c >> 6 & 0x3F)),
+               static_cast<char>(0x80 | (c & 0x3F))};
     } else {
       text += {static_cast<char>(0xF0 | c >> 18), static_cast<char>(0x80 | (c >> 12 & 0x3F)),
                static_cast<char>(0x80 | (c >> 6 & 0x3F)), static_cast<char>(0x80 | (c & 0x3F))};
@@ -132,7 +160,8 @@ void read_metadata(Reader& reader, std::map<std::string, std::string>& metadata)
   do {
     auto key = reader.string();
     reader.expect(':');
-    if (!metadata.emplace(key, reader.string()).second) reader.fail("the metadata has the key " + key + " twice");
+    if (!metadata.emplace(key, reader.string()).second)
+      reader.fail("the metadata has the key " + key + " twice");
   } while (reader.take(','));
   reader.expect('}');
 }
@@ -149,7 +178,8 @@ TensorEntry read_entry(Reader& reader, std::string name) {
     if (key == "dtype") {
       entry.dtype = reader.string();
     } else if (key == "shape") {
-      for (const uint64_t size : reader.integers()) entry.shape.push_back(static_cast<int64_t>(size));
+      for (const uint64_t size : reader.integers())
+        entry.shape.push_back(static_cast<int64_t>(size));
     } else if (key == "data_offsets") {
       const auto offsets = reader.integers();
       if (offsets.size() != 2) reader.fail(entry.name + ": data_offsets must be two numbers");
@@ -167,31 +197,39 @@ TensorEntry read_entry(Reader& reader, std::string name) {
 const struct {
   const char* name;
   at::ScalarType type;
-} kDtypes[] = {{"F64", at::kDouble}, {"F32", at::kFloat}, {"F16", at::kHalf}, {"BF16", at::kBFloat16}, {"I64", at::kLong},
-               {"I32", at::kInt},    {"I16", at::kShort}, {"I8", at::kChar},  {"U8", at::kByte},       {"BOOL", at::kBool}};
+} kDtypes[] = {{"F64", at::kDouble},    {"F32", at::kFloat}, {"F16", at::kHalf},
+               {"BF16", at::kBFloat16}, {"I64", at::kLong},  {"I32", at::kInt},
+               {"I16", at::kShort},     {"I8", at::kChar},   {"U8", at::kByte},
+               {"BOOL", at::kBool}};
 
 void check_size(const Reader& reader, const TensorEntry& entry, uint64_t data_size) {
   uint64_t bytes = c10::elementSize(scalar_type_of(entry.dtype));
   for (const int64_t size : entry.shape) {
-    if (__builtin_mul_overflow(bytes, static_cast<uint64_t>(size), &bytes)) reader.fail(entry.name + ": its shape is too large");
+    if (__builtin_mul_overflow(bytes, static_cast<uint64_t>(size), &bytes))
+      reader.fail(entry.name + ": its shape is too large");
   }
   if (entry.end < entry.begin || entry.end > data_size) {
-    reader.fail(entry.name + ": its bytes " + std::to_string(entry.begin) + " to " + std::to_string(entry.end) +
-                " are outside the data of " + std::to_string(data_size) + " bytes; the file is torn or damaged");
+    reader.fail(entry.name + ": its bytes " + std::to_string(entry.begin) + " to " +
+                std::to_string(entry.end) + " are outside the data of " +
+                std::to_string(data_size) + " bytes; the file is torn or damaged");
   }
   if (entry.end - entry.begin != bytes) {
-    reader.fail(entry.name + ": its shape needs " + std::to_string(bytes) + " bytes, its offsets give " +
-                std::to_string(entry.end - entry.begin));
+    reader.fail(entry.name + ": its shape needs " + std::to_string(bytes) +
+                " bytes, its offsets give " + std::to_string(entry.end - entry.begin));
   }
 }
 
 void refuse_other_formats(const uint8_t* bytes, size_t length, const std::string& where) {
-  const auto starts = [&](const char* magic, size_t n) { return length >= n && std::memcmp(bytes, magic, n) == 0; };
-  const char* other = starts("PK\x03\x04", 4) || starts("\x80\x02", 2) || starts("\x80\x04", 2) ? "a PyTorch pickle"
-                      : starts("GGUF", 4)                                                      ? "a GGUF file"
-                                                                                               : nullptr;
+  const auto starts = [&](const char* magic, size_t n) {
+    return length >= n && std::memcmp(bytes, magic, n) == 0;
+  };
+  const char* other = starts("PK\x03\x04", 4) || starts("\x80\x02", 2) || starts("\x80\x04", 2)
+                          ? "a PyTorch pickle"
+                      : starts("GGUF", 4) ? "a GGUF file"
+                                          : nullptr;
   if (other != nullptr) {
-    throw Error("ERR_INVALID_FILE", where + " is " + other + ", not safetensors: convert it to safetensors first");
+    throw Error("ERR_INVALID_FILE",
+                where + " is " + other + ", not safetensors: convert it to safetensors first");
   }
 }
 
@@ -201,26 +239,35 @@ at::ScalarType scalar_type_of(const std::string& dtype) {
   for (const auto& known : kDtypes) {
     if (dtype == known.name) return known.type;
   }
-  throw Error("ERR_INVALID_FILE", "the dtype " + dtype + " is not one that posttrain reads (F64, F32, F16, BF16, I64, I32, I16, I8, U8, BOOL)");
+  throw Error(
+      "ERR_INVALID_FILE",
+      "the dtype " + dtype +
+          " is not one that posttrain reads (F64, F32, F16, BF16, I64, I32, I16, I8, U8, BOOL)");
 }
 
 std::string dtype_name_of(at::ScalarType type) {
   for (const auto& known : kDtypes) {
     if (type == known.type) return known.name;
   }
-  throw Error("ERR_INVALID_ARGUMENT", std::string("safetensors has no dtype for ") + c10::toString(type));
+  throw Error("ERR_INVALID_ARGUMENT",
+              std::string("safetensors has no dtype for ") + c10::toString(type));
 }
 
-TensorHeader TensorHeader::parse(const uint8_t* bytes, size_t length, uint64_t file_size, const std::string& where) {
+TensorHeader TensorHeader::parse(const uint8_t* bytes, size_t length, uint64_t file_size,
+                                 const std::string& where) {
   refuse_other_formats(bytes, length, where);
-  if (length < 8 || file_size < 8) throw Error("ERR_INVALID_FILE", where + " is too short to be safetensors; the file is torn or empty");
+  if (length < 8 || file_size < 8)
+    throw Error("ERR_INVALID_FILE",
+                where + " is too short to be safetensors; the file is torn or empty");
   uint64_t size = 0;
   for (int i = 7; i >= 0; --i) size = size << 8 | bytes[i];
   if (size > kHeaderAtMost || size > file_size - 8 || size < 2) {
-    throw Error("ERR_INVALID_FILE", where + ": its header says it has " + std::to_string(size) + " bytes in a file of " +
-                                        std::to_string(file_size) + "; this is not safetensors, or the file is torn");
+    throw Error("ERR_INVALID_FILE", where + ": its header says it has " + std::to_string(size) +
+                                        " bytes in a file of " + std::to_string(file_size) +
+                                        "; this is not safetensors, or the file is torn");
   }
-  if (length < 8 + size) throw Error("ERR_INVALID_FILE", where + ": the header could not be read whole");
+  if (length < 8 + size)
+    throw Error("ERR_INVALID_FILE", where + ": the header could not be read whole");
   Reader reader(reinterpret_cast<const char*>(bytes) + 8, size, where);
   if (bytes[8] != '{') reader.fail("the header does not start with '{'; this is not safetensors");
   const uint64_t data_start = 8 + size, data_size = file_size - data_start;
@@ -247,7 +294,9 @@ TensorHeader TensorHeader::parse(const uint8_t* bytes, size_t length, uint64_t f
   });
   uint64_t covered = 0;
   for (auto& entry : header.entries) {
-    if (entry.begin != covered) reader.fail(entry.name + (entry.begin < covered ? " overlaps another tensor" : " leaves a hole before it"));
+    if (entry.begin != covered)
+      reader.fail(entry.name + (entry.begin < covered ? " overlaps another tensor"
+                                                      : " leaves a hole before it"));
     covered = entry.end;
     entry.begin += data_start;
     entry.end += data_start;

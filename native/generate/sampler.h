@@ -16,16 +16,18 @@ struct Sampling {
 
 struct Draw {
   int32_t id;
-  /** Log-probability of id under softmax(logits / temperature); with temperature 0 under softmax(logits). */
+  /** Log-probability of id under softmax(logits / temperature); with temperature 0 under
+   * softmax(logits). */
   float log_prob;
 };
 
 /**
- * One token from one row of logits. Order: repetition penalty (Keskar et al. 2019, arXiv 1909.05858), temperature,
- * top-k, top-p (Holtzman et al. 2020, arXiv 1904.09751), min-p (arXiv 2407.01082), softmax, draw. The draw depends on
- * (seed, row, position) alone. Throws Error(ERR_NON_FINITE) where the logits are.
+ * One token from one row of logits. Order: repetition penalty (Keskar et al. 2019, arXiv
+ * 1909.05858), temperature, top-k, top-p (Holtzman et al. 2020, arXiv 1904.09751), min-p (arXiv
+ * 2407.01082), softmax, draw. The draw depends on (seed, row, position) alone. Throws
+ * Error(ERR_NON_FINITE) where the logits are.
  */
-Draw sample(std::vector<float>& logits, const std::vector<int32_t>& history, const Sampling& options, uint32_t row,
-            uint32_t position);
+Draw sample(std::vector<float>& logits, const std::vector<int32_t>& history,
+            const Sampling& options, uint32_t row, uint32_t position);
 
 }  // namespace posttrain::generate

@@ -7,15 +7,18 @@
 
 namespace posttrain::generate {
 
-Session::Session(std::shared_ptr<models::Role> role, std::vector<std::vector<int32_t>> prompts, SessionOptions options)
+Session::Session(std::shared_ptr<models::Role> role, std::vector<std::vector<int32_t>> prompts,
+                 SessionOptions options)
     : role_(std::move(role)), options_(std::move(options)) {
   TORCH_CHECK_VALUE(!prompts.empty(), "[generate] there is no prompt");
-  TORCH_CHECK_VALUE(options_.max_new_tokens > 0, "[generate] maxNewTokens must be at least 1, got ", options_.max_new_tokens);
+  TORCH_CHECK_VALUE(options_.max_new_tokens > 0, "[generate] maxNewTokens must be at least 1, got ",
+                    options_.max_new_tokens);
   const int64_t vocab = role_->base->spec().vocab_size;
   for (size_t i = 0; i < prompts.size(); ++i) {
     TORCH_CHECK_VALUE(!prompts[i].empty(), "[generate] prompt ", i, " is empty");
     for (const int32_t id : prompts[i]) {
-      TORCH_CHECK_VALUE(id >= 0 && id < vocab, "[generate] prompt ", i, " has token ", id, ", outside the vocabulary of ", vocab);
+      TORCH_CHECK_VALUE(id >= 0 && id < vocab, "[generate] prompt ", i, " has token ", id,
+                        ", outside the vocabulary of ", vocab);
     }
     rows_.push_back({static_cast<int32_t>(i), std::move(prompts[i])});
   }
@@ -24,13 +27,16 @@ Session::Session(std::shared_ptr<models::Role> role, std::vector<std::vector<int
 void Session::reserve(int64_t positions) {
   if (positions <= capacity_) return;
   const auto& spec = role_->base->spec();
-  const auto options = at::TensorOptions().dtype(role_->base->dtype()).device(role_->base->device());
+  const auto options =
+      at::TensorOptions().dtype(role_->base->dtype()).device(role_->base->device());
   // Room for all that may come, but in steps of doubling, since most rows end early.
   int64_t longest = 0;
   for (const auto& row : rows_) {
-    longest = std::max(longest, static_cast<int64_t>(row.history.size()) + options_.max_new_tokens - row.produced);
+    longest = std::max(
+        longest, static_cast<int64_t>(row.history.size()) + options_.max_new_tokens - row.produced);
   }
-  const int64_t capacity = std::max(positions, std::min(longest, std::max<int64_t>(2 * capacity_, positions + 32)));
+  const int64_t capacity =
+      std::max(positions, std::min(longest, std::max<int64_t>(2 * capacity_, positions + 32)));
   const auto count = static_cast<int64_t>(rows_.size());
   std::vector<models::KvCache> grown;
   for (size_t i = 0; i < spec.layers.size(); ++i) {
@@ -60,7 +66,8 @@ at::Tensor Session::prefill(const core::Cancel& cancel) {
   reserve(longest);
   auto& decoder = *role_->base;
   const auto tokens = models::tokens_of(ids, offsets, decoder.spec().vocab_size, decoder.device());
-  return decoder.forward(tokens, at::tensor(last, at::kLong).to(decoder.device()), nullptr, &caches_, cancel);
+  return decoder.forward(tokens, at::tensor(last, at::kLong).to(decoder.device()), nullptr,
+                         &caches_, cancel);
 }
 
 at::Tensor Session::decode(const core::Cancel& cancel) {
@@ -76,14 +83,16 @@ at::Tensor Session::decode(const core::Cancel& cancel) {
 
 void Session::draw(const at::Tensor& hidden_BD, Advance& result) {
   auto& decoder = *role_->base;
-  const auto logits = at::mm(hidden_BD, decoder.head().value.t()).to(at::kCPU, at::kFloat).contiguous();
+  const auto logits =
+      at::mm(hidden_BD, decoder.head().value.t()).to(at::kCPU, at::kFloat).contiguous();
   const int64_t columns = logits.size(1);
   const float* values = logits.const_data_ptr<float>();
   for (size_t b = 0; b < rows_.size(); ++b) {
     auto& row = rows_[b];
     std::vector<float> scores(values + b * columns, values + (b + 1) * columns);
-    const auto token = sample(scores, row.history, options_.sampling, static_cast<uint32_t>(row.index),
-                              static_cast<uint32_t>(row.history.size()));
+    const auto token =
+        sample(scores, row.history, options_.sampling, static_cast<uint32_t>(row.index),
+               static_cast<uint32_t>(row.history.size()));
     row.history.push_back(token.id);
     ++row.produced;
     result.rows.push_back(row.index);

@@ -25,12 +25,15 @@ struct Advance {
   std::vector<Finished> finished;
 };
 
-/** A running generation of B ragged prompts: short jobs advance it, so that no job waits for anybody. */
+/** A running generation of B ragged prompts: short jobs advance it, so that no job waits for
+ * anybody. */
 class Session {
  public:
-  Session(std::shared_ptr<models::Role> role, std::vector<std::vector<int32_t>> prompts, SessionOptions options);
+  Session(std::shared_ptr<models::Role> role, std::vector<std::vector<int32_t>> prompts,
+          SessionOptions options);
 
-  /** Prefills at the first call; then up to `tokens` decoding steps over the rows that still run. */
+  /** Prefills at the first call; then up to `tokens` decoding steps over the rows that still run.
+   */
   Advance advance(int64_t tokens, const core::Cancel& cancel);
   /** Ends rows early. */
   void finish(const std::vector<int32_t>& rows);

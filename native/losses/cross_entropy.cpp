@@ -19,8 +19,10 @@ POSTTRAIN_SIMD float highest_of(const float* x, int64_t n) {
   return highest;
 }
 
-// Sums of e = exp(x - highest) and of e * (x - highest), in blocks so that float32 does not lose the small ones
-POSTTRAIN_SIMD void exponential_sums(const float* x, int64_t n, float highest, double* sum, double* product) {
+// Sums of e = exp(x - highest) and of e * (x - highest), in blocks so that float32 does not lose
+// the small ones
+POSTTRAIN_SIMD void exponential_sums(const float* x, int64_t n, float highest, double* sum,
+                                     double* product) {
   double total = 0, weighted = 0;
   for (int64_t from = 0; from < n; from += 4096) {
     const int64_t to = from + 4096 < n ? from + 4096 : n;
@@ -51,8 +53,8 @@ void fill_nan(T* x, int64_t n) {
 
 // entropy = log s - (sum e d) / s with d = x - highest: a logit that is not finite makes it so too
 template <class T>
-RowLoss finish_row(T* x, int64_t columns, int64_t target, double highest, double sum, double product,
-                   const double* scale) {
+RowLoss finish_row(T* x, int64_t columns, int64_t target, double highest, double sum,
+                   double product, const double* scale) {
   const double lse = std::log(sum);
   const double entropy = lse - product / sum;
   if (!std::isfinite(entropy)) {
@@ -60,7 +62,8 @@ RowLoss finish_row(T* x, int64_t columns, int64_t target, double highest, double
     const double nan = std::numeric_limits<double>::quiet_NaN();
     return {nan, nan, false};
   }
-  return {lse - (static_cast<double>(x[target]) - highest), entropy, static_cast<double>(x[target]) == highest};
+  return {lse - (static_cast<double>(x[target]) - highest), entropy,
+          static_cast<double>(x[target]) == highest};
 }
 
 }  // namespace
@@ -93,13 +96,15 @@ RowLoss cross_entropy_row(double* x, int64_t columns, int64_t target, const doub
   return row;
 }
 
-CrossEntropy cross_entropy(const at::Tensor& logits_NV, const int32_t* labels_N, int64_t ignore_index, bool gradient) {
+CrossEntropy cross_entropy(const at::Tensor& logits_NV, const int32_t* labels_N,
+                           int64_t ignore_index, bool gradient) {
   const int64_t rows = logits_NV.size(0), columns = logits_NV.size(1);
   CrossEntropy result{0, 0, {}};
   for (int64_t n = 0; n < rows; ++n) {
     if (labels_N[n] == ignore_index) continue;
-    TORCH_CHECK_VALUE(labels_N[n] >= 0 && labels_N[n] < columns, "[crossEntropy] label ", labels_N[n], " of row ", n,
-                      " is outside the ", columns, " columns and is not the ignoreIndex ", ignore_index);
+    TORCH_CHECK_VALUE(labels_N[n] >= 0 && labels_N[n] < columns, "[crossEntropy] label ",
+                      labels_N[n], " of row ", n, " is outside the ", columns,
+                      " columns and is not the ignoreIndex ", ignore_index);
     ++result.count;
   }
   auto work = logits_NV.clone();

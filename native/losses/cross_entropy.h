@@ -12,8 +12,9 @@ struct RowLoss {
 };
 
 /**
- * Cross-entropy of one row of V logits, -log softmax(x)[target]; where `scale` is not null the logits are replaced by
- * scale * (softmax(x) - onehot(target)). A row with a logit that is not finite gives NaN throughout, never a number.
+ * Cross-entropy of one row of V logits, -log softmax(x)[target]; where `scale` is not null the
+ * logits are replaced by scale * (softmax(x) - onehot(target)). A row with a logit that is not
+ * finite gives NaN throughout, never a number.
  */
 RowLoss cross_entropy_row(float* logits, int64_t columns, int64_t target, const double* scale);
 RowLoss cross_entropy_row(double* logits, int64_t columns, int64_t target, const double* scale);
@@ -26,7 +27,9 @@ struct CrossEntropy {
   at::Tensor gradient;
 };
 
-/** loss = -(1 / count) sum over rows with label != ignore_index of log softmax(logits[n])[labels[n]]; no shift. */
-CrossEntropy cross_entropy(const at::Tensor& logits_NV, const int32_t* labels_N, int64_t ignore_index, bool gradient);
+/** loss = -(1 / count) sum over rows with label != ignore_index of log
+ * softmax(logits[n])[labels[n]]; no shift. */
+CrossEntropy cross_entropy(const at::Tensor& logits_NV, const int32_t* labels_N,
+                           int64_t ignore_index, bool gradient);
 
 }  // namespace posttrain::losses

@@ -12,19 +12,23 @@ namespace posttrain::losses {
 namespace {
 
 // Logits of one chunk: 32 MB of float32, between 16 and 1024 rows
-int64_t chunk_rows(int64_t columns) { return std::clamp<int64_t>((int64_t{8} << 20) / columns, 16, 1024); }
+int64_t chunk_rows(int64_t columns) {
+  return std::clamp<int64_t>((int64_t{8} << 20) / columns, 16, 1024);
+}
 
-// Rows and columns of the buffer are padded so that an odd vocabulary does not slow the matrix products.
+// Rows and columns of the buffer are padded so that an odd vocabulary does not slow the matrix
+// products.
 int64_t padded(int64_t columns) { return (columns + 63) / 64 * 64; }
 
-void rows_on_cpu(at::Tensor& logits, const int64_t* targets, const double* scales, bool gradient, double* nll,
-                 double* entropy, uint8_t* correct) {
+void rows_on_cpu(at::Tensor& logits, const int64_t* targets, const double* scales, bool gradient,
+                 double* nll, double* entropy, uint8_t* correct) {
   const int64_t rows = logits.size(0), columns = logits.size(1), stride = logits.stride(0);
   AT_DISPATCH_FLOATING_TYPES(logits.scalar_type(), "linear_cross_entropy", [&] {
     scalar_t* x = logits.mutable_data_ptr<scalar_t>();
     at::parallel_for(0, rows, 1, [&](int64_t from, int64_t to) {
       for (int64_t r = from; r < to; ++r) {
-        const auto row = cross_entropy_row(x + r * stride, columns, targets[r], gradient ? scales + r : nullptr);
+        const auto row =
+            cross_entropy_row(x + r * stride, columns, targets[r], gradient ? scales + r : nullptr);
         nll[r] = row.nll;
         entropy[r] = row.entropy;
         correct[r] = row.correct;
@@ -34,11 +38,12 @@ void rows_on_cpu(at::Tensor& logits, const int64_t* targets, const double* scale
 }
 
 // The same from torch's operations, for other devices; logits float32, replaced by their gradient
-void rows_on_device(at::Tensor& logits, const int64_t* targets, const double* scales, bool gradient, double* nll,
-                    double* entropy, uint8_t* correct) {
+void rows_on_device(at::Tensor& logits, const int64_t* targets, const double* scales, bool gradient,
+                    double* nll, double* entropy, uint8_t* correct) {
   const int64_t rows = logits.size(0);
   const auto device = logits.device();
-  const auto target = at::tensor(at::ArrayRef<int64_t>(targets, rows), at::kLong).to(device).unsqueeze(1);
+  const auto target =
+      at::tensor(at::ArrayRef<int64_t>(targets, rows), at::kLong).to(device).unsqueeze(1);
   const auto log_p = at::log_softmax(logits, -1);
   const auto p = log_p.exp();
   const auto row_nll = log_p.gather(1, target).neg().squeeze(1).to(at::kDouble).cpu();
@@ -50,17 +55,21 @@ void rows_on_device(at::Tensor& logits, const int64_t* targets, const double* sc
     correct[r] = row_correct.const_data_ptr<bool>()[r];
   }
   if (!gradient) return;
-  const auto scale = at::tensor(at::ArrayRef<double>(scales, rows), at::kDouble).to(device, at::kFloat).unsqueeze(1);
+  const auto scale = at::tensor(at::ArrayRef<double>(scales, rows), at::kDouble)
+                         .to(device, at::kFloat)
+                         .unsqueeze(1);
   logits.copy_(p.scatter_add(1, target, at::full_like(target, -1, p.options())) * scale);
 }
 
 }  // namespace
 
 LinearCrossEntropy linear_cross_entropy(const at::Tensor& hidden_RD, nn::Parameter& head_VD,
-                                        const std::vector<int64_t>& targets, const std::vector<double>& scales,
-                                        bool gradient, const core::Cancel& cancel) {
+                                        const std::vector<int64_t>& targets,
+                                        const std::vector<double>& scales, bool gradient,
+                                        const core::Cancel& cancel) {
   const int64_t rows = hidden_RD.size(0), columns = head_VD.value.size(0);
-  LinearCrossEntropy result{std::vector<double>(rows), std::vector<double>(rows), std::vector<uint8_t>(rows), {}};
+  LinearCrossEntropy result{
+      std::vector<double>(rows), std::vector<double>(rows), std::vector<uint8_t>(rows), {}};
   if (gradient) result.dhidden_RD = at::empty_like(hidden_RD);
   if (rows == 0) return result;
   const int64_t step = std::min(chunk_rows(columns), rows);

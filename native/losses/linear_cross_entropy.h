@@ -19,12 +19,14 @@ struct LinearCrossEntropy {
 };
 
 /**
- * Cross-entropy of softmax(h W^T) in chunks of rows: [R, V] is never made. With `gradient`, the gradient of each chunk
- * is computed while its logits are at hand (6 V D operations a row instead of 8 for recomputing them): dW is added to
- * the head's gradient buffer at once, dh is returned. Statistics are float32, float64 for float64 weights.
+ * Cross-entropy of softmax(h W^T) in chunks of rows: [R, V] is never made. With `gradient`, the
+ * gradient of each chunk is computed while its logits are at hand (6 V D operations a row instead
+ * of 8 for recomputing them): dW is added to the head's gradient buffer at once, dh is returned.
+ * Statistics are float32, float64 for float64 weights.
  */
 LinearCrossEntropy linear_cross_entropy(const at::Tensor& hidden_RD, nn::Parameter& head_VD,
-                                        const std::vector<int64_t>& targets, const std::vector<double>& scales,
-                                        bool gradient, const core::Cancel& cancel);
+                                        const std::vector<int64_t>& targets,
+                                        const std::vector<double>& scales, bool gradient,
+                                        const core::Cancel& cancel);
 
 }  // namespace posttrain::losses

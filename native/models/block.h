@@ -43,23 +43,28 @@ struct Block {
   nn::Mlp mlp;
   nn::Rotary* rotary = nullptr;
 
-  nn::AttentionShape shape() const { return {spec.heads, spec.kv_heads, spec.head_dim, spec.window}; }
+  nn::AttentionShape shape() const {
+    return {spec.heads, spec.kv_heads, spec.head_dim, spec.window};
+  }
 
   /**
-   * [T, D] -> [T, D], or [R, D] where `rows` names the R tokens whose result is wanted: all keys and values are
-   * computed, the rest only for them. Where `cache` is given, keys and values of document d are copied to its row d.
+   * [T, D] -> [T, D], or [R, D] where `rows` names the R tokens whose result is wanted: all keys
+   * and values are computed, the rest only for them. Where `cache` is given, keys and values of
+   * document d are copied to its row d.
    */
-  at::Tensor forward(const at::Tensor& x_TD, const Tokens& tokens, const at::Tensor& rows, BlockTrace& trace,
-                     KvCache* cache, const core::Cancel& cancel) const;
+  at::Tensor forward(const at::Tensor& x_TD, const Tokens& tokens, const at::Tensor& rows,
+                     BlockTrace& trace, KvCache* cache, const core::Cancel& cancel) const;
   /** dy is [T, D], or [R, D] with `rows`; returns dx [T, D]. */
-  at::Tensor backward(const at::Tensor& dy, const Tokens& tokens, const at::Tensor& rows, const BlockTrace& trace,
-                      const core::Cancel& cancel) const;
-  /** One new token a row: x [B, D] at positions [B]; writes keys and values at those positions of the cache. */
-  at::Tensor decode(const at::Tensor& x_BD, const at::Tensor& positions_B, const std::vector<int64_t>& lengths,
-                    KvCache& cache) const;
+  at::Tensor backward(const at::Tensor& dy, const Tokens& tokens, const at::Tensor& rows,
+                      const BlockTrace& trace, const core::Cancel& cancel) const;
+  /** One new token a row: x [B, D] at positions [B]; writes keys and values at those positions of
+   * the cache. */
+  at::Tensor decode(const at::Tensor& x_BD, const at::Tensor& positions_B,
+                    const std::vector<int64_t>& lengths, KvCache& cache) const;
 
  private:
-  at::Tensor project(const at::Tensor& normed, const at::Tensor& positions, BlockTrace& trace) const;
+  at::Tensor project(const at::Tensor& normed, const at::Tensor& positions,
+                     BlockTrace& trace) const;
 };
 
 }  // namespace posttrain::models

@@ -11,11 +11,13 @@ Decoder::Decoder(DecoderSpec spec, at::Device device, at::ScalarType dtype)
     : spec_(std::move(spec)), device_(device), dtype_(dtype) {
   const int64_t width = spec_.hidden_size;
   embed_ = add("embed.weight", {spec_.vocab_size, width});
-  if (spec_.learned_positions > 0) positions_ = add("positions.weight", {spec_.learned_positions, width});
+  if (spec_.learned_positions > 0)
+    positions_ = add("positions.weight", {spec_.learned_positions, width});
   for (size_t i = 0; i < spec_.layers.size(); ++i) {
     const auto& layer = spec_.layers[i];
     const auto at = "layers." + std::to_string(i) + ".";
-    const int64_t q_width = layer.heads * layer.head_dim, kv_width = layer.kv_heads * layer.head_dim;
+    const int64_t q_width = layer.heads * layer.head_dim,
+                  kv_width = layer.kv_heads * layer.head_dim;
     auto& block = blocks_.emplace_back();
     block.spec = layer;
     block.attention_norm = add_norm(at + "attentionNorm", spec_.norm, width);
@@ -29,7 +31,8 @@ Decoder::Decoder(DecoderSpec spec, at::Device device, at::ScalarType dtype)
     block.mlp_norm = add_norm(at + "mlpNorm", spec_.norm, width);
     block.mlp.gated = layer.gated;
     block.mlp.activation = layer.activation;
-    block.mlp.up = add_linear(at + "up", layer.intermediate_size * (layer.gated ? 2 : 1), width, layer.mlp_bias);
+    block.mlp.up = add_linear(at + "up", layer.intermediate_size * (layer.gated ? 2 : 1), width,
+                              layer.mlp_bias);
     block.mlp.down = add_linear(at + "down", width, layer.intermediate_size, layer.mlp_bias);
     block.rotary = rotary_of(layer);
   }
@@ -63,7 +66,8 @@ nn::Rotary* Decoder::rotary_of(const LayerSpec& layer) {
   for (auto& known : rotaries_) {
     if (known.spec == *layer.rope && known.head_dim == layer.head_dim) return known.rotary.get();
   }
-  rotaries_.push_back({*layer.rope, layer.head_dim, std::make_unique<nn::Rotary>(*layer.rope, layer.head_dim, device_, dtype_)});
+  rotaries_.push_back({*layer.rope, layer.head_dim,
+                       std::make_unique<nn::Rotary>(*layer.rope, layer.head_dim, device_, dtype_)});
   return rotaries_.back().rotary.get();
 }
 
@@ -94,8 +98,9 @@ void Decoder::initialise(uint64_t seed, double std, double residual_scale) {
 }
 
 void Decoder::reserve_positions(int64_t positions) {
-  TORCH_CHECK_VALUE(positions_ == nullptr || positions <= spec_.learned_positions, "[decoder] a document of ", positions,
-                    " tokens is longer than the model's ", spec_.learned_positions, " learned positions");
+  TORCH_CHECK_VALUE(positions_ == nullptr || positions <= spec_.learned_positions,
+                    "[decoder] a document of ", positions, " tokens is longer than the model's ",
+                    spec_.learned_positions, " learned positions");
   for (auto& known : rotaries_) known.rotary->reserve(positions);
 }
 
@@ -134,8 +139,8 @@ at::Tensor Decoder::forward(const Tokens& tokens, const at::Tensor& rows, Decode
   return hidden;
 }
 
-void Decoder::backward(const Tokens& tokens, const at::Tensor& rows, const at::Tensor& dhidden_RD, DecoderTrace& trace,
-                       const core::Cancel& cancel) {
+void Decoder::backward(const Tokens& tokens, const at::Tensor& rows, const at::Tensor& dhidden_RD,
+                       DecoderTrace& trace, const core::Cancel& cancel) {
   auto dx = norm_.backward(trace.last, dhidden_RD, trace.norm);
   for (size_t i = blocks_.size(); i-- > 0;) {
     cancel.check();
@@ -153,8 +158,8 @@ void Decoder::backward(const Tokens& tokens, const at::Tensor& rows, const at::T
   if (positions_ != nullptr) nn::embedding_backward(*positions_, tokens.positions_T, dx);
 }
 
-at::Tensor Decoder::decode(const at::Tensor& ids_B, const std::vector<int64_t>& lengths, std::vector<KvCache>& caches,
-                           const core::Cancel& cancel) {
+at::Tensor Decoder::decode(const at::Tensor& ids_B, const std::vector<int64_t>& lengths,
+                           std::vector<KvCache>& caches, const core::Cancel& cancel) {
   reserve_positions(*std::max_element(lengths.begin(), lengths.end()));
   const auto positions = at::tensor(lengths, at::kLong).sub_(1).to(device_);
   auto x = embed(ids_B, positions);

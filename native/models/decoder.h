@@ -19,11 +19,12 @@ struct DecoderTrace {
 };
 
 /**
- * The one decoder: token embedding (and learned positions), blocks whose options are per layer, final norm. Its output
- * projection is `head()`, used by the losses and the sampler only for the rows they need.
+ * The one decoder: token embedding (and learned positions), blocks whose options are per layer,
+ * final norm. Its output projection is `head()`, used by the losses and the sampler only for the
+ * rows they need.
  *
- * Gradients are computed by hand, block by block, into persistent buffers: nothing is kept beyond a call, a job can be
- * cancelled between layers, and a frozen parameter costs no gradient.
+ * Gradients are computed by hand, block by block, into persistent buffers: nothing is kept beyond a
+ * call, a job can be cancelled between layers, and a frozen parameter costs no gradient.
  */
 class Decoder {
  public:
@@ -36,20 +37,25 @@ class Decoder {
   /** Throws for a name that is not there. */
   nn::Parameter& parameter(const std::string& name);
   /** [V, D]: the token embedding where it is tied. */
-  nn::Parameter& head() { return spec_.tied ? parameter("embed.weight") : parameter("head.weight"); }
+  nn::Parameter& head() {
+    return spec_.tied ? parameter("embed.weight") : parameter("head.weight");
+  }
 
-  /** Normal(0, std) for matrices, times residual_scale for `out` and `down`; zero biases; unit norms. */
+  /** Normal(0, std) for matrices, times residual_scale for `out` and `down`; zero biases; unit
+   * norms. */
   void initialise(uint64_t seed, double std, double residual_scale);
 
-  /** Final normed hidden states of the tokens in `rows` (all where undefined), [R, D]. `trace` and `caches` may be null. */
-  at::Tensor forward(const Tokens& tokens, const at::Tensor& rows, DecoderTrace* trace, std::vector<KvCache>* caches,
-                     const core::Cancel& cancel);
-  /** Adds every trainable parameter's gradient, but for the head's own use, given that of forward's result. */
-  void backward(const Tokens& tokens, const at::Tensor& rows, const at::Tensor& dhidden_RD, DecoderTrace& trace,
-                const core::Cancel& cancel);
+  /** Final normed hidden states of the tokens in `rows` (all where undefined), [R, D]. `trace` and
+   * `caches` may be null. */
+  at::Tensor forward(const Tokens& tokens, const at::Tensor& rows, DecoderTrace* trace,
+                     std::vector<KvCache>* caches, const core::Cancel& cancel);
+  /** Adds every trainable parameter's gradient, but for the head's own use, given that of forward's
+   * result. */
+  void backward(const Tokens& tokens, const at::Tensor& rows, const at::Tensor& dhidden_RD,
+                DecoderTrace& trace, const core::Cancel& cancel);
   /** Final normed hidden states [B, D] of one new token a row, of length lengths[b] with it. */
-  at::Tensor decode(const at::Tensor& ids_B, const std::vector<int64_t>& lengths, std::vector<KvCache>& caches,
-                    const core::Cancel& cancel);
+  at::Tensor decode(const at::Tensor& ids_B, const std::vector<int64_t>& lengths,
+                    std::vector<KvCache>& caches, const core::Cancel& cancel);
 
   void zero_grad();
 

@@ -5,7 +5,8 @@
 
 namespace posttrain::models {
 
-/** What is trained, evaluated and sampled from: a base and, with later work, an adapter and a scalar head of its own. */
+/** What is trained, evaluated and sampled from: a base and, with later work, an adapter and a
+ * scalar head of its own. */
 struct Role {
   std::shared_ptr<Decoder> base;
 };

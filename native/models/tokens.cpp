@@ -2,8 +2,8 @@
 
 namespace posttrain::models {
 
-Tokens tokens_of(const std::vector<int32_t>& ids, const std::vector<int32_t>& offsets, int64_t vocab_size,
-                 at::Device device) {
+Tokens tokens_of(const std::vector<int32_t>& ids, const std::vector<int32_t>& offsets,
+                 int64_t vocab_size, at::Device device) {
   const auto count = static_cast<int64_t>(ids.size());
   TORCH_CHECK_VALUE(count > 0, "[batch] inputIds is empty");
   TORCH_CHECK_VALUE(offsets.size() >= 2 && offsets.front() == 0 && offsets.back() == count,
@@ -19,7 +19,8 @@ Tokens tokens_of(const std::vector<int32_t>& ids, const std::vector<int32_t>& of
   Tokens result;
   for (size_t d = 0; d + 1 < offsets.size(); ++d) {
     const int64_t from = offsets[d], to = offsets[d + 1];
-    TORCH_CHECK_VALUE(from < to && to <= count, "[batch] document ", d, " is empty: offsets must rise");
+    TORCH_CHECK_VALUE(from < to && to <= count, "[batch] document ", d,
+                      " is empty: offsets must rise");
     for (int64_t t = from; t < to; ++t) position[t] = t - from;
     result.offsets.push_back(from);
   }

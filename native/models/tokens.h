@@ -14,7 +14,7 @@ struct Tokens {
 };
 
 /** Checks ids [T] and offsets [D + 1] and moves them to the device. Throws ValueError. */
-Tokens tokens_of(const std::vector<int32_t>& ids, const std::vector<int32_t>& offsets, int64_t vocab_size,
-                 at::Device device);
+Tokens tokens_of(const std::vector<int32_t>& ids, const std::vector<int32_t>& offsets,
+                 int64_t vocab_size, at::Device device);
 
 }  // namespace posttrain::models

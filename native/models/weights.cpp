@@ -20,36 +20,40 @@ at::Tensor view_of(Decoder& decoder, const WeightMapEntry& entry, bool gradient)
   auto& parameter = decoder.parameter(entry.parameter);
   auto view = gradient ? parameter.gradient() : parameter.value;
   if (entry.row_count >= 0) {
-    TORCH_CHECK_VALUE(entry.first_row >= 0 && entry.first_row + entry.row_count <= view.size(0), "[weights] rows ",
-                      entry.first_row, " + ", entry.row_count, " of ", entry.parameter, " are outside its ",
-                      view.size(0), " rows");
+    TORCH_CHECK_VALUE(entry.first_row >= 0 && entry.first_row + entry.row_count <= view.size(0),
+                      "[weights] rows ", entry.first_row, " + ", entry.row_count, " of ",
+                      entry.parameter, " are outside its ", view.size(0), " rows");
     view = view.narrow(0, entry.first_row, entry.row_count);
   }
   return entry.transpose ? view.t() : view;
 }
 
-void load_weights(Decoder& decoder, const std::string& path, const std::vector<WeightMapEntry>& entries,
-                  const core::Cancel& cancel) {
+void load_weights(Decoder& decoder, const std::string& path,
+                  const std::vector<WeightMapEntry>& entries, const core::Cancel& cancel) {
   const core::TensorFile file(path);
   for (const auto& entry : entries) {
     cancel.check();
     const auto* found = file.find(entry.name);
-    if (found == nullptr) throw core::Error("ERR_INVALID_FILE", path + " has no tensor " + entry.name);
+    if (found == nullptr)
+      throw core::Error("ERR_INVALID_FILE", path + " has no tensor " + entry.name);
     const auto target = view_of(decoder, entry, false);
     if (at::IntArrayRef(found->shape) != target.sizes()) {
-      throw core::Error("ERR_INVALID_FILE", path + ": " + entry.name + " has shape " + text_of(found->shape) +
-                                                ", the config asks for " + text_of(target.sizes()));
+      throw core::Error("ERR_INVALID_FILE", path + ": " + entry.name + " has shape " +
+                                                text_of(found->shape) + ", the config asks for " +
+                                                text_of(target.sizes()));
     }
     if (!at::isFloatingType(core::scalar_type_of(found->dtype))) {
-      throw core::Error("ERR_INVALID_FILE", path + ": " + entry.name + " has dtype " + found->dtype +
+      throw core::Error("ERR_INVALID_FILE", path + ": " + entry.name + " has dtype " +
+                                                found->dtype +
                                                 ", weights must be F32, F16, BF16 or F64");
     }
     target.copy_(file.read(*found));
   }
 }
 
-void save_weights(Decoder& decoder, const std::string& path, const std::vector<WeightMapEntry>& entries,
-                  at::ScalarType dtype, const std::map<std::string, std::string>& metadata, const core::Cancel& cancel) {
+void save_weights(Decoder& decoder, const std::string& path,
+                  const std::vector<WeightMapEntry>& entries, at::ScalarType dtype,
+                  const std::map<std::string, std::string>& metadata, const core::Cancel& cancel) {
   std::vector<core::TensorToWrite> tensors;
   for (const auto& entry : entries) {
     const auto view = view_of(decoder, entry, false);

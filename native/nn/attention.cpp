@@ -13,7 +13,8 @@ namespace {
 
 constexpr int64_t kWindowBlock = 128;
 
-// One call of the fused kernel: queries [q_from, q_to) see keys [k_from, q_to), causally and within the window.
+// One call of the fused kernel: queries [q_from, q_to) see keys [k_from, q_to), causally and within
+// the window.
 struct Piece {
   int64_t q_from, q_to, k_from;
   bool masked;
@@ -41,11 +42,13 @@ at::Tensor window_mask(const Piece& piece, int64_t window, const at::TensorOptio
   const auto q = at::arange(piece.q_from, piece.q_to, index).unsqueeze(1);
   const auto k = at::arange(piece.k_from, piece.q_to, index).unsqueeze(0);
   const auto hidden = at::logical_or(k.gt(q), k.le(q - window));
-  return at::zeros(hidden.sizes(), options).masked_fill_(hidden, -std::numeric_limits<double>::infinity());
+  return at::zeros(hidden.sizes(), options)
+      .masked_fill_(hidden, -std::numeric_limits<double>::infinity());
 }
 
 // Columns of rows [from, to) as [1, heads, rows, head_dim], a view
-at::Tensor heads_of(const at::Tensor& x_TW, int64_t from, int64_t to, int64_t first_head, int64_t heads, int64_t head_dim) {
+at::Tensor heads_of(const at::Tensor& x_TW, int64_t from, int64_t to, int64_t first_head,
+                    int64_t heads, int64_t head_dim) {
   return x_TW.slice(0, from, to)
       .narrow(1, first_head * head_dim, heads * head_dim)
       .view({to - from, heads, head_dim})
@@ -64,7 +67,8 @@ Qkv qkv_of(const at::Tensor& qkv_TW, const Piece& p, const AttentionShape& s) {
 }
 
 // The reference form, where no fused kernel serves: scores [1, H, Q, K] of grouped heads
-at::Tensor plain_scores(const Qkv& x, const Piece& p, const AttentionShape& s, const at::Tensor& k) {
+at::Tensor plain_scores(const Qkv& x, const Piece& p, const AttentionShape& s,
+                        const at::Tensor& k) {
   auto scores = at::matmul(x.q, k.transpose(-1, -2)) / std::sqrt(static_cast<double>(s.head_dim));
   const int64_t window = s.window == 0 ? std::numeric_limits<int64_t>::max() / 2 : s.window;
   return (scores + window_mask(p, window, scores.options())).to(at::kFloat);
@@ -81,34 +85,41 @@ at::Tensor ungrouped(const at::Tensor& d, const AttentionShape& s) {
 
 }  // namespace
 
-at::Tensor packed_attention(const at::Tensor& qkv_TW, const std::vector<int64_t>& offsets, const AttentionShape& shape,
-                            std::vector<at::Tensor>* lse, const core::Cancel& cancel) {
+at::Tensor packed_attention(const at::Tensor& qkv_TW, const std::vector<int64_t>& offsets,
+                            const AttentionShape& shape, std::vector<at::Tensor>* lse,
+                            const core::Cancel& cancel) {
   auto out_TO = at::empty({qkv_TW.size(0), shape.heads * shape.head_dim}, qkv_TW.options());
   for (const auto& piece : pieces_of(offsets, shape.window)) {
     cancel.check();
     const auto x = qkv_of(qkv_TW, piece, shape);
     auto target = heads_of(out_TO, piece.q_from, piece.q_to, 0, shape.heads, shape.head_dim);
     if (qkv_TW.is_cpu()) {
-      const auto mask = piece.masked ? std::optional<at::Tensor>(window_mask(piece, shape.window, qkv_TW.options()))
-                                     : std::nullopt;
+      const auto mask =
+          piece.masked
+              ? std::optional<at::Tensor>(window_mask(piece, shape.window, qkv_TW.options()))
+              : std::nullopt;
       auto [out, row_lse] =
           at::_scaled_dot_product_flash_attention_for_cpu(x.q, x.k, x.v, 0.0, !piece.masked, mask);
       target.copy_(out);
       if (lse != nullptr) lse->push_back(row_lse);
     } else {
       const auto scores = plain_scores(x, piece, shape, grouped(x.k, shape));
-      target.copy_(at::matmul(at::softmax(scores, -1).to(qkv_TW.scalar_type()), grouped(x.v, shape)));
+      target.copy_(
+          at::matmul(at::softmax(scores, -1).to(qkv_TW.scalar_type()), grouped(x.v, shape)));
       if (lse != nullptr) lse->push_back(at::logsumexp(scores, {-1}));
     }
   }
   return out_TO;
 }
 
-at::Tensor packed_attention_backward(const at::Tensor& dout_TO, const at::Tensor& qkv_TW, const at::Tensor& out_TO,
-                                     const std::vector<int64_t>& offsets, const AttentionShape& shape,
-                                     const std::vector<at::Tensor>& lse, const core::Cancel& cancel) {
+at::Tensor packed_attention_backward(const at::Tensor& dout_TO, const at::Tensor& qkv_TW,
+                                     const at::Tensor& out_TO, const std::vector<int64_t>& offsets,
+                                     const AttentionShape& shape,
+                                     const std::vector<at::Tensor>& lse,
+                                     const core::Cancel& cancel) {
   const auto pieces = pieces_of(offsets, shape.window);
-  // Blocks of a sliding window share keys, so their gradients add up; whole documents are written once.
+  // Blocks of a sliding window share keys, so their gradients add up; whole documents are written
+  // once.
   auto dqkv_TW = shape.window == 0 ? at::empty_like(qkv_TW) : at::zeros_like(qkv_TW);
   for (size_t i = 0; i < pieces.size(); ++i) {
     cancel.check();
@@ -119,8 +130,10 @@ at::Tensor packed_attention_backward(const at::Tensor& dout_TO, const at::Tensor
     const auto out = heads_of(out_TO, piece.q_from, piece.q_to, 0, shape.heads, shape.head_dim);
     at::Tensor dq, dk, dv;
     if (qkv_TW.is_cpu()) {
-      const auto mask = piece.masked ? std::optional<at::Tensor>(window_mask(piece, shape.window, qkv_TW.options()))
-                                     : std::nullopt;
+      const auto mask =
+          piece.masked
+              ? std::optional<at::Tensor>(window_mask(piece, shape.window, qkv_TW.options()))
+              : std::nullopt;
       std::tie(dq, dk, dv) = at::_scaled_dot_product_flash_attention_for_cpu_backward(
           dout, x.q, x.k, x.v, out, lse[i], 0.0, !piece.masked, mask);
     } else {
@@ -128,7 +141,8 @@ at::Tensor packed_attention_backward(const at::Tensor& dout_TO, const at::Tensor
       const auto p = at::exp(plain_scores(x, piece, shape, k) - lse[i].unsqueeze(-1));
       const auto dp = at::matmul(dout, v.transpose(-1, -2)).to(at::kFloat);
       const auto correction = (dout.to(at::kFloat) * out.to(at::kFloat)).sum(-1, true);
-      const auto ds = (p * (dp - correction) / std::sqrt(static_cast<double>(shape.head_dim))).to(qkv_TW.scalar_type());
+      const auto ds = (p * (dp - correction) / std::sqrt(static_cast<double>(shape.head_dim)))
+                          .to(qkv_TW.scalar_type());
       dq = at::matmul(ds, k);
       dk = ungrouped(at::matmul(ds.transpose(-1, -2), x.q), shape);
       dv = ungrouped(at::matmul(p.to(qkv_TW.scalar_type()).transpose(-1, -2), dout), shape);
@@ -149,8 +163,9 @@ at::Tensor packed_attention_backward(const at::Tensor& dout_TO, const at::Tensor
 namespace {
 
 // All query heads of one key / value head: softmax(q k^T) v over positions [from, to)
-POSTTRAIN_SIMD void decode_group(const float* q, const float* keys, const float* values, float* out, float* scores,
-                                 int64_t group, int64_t head_dim, int64_t from, int64_t to, float scale) {
+POSTTRAIN_SIMD void decode_group(const float* q, const float* keys, const float* values, float* out,
+                                 float* scores, int64_t group, int64_t head_dim, int64_t from,
+                                 int64_t to, float scale) {
   for (int64_t g = 0; g < group; ++g) {
     const float* qg = q + g * head_dim;
     float* og = out + g * head_dim;
@@ -181,8 +196,9 @@ POSTTRAIN_SIMD void decode_group(const float* q, const float* keys, const float*
 
 }  // namespace
 
-at::Tensor decode_attention(const at::Tensor& q_BO, const at::Tensor& keys_BKSE, const at::Tensor& values_BKSE,
-                            const std::vector<int64_t>& lengths, const AttentionShape& shape) {
+at::Tensor decode_attention(const at::Tensor& q_BO, const at::Tensor& keys_BKSE,
+                            const at::Tensor& values_BKSE, const std::vector<int64_t>& lengths,
+                            const AttentionShape& shape) {
   const int64_t rows = q_BO.size(0), group = shape.heads / shape.kv_heads, width = shape.head_dim;
   const double scale = 1 / std::sqrt(static_cast<double>(width));
   if (q_BO.is_cpu() && q_BO.scalar_type() == at::kFloat) {
@@ -196,11 +212,13 @@ at::Tensor decode_attention(const at::Tensor& q_BO, const at::Tensor& keys_BKSE,
       std::vector<float> scores(longest);
       for (int64_t i = begin; i < end; ++i) {
         const int64_t b = i / shape.kv_heads, h = i % shape.kv_heads;
-        const int64_t to = lengths[b], from = shape.window == 0 ? 0 : std::max<int64_t>(0, to - shape.window);
-        decode_group(qp + (b * shape.heads + h * group) * width, kp + b * keys_BKSE.stride(0) + h * keys_BKSE.stride(1),
+        const int64_t to = lengths[b],
+                      from = shape.window == 0 ? 0 : std::max<int64_t>(0, to - shape.window);
+        decode_group(qp + (b * shape.heads + h * group) * width,
+                     kp + b * keys_BKSE.stride(0) + h * keys_BKSE.stride(1),
                      vp + b * values_BKSE.stride(0) + h * values_BKSE.stride(1),
-                     op + (b * shape.heads + h * group) * width, scores.data(), group, width, from, to,
-                     static_cast<float>(scale));
+                     op + (b * shape.heads + h * group) * width, scores.data(), group, width, from,
+                     to, static_cast<float>(scale));
       }
     });
     return out;
@@ -213,9 +231,11 @@ at::Tensor decode_attention(const at::Tensor& q_BO, const at::Tensor& keys_BKSE,
   const auto position = at::arange(longest, length.options()).view({1, 1, 1, longest});
   auto hidden = position.ge(length);
   if (shape.window != 0) hidden = at::logical_or(hidden, position.lt(length - shape.window));
-  auto scores = at::matmul(q, keys.transpose(-1, -2)).to(q_BO.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
+  auto scores = at::matmul(q, keys.transpose(-1, -2))
+                    .to(q_BO.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
   scores = (scores * scale).masked_fill(hidden, -std::numeric_limits<double>::infinity());
-  return at::matmul(at::softmax(scores, -1).to(q_BO.scalar_type()), values).reshape({rows, shape.heads * width});
+  return at::matmul(at::softmax(scores, -1).to(q_BO.scalar_type()), values)
+      .reshape({rows, shape.heads * width});
 }
 
 }  // namespace posttrain::nn

@@ -17,24 +17,29 @@ struct AttentionShape {
 };
 
 /**
- * Causal attention of packed documents; no token sees another document. qkv [T, W] holds q, k, v of each token;
- * `offsets` [D + 1] cuts T. Softmax scale is 1 / sqrt(head_dim). The log-sum-exp of each piece is kept in `lse`.
- * Each document, and within a sliding window each block of queries with the keys it can see, is one call of the fused
- * kernel into a preallocated result: no mask of a whole document is ever made.
+ * Causal attention of packed documents; no token sees another document. qkv [T, W] holds q, k, v of
+ * each token; `offsets` [D + 1] cuts T. Softmax scale is 1 / sqrt(head_dim). The log-sum-exp of
+ * each piece is kept in `lse`. Each document, and within a sliding window each block of queries
+ * with the keys it can see, is one call of the fused kernel into a preallocated result: no mask of
+ * a whole document is ever made.
  */
-at::Tensor packed_attention(const at::Tensor& qkv_TW, const std::vector<int64_t>& offsets, const AttentionShape& shape,
-                            std::vector<at::Tensor>* lse, const core::Cancel& cancel);
+at::Tensor packed_attention(const at::Tensor& qkv_TW, const std::vector<int64_t>& offsets,
+                            const AttentionShape& shape, std::vector<at::Tensor>* lse,
+                            const core::Cancel& cancel);
 
 /** dqkv [T, W] from dout [T, heads * head_dim]. */
-at::Tensor packed_attention_backward(const at::Tensor& dout_TO, const at::Tensor& qkv_TW, const at::Tensor& out_TO,
-                                     const std::vector<int64_t>& offsets, const AttentionShape& shape,
-                                     const std::vector<at::Tensor>& lse, const core::Cancel& cancel);
+at::Tensor packed_attention_backward(const at::Tensor& dout_TO, const at::Tensor& qkv_TW,
+                                     const at::Tensor& out_TO, const std::vector<int64_t>& offsets,
+                                     const AttentionShape& shape,
+                                     const std::vector<at::Tensor>& lse,
+                                     const core::Cancel& cancel);
 
 /**
- * One new token for each of B rows over its cached keys and values. q [B, heads * head_dim]; cache rows
- * [B, kv_heads, S, head_dim]; row b sees positions up to lengths[b] - 1.
+ * One new token for each of B rows over its cached keys and values. q [B, heads * head_dim]; cache
+ * rows [B, kv_heads, S, head_dim]; row b sees positions up to lengths[b] - 1.
  */
-at::Tensor decode_attention(const at::Tensor& q_BO, const at::Tensor& keys_BKSE, const at::Tensor& values_BKSE,
-                            const std::vector<int64_t>& lengths, const AttentionShape& shape);
+at::Tensor decode_attention(const at::Tensor& q_BO, const at::Tensor& keys_BKSE,
+                            const at::Tensor& values_BKSE, const std::vector<int64_t>& lengths,
+                            const AttentionShape& shape);
 
 }  // namespace posttrain::nn

@@ -4,7 +4,9 @@
 
 namespace posttrain::nn {
 
-at::Tensor embedding(const Parameter& weight, const at::Tensor& ids_T) { return weight.value.index_select(0, ids_T); }
+at::Tensor embedding(const Parameter& weight, const at::Tensor& ids_T) {
+  return weight.value.index_select(0, ids_T);
+}
 
 void embedding_backward(Parameter& weight, const at::Tensor& ids_T, const at::Tensor& dy_TD) {
   if (!weight.trainable) return;

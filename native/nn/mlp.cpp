@@ -43,8 +43,8 @@ POSTTRAIN_SIMD void swiglu_row(const float* gate, const float* up, float* y, int
   for (int64_t i = 0; i < width; ++i) y[i] = gate[i] * sigmoid(gate[i]) * up[i];
 }
 
-POSTTRAIN_SIMD void swiglu_row_backward(const float* gate, const float* up, const float* dy, float* dgate, float* dup,
-                                        int64_t width) {
+POSTTRAIN_SIMD void swiglu_row_backward(const float* gate, const float* up, const float* dy,
+                                        float* dgate, float* dup, int64_t width) {
 #pragma omp simd
   for (int64_t i = 0; i < width; ++i) {
     const float s = sigmoid(gate[i]);
@@ -88,7 +88,8 @@ at::Tensor Mlp::forward(const at::Tensor& x_TD, MlpTrace& trace) const {
   return down.forward(trace.activation);
 }
 
-at::Tensor Mlp::backward(const at::Tensor& x_TD, const at::Tensor& dy_TD, const MlpTrace& trace) const {
+at::Tensor Mlp::backward(const at::Tensor& x_TD, const at::Tensor& dy_TD,
+                         const MlpTrace& trace) const {
   const auto dactivation = down.backward(trace.activation, dy_TD);
   if (!gated) return up.backward(x_TD, activate_backward(activation, dactivation, trace.up));
   auto dup = at::empty_like(trace.up);
@@ -98,8 +99,8 @@ at::Tensor Mlp::backward(const at::Tensor& x_TD, const at::Tensor& dy_TD, const 
     float* out = dup.mutable_data_ptr<float>();
     at::parallel_for(0, rows, 8, [&](int64_t from, int64_t to) {
       for (int64_t t = from; t < to; ++t) {
-        swiglu_row_backward(in + 2 * t * width, in + (2 * t + 1) * width, dy + t * width, out + 2 * t * width,
-                            out + (2 * t + 1) * width, width);
+        swiglu_row_backward(in + 2 * t * width, in + (2 * t + 1) * width, dy + t * width,
+                            out + 2 * t * width, out + (2 * t + 1) * width, width);
       }
     });
   } else {

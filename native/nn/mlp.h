@@ -13,7 +13,8 @@ struct MlpTrace {
   at::Tensor activation;  // [T, I]: what `down` reads
 };
 
-/** Plain: down(act(up(x))). Gated (SwiGLU, arXiv 2002.05202): down(act(gate) * up), gate and up in one matrix. */
+/** Plain: down(act(up(x))). Gated (SwiGLU, arXiv 2002.05202): down(act(gate) * up), gate and up in
+ * one matrix. */
 struct Mlp {
   bool gated = true;
   Activation activation = Activation::silu;

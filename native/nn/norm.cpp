@@ -13,8 +13,8 @@ bool plain_floats(const at::Tensor& x) {
   return x.is_cpu() && x.scalar_type() == at::kFloat && x.is_contiguous();
 }
 
-POSTTRAIN_SIMD void rms_rows(const float* x, const float* w, float* y, float* rstd, int64_t rows, int64_t width,
-                             double eps) {
+POSTTRAIN_SIMD void rms_rows(const float* x, const float* w, float* y, float* rstd, int64_t rows,
+                             int64_t width, double eps) {
   for (int64_t t = 0; t < rows; ++t) {
     const float* xt = x + t * width;
     float* yt = y + t * width;
@@ -29,8 +29,8 @@ POSTTRAIN_SIMD void rms_rows(const float* x, const float* w, float* y, float* rs
 }
 
 // dx = r (g - x r^2 mean(g x)), g = dy * w
-POSTTRAIN_SIMD void rms_rows_backward(const float* x, const float* w, const float* dy, const float* rstd, float* dx,
-                                      int64_t rows, int64_t width) {
+POSTTRAIN_SIMD void rms_rows_backward(const float* x, const float* w, const float* dy,
+                                      const float* rstd, float* dx, int64_t rows, int64_t width) {
   for (int64_t t = 0; t < rows; ++t) {
     const float* xt = x + t * width;
     const float* dyt = dy + t * width;
@@ -46,8 +46,9 @@ POSTTRAIN_SIMD void rms_rows_backward(const float* x, const float* w, const floa
 }
 
 // dw[i] += sum over rows of dy * x * rstd, for columns [from, to)
-POSTTRAIN_SIMD void rms_weight_columns(const float* x, const float* dy, const float* rstd, float* dw, int64_t rows,
-                                       int64_t width, int64_t from, int64_t to) {
+POSTTRAIN_SIMD void rms_weight_columns(const float* x, const float* dy, const float* rstd,
+                                       float* dw, int64_t rows, int64_t width, int64_t from,
+                                       int64_t to) {
   for (int64_t t = 0; t < rows; ++t) {
     const float* xt = x + t * width;
     const float* dyt = dy + t * width;
@@ -78,7 +79,8 @@ at::Tensor rms_forward(const at::Tensor& x, const at::Tensor& w, double eps, at:
   return (xw * rstd.unsqueeze(-1)).to(x.scalar_type()) * w;
 }
 
-at::Tensor rms_backward(const at::Tensor& x, Parameter& weight, const at::Tensor& dy, const at::Tensor& rstd) {
+at::Tensor rms_backward(const at::Tensor& x, Parameter& weight, const at::Tensor& dy,
+                        const at::Tensor& rstd) {
   const auto& w = weight.value;
   if (plain_floats(x) && plain_floats(dy) && w.scalar_type() == at::kFloat) {
     const int64_t rows = x.size(0), width = x.size(1);
@@ -87,7 +89,8 @@ at::Tensor rms_backward(const at::Tensor& x, Parameter& weight, const at::Tensor
     const float *gp = dy.const_data_ptr<float>(), *rp = rstd.const_data_ptr<float>();
     float* dxp = dx.mutable_data_ptr<float>();
     at::parallel_for(0, rows, kRowGrain, [&](int64_t from, int64_t to) {
-      rms_rows_backward(xp + from * width, wp, gp + from * width, rp + from, dxp + from * width, to - from, width);
+      rms_rows_backward(xp + from * width, wp, gp + from * width, rp + from, dxp + from * width,
+                        to - from, width);
     });
     if (weight.trainable) {
       float* dwp = weight.gradient().mutable_data_ptr<float>();
@@ -109,17 +112,19 @@ at::Tensor rms_backward(const at::Tensor& x, Parameter& weight, const at::Tensor
 
 at::Tensor Norm::forward(const at::Tensor& x_TD, NormTrace& trace) const {
   if (rms) return rms_forward(x_TD, weight->value, eps, trace.rstd_T);
-  auto [y, mean, rstd] = at::native_layer_norm(x_TD, {x_TD.size(-1)}, weight->value, bias->value, eps);
+  auto [y, mean, rstd] =
+      at::native_layer_norm(x_TD, {x_TD.size(-1)}, weight->value, bias->value, eps);
   trace.mean_T = mean;
   trace.rstd_T = rstd;
   return y;
 }
 
-at::Tensor Norm::backward(const at::Tensor& x_TD, const at::Tensor& dy_TD, const NormTrace& trace) const {
+at::Tensor Norm::backward(const at::Tensor& x_TD, const at::Tensor& dy_TD,
+                          const NormTrace& trace) const {
   if (rms) return rms_backward(x_TD, *weight, dy_TD, trace.rstd_T);
-  auto [dx, dw, db] =
-      at::native_layer_norm_backward(dy_TD, x_TD, {x_TD.size(-1)}, trace.mean_T, trace.rstd_T, weight->value,
-                                     bias->value, {true, weight->trainable, bias->trainable});
+  auto [dx, dw, db] = at::native_layer_norm_backward(dy_TD, x_TD, {x_TD.size(-1)}, trace.mean_T,
+                                                     trace.rstd_T, weight->value, bias->value,
+                                                     {true, weight->trainable, bias->trainable});
   if (weight->trainable) weight->gradient().add_(dw);
   if (bias->trainable) bias->gradient().add_(db);
   return dx;

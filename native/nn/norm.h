@@ -10,8 +10,9 @@ struct NormTrace {
 };
 
 /**
- * RMSNorm: y = x / sqrt(mean(x^2) + eps) * w (Zhang & Sennrich 2019, arXiv 1910.07467), or LayerNorm with bias
- * (Ba et al. 2016, arXiv 1607.06450). Rows [T, D]; statistics in float32 (float64 for float64 rows).
+ * RMSNorm: y = x / sqrt(mean(x^2) + eps) * w (Zhang & Sennrich 2019, arXiv 1910.07467), or
+ * LayerNorm with bias (Ba et al. 2016, arXiv 1607.06450). Rows [T, D]; statistics in float32
+ * (float64 for float64 rows).
  */
 struct Norm {
   bool rms = true;
@@ -21,7 +22,8 @@ struct Norm {
 
   at::Tensor forward(const at::Tensor& x_TD, NormTrace& trace) const;
   /** Adds dw and db to the gradient buffers; returns dx [T, D]. */
-  at::Tensor backward(const at::Tensor& x_TD, const at::Tensor& dy_TD, const NormTrace& trace) const;
+  at::Tensor backward(const at::Tensor& x_TD, const at::Tensor& dy_TD,
+                      const NormTrace& trace) const;
 };
 
 }  // namespace posttrain::nn

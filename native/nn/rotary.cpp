@@ -11,15 +11,20 @@
 namespace posttrain::nn {
 namespace {
 
-// Where a rotation of that many full turns over the original context lies among the frequencies (yarn).
+// Where a rotation of that many full turns over the original context lies among the frequencies
+// (yarn).
 double correction_dim(double rotations, const RopeSpec& spec, double dim) {
-  return dim * std::log(spec.original_max_positions / (rotations * 2 * std::numbers::pi)) / (2 * std::log(spec.theta));
+  return dim * std::log(spec.original_max_positions / (rotations * 2 * std::numbers::pi)) /
+         (2 * std::log(spec.theta));
 }
 
-double yarn_mscale(double scale, double mscale) { return scale <= 1 ? 1.0 : 0.1 * mscale * std::log(scale) + 1.0; }
+double yarn_mscale(double scale, double mscale) {
+  return scale <= 1 ? 1.0 : 0.1 * mscale * std::log(scale) + 1.0;
+}
 
 // x[i], x[i + half] -> x[i] c - x[i + half] s, x[i + half] c + x[i] s for every head
-POSTTRAIN_SIMD void rotate_row(float* x, const float* cos, const float* sin, int64_t heads, int64_t half, float sign) {
+POSTTRAIN_SIMD void rotate_row(float* x, const float* cos, const float* sin, int64_t heads,
+                               int64_t half, float sign) {
   for (int64_t h = 0; h < heads; ++h) {
     float* a = x + h * 2 * half;
     float* b = a + half;
@@ -39,7 +44,8 @@ std::pair<at::Tensor, double> rope_frequencies(const RopeSpec& spec, int64_t hea
   auto frequencies = at::empty({half}, at::kFloat);
   float* f = frequencies.mutable_data_ptr<float>();
   for (int64_t i = 0; i < half; ++i) {
-    f[i] = 1.0f / std::pow(static_cast<float>(spec.theta), static_cast<float>(2 * i) / static_cast<float>(head_dim));
+    f[i] = 1.0f / std::pow(static_cast<float>(spec.theta),
+                           static_cast<float>(2 * i) / static_cast<float>(head_dim));
   }
   double attention_factor = 1;
   if (spec.kind == "linear") {
@@ -59,7 +65,8 @@ std::pair<at::Tensor, double> rope_frequencies(const RopeSpec& spec, int64_t hea
     }
   } else if (spec.kind == "yarn") {
     const double dim = static_cast<double>(head_dim);
-    double low = correction_dim(spec.beta_fast, spec, dim), high = correction_dim(spec.beta_slow, spec, dim);
+    double low = correction_dim(spec.beta_fast, spec, dim),
+           high = correction_dim(spec.beta_slow, spec, dim);
     if (spec.truncate) {
       low = std::floor(low);
       high = std::ceil(high);
@@ -74,32 +81,37 @@ std::pair<at::Tensor, double> rope_frequencies(const RopeSpec& spec, int64_t hea
     if (spec.attention_factor > 0) {
       attention_factor = spec.attention_factor;
     } else if (spec.mscale > 0 && spec.mscale_all_dim > 0) {
-      attention_factor = yarn_mscale(spec.factor, spec.mscale) / yarn_mscale(spec.factor, spec.mscale_all_dim);
+      attention_factor =
+          yarn_mscale(spec.factor, spec.mscale) / yarn_mscale(spec.factor, spec.mscale_all_dim);
     } else {
       attention_factor = yarn_mscale(spec.factor, 1);
     }
   } else {
-    TORCH_CHECK_VALUE(spec.kind == "default", "[rotary] kind must be default, linear, llama3 or yarn, got ", spec.kind);
+    TORCH_CHECK_VALUE(spec.kind == "default",
+                      "[rotary] kind must be default, linear, llama3 or yarn, got ", spec.kind);
   }
   return {frequencies, attention_factor};
 }
 
 Rotary::Rotary(const RopeSpec& spec, int64_t head_dim, at::Device device, at::ScalarType dtype)
     : head_dim_(head_dim), device_(device), dtype_(dtype) {
-  TORCH_CHECK_VALUE(head_dim > 0 && head_dim % 2 == 0, "[rotary] the head width must be even, got ", head_dim);
+  TORCH_CHECK_VALUE(head_dim > 0 && head_dim % 2 == 0, "[rotary] the head width must be even, got ",
+                    head_dim);
   std::tie(inverse_frequency_, attention_factor_) = rope_frequencies(spec, head_dim);
 }
 
 void Rotary::reserve(int64_t positions) {
   if (cos_PD_.defined() && cos_PD_.size(0) >= positions) return;
   const int64_t rows = std::max<int64_t>(positions, cos_PD_.defined() ? 2 * cos_PD_.size(0) : 64);
-  // Angles are rounded to float32 as the reference implementations round them; the functions are exact.
+  // Angles are rounded to float32 as the reference implementations round them; the functions are
+  // exact.
   const auto angles = at::outer(at::arange(rows, at::kFloat), inverse_frequency_).to(at::kDouble);
   cos_PD_ = (angles.cos() * attention_factor_).to(dtype_).to(device_);
   sin_PD_ = (angles.sin() * attention_factor_).to(dtype_).to(device_);
 }
 
-void Rotary::apply(const at::Tensor& x_TW, const at::Tensor& positions_T, int64_t heads, bool inverse) const {
+void Rotary::apply(const at::Tensor& x_TW, const at::Tensor& positions_T, int64_t heads,
+                   bool inverse) const {
   const int64_t rows = x_TW.size(0), half = head_dim_ / 2;
   if (x_TW.is_cpu() && x_TW.scalar_type() == at::kFloat && dtype_ == at::kFloat) {
     float* x = x_TW.mutable_data_ptr<float>();

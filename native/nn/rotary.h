@@ -6,9 +6,9 @@
 namespace posttrain::nn {
 
 /**
- * Rotary position embedding (Su et al. 2021, arXiv 2104.09864) in the half-split layout: component i turns with
- * component i + d/2. Kinds and fields are Hugging Face's: default, linear (positions / factor), llama3, yarn
- * (Peng et al. 2023, arXiv 2309.00071).
+ * Rotary position embedding (Su et al. 2021, arXiv 2104.09864) in the half-split layout: component
+ * i turns with component i + d/2. Kinds and fields are Hugging Face's: default, linear (positions /
+ * factor), llama3, yarn (Peng et al. 2023, arXiv 2309.00071).
  */
 struct RopeSpec {
   std::string kind = "default";
@@ -34,8 +34,10 @@ class Rotary {
   Rotary(const RopeSpec& spec, int64_t head_dim, at::Device device, at::ScalarType dtype);
   /** Makes the tables long enough for positions below `positions`. */
   void reserve(int64_t positions);
-  /** Turns the first `heads` heads of each row of x [T, W], in place; row t is at position positions[t]. `inverse` turns back. */
-  void apply(const at::Tensor& x_TW, const at::Tensor& positions_T, int64_t heads, bool inverse) const;
+  /** Turns the first `heads` heads of each row of x [T, W], in place; row t is at position
+   * positions[t]. `inverse` turns back. */
+  void apply(const at::Tensor& x_TW, const at::Tensor& positions_T, int64_t heads,
+             bool inverse) const;
 
  private:
   int64_t head_dim_;

@@ -9,26 +9,37 @@ namespace posttrain::optim {
 
 AdamW::AdamW(std::shared_ptr<models::Decoder> decoder, const AdamWOptions& options)
     : decoder_(std::move(decoder)), options_(options) {
-  TORCH_CHECK_VALUE(options.beta1 >= 0 && options.beta1 < 1, "[adamw] beta1 must be in [0, 1), got ", options.beta1);
-  TORCH_CHECK_VALUE(options.beta2 >= 0 && options.beta2 < 1, "[adamw] beta2 must be in [0, 1), got ", options.beta2);
+  TORCH_CHECK_VALUE(options.beta1 >= 0 && options.beta1 < 1,
+                    "[adamw] beta1 must be in [0, 1), got ", options.beta1);
+  TORCH_CHECK_VALUE(options.beta2 >= 0 && options.beta2 < 1,
+                    "[adamw] beta2 must be in [0, 1), got ", options.beta2);
   TORCH_CHECK_VALUE(options.eps >= 0, "[adamw] eps must be at least 0, got ", options.eps);
-  TORCH_CHECK_VALUE(options.weight_decay >= 0, "[adamw] weightDecay must be at least 0, got ", options.weight_decay);
+  TORCH_CHECK_VALUE(options.weight_decay >= 0, "[adamw] weightDecay must be at least 0, got ",
+                    options.weight_decay);
   for (auto& parameter : decoder_->parameters()) {
     if (!parameter.trainable) continue;
     const auto wide = parameter.value.options().dtype(parameter.grad_dtype());
-    Slot slot{&parameter, at::zeros(parameter.value.sizes(), wide), at::zeros(parameter.value.sizes(), wide), {},
+    Slot slot{&parameter,
+              at::zeros(parameter.value.sizes(), wide),
+              at::zeros(parameter.value.sizes(), wide),
+              {},
               !options.decay_matrices_only || parameter.value.dim() >= 2};
-    if (parameter.value.scalar_type() != parameter.grad_dtype()) slot.master = parameter.value.to(parameter.grad_dtype());
+    if (parameter.value.scalar_type() != parameter.grad_dtype())
+      slot.master = parameter.value.to(parameter.grad_dtype());
     slots_.push_back(std::move(slot));
   }
   TORCH_CHECK_VALUE(!slots_.empty(), "[adamw] the model has no trainable parameter");
 }
 
 StepResult AdamW::step(double learning_rate, double max_grad_norm) {
-  TORCH_CHECK_VALUE(!broken_, "[adamw] an earlier step failed half-way: load a checkpoint into a new optimizer");
-  TORCH_CHECK_VALUE(!decoder_->gradients_dirty, "[adamw] the last backward did not finish: call zeroGrad() before step()");
-  TORCH_CHECK_VALUE(std::isfinite(learning_rate) && learning_rate >= 0, "[adamw] learningRate must be finite and at least 0, got ", learning_rate);
-  TORCH_CHECK_VALUE(std::isfinite(max_grad_norm) && max_grad_norm >= 0, "[adamw] maxGradNorm must be finite and at least 0, got ", max_grad_norm);
+  TORCH_CHECK_VALUE(
+      !broken_, "[adamw] an earlier step failed half-way: load a checkpoint into a new optimizer");
+  TORCH_CHECK_VALUE(!decoder_->gradients_dirty,
+                    "[adamw] the last backward did not finish: call zeroGrad() before step()");
+  TORCH_CHECK_VALUE(std::isfinite(learning_rate) && learning_rate >= 0,
+                    "[adamw] learningRate must be finite and at least 0, got ", learning_rate);
+  TORCH_CHECK_VALUE(std::isfinite(max_grad_norm) && max_grad_norm >= 0,
+                    "[adamw] maxGradNorm must be finite and at least 0, got ", max_grad_norm);
   std::vector<at::Tensor> grads;
   for (auto& slot : slots_) grads.push_back(slot.parameter->gradient());
   const auto norms = at::_foreach_norm(grads, 2);
@@ -59,7 +70,8 @@ void AdamW::update(const std::vector<size_t>& indices, double learning_rate, dou
                    const at::Tensor& grad_scale) {
   if (indices.empty()) return;
   std::vector<at::Tensor> values, grads, first, second, steps;
-  const auto count = at::full({}, static_cast<double>(steps_), slots_[0].first.options().dtype(at::kFloat));
+  const auto count =
+      at::full({}, static_cast<double>(steps_), slots_[0].first.options().dtype(at::kFloat));
   for (const size_t i : indices) {
     auto& slot = slots_[i];
     values.push_back(slot.master.defined() ? slot.master : slot.parameter->value);
@@ -68,9 +80,10 @@ void AdamW::update(const std::vector<size_t>& indices, double learning_rate, dou
     second.push_back(slot.second);
     steps.push_back(count);
   }
-  at::_fused_adamw_(values, grads, first, second, {}, steps, learning_rate, options_.beta1, options_.beta2,
-                    weight_decay, options_.eps, false, false,
-                    grad_scale.defined() ? std::optional<at::Tensor>(grad_scale) : std::nullopt, std::nullopt);
+  at::_fused_adamw_(values, grads, first, second, {}, steps, learning_rate, options_.beta1,
+                    options_.beta2, weight_decay, options_.eps, false, false,
+                    grad_scale.defined() ? std::optional<at::Tensor>(grad_scale) : std::nullopt,
+                    std::nullopt);
   for (const size_t i : indices) {
     auto& slot = slots_[i];
     if (slot.master.defined()) slot.parameter->value.copy_(slot.master);
@@ -81,30 +94,36 @@ void AdamW::save(const std::string& path, const core::Cancel& cancel) const {
   TORCH_CHECK_VALUE(!broken_, "[adamw] an earlier step failed half-way: its state cannot be saved");
   std::vector<core::TensorToWrite> tensors;
   const auto add = [&](const std::string& name, const at::Tensor& tensor) {
-    tensors.push_back({name, tensor.scalar_type(), tensor.sizes().vec(), [tensor] { return tensor.cpu().contiguous(); }});
+    tensors.push_back({name, tensor.scalar_type(), tensor.sizes().vec(),
+                       [tensor] { return tensor.cpu().contiguous(); }});
   };
   for (const auto& slot : slots_) {
     add(slot.parameter->name + ".first", slot.first);
     add(slot.parameter->name + ".second", slot.second);
     if (slot.master.defined()) add(slot.parameter->name + ".master", slot.master);
   }
-  core::write_tensor_file(path, tensors, {{"steps", std::to_string(steps_)}, {"format", "posttrain-adamw"}}, cancel);
+  core::write_tensor_file(
+      path, tensors, {{"steps", std::to_string(steps_)}, {"format", "posttrain-adamw"}}, cancel);
 }
 
 void AdamW::load(const std::string& path, const core::Cancel& cancel) {
   const core::TensorFile file(path);
   const auto steps = file.header().metadata.find("steps");
   if (steps == file.header().metadata.end() || steps->second.empty() ||
-      steps->second.find_first_not_of("0123456789") != std::string::npos || steps->second.size() > 15) {
-    throw core::Error("ERR_INVALID_FILE", path + " is not an optimizer state: its metadata has no step count");
+      steps->second.find_first_not_of("0123456789") != std::string::npos ||
+      steps->second.size() > 15) {
+    throw core::Error("ERR_INVALID_FILE",
+                      path + " is not an optimizer state: its metadata has no step count");
   }
   std::vector<std::pair<at::Tensor, at::Tensor>> copies;
   const auto read = [&](const std::string& name, const at::Tensor& target) {
     cancel.check();
     const auto* entry = file.find(name);
     if (entry == nullptr) throw core::Error("ERR_INVALID_FILE", path + " has no tensor " + name);
-    if (entry->shape != target.sizes().vec() || core::scalar_type_of(entry->dtype) != target.scalar_type()) {
-      throw core::Error("ERR_INVALID_FILE", path + ": the shape or dtype of " + name + " does not fit this model");
+    if (entry->shape != target.sizes().vec() ||
+        core::scalar_type_of(entry->dtype) != target.scalar_type()) {
+      throw core::Error("ERR_INVALID_FILE",
+                        path + ": the shape or dtype of " + name + " does not fit this model");
     }
     copies.emplace_back(target, file.read(*entry));
   };

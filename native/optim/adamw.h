@@ -23,17 +23,17 @@ struct StepResult {
 };
 
 /**
- * AdamW with decoupled weight decay (Loshchilov & Hutter 2019, arXiv 1711.05101) over the trainable parameters of a
- * decoder, fused. Half-precision parameters have float32 master weights here.
+ * AdamW with decoupled weight decay (Loshchilov & Hutter 2019, arXiv 1711.05101) over the trainable
+ * parameters of a decoder, fused. Half-precision parameters have float32 master weights here.
  */
 class AdamW {
  public:
   AdamW(std::shared_ptr<models::Decoder> decoder, const AdamWOptions& options);
 
   /**
-   * Clips the gradients to a global L2 norm of max_grad_norm (0: off), then updates. A norm that is not finite changes
-   * nothing, neither moments nor step count. Throws while the gradients are dirty; if the update itself fails, the
-   * optimizer throws for ever after.
+   * Clips the gradients to a global L2 norm of max_grad_norm (0: off), then updates. A norm that is
+   * not finite changes nothing, neither moments nor step count. Throws while the gradients are
+   * dirty; if the update itself fails, the optimizer throws for ever after.
    */
   StepResult step(double learning_rate, double max_grad_norm);
 
@@ -49,7 +49,8 @@ class AdamW {
     at::Tensor master;         // undefined where the parameter itself is wide
     bool decays;
   };
-  void update(const std::vector<size_t>& slots, double learning_rate, double weight_decay, const at::Tensor& grad_scale);
+  void update(const std::vector<size_t>& slots, double learning_rate, double weight_decay,
+              const at::Tensor& grad_scale);
 
   std::shared_ptr<models::Decoder> decoder_;
   AdamWOptions options_;

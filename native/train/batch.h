@@ -16,12 +16,13 @@ struct Batch {
 
 /** The tokens whose next token is a label. */
 struct Labelled {
-  std::vector<int64_t> rows;     // [R]: t such that labels[t + 1] counts and is in the same document
+  std::vector<int64_t> rows;  // [R]: t such that labels[t + 1] counts and is in the same document
   std::vector<int64_t> targets;  // [R]: that label
   std::vector<double> weights;   // [R]
 };
 
-/** The shift: labels[t] is predicted at t - 1, never across documents; the first token of a document is not predicted. */
+/** The shift: labels[t] is predicted at t - 1, never across documents; the first token of a
+ * document is not predicted. */
 Labelled labelled_of(const Batch& batch, int64_t ignore_index, int64_t vocab_size);
 
 }  // namespace posttrain::train

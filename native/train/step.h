@@ -22,8 +22,10 @@ struct BackwardOptions {
   bool checkpointing = false;
 };
 
-/** One forward for all terms and, with `gradient`, one backward of sum of coefficient * loss / normalizer. */
-std::vector<TermResult> run_terms(models::Role& role, const Batch& batch, const std::vector<losses::LossTerm>& terms,
+/** One forward for all terms and, with `gradient`, one backward of sum of coefficient * loss /
+ * normalizer. */
+std::vector<TermResult> run_terms(models::Role& role, const Batch& batch,
+                                  const std::vector<losses::LossTerm>& terms,
                                   const BackwardOptions& options, const core::Cancel& cancel);
 
 /** Logits of every token, float32 on the CPU, [T, V]. */
