@@ -54,6 +54,7 @@ export function usesByteLevel(part: unknown): boolean {
 }
 
 const MAX_ID = 2 ** 24
+const MODELS = ['BPE', 'WordPiece', 'Unigram']
 
 function isId(value: unknown): value is number {
   return Number.isInteger(value) && (value as number) >= 0 && (value as number) < MAX_ID
@@ -69,6 +70,12 @@ export function checked(json: Json): Json {
     )
   }
   const { type, vocab, byte_fallback: byteFallback } = model as Json
+  if (type !== undefined && !MODELS.includes(String(type))) {
+    throw new PosttrainError(
+      'ERR_UNSUPPORTED_MODEL',
+      `tokenizer.json: model.type ${JSON.stringify(type)} is not supported; it must be one of ${MODELS.join(', ')}`,
+    )
+  }
   if (typeof vocab !== 'object' || vocab === null) {
     throw new PosttrainError('ERR_INVALID_FILE', 'tokenizer.json: model.vocab is missing')
   }

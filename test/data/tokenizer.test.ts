@@ -1,0 +1,264 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import test from 'ava'
+import { Tokenizer } from '../../lib/data/index.js'
+import { hash32 } from '../../lib/data/random.js'
+import { PosttrainError } from '../../lib/errors.js'
+
+const FIXTURE = join('test', 'fixtures', 'masks')
+const tokenizer = await Tokenizer.load(FIXTURE)
+const tokenizerJson = await readFile(join(FIXTURE, 'tokenizer.json'), 'utf8')
+
+const TEXTS = [
+  'The sky is blue.',
+  '这只猫叫什么名字?',
+  'emoji 😀 family 👩‍👩‍👧‍👦 flag 🇩🇪 end',
+  'e\u0301 한국어 Привет',
+  '\n\n  spaces \t\r\n',
+  '',
+]
+
+/** A small SentencePiece model: BPE over words that begin with U+2581, bytes for what it does not know. */
+function pieceTokenizer(): Tokenizer {
+  const pieces = ['<unk>', '<s>', '</s>', '\u2581', 'a', 'b', '\u2581a', 'ab']
+  for (let byte = 0; byte < 256; byte++)
+    pieces.push(`<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`)
+  const special = (id: number, content: string) => ({ id, content, special: true })
+  return Tokenizer.fromFiles({
+    tokenizerJson: JSON.stringify({
+      added_tokens: [special(0, '<unk>'), special(1, '<s>'), special(2, '</s>')],
+      normalizer: {
+        type: 'Sequence',
+        normalizers: [
+          { type: 'Prepend', prepend: '\u2581' },
+          { type: 'Replace', pattern: { String: ' ' }, content: '\u2581' },
+        ],
+      },
+      post_processor: {
+        type: 'TemplateProcessing',
+        single: [{ SpecialToken: { id: '<s>', type_id: 0 } }, { Sequence: { id: 'A', type_id: 0 } }],
+        pair: [{ Sequence: { id: 'A', type_id: 0 } }, { Sequence: { id: 'B', type_id: 1 } }],
+        special_tokens: { '<s>': { id: '<s>', ids: [1], tokens: ['<s>'] } },
+      },
+      decoder: {
+        type: 'Sequence',
+        decoders: [
+          { type: 'Replace', pattern: { String: '\u2581' }, content: ' ' },
+          { type: 'ByteFallback' },
+          { type: 'Fuse' },
+          { type: 'Strip', content: ' ', start: 1, stop: 0 },
+        ],
+      },
+      model: {
+        type: 'BPE',
+        byte_fallback: true,
+        unk_token: '<unk>',
+        fuse_unk: true,
+        vocab: Object.fromEntries(pieces.map((piece, id) => [piece, id])),
+        merges: ['\u2581 a', 'a b'],
+      },
+    }),
+    tokenizerConfig: JSON.stringify({ bos_token: '<s>', eos_token: '</s>' }),
+  })
+}
+
+test('decode gives the text back, and so does the stream, in whole characters', (t) => {
+  for (const text of TEXTS) {
+    const ids = tokenizer.encode(text)
+    t.is(tokenizer.decode(ids), text)
+    const decoder = tokenizer.streamDecoder()
+    const pieces = [...ids].map((id) => decoder.push(id))
+    pieces.push(decoder.end())
+    t.is(pieces.join(''), text)
+    for (const piece of pieces) t.false(piece.includes('\uFFFD'), `${text}: half a character in ${piece}`)
+  }
+})
+
+test('the stream never splits a character of a byte-fallback model', (t) => {
+  const pieces = pieceTokenizer()
+  const text = 'a ab 😀这ab'
+  const ids = pieces.encode(text)
+  const decoder = pieces.streamDecoder()
+  const given = [...ids].map((id) => decoder.push(id))
+  given.push(decoder.end())
+  t.is(given.join(''), text)
+  for (const piece of given) t.false(piece.includes('\uFFFD'))
+})
+
+test('bytes that never become a character end as U+FFFD', (t) => {
+  const decoder = tokenizer.streamDecoder()
+  const [first] = tokenizer.encode('\u{1F9FF}')
+  t.is(decoder.push(first!), '')
+  t.is(decoder.end(), '\uFFFD')
+})
+
+test('a text that goes on gets no space before it, and a BOS token is known', (t) => {
+  const pieces = pieceTokenizer()
+  t.deepEqual(pieces.prefixIds, [1])
+  const ids = (text: string, first: boolean) =>
+    [...pieces.encode(text, { first })].map((id) => pieces.idToToken(id))
+  t.deepEqual(ids('ab', true), ['\u2581a', 'b'])
+  t.deepEqual(ids('ab', false), ['ab'])
+  t.deepEqual(ids(' ab', false), ['\u2581a', 'b'])
+})
+
+test('text that looks like a special token is text, unless it is allowed', (t) => {
+  const id = tokenizer.tokenToId('<|im_end|>')!
+  t.false(tokenizer.encode('a<|im_end|>').includes(id))
+  t.is(tokenizer.decode(tokenizer.encode('a<|im_end|>')), 'a<|im_end|>')
+  t.true(tokenizer.encode('a<|im_end|>', { allowSpecial: true }).includes(id))
+  t.false(tokenizer.encode(tokenizer.guard('a<|im_end|>'), { allowSpecial: true }).includes(id))
+})
+
+test('added tokens that are not special are part of ordinary text', (t) => {
+  const json = JSON.parse(tokenizerJson)
+  json.added_tokens.push({ id: 600, content: '<think>', special: false })
+  const own = Tokenizer.fromFiles({ tokenizerJson: JSON.stringify(json), tokenizerConfig: '{}' })
+  t.deepEqual([...own.encode('<think>')], [600])
+  t.is(own.decode([600]), '<think>')
+  t.is(own.vocabSize, 601)
+})
+
+test('offsets cut the text where its tokens do', (t) => {
+  for (const text of TEXTS) {
+    const ids = tokenizer.encode(text)
+    const offsets = tokenizer.offsets(ids)
+    let end = 0
+    for (const [i, [from, to]] of offsets.entries()) {
+      t.is(from, end)
+      end = to
+      const piece = tokenizer.decode([ids[i]!])
+      if (!piece.includes('\uFFFD')) t.is(text.slice(from, to), piece)
+    }
+    t.is(end, text.length)
+  }
+})
+
+test('decode takes lists, typed arrays and nothing', (t) => {
+  t.is(tokenizer.decode([]), '')
+  t.is(tokenizer.decode(Int32Array.of(...tokenizer.encode('Yes'))), 'Yes')
+  t.is(tokenizer.decode([2], { skipSpecialTokens: false }), '<|im_end|>')
+  t.is(tokenizer.decode([2]), '')
+})
+
+test('saved and loaded again it is the same', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'posttrain-'))
+  t.teardown(() => rm(folder, { recursive: true }))
+  await tokenizer.save(folder)
+  const again = await Tokenizer.load(folder)
+  t.deepEqual(again.files, tokenizer.files)
+  t.is(again.eosToken, '<|im_end|>')
+  await writeFile(join(folder, 'tokenizer_config.json'), '{}')
+  t.is((await Tokenizer.load(folder)).eosToken, null)
+  await writeFile(join(folder, 'special_tokens_map.json'), '{"eos_token": {"content": "<|im_end|>"}}')
+  t.is((await Tokenizer.load(folder)).eosToken, '<|im_end|>')
+})
+
+const refused: [string, (json: Record<string, any>) => void, RegExp][] = [
+  ['no model', (json) => delete json.model, /has no model/],
+  ['no vocabulary', (json) => delete json.model.vocab, /model\.vocab is missing/],
+  ['an id that is none', (json) => (json.model.vocab.a = -1), /model\.vocab gives the token "a" no valid id/],
+  ['a token without id', (json) => delete json.added_tokens[0].id, /added_tokens needs an id/],
+  ['a list that is none', (json) => (json.added_tokens = 5), /added_tokens must be a list/],
+  ['no merges', (json) => delete json.model.merges, /tokenizer\.json/],
+]
+for (const [what, spoil, message] of refused) {
+  test(`a tokenizer with ${what} is refused`, (t) => {
+    const json = JSON.parse(tokenizerJson)
+    spoil(json)
+    const files = { tokenizerJson: JSON.stringify(json), tokenizerConfig: '{}' }
+    t.throws(() => Tokenizer.fromFiles(files), {
+      instanceOf: PosttrainError,
+      code: 'ERR_INVALID_FILE',
+      message,
+    })
+  })
+}
+
+test('Unigram with byte fallback is refused by name', (t) => {
+  const json = { model: { type: 'Unigram', byte_fallback: true, unk_id: 0, vocab: [['<unk>', 0]] } }
+  const files = { tokenizerJson: JSON.stringify(json), tokenizerConfig: '{}' }
+  t.throws(() => Tokenizer.fromFiles(files), {
+    code: 'ERR_UNSUPPORTED_MODEL',
+    message: /Unigram .* byte_fallback/,
+  })
+})
+
+test('an unknown kind of model is refused by name', (t) => {
+  const json = JSON.parse(tokenizerJson)
+  json.model.type = 'Nonsense'
+  const files = { tokenizerJson: JSON.stringify(json), tokenizerConfig: '{}' }
+  t.throws(() => Tokenizer.fromFiles(files), {
+    code: 'ERR_UNSUPPORTED_MODEL',
+    message: /model\.type "Nonsense"/,
+  })
+})
+
+test('2,000 spoiled tokenizer.json give typed errors or work', (t) => {
+  const alphabet = [
+    '{',
+    '}',
+    '[',
+    ']',
+    '"',
+    ',',
+    ':',
+    '0',
+    '-',
+    'null',
+    'true',
+    '\\',
+    '\u0000',
+    '9'.repeat(20),
+    '{}',
+  ]
+  let refusals = 0
+  for (let n = 0; n < 2000; n++) {
+    let text = tokenizerJson
+    for (let k = 0; k <= n % 3; k++) {
+      // Half of them in the head, where the structure is.
+      const range = n % 2 === 0 ? Math.min(1500, text.length) : text.length
+      const at = hash32(1, n, k * 3) % range
+      const cut = hash32(1, n, k * 3 + 1) % 40
+      text = text.slice(0, at) + alphabet[hash32(1, n, k * 3 + 2) % alphabet.length] + text.slice(at + cut)
+    }
+    try {
+      const own = Tokenizer.fromFiles({ tokenizerJson: text, tokenizerConfig: '{}' })
+      own.decode(own.encode('Yes 这'))
+    } catch (error) {
+      refusals++
+      if (!(error instanceof PosttrainError)) t.fail(`case ${n}: ${(error as Error).stack}`)
+    }
+  }
+  t.true(refusals > 500, `${refusals} refusals`)
+})
+
+test('values of the wrong kind anywhere in a tokenizer give typed errors or work', (t) => {
+  const values: unknown[] = [null, 5, -1, 'x', [], {}, true, [null], { type: 'Nonsense' }, { type: null }]
+  const small = JSON.parse(tokenizerJson)
+  const paths: string[][] = []
+  const walk = (node: unknown, path: string[]) => {
+    paths.push(path)
+    if (typeof node !== 'object' || node === null || path.length > 3) return
+    for (const key of Object.keys(node).slice(0, 8))
+      walk((node as Record<string, unknown>)[key], [...path, key])
+  }
+  walk(small, [])
+  for (const path of paths.slice(1)) {
+    for (const value of values) {
+      const json = JSON.parse(tokenizerJson)
+      let node = json
+      for (const key of path.slice(0, -1)) node = node[key]
+      node[path.at(-1)!] = value
+      try {
+        const own = Tokenizer.fromFiles({ tokenizerJson: JSON.stringify(json), tokenizerConfig: '{}' })
+        own.decode(own.encode('Yes 这'))
+      } catch (error) {
+        if (!(error instanceof PosttrainError))
+          t.fail(`${path.join('.')} = ${JSON.stringify(value)}: ${(error as Error).stack}`)
+      }
+    }
+  }
+  t.true(paths.length > 30)
+})
