@@ -1,6 +1,7 @@
 import { createReadStream } from 'node:fs'
 import { open, rename, stat } from 'node:fs/promises'
 import { extname } from 'node:path'
+import { Readable } from 'node:stream'
 import { PosttrainError } from '../errors.js'
 import type { Origin, Row } from './rows.js'
 
@@ -136,10 +137,26 @@ async function* readLines(path: string) {
   }
 }
 
+/** Text of a file piece by piece; throws where bytes are no UTF-8. */
+async function* decoded(path: string): AsyncGenerator<string> {
+  const decoder = new TextDecoder('utf-8', { fatal: true })
+  const decode = (bytes?: Uint8Array) => {
+    try {
+      return decoder.decode(bytes, { stream: bytes !== undefined })
+    } catch {
+      throw new Error('it is not UTF-8: convert the file to UTF-8')
+    }
+  }
+  for await (const chunk of createReadStream(path) as AsyncIterable<Buffer>) {
+    yield decode(chunk)
+  }
+  yield decode()
+}
+
 async function* readJson(path: string) {
   const { streamArray } = await import('stream-json/streamers/stream-array.js')
   const parsed = streamArray.withParserAsStream()
-  const input = createReadStream(path)
+  const input = Readable.from(decoded(path))
   input.on('error', (error) => parsed.destroy(error))
   input.pipe(parsed)
   try {

@@ -249,8 +249,8 @@ export class Template {
     const turns: Turn[] = []
     for (const [i, message] of messages.entries()) {
       if (message.role !== 'assistant') continue
-      const from = this.#render(this.#plain, messages.slice(0, i), tools, tokenizer, true)
-      if (!text.startsWith(from)) {
+      const from = this.#beginning(messages.slice(0, i), tokenizer, tools)
+      if (from === null || !text.startsWith(from)) {
         turns.push({ message, span: null })
         continue
       }
@@ -262,6 +262,16 @@ export class Template {
       turns.push({ message, span: to < from.length ? null : spanOf(text, from.length, to) })
     }
     return turns
+  }
+
+  /** What stands before a turn; null where a template refuses a conversation that has not begun yet. */
+  #beginning(messages: Message[], tokenizer: Tokenizer, tools: unknown[] | undefined): string | null {
+    try {
+      return this.#render(this.#plain, messages, tools, tokenizer, true)
+    } catch (error) {
+      if (messages.length > 0) throw error
+      return null
+    }
   }
 
   /** The end of turn `i` by a mark behind its content, for templates that render the last turn unlike earlier ones; -1 if it is lost. */
@@ -285,7 +295,7 @@ export class Template {
   #unstable(): PosttrainError {
     return new PosttrainError(
       'ERR_DATA',
-      `the ${this.name} template renders an earlier turn differently once more follow, so that its mask cannot be found: train on the last answer of each conversation, or mark the answers with {% generation %}`,
+      `the ${this.name} template renders an earlier turn unlike the beginning that generation is fed, so that its mask cannot be found: train on the last answer of each conversation, or mark the answers with {% generation %}`,
     )
   }
 }

@@ -155,12 +155,17 @@ test('files that cannot be rows say so', async (t) => {
     join(path, 'latin.jsonl'),
     Buffer.concat([Buffer.from('{"text": "a"}\n{"text": "'), Buffer.of(0xc4, 0xe3), Buffer.from('"}\n')]),
   )
+  await writeFile(
+    join(path, 'latin.json'),
+    Buffer.concat([Buffer.from('[{"text": "'), Buffer.of(0xc4, 0xe3), Buffer.from('"}]')]),
+  )
   const cases: [string, RegExp][] = [
     ['none.jsonl', /none\.jsonl does not exist/],
     ['folder.jsonl', /is not a file/],
     ['a.csv', /must end in \.jsonl, \.json or \.txt/],
     ['object.json', /not a JSON list of rows/],
     ['cut.json', /not a JSON list of rows/],
+    ['latin.json', /latin\.json: .* not UTF-8/],
     ['latin.jsonl', /latin\.jsonl:2: the line is not UTF-8/],
   ]
   for (const [name, message] of cases) {

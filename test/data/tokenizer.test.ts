@@ -155,18 +155,34 @@ test('saved and loaded again it is the same', async (t) => {
   t.is((await Tokenizer.load(folder)).eosToken, '<|im_end|>')
 })
 
-const refused: [string, (json: Record<string, any>) => void, RegExp][] = [
-  ['no model', (json) => delete json.model, /has no model/],
-  ['no vocabulary', (json) => delete json.model.vocab, /model\.vocab is missing/],
-  ['an id that is none', (json) => (json.model.vocab.a = -1), /model\.vocab gives the token "a" no valid id/],
-  ['a token without id', (json) => delete json.added_tokens[0].id, /added_tokens needs an id/],
-  ['a list that is none', (json) => (json.added_tokens = 5), /added_tokens must be a list/],
-  ['no merges', (json) => delete json.model.merges, /tokenizer\.json/],
+interface TokenizerJson {
+  model?: { vocab?: Record<string, number>; merges?: unknown[]; type?: string }
+  added_tokens: { id?: number }[] | number
+}
+
+const refused: [string, (json: Required<TokenizerJson>) => TokenizerJson, RegExp][] = [
+  ['no model', ({ model: _, ...json }) => json, /has no model/],
+  [
+    'no vocabulary',
+    ({ model: { vocab: _, ...model }, ...json }) => ({ ...json, model }),
+    /model\.vocab is missing/,
+  ],
+  [
+    'an id that is none',
+    (json) => ({ ...json, model: { ...json.model, vocab: { ...json.model.vocab, a: -1 } } }),
+    /model\.vocab gives the token "a" no valid id/,
+  ],
+  ['a token without id', (json) => ({ ...json, added_tokens: [{}] }), /added_tokens needs an id/],
+  ['a list that is none', (json) => ({ ...json, added_tokens: 5 }), /added_tokens must be a list/],
+  [
+    'no merges',
+    ({ model: { merges: _, ...model }, ...json }) => ({ ...json, model }),
+    /tokenizer\.json cannot be used/,
+  ],
 ]
 for (const [what, spoil, message] of refused) {
   test(`a tokenizer with ${what} is refused`, (t) => {
-    const json = JSON.parse(tokenizerJson)
-    spoil(json)
+    const json = spoil(JSON.parse(tokenizerJson))
     const files = { tokenizerJson: JSON.stringify(json), tokenizerConfig: '{}' }
     t.throws(() => Tokenizer.fromFiles(files), {
       instanceOf: PosttrainError,
