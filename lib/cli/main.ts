@@ -1,7 +1,9 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
+import { AbortError } from '../errors.js'
 import { UsageError } from './flags.js'
+import { INTERRUPTED } from './interrupt.js'
 
 /** Loaded only when it is named, so that `--help` is quick. */
 const COMMANDS: { name: string; summary: string; load: () => Promise<Command> }[] = [
@@ -14,6 +16,16 @@ const COMMANDS: { name: string; summary: string; load: () => Promise<Command> }[
     name: 'pretrain',
     summary: 'Train a model on plain text',
     load: async () => (await import('./pretrain.js')).pretrainCommand(),
+  },
+  {
+    name: 'generate',
+    summary: 'Continue prompts',
+    load: async () => (await import('./generate.js')).generateCommand(),
+  },
+  {
+    name: 'chat',
+    summary: 'Talk with a model',
+    load: async () => (await import('./chat.js')).chatCommand(),
   },
   {
     name: 'inspect',
@@ -46,11 +58,15 @@ async function main(argv: string[]): Promise<number> {
   } catch (error) {
     // Commander has already printed its own sentence.
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
+    if (error instanceof AbortError) return INTERRUPTED
     process.stderr.write(`posttrain: ${error instanceof Error ? error.message : String(error)}\n`)
     if (process.env.POSTTRAIN_DEBUG && error instanceof Error) process.stderr.write(`${error.stack}\n`)
     return error instanceof UsageError ? 2 : 1
   }
 }
+
+// A reader that has gone, such as `head`: what writes to it hears of it in its own callback.
+process.stdout.on('error', () => undefined)
 
 main(process.argv.slice(2)).then((code) => {
   process.exitCode = code

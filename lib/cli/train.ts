@@ -5,22 +5,12 @@ import { type OptionSet, option } from '../options/option.js'
 import type { Run } from '../train/run.js'
 import { addFlags, readFlags } from './flags.js'
 import { INTERRUPTED, onInterrupt } from './interrupt.js'
+import { deviceFields, type ModelOptions } from './machine.js'
 import { Progress } from './progress.js'
 
 /** Flags that every training command has beside the options of its recipe. */
 export const machineFields = {
-  device: option(
-    z
-      .custom<'auto' | 'cpu' | 'cuda' | `cuda:${number}`>(
-        (value) => /^(auto|cpu|cuda(:\d+)?)$/.test(String(value)),
-        'must be auto, cpu, cuda or cuda:N',
-      )
-      .default('auto'),
-    'auto, cpu, cuda or cuda:N',
-    { placeholder: 'NAME', read: (text) => text },
-  ),
-  dtype: option(z.enum(['auto', 'float32', 'bfloat16']).default('auto'), 'Of the weights in memory'),
-  threads: option(z.int().min(1).optional(), 'CPU threads (default: one for each core)'),
+  ...deviceFields,
   json: option(z.boolean().default(false), 'One event a line on stdout, and nothing else there'),
   quiet: option(z.boolean().default(false), 'No progress'),
 } as const
@@ -35,11 +25,7 @@ export function commandOptions(recipe: OptionSet, more: z.ZodRawShape = {}): Opt
   return { ...recipe, schema: z.object({ model, ...fields, ...more, ...machineFields }) }
 }
 
-export interface MachineOptions {
-  model: string
-  device: 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
-  dtype: 'auto' | 'float32' | 'bfloat16'
-  threads?: number
+export interface MachineOptions extends ModelOptions {
   json: boolean
   quiet: boolean
   output?: string

@@ -64,6 +64,8 @@ export function unwrap(schema: z.ZodType): { inner: z.ZodType; optional: boolean
     } else if (inner instanceof z.ZodOptional || inner instanceof z.ZodNullable) {
       optional = true
       inner = inner.def.innerType as z.ZodType
+    } else if (inner instanceof z.ZodReadonly) {
+      inner = inner.def.innerType as z.ZodType
     } else {
       return { inner, optional, fallback }
     }

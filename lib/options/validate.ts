@@ -77,6 +77,7 @@ function sentence(issue: z.core.$ZodIssue, input: unknown): string {
     case 'invalid_type':
       return `option ${path} must be ${article(issue.expected)}, got ${show(got)}`
     case 'too_small':
+      if (got === '' || (Array.isArray(got) && got.length === 0)) return `option ${path} must not be empty`
       return `option ${path} must be ${issue.inclusive ? 'at least' : 'more than'} ${issue.minimum}, got ${show(got)}`
     case 'too_big':
       return `option ${path} must be ${issue.inclusive ? 'at most' : 'less than'} ${issue.maximum}, got ${show(got)}`

@@ -228,7 +228,12 @@ export async function* superviseTraining(
       const completions = await generate(
         model,
         prompts.map((prompt) => template?.prompt({ instruction: prompt }, model.tokenizer) ?? prompt),
-        { maxNewTokens, temperature, seed: options.seed, ...(signal && { signal }) },
+        {
+          maxNewTokens,
+          temperature,
+          ...(temperature > 0 && { seed: options.seed }),
+          ...(signal && { signal }),
+        },
       )
       for (const [i, { text, finishReason }] of completions.entries()) {
         yield await note({ type: 'sample', step, prompt: prompts[i]!, text, finishReason })

@@ -113,7 +113,13 @@ test('exit codes: 1 for what failed, 2 for wrong usage, one sentence, no stack',
 test('--help names every command, and every option of a command', async (t) => {
   const top = await posttrain(['--help'])
   t.is(top.code, 0)
-  for (const name of ['sft', 'pretrain', 'doctor']) t.regex(top.stdout, new RegExp(`^  ${name} `, 'm'))
+  for (const name of ['sft', 'pretrain', 'generate', 'chat', 'inspect', 'doctor'])
+    t.regex(top.stdout, new RegExp(`^  ${name} `, 'm'))
+  for (const name of ['pretrain', 'generate', 'chat', 'inspect', 'doctor']) {
+    const { code, stdout } = await posttrain([name, '--help'])
+    t.is(code, 0)
+    t.regex(stdout, new RegExp(`^Usage: posttrain ${name} `))
+  }
   const { code, stdout } = await posttrain(['sft', '--help'])
   t.is(code, 0)
   for (const name of [
@@ -128,6 +134,39 @@ test('--help names every command, and every option of a command', async (t) => {
   ]) {
     t.regex(stdout, new RegExp(`^  --${name} `, 'm'))
   }
+})
+
+test('a reader that goes away is an error, not a crash', async (t) => {
+  const { code, signal, stderr } = await posttrain([...long, '--epochs', '500'], (line, child) => {
+    if (line.includes('"step":3,')) child.stdout?.destroy()
+  })
+  t.is(signal, null)
+  t.is(code, 1)
+  t.regex(stderr, /^posttrain: Cannot write to stdout: write EPIPE\n$/)
+})
+
+test('pretrain --from-scratch trains new weights for a folder of config and tokenizer', async (t) => {
+  const output = cleanFolder(t)
+  const corpus = join(folder, 'corpus.txt')
+  writeFileSync(corpus, Array.from({ length: 20 }, (_, i) => `Paragraph ${i} is here.`).join('\n\n'))
+  const argv = [
+    'pretrain',
+    '--model',
+    model,
+    '--data',
+    corpus,
+    '--from-scratch',
+    '--seed',
+    '9',
+    '--threads',
+    '1',
+  ]
+  const { code, stdout, stderr } = await posttrain([...argv, '--output', output, '--json'])
+  t.is(code, 0, stderr)
+  const steps = losses(stdout)
+  t.is(steps.length, 3)
+  t.true((steps[0]![1] as number) > 5)
+  t.true(existsSync(join(output, 'model/model.safetensors')))
 })
 
 test('SIGINT finishes the step, saves, says how to resume; the resume is the same run', async (t) => {

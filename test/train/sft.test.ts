@@ -82,6 +82,7 @@ test('events come in order, with what they promise', async (t) => {
     epochs: 2,
     validation: { fraction: 0.25 },
     samples: { prompts: ['a'], maxNewTokens: 3 },
+    seed: 4,
     output,
   })
   const events = await eventsOf(run)

@@ -1,0 +1,67 @@
+import { createInterface } from 'node:readline/promises'
+import { Command } from 'commander'
+import * as z from 'zod'
+import type { Message } from '../data/rows.js'
+import { generateOptions } from '../options/generation.js'
+import { type OptionSet, option } from '../options/option.js'
+import { addFlags, readFlags } from './flags.js'
+import { deviceFields } from './machine.js'
+
+const text = { placeholder: 'TEXT', read: (value: string): unknown => value }
+const { logProbs: _logProbs, stopIds: _stopIds, ...sampling } = generateOptions.schema.shape
+
+const set = {
+  name: 'chat',
+  schema: z.object({
+    model: option(z.string(), 'Folder of the model', { ...text, placeholder: 'DIR' }),
+    system: option(z.string().optional(), 'What the conversation begins with', text),
+    ...sampling,
+    ...deviceFields,
+  }),
+  conflicts: generateOptions.conflicts,
+} satisfies OptionSet
+
+/** `posttrain chat --model DIR`: a conversation, a line of stdin for each turn; an empty line or Ctrl-D ends it. */
+export function chatCommand(): Command {
+  const command = new Command('chat').description('Talk with a model; an empty line ends the conversation')
+  return addFlags(command, set).action(async () => {
+    const { options, given } = await readFlags(command, set)
+    const { openModel } = await import('./open-model.js')
+    const { chat } = await import('../generate/chat.js')
+    const own = Object.fromEntries(Object.entries(given).filter(([name]) => name in sampling))
+    await using model = await openModel(options)
+    const messages: Message[] = []
+    if (options.system !== undefined) messages.push({ role: 'system', content: options.system })
+    const terminal = process.stdin.isTTY === true
+    const lines = createInterface({ input: process.stdin, output: process.stderr, terminal, prompt: '> ' })
+    // Ctrl-C in an answer ends the answer; at the prompt, the conversation.
+    let answering: AbortController | null = null
+    const interrupt = () => (answering ? answering.abort() : lines.close())
+    lines.on('SIGINT', interrupt)
+    process.on('SIGINT', interrupt)
+    try {
+      if (terminal) lines.prompt()
+      for await (const line of lines) {
+        if (line.trim() === '') break
+        messages.push({ role: 'user', content: line })
+        answering = new AbortController()
+        let content = ''
+        try {
+          for await (const piece of chat(model, messages, { ...own, signal: answering.signal })) {
+            content += piece.text
+            process.stdout.write(piece.text)
+          }
+        } catch (error) {
+          if (!answering.signal.aborted) throw error
+        }
+        answering = null
+        process.stdout.write('\n')
+        messages.push({ role: 'assistant', content })
+        if (terminal) lines.prompt()
+      }
+    } finally {
+      process.off('SIGINT', interrupt)
+      lines.close()
+    }
+  })
+}

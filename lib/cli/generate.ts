@@ -1,0 +1,93 @@
+import { Command } from 'commander'
+import * as z from 'zod'
+import { PosttrainError } from '../errors.js'
+import type { Prompt } from '../generate/generate.js'
+import { generateOptions } from '../options/generation.js'
+import { type OptionSet, option } from '../options/option.js'
+import { addFlags, readFlags, UsageError } from './flags.js'
+import { onInterrupt } from './interrupt.js'
+import { deviceFields } from './machine.js'
+
+const text = (placeholder: string) => ({ placeholder, read: (value: string): unknown => value })
+
+const set = {
+  ...generateOptions,
+  schema: z.object({
+    model: option(z.string(), 'Folder of the model', text('DIR')),
+    prompt: option(z.array(z.string()).min(1).optional(), 'What to continue'),
+    prompts: option(
+      z.string().optional(),
+      'File of prompts: rows with prompt, instruction, messages or text, or paragraphs in .txt',
+      text('FILE'),
+    ),
+    chat: option(z.boolean().default(false), 'Put each prompt to the model through its chat template'),
+    ...generateOptions.schema.shape,
+    ...deviceFields,
+    json: option(z.boolean().default(false), 'One completion a line on stdout, as JSON'),
+  }),
+  conflicts: [
+    ...generateOptions.conflicts,
+    {
+      option: 'prompts',
+      when: (given) => given('prompt'),
+      because: 'cannot stand beside prompt: give one of them',
+    },
+  ],
+} satisfies OptionSet
+
+/** `posttrain generate --model DIR --prompt TEXT`: completions of prompts, all in one batch. */
+export function generateCommand(): Command {
+  const command = new Command('generate').description('Continue prompts')
+  return addFlags(command, set).action(async () => {
+    const { options, given } = await readFlags(command, set)
+    if (options.prompt === undefined && options.prompts === undefined) {
+      throw new UsageError('generate: --prompt TEXT or --prompts FILE is needed')
+    }
+    const { openModel } = await import('./open-model.js')
+    const { generate } = await import('../generate/generate.js')
+    const abort = new AbortController()
+    const off = onInterrupt(() => abort.abort())
+    try {
+      await using model = await openModel(options)
+      const prompts = options.prompt ?? (await readPrompts(options.prompts!))
+      const asked = prompts.map(
+        (prompt): Prompt =>
+          options.chat && typeof prompt === 'string' ? [{ role: 'user', content: prompt }] : prompt,
+      )
+      const own = Object.keys(generateOptions.schema.shape)
+      const sampling = Object.fromEntries(Object.entries(given).filter(([name]) => own.includes(name)))
+      const completions = await generate(model, asked, { ...sampling, signal: abort.signal })
+      for (const [i, { text, tokenIds, finishReason, logProbs }] of completions.entries()) {
+        const line = {
+          prompt: prompts[i],
+          text,
+          finishReason,
+          tokenIds: [...tokenIds],
+          ...(logProbs && { logProbs: [...logProbs] }),
+        }
+        process.stdout.write(options.json ? `${JSON.stringify(line)}\n` : `${text}\n`)
+      }
+    } finally {
+      off()
+    }
+  })
+}
+
+/** Rows with `prompt`, `text`, `messages` or `instruction`; a last answer that is there is what is asked for. */
+async function readPrompts(path: string): Promise<Exclude<Prompt, Int32Array>[]> {
+  const { readRows } = await import('../data/read.js')
+  const { readRow } = await import('../data/rows.js')
+  const prompts: Exclude<Prompt, Int32Array>[] = []
+  for await (const { row, origin, failure } of readRows(path)) {
+    if (failure) throw failure
+    // Prompts need no answer: one is put there for the reader of training rows, and taken off again.
+    const answered = { output: '', completion: '', ...(row as object) }
+    const example = readRow(answered, origin)
+    if (example.kind === 'text') prompts.push(example.text)
+    else if (example.kind === 'completion') prompts.push(example.prompt)
+    else if (example.messages.at(-1)?.role === 'assistant') prompts.push(example.messages.slice(0, -1))
+    else prompts.push(example.messages)
+  }
+  if (prompts.length === 0) throw new PosttrainError('ERR_DATA', `${path} has no prompts`)
+  return prompts
+}

@@ -1,0 +1,26 @@
+import * as z from 'zod'
+import { option } from '../options/option.js'
+
+/** Flags of every command that computes with a model. */
+export const deviceFields = {
+  device: option(
+    z
+      .custom<'auto' | 'cpu' | 'cuda' | `cuda:${number}`>(
+        (value) => /^(auto|cpu|cuda(:\d+)?)$/.test(String(value)),
+        'must be auto, cpu, cuda or cuda:N',
+      )
+      .default('auto'),
+    'auto, cpu, cuda or cuda:N',
+    { placeholder: 'NAME', read: (text) => text },
+  ),
+  dtype: option(z.enum(['auto', 'float32', 'bfloat16']).default('auto'), 'Of the weights in memory'),
+  threads: option(z.int().min(1).optional(), 'CPU threads (default: one for each core)'),
+} as const
+
+/** The model of a command, and where it computes. */
+export interface ModelOptions {
+  model: string
+  device: 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
+  dtype: 'auto' | 'float32' | 'bfloat16'
+  threads?: number | undefined
+}

@@ -1,0 +1,92 @@
+import { spawn } from 'node:child_process'
+import { mkdtempSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import test from 'ava'
+import { sft } from '../../lib/train/sft.js'
+import { posttrain } from '../helpers/command-line.js'
+import { tinyModel } from '../helpers/tiny-training.js'
+
+const folder = mkdtempSync(join(tmpdir(), 'posttrain-generate-'))
+const model = join(folder, 'model')
+
+test.before(async () => {
+  await using tiny = await tinyModel()
+  const data = [
+    { instruction: 'cat?', output: 'Mimi' },
+    { instruction: 'sky?', output: 'blue' },
+  ]
+  await sft({
+    model: tiny,
+    data,
+    template: 'plain',
+    epochs: 80,
+    learningRate: 1e-2,
+    schedule: 'constant',
+  }).finish()
+  await tiny.save(model)
+})
+
+test('prompts from flags and from files, as text and as JSON', async (t) => {
+  const said = await posttrain([
+    'generate',
+    '--model',
+    model,
+    '--chat',
+    '--prompt',
+    'cat?',
+    '--prompt',
+    'sky?',
+  ])
+  t.is(said.stdout, ' Mimi\n blue\n', said.stderr)
+  t.is(said.code, 0)
+  const path = join(folder, 'prompts.jsonl')
+  writeFileSync(path, '{"instruction": "sky?"}\n{"prompt": "User: cat?\\nAssistant:"}\n')
+  const { stdout } = await posttrain([
+    'generate',
+    '--model',
+    model,
+    '--prompts',
+    path,
+    '--json',
+    '--log-probs',
+  ])
+  const rows = stdout
+    .split('\n')
+    .slice(0, -1)
+    .map((line) => JSON.parse(line))
+  t.deepEqual(
+    rows.map(({ text, finishReason }) => [text, finishReason]),
+    [
+      [' blue', 'stop'],
+      [' Mimi', 'stop'],
+    ],
+  )
+  t.is(rows[0].logProbs.length, rows[0].tokenIds.length)
+})
+
+test('wrong use of generate', async (t) => {
+  const fails = async (code: number, sentence: RegExp, ...argv: string[]) => {
+    const ended = await posttrain(['generate', '--model', model, ...argv])
+    t.is(ended.code, code)
+    t.regex(ended.stderr, sentence)
+  }
+  await fails(2, /--prompt TEXT or --prompts FILE is needed/)
+  await fails(2, /--prompts cannot stand beside prompt/, '--prompt', 'a', '--prompts', 'b')
+  await fails(2, /--top-k has no effect at temperature 0/, '--prompt', 'a', '--top-k', '3')
+  await fails(2, /--temperature must be at least 0, got -1/, '--prompt', 'a', '--temperature', '-1')
+  await fails(1, /none\.jsonl/, '--prompts', join(folder, 'none.jsonl'))
+})
+
+test('chat answers each line and ends with the input', async (t) => {
+  const main = fileURLToPath(new URL('../../lib/cli/main.js', import.meta.url))
+  const child = spawn(process.execPath, [main, 'chat', '--model', model, '--max-new-tokens', '8'])
+  let stdout = ''
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    stdout += text
+  })
+  child.stdin.end('cat?\n')
+  t.is(await new Promise((resolve) => child.on('close', resolve)), 0)
+  t.is(stdout, ' Mimi\n')
+})
