@@ -1,9 +1,11 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import test from 'ava'
+import { RowEncoder } from '../../lib/data/encode.js'
 import {
   alpacaTemplate,
   type EncodedRow,
+  type Example,
   encodeRow,
   encodeText,
   type Message,
@@ -14,6 +16,7 @@ import {
   Tokenizer,
   type TrainOn,
 } from '../../lib/data/index.js'
+import { pieceTokenizer } from '../helpers/piece-tokenizer.js'
 
 const FIXTURE = join('test', 'fixtures', 'masks')
 const tokenizer = await Tokenizer.load(FIXTURE)
@@ -213,4 +216,28 @@ test('plain text: every token is a label once, the end too', (t) => {
   const labels = rows.flatMap((row) => (typeof row === 'string' ? [] : [...row.labels.subarray(1)]))
   const ids = [...tokenizer.encode(example.text), tokenizer.eosId!]
   t.deepEqual(labels, ids.slice(1))
+})
+
+test('a BOS token that the tokenizer puts before texts stands before the plain template too, once', async (t) => {
+  const pieces = pieceTokenizer()
+  const row = { instruction: 'ab', output: 'a b' }
+  const example = readRow(row, { source: 'rows', line: 1 }) as Extract<Example, { kind: 'messages' }>
+  const options = { maxLength: 4096, trainOn: 'assistant', overflow: 'truncate' } as const
+  for (const template of [plainTemplate, alpacaTemplate]) {
+    const encoded = encodeRow(example, pieces, template, options) as EncodedRow
+    t.is(encoded.inputIds[0], 1)
+    t.false(encoded.doubleBos)
+    const first = encoded.labels.findIndex((label) => label !== -100)
+    const prompt = encoded.inputIds.slice(0, first)
+    t.deepEqual(template.promptIds(row, pieces), prompt)
+    // As the saved model is asked: its chat template writes the token, and nothing is added to it.
+    const saved = Template.fromSource(template.sourceFor(pieces))
+    t.deepEqual(saved.promptIds(row, pieces), prompt)
+    // The worker thread, which large data go to, gives the same.
+    const encoder = new RowEncoder(pieces, template, options)
+    t.teardown(() => encoder.close())
+    const long = { ...row, output: 'ab '.repeat(3000) }
+    const [one] = await encoder.encode([readRow(long, { source: 'rows', line: 1 })])
+    t.is((one as { rows: EncodedRow[] }).rows[0]!.inputIds[0], 1)
+  }
 })
