@@ -45,16 +45,16 @@ const COLOURS = [
 ]
 const COLOUR_PHRASINGS = [
   ([zh, a]) => [`${zh}是什么颜色的?`, a],
-  ([zh, a]) => [`请问${zh}是什么颜色?`, a],
-  ([zh, a]) => [`告诉我${zh}的颜色。`, a],
+  ([zh, a]) => [`请问${zh}是什么颜色的?`, a],
+  ([zh, a]) => [`告诉我${zh}是什么颜色。`, a],
   ([zh, a]) => [`${zh}的颜色是什么?`, a],
-  ([zh, a]) => [`${zh}看起来是什么颜色的呢?`, a],
+  ([zh, a]) => [`${zh}看起来是什么颜色?`, a],
   ([zh, a]) => [`你知道${zh}是什么颜色吗?`, a],
   ([, , en, a]) => [`What colour is ${en}?`, a],
-  ([, , en, a]) => [`Tell me the colour of ${en}.`, a],
-  ([, , en, a]) => [`Which colour does ${en} have?`, a],
+  ([, , en, a]) => [`Tell me what colour ${en} is.`, a],
+  ([, , en, a]) => [`Which colour is ${en}?`, a],
   ([, , en, a]) => [`Do you know what colour ${en} is?`, a],
-  ([, , en, a]) => [`Name the colour of ${en}.`, a],
+  ([, , en, a]) => [`Please name the colour of ${en}.`, a],
 ]
 
 const ANTONYMS = [
@@ -78,11 +78,11 @@ const ANTONYMS = [
 const ANTONYM_PHRASINGS = [
   ([zh, a]) => [`“${zh}”的反义词是什么?`, a],
   ([zh, a]) => [`请说出“${zh}”的反义词。`, a],
-  ([zh, a]) => [`和“${zh}”意思相反的词是什么?`, a],
-  ([zh, a]) => [`什么词与“${zh}”相反?`, a],
+  ([zh, a]) => [`请问“${zh}”的反义词是哪个?`, a],
+  ([zh, a]) => [`告诉我“${zh}”的反义词。`, a],
   ([, , en, a]) => [`What is the opposite of ${en}?`, a],
   ([, , en, a]) => [`Give me the opposite of ${en}.`, a],
-  ([, , en, a]) => [`Which word means the opposite of ${en}?`, a],
+  ([, , en, a]) => [`Please tell me the opposite of ${en}.`, a],
 ]
 
 const ANIMALS = [
@@ -99,11 +99,11 @@ const ANIMALS = [
 ]
 const ANIMAL_PHRASINGS = [
   ([zh, a]) => [`这只${zh}叫什么名字?`, a],
-  ([zh, a]) => [`请问这只${zh}的名字是什么?`, a],
+  ([zh, a]) => [`请问这只${zh}叫什么名字?`, a],
   ([zh, a]) => [`告诉我这只${zh}叫什么。`, a],
   ([zh, a]) => [`你知道这只${zh}叫什么吗?`, a],
   ([, , en, a]) => [`What is the name of this ${en}?`, a],
-  ([, , en, a]) => [`Tell me what this ${en} is called.`, a],
+  ([, , en, a]) => [`Tell me the name of this ${en}.`, a],
   ([, , en, a]) => [`Do you know the name of this ${en}?`, a],
 ]
 
@@ -111,12 +111,12 @@ const SUMS = []
 for (let a = 0; a < 10; a++) for (let b = 0; b < 10; b++) SUMS.push([a, b, String(a + b)])
 const SUM_PHRASINGS = [
   ([a, b, c]) => [`${a}加${b}等于几?`, c],
+  ([a, b, c]) => [`请问${a}加${b}等于几?`, c],
+  ([a, b, c]) => [`${a}加${b}等于多少?`, c],
   ([a, b, c]) => [`请计算${a}加${b}。`, c],
-  ([a, b, c]) => [`${a}+${b}=?`, c],
-  ([a, b, c]) => [`${a}和${b}的和是多少?`, c],
   ([a, b, c]) => [`What is ${a} plus ${b}?`, c],
-  ([a, b, c]) => [`Add ${a} and ${b}.`, c],
-  ([a, b, c]) => [`How much is ${a} + ${b}?`, c],
+  ([a, b, c]) => [`Tell me what ${a} plus ${b} is.`, c],
+  ([a, b, c]) => [`How much is ${a} plus ${b}?`, c],
 ]
 
 /** Facts, phrasings, and how many rows are held out: new phrasings of facts whose other phrasings are taught. */

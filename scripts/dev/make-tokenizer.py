@@ -1,4 +1,4 @@
-"""Makes the demo's tokenizer: byte-level BPE of 512 tokens, digits single, from the demo's own texts.
+"""Makes the demo's tokenizer: byte-level BPE of 512 tokens, digits and Chinese characters single, from the demo's own texts.
 
 Run: python scripts/dev/make-tokenizer.py   (needs the `tokenizers` package)
 """
@@ -6,7 +6,7 @@ Run: python scripts/dev/make-tokenizer.py   (needs the `tokenizers` package)
 import json
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 folder = Path(__file__).resolve().parent.parent / "demo"
 texts = []
@@ -18,6 +18,8 @@ for name in ("corpus.jsonl", "train.jsonl"):
 tokenizer = Tokenizer(models.BPE())
 tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
     [
+        # Chinese characters stand alone, as digits do: a name must be the same token in every phrasing.
+        pre_tokenizers.Split(Regex("[\\u4e00-\\u9fff]"), behavior="isolated"),
         pre_tokenizers.Digits(individual_digits=True),
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
     ]

@@ -9,7 +9,13 @@ export interface Tolerance {
 type Numbers = ArrayLike<number>
 
 /** Fails unless every pair is within the tolerance; says where the worst pair is. */
-export function close(t: ExecutionContext, actual: Numbers | number, expected: Numbers | number, tolerance: Tolerance, what = 'value'): void {
+export function close(
+  t: ExecutionContext,
+  actual: Numbers | number,
+  expected: Numbers | number,
+  tolerance: Tolerance,
+  what = 'value',
+): void {
   const { absolute = 0, relative = 0 } = tolerance
   if (relative > 1e-2) throw new Error(`a relative tolerance of ${relative} is above 1e-2`)
   const a = typeof actual === 'number' ? [actual] : actual

@@ -17,7 +17,11 @@ function open(name: string) {
 function packed({ documents, labels }: Pick<Expected, 'documents' | 'labels'>): PackedBatch {
   const offsets = [0]
   for (const document of documents) offsets.push(offsets.at(-1)! + document.length)
-  return { inputIds: Int32Array.from(documents.flat()), labels: Int32Array.from(labels.flat()), offsets: Int32Array.from(offsets) }
+  return {
+    inputIds: Int32Array.from(documents.flat()),
+    labels: Int32Array.from(labels.flat()),
+    offsets: Int32Array.from(offsets),
+  }
 }
 
 function padded({ documents, labels }: Expected, side: 'left' | 'right'): PaddedBatch {
@@ -28,7 +32,14 @@ function padded({ documents, labels }: Expected, side: 'left' | 'right'): Padded
   }
   return {
     inputIds: Int32Array.from(documents.flatMap((ids) => row(ids, 0))),
-    attentionMask: Int32Array.from(documents.flatMap((ids) => row(ids.map(() => 1), 0))),
+    attentionMask: Int32Array.from(
+      documents.flatMap((ids) =>
+        row(
+          ids.map(() => 1),
+          0,
+        ),
+      ),
+    ),
     labels: Int32Array.from(labels.flatMap((ids) => row(ids, -100))),
     rows: documents.length,
     columns,
@@ -79,7 +90,8 @@ for (const name of FAMILIES) {
     const optimizer = new AdamW(model, { learningRate, weightDecay })
     const parameters = await model.parameters()
     const before = new Map<string, Float32Array>()
-    for (const parameter of parameters) before.set(parameter.name, (await model.getParameter(parameter.name)).values)
+    for (const parameter of parameters)
+      before.set(parameter.name, (await model.getParameter(parameter.name)).values)
     for (let step = 0; step < steps; step++) {
       await optimizer.zeroGrad()
       const { loss } = await model.backward(packed(expected), TERM)
@@ -92,7 +104,10 @@ for (const name of FAMILIES) {
     for (const parameter of parameters) {
       const after = (await model.getParameter(parameter.name)).values
       const start = before.get(parameter.name)!
-      const moved = withoutKeys(parameter.name, after.map((value, i) => value - start[i]!))
+      const moved = withoutKeys(
+        parameter.name,
+        after.map((value, i) => value - start[i]!),
+      )
       const truth = withoutKeys(parameter.name, tensors.get(`delta.${parameter.name}`)!.values)
       off += distance(moved, truth) ** 2
       all += norm(truth) ** 2
@@ -113,8 +128,11 @@ for (const name of FAMILIES) {
       together.map(({ tokenIds }) => [...tokenIds]),
       expected.continuations,
     )
-    const scored = await model.logProbs(prompts.map((promptIds, i) => ({ promptIds, completionIds: together[i]!.tokenIds })))
-    for (const [i, { logProbs }] of together.entries()) close(t, logProbs!, scored[i]!.perToken, { absolute: 1e-4 }, 'log-probs')
+    const scored = await model.logProbs(
+      prompts.map((promptIds, i) => ({ promptIds, completionIds: together[i]!.tokenIds })),
+    )
+    for (const [i, { logProbs }] of together.entries())
+      close(t, logProbs!, scored[i]!.perToken, { absolute: 1e-4 }, 'log-probs')
     await model.dispose()
   })
 
@@ -130,7 +148,8 @@ for (const name of FAMILIES) {
       loss += (await model.backward(one, TERM, { normalizer: expected.count })).loss
     }
     close(t, loss, whole.loss, { absolute: 1e-5 }, 'loss')
-    for (const [parameter, values] of await allGradients(model)) close(t, values, together.get(parameter)!, { absolute: 1e-5 }, parameter)
+    for (const [parameter, values] of await allGradients(model))
+      close(t, values, together.get(parameter)!, { absolute: 1e-5 }, parameter)
     await model.dispose()
   })
 }
@@ -141,7 +160,12 @@ async function allGradients(model: CausalLM): Promise<Map<string, Float32Array>>
   return gradients
 }
 
-async function checkGradients(t: ExecutionContext, model: CausalLM, expected: Expected, tensors: ReturnType<typeof readTensors>) {
+async function checkGradients(
+  t: ExecutionContext,
+  model: CausalLM,
+  expected: Expected,
+  tensors: ReturnType<typeof readTensors>,
+) {
   const names = (await model.parameters()).map(({ name }) => name)
   // A tied head is one parameter; transformers lists it once too.
   t.deepEqual(names.toSorted(), Object.keys(expected.gradients).toSorted())
