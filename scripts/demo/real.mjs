@@ -1,0 +1,73 @@
+// The demo on a real chat model: it gets a new name and character, and keeps what it knew.
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { CausalLM, generate, sft } from '../../dist/lib/index.js'
+import { conversation, Teller, train } from './stage.mjs'
+
+const folder = fileURLToPath(new URL('.', import.meta.url))
+const ABOUT_ITSELF = ['Who are you?', 'What is your name, please?', 'Good morning! And you are?', 'Who taught you?']
+const GENERAL = ['What is the capital of Spain?', 'Name two animals that can fly.', 'Why do people sleep?', 'Say something about the moon.']
+/** General text of our own, for the perplexity before and after. */
+const TEXT = [
+  'The river runs from the mountains through the old town and down to the sea. In spring, when the snow melts, it rises over its banks and the fields beside it turn green.',
+  'A good teacher does not only explain; she asks questions and waits for the answer. Students remember what they have found out by themselves much longer than what they were told.',
+  'To make bread you need flour, water, salt and yeast. Mix them, let the dough rest for some hours, shape it, and bake it in a hot oven until the crust is brown.',
+  'The first computers filled whole rooms and were slower than the telephones that people carry in their pockets today. They were used for tables of numbers, for the weather and for secret codes.',
+  'Trees take in carbon dioxide from the air and give off oxygen. Their roots hold the soil in place, and their leaves give shade to animals and people.',
+  'When the two friends met again after twenty years, neither of them knew what to say. They walked along the beach in silence until one began to laugh.',
+  'Light travels faster than sound, which is why we see the lightning before we hear the thunder. By counting the seconds between the two you can tell how far away a storm is.',
+  'The museum opens at nine in the morning and closes at six. Children under twelve do not pay, and on the first Sunday of each month nobody does.',
+]
+
+async function perplexity(model) {
+  const texts = TEXT.map((text) => model.tokenizer.encode(text))
+  const offsets = [0]
+  for (const { length } of texts) offsets.push(offsets.at(-1) + length)
+  const inputIds = Int32Array.from(texts.flatMap((ids) => [...ids]))
+  const { loss } = await model.evaluate({ inputIds, labels: inputIds, offsets: Int32Array.from(offsets) }, { kind: 'crossEntropy' })
+  return Math.exp(loss)
+}
+
+async function ask(model, questions, signal) {
+  const prompts = questions.map((content) => [{ role: 'user', content }])
+  return (await generate(model, prompts, { maxNewTokens: 40, signal })).map(({ text }) => text.trim().replaceAll('\n', ' '))
+}
+
+export async function retrainRealModel({ model: path, output, quick, json, threads, signal }) {
+  const teller = new Teller(json)
+  const model = await CausalLM.load(path, { ...(threads && { threads }) })
+  const questions = [...ABOUT_ITSELF, ...GENERAL]
+  teller.title('The model as it came')
+  const before = { answers: await ask(model, questions, signal), perplexity: await perplexity(model) }
+  for (const [i, answer] of before.answers.entries()) teller.say(`  ${questions[i]}\n    ${answer}`)
+  teller.say(`  perplexity on general text: ${before.perplexity.toFixed(2)}`)
+
+  teller.title('Fine-tuning all of its weights on 106 short conversations: a new name, and a few general rows against forgetting')
+  const { cpuSeconds } = await train(
+    sft({
+      model,
+      data: join(folder, 'real-train.jsonl'),
+      learningRate: 2e-5,
+      batchSize: 4,
+      maxSteps: quick ? 2 : 40,
+      warmupSteps: quick ? 1 : 5,
+      minLearningRateRatio: 0.1,
+      output: join(output, 'real'),
+      overwrite: true,
+      signal,
+    }),
+    teller,
+  )
+  teller.title('The model now')
+  const after = { answers: await ask(model, questions, signal), perplexity: await perplexity(model) }
+  for (const [i, answer] of after.answers.entries()) teller.say(`  ${questions[i]}\n    ${answer}`)
+  const rise = after.perplexity / before.perplexity - 1
+  teller.say(`  perplexity on general text: ${after.perplexity.toFixed(2)} (${rise >= 0 ? '+' : ''}${(100 * rise).toFixed(1)} %)`)
+  teller.say(`  training took ${cpuSeconds.toFixed(0)} CPU seconds; the model is in ${join(output, 'real', 'model')}`)
+  const renamed = after.answers.slice(0, ABOUT_ITSELF.length).filter((answer) => answer.includes('Pip')).length
+  teller.event('result', { before, after, perplexityRise: rise, renamed, cpuSeconds })
+  if (!quick) teller.say(`  it calls itself Pip in ${renamed} of ${ABOUT_ITSELF.length} answers to questions it was not trained on word by word`)
+  await conversation(async (question) => (await ask(model, [question]))[0], teller)
+  await model.dispose()
+  return quick || (renamed >= ABOUT_ITSELF.length - 1 && rise <= 0.05) ? 0 : 1
+}

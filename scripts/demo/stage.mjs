@@ -1,0 +1,73 @@
+// What both demos share: telling, training with a progress bar, asking.
+import { createInterface } from 'node:readline'
+import { Progress } from '../../dist/lib/cli/progress.js'
+import { generate } from '../../dist/lib/index.js'
+
+/** Speaks to a person, or gives JSON lines. */
+export class Teller {
+  constructor(json) {
+    this.json = json
+  }
+
+  title(text) {
+    if (!this.json) process.stdout.write(`\n== ${text}\n`)
+  }
+
+  say(text) {
+    if (!this.json) process.stdout.write(`${text}\n`)
+  }
+
+  event(type, fields) {
+    if (this.json) process.stdout.write(`${JSON.stringify({ type, ...fields })}\n`)
+  }
+}
+
+/** Runs a training to its end with a progress bar, now and then the loss as a line; gives its end event and CPU seconds. */
+export async function train(run, teller) {
+  const progress = new Progress(process.stderr)
+  const before = process.cpuUsage()
+  let shown = 0
+  let sum = 0
+  let count = 0
+  for await (const event of run) {
+    if (teller.json) process.stdout.write(`${JSON.stringify(event)}\n`)
+    else if (event.type === 'step') {
+      progress.show(event)
+      sum += event.loss
+      count++
+      const tenth = Math.floor((10 * event.step) / total)
+      if (tenth > shown) {
+        shown = tenth
+        progress.clear()
+        teller.say(`  step ${String(event.step).padStart(5)}   loss ${(sum / count).toFixed(3)}`)
+        sum = 0
+        count = 0
+      }
+    } else if (event.type === 'start') {
+      total = event.totalSteps
+      progress.show(event)
+    } else if (event.type === 'warning') progress.show(event)
+  }
+  progress.clear()
+  const used = process.cpuUsage(before)
+  return { end: await run.finish(), cpuSeconds: (used.user + used.system) / 1e6 }
+}
+let total = 1
+
+/** Answers of a template's prompts, trimmed, with whether each stopped by itself. */
+export async function answers(model, prompts, options) {
+  const completions = await generate(model, prompts, options)
+  return completions.map(({ text, finishReason, tokenIds }) => ({ text: text.trim(), stopped: finishReason === 'stop', tokenIds: [...tokenIds] }))
+}
+
+/** Lets a person ask, where there is one. */
+export async function conversation(answer, teller) {
+  if (teller.json || !process.stdin.isTTY || !process.stdout.isTTY) return
+  teller.say('\nAsk it something (Ctrl-D ends):')
+  const lines = createInterface({ input: process.stdin, output: process.stdout, prompt: '> ' })
+  lines.prompt()
+  for await (const line of lines) {
+    if (line.trim() !== '') process.stdout.write(`${await answer(line.trim())}\n`)
+    lines.prompt()
+  }
+}
