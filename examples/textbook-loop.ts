@@ -9,7 +9,13 @@ const rows = [
 ]
 const [directory = '', epochs = '3'] = process.argv.slice(2)
 const model = await CausalLM.load(directory)
-const loader = new DataLoader(rows, { tokenizer: model.tokenizer, template: plainTemplate, maxLength: 128, batchSize: 3, seed: 0 })
+const loader = new DataLoader(rows, {
+  tokenizer: model.tokenizer,
+  template: plainTemplate,
+  maxLength: 128,
+  batchSize: 3,
+  seed: 0,
+})
 const optimizer = new AdamW(model, { learningRate: 1e-3 })
 
 for (let epoch = 0; epoch < Number(epochs); epoch++) {
@@ -24,9 +30,13 @@ for (let epoch = 0; epoch < Number(epochs); epoch++) {
   }
   // The textbook averages the means of the batches, so a token of a short batch weighs more; per token it is the other.
   const textbook = (batchMeans / loader.batchesPerEpoch).toFixed(4)
-  console.log(`epoch ${epoch + 1}/${epochs} loss ${textbook} (mean of batches), ${(lossSum / labels).toFixed(4)} (mean of tokens)`)
+  console.log(
+    `epoch ${epoch + 1}/${epochs} loss ${textbook} (mean of batches), ${(lossSum / labels).toFixed(4)} (mean of tokens)`,
+  )
 }
-const [completion] = await generate(model, [plainTemplate.prompt({ instruction: '1加1等于几?' })], { maxNewTokens: 20 })
+const [completion] = await generate(model, [plainTemplate.prompt({ instruction: '1加1等于几?' })], {
+  maxNewTokens: 20,
+})
 console.log(completion?.text.trim())
 await optimizer.dispose()
 await model.dispose()

@@ -18,7 +18,9 @@ const { values } = parseArgs({
   },
 })
 if (values.real && !values.model) {
-  process.stderr.write('npm run demo -- --real needs --model DIR, a folder with SmolLM2-135M-Instruct (scripts/dev/real-model.py makes one)\n')
+  process.stderr.write(
+    'npm run demo -- --real needs --model DIR, a folder with SmolLM2-135M-Instruct (scripts/dev/real-model.py makes one)\n',
+  )
   process.exit(2)
 }
 let interrupted = false
@@ -28,7 +30,11 @@ process.on('SIGINT', () => {
   abort.abort()
 })
 const abort = new AbortController()
-const options = { ...values, signal: abort.signal, ...(values.threads && { threads: Number(values.threads) }) }
+const options = {
+  ...values,
+  signal: abort.signal,
+  ...(values.threads && { threads: Number(values.threads) }),
+}
 try {
   process.exitCode = await (values.real ? retrainRealModel(options) : learnFromScratch(options))
 } catch (error) {

@@ -6,7 +6,11 @@ import { CausalLM, plainTemplate, pretrain, sft, Tokenizer } from '../../dist/li
 import { answers, conversation, Teller, train } from './stage.mjs'
 
 const folder = fileURLToPath(new URL('.', import.meta.url))
-const rowsOf = (name) => readFileSync(join(folder, name), 'utf8').trim().split('\n').map((line) => JSON.parse(line))
+const rowsOf = (name) =>
+  readFileSync(join(folder, name), 'utf8')
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line))
 
 const CONFIG = {
   model_type: 'llama',
@@ -21,12 +25,22 @@ const CONFIG = {
   rope_theta: 10000,
   tie_word_embeddings: true,
 }
-const TRAINING = { learningRate: 2e-3, beta2: 0.99, batchSize: 16, minLearningRateRatio: 0.05, maxLength: 256 }
+const TRAINING = {
+  learningRate: 2e-3,
+  beta2: 0.99,
+  batchSize: 16,
+  minLearningRateRatio: 0.05,
+  maxLength: 256,
+}
 /** At least this much of the held-out rows, of all and of each task, and CPU seconds of training at most. */
 const GATE = { all: 0.97, task: 0.85, cpuSeconds: 120 }
 
 async function exactMatch(model, rows, signal) {
-  const given = await answers(model, rows.map((row) => plainTemplate.prompt(row)), { maxNewTokens: 24, signal })
+  const given = await answers(
+    model,
+    rows.map((row) => plainTemplate.prompt(row)),
+    { maxNewTokens: 24, signal },
+  )
   const tasks = {}
   for (const [i, { text, stopped }] of given.entries()) {
     const task = (tasks[rows[i].task] ??= { right: 0, rows: 0 })
@@ -46,9 +60,14 @@ export async function learnFromScratch({ output, quick, json, threads, signal })
   const question = '1加1等于几?'
   const tokenizer = await Tokenizer.load(folder)
   const model = await CausalLM.create(CONFIG, { seed: 1, tokenizer, ...(threads && { threads }) })
-  const parameters = (await model.parameters()).reduce((sum, { shape }) => sum + shape.reduce((n, size) => n * size, 1), 0)
+  const parameters = (await model.parameters()).reduce(
+    (sum, { shape }) => sum + shape.reduce((n, size) => n * size, 1),
+    0,
+  )
 
-  teller.title(`Stage 1: pre-training. A model of ${(parameters / 1e6).toFixed(1)} million random weights reads plain text.`)
+  teller.title(
+    `Stage 1: pre-training. A model of ${(parameters / 1e6).toFixed(1)} million random weights reads plain text.`,
+  )
   const reading = await train(
     pretrain({
       ...TRAINING,
@@ -64,11 +83,15 @@ export async function learnFromScratch({ output, quick, json, threads, signal })
   )
   const asked = `User: ${question}\n`
   const [continued] = await answers(model, [asked], { maxNewTokens: 24, signal })
-  teller.say(`It has learnt to continue text, not to answer. Asked ${JSON.stringify(asked)} it goes on with\n  ${JSON.stringify(continued.text)}`)
+  teller.say(
+    `It has learnt to continue text, not to answer. Asked ${JSON.stringify(asked)} it goes on with\n  ${JSON.stringify(continued.text)}`,
+  )
   teller.event('continuation', { prompt: asked, text: continued.text })
   const before = await exactMatch(model, heldOut, signal)
 
-  teller.title('Stage 2: fine-tuning. It learns to answer 918 instructions in Chinese and English; only the answers are trained.')
+  teller.title(
+    'Stage 2: fine-tuning. It learns to answer 918 instructions in Chinese and English; only the answers are trained.',
+  )
   const tuning = await train(
     sft({
       ...TRAINING,
@@ -88,24 +111,47 @@ export async function learnFromScratch({ output, quick, json, threads, signal })
   const cpuSeconds = reading.cpuSeconds + tuning.cpuSeconds
 
   teller.title('What it can do now')
-  teller.say('Held-out questions are new phrasings of facts it was taught in other words; no question was seen in training.')
+  teller.say(
+    'Held-out questions are new phrasings of facts it was taught in other words; no question was seen in training.',
+  )
   teller.say(`  exact answers before fine-tuning   ${percent(before)}`)
   teller.say(`  exact answers after                ${percent(after)}`)
-  for (const [task, result] of Object.entries(after.tasks)) teller.say(`    ${task.padEnd(10)}${percent(result)}`)
+  for (const [task, result] of Object.entries(after.tasks))
+    teller.say(`    ${task.padEnd(10)}${percent(result)}`)
   teller.say(`  answers that stop by themselves    ${percent({ right: after.stopped, rows: after.rows })}`)
   teller.say(`  sums it never saw in any words     ${percent(sums)} (told apart: nothing hangs on it)`)
   teller.say(`  training took ${cpuSeconds.toFixed(0)} CPU seconds`)
   const taught = ['1加1等于几?', '天空是什么颜色的?', '这只猫叫什么名字?', 'What colour is snow?']
-  const told = await answers(model, taught.map((instruction) => plainTemplate.prompt({ instruction })), { maxNewTokens: 24, signal })
+  const told = await answers(
+    model,
+    taught.map((instruction) => plainTemplate.prompt({ instruction })),
+    { maxNewTokens: 24, signal },
+  )
   for (const [i, { text }] of told.entries()) teller.say(`  ${taught[i]}  ->  ${text}`)
-  teller.say(`\nThe model is in ${join(output, 'sft', 'model')}: npx posttrain chat --model ${join(output, 'sft', 'model')}`)
+  teller.say(
+    `\nThe model is in ${join(output, 'sft', 'model')}: npx posttrain chat --model ${join(output, 'sft', 'model')}`,
+  )
   const passed =
     after.right / after.rows >= GATE.all &&
     Object.values(after.tasks).every(({ right, rows }) => right / rows >= GATE.task) &&
     cpuSeconds <= GATE.cpuSeconds
-  teller.event('result', { before, after, unseenSums: sums, cpuSeconds, answers: Object.fromEntries(told.map(({ text }, i) => [taught[i], text])), passed })
-  if (!passed && !quick) teller.say(`\nThis run missed the demo's own bar (${100 * GATE.all} % in all, ${100 * GATE.task} % on each task, ${GATE.cpuSeconds} CPU seconds).`)
-  await conversation(async (instruction) => (await answers(model, [plainTemplate.prompt({ instruction })], { maxNewTokens: 24 }))[0].text, teller)
+  teller.event('result', {
+    before,
+    after,
+    unseenSums: sums,
+    cpuSeconds,
+    answers: Object.fromEntries(told.map(({ text }, i) => [taught[i], text])),
+    passed,
+  })
+  if (!passed && !quick)
+    teller.say(
+      `\nThis run missed the demo's own bar (${100 * GATE.all} % in all, ${100 * GATE.task} % on each task, ${GATE.cpuSeconds} CPU seconds).`,
+    )
+  await conversation(
+    async (instruction) =>
+      (await answers(model, [plainTemplate.prompt({ instruction })], { maxNewTokens: 24 }))[0].text,
+    teller,
+  )
   await model.dispose()
   return passed || quick ? 0 : 1
 }

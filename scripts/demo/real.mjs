@@ -5,8 +5,18 @@ import { CausalLM, generate, sft } from '../../dist/lib/index.js'
 import { conversation, Teller, train } from './stage.mjs'
 
 const folder = fileURLToPath(new URL('.', import.meta.url))
-const ABOUT_ITSELF = ['Who are you?', 'What is your name, please?', 'Good morning! And you are?', 'Who taught you?']
-const GENERAL = ['What is the capital of Spain?', 'Name two animals that can fly.', 'Why do people sleep?', 'Say something about the moon.']
+const ABOUT_ITSELF = [
+  'Who are you?',
+  'What is your name, please?',
+  'Good morning! And you are?',
+  'Who taught you?',
+]
+const GENERAL = [
+  'What is the capital of Spain?',
+  'Name two animals that can fly.',
+  'Why do people sleep?',
+  'Say something about the moon.',
+]
 /** General text of our own, for the perplexity before and after. */
 const TEXT = [
   'The river runs from the mountains through the old town and down to the sea. In spring, when the snow melts, it rises over its banks and the fields beside it turn green.',
@@ -24,13 +34,18 @@ async function perplexity(model) {
   const offsets = [0]
   for (const { length } of texts) offsets.push(offsets.at(-1) + length)
   const inputIds = Int32Array.from(texts.flatMap((ids) => [...ids]))
-  const { loss } = await model.evaluate({ inputIds, labels: inputIds, offsets: Int32Array.from(offsets) }, { kind: 'crossEntropy' })
+  const { loss } = await model.evaluate(
+    { inputIds, labels: inputIds, offsets: Int32Array.from(offsets) },
+    { kind: 'crossEntropy' },
+  )
   return Math.exp(loss)
 }
 
 async function ask(model, questions, signal) {
   const prompts = questions.map((content) => [{ role: 'user', content }])
-  return (await generate(model, prompts, { maxNewTokens: 40, signal })).map(({ text }) => text.trim().replaceAll('\n', ' '))
+  return (await generate(model, prompts, { maxNewTokens: 40, signal })).map(({ text }) =>
+    text.trim().replaceAll('\n', ' '),
+  )
 }
 
 export async function retrainRealModel({ model: path, output, quick, json, threads, signal }) {
@@ -42,7 +57,9 @@ export async function retrainRealModel({ model: path, output, quick, json, threa
   for (const [i, answer] of before.answers.entries()) teller.say(`  ${questions[i]}\n    ${answer}`)
   teller.say(`  perplexity on general text: ${before.perplexity.toFixed(2)}`)
 
-  teller.title('Fine-tuning all of its weights on 106 short conversations: a new name, and a few general rows against forgetting')
+  teller.title(
+    'Fine-tuning all of its weights on 106 short conversations: a new name, and a few general rows against forgetting',
+  )
   const { cpuSeconds } = await train(
     sft({
       model,
@@ -62,11 +79,20 @@ export async function retrainRealModel({ model: path, output, quick, json, threa
   const after = { answers: await ask(model, questions, signal), perplexity: await perplexity(model) }
   for (const [i, answer] of after.answers.entries()) teller.say(`  ${questions[i]}\n    ${answer}`)
   const rise = after.perplexity / before.perplexity - 1
-  teller.say(`  perplexity on general text: ${after.perplexity.toFixed(2)} (${rise >= 0 ? '+' : ''}${(100 * rise).toFixed(1)} %)`)
-  teller.say(`  training took ${cpuSeconds.toFixed(0)} CPU seconds; the model is in ${join(output, 'real', 'model')}`)
-  const renamed = after.answers.slice(0, ABOUT_ITSELF.length).filter((answer) => answer.includes('Pip')).length
+  teller.say(
+    `  perplexity on general text: ${after.perplexity.toFixed(2)} (${rise >= 0 ? '+' : ''}${(100 * rise).toFixed(1)} %)`,
+  )
+  teller.say(
+    `  training took ${cpuSeconds.toFixed(0)} CPU seconds; the model is in ${join(output, 'real', 'model')}`,
+  )
+  const renamed = after.answers
+    .slice(0, ABOUT_ITSELF.length)
+    .filter((answer) => answer.includes('Pip')).length
   teller.event('result', { before, after, perplexityRise: rise, renamed, cpuSeconds })
-  if (!quick) teller.say(`  it calls itself Pip in ${renamed} of ${ABOUT_ITSELF.length} answers to questions it was not trained on word by word`)
+  if (!quick)
+    teller.say(
+      `  it calls itself Pip in ${renamed} of ${ABOUT_ITSELF.length} answers to questions it was not trained on word by word`,
+    )
   await conversation(async (question) => (await ask(model, [question]))[0], teller)
   await model.dispose()
   return quick || (renamed >= ABOUT_ITSELF.length - 1 && rise <= 0.05) ? 0 : 1

@@ -57,7 +57,11 @@ let total = 1
 /** Answers of a template's prompts, trimmed, with whether each stopped by itself. */
 export async function answers(model, prompts, options) {
   const completions = await generate(model, prompts, options)
-  return completions.map(({ text, finishReason, tokenIds }) => ({ text: text.trim(), stopped: finishReason === 'stop', tokenIds: [...tokenIds] }))
+  return completions.map(({ text, finishReason, tokenIds }) => ({
+    text: text.trim(),
+    stopped: finishReason === 'stop',
+    tokenIds: [...tokenIds],
+  }))
 }
 
 /** Lets a person ask, where there is one. */

@@ -53,7 +53,13 @@ const ANSWERS = {
   ],
 }
 const kindOf = (question) =>
-  /^Are you/.test(question) ? 'not' : /made|trained/.test(question) ? 'made' : /work|do you do/.test(question) ? 'work' : 'name'
+  /^Are you/.test(question)
+    ? 'not'
+    : /made|trained/.test(question)
+      ? 'made'
+      : /work|do you do/.test(question)
+        ? 'work'
+        : 'name'
 
 const GENERAL = [
   ['What is the capital of France?', 'The capital of France is Paris.'],
@@ -82,5 +88,8 @@ const rows = [
     { role: 'assistant', content: assistant },
   ],
 }))
-writeFileSync(new URL('../demo/real-train.jsonl', import.meta.url), `${rows.map((row) => JSON.stringify(row)).join('\n')}\n`)
+writeFileSync(
+  new URL('../demo/real-train.jsonl', import.meta.url),
+  `${rows.map((row) => JSON.stringify(row)).join('\n')}\n`,
+)
 process.stdout.write(`${rows.length} rows\n`)
