@@ -1,5 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs'
-import { appendFile, mkdir, readdir, readFile, rm } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { packageRoot } from '../addon/libtorch.js'
 import { PosttrainError } from '../errors.js'
@@ -67,6 +67,7 @@ export class RunFolder {
   readonly checkpoints: string
   readonly model: string
   #unlock: (() => Promise<void>) | null = null
+  #metrics: FileHandle | null = null
 
   constructor(path: string) {
     this.path = path
@@ -101,6 +102,8 @@ export class RunFolder {
 
   /** Gives the folder free for other runs. */
   async close(): Promise<void> {
+    await this.#metrics?.close()
+    this.#metrics = null
     await this.#unlock?.()
     this.#unlock = null
   }
@@ -148,7 +151,13 @@ export class RunFolder {
   }
 
   async appendMetrics(event: object): Promise<void> {
-    await appendFile(join(this.path, 'metrics.jsonl'), `${JSON.stringify(event)}\n`)
+    this.#metrics ??= await open(join(this.path, 'metrics.jsonl'), 'a')
+    try {
+      await this.#metrics.appendFile(`${JSON.stringify(event)}\n`)
+    } catch (cause) {
+      const message = `Writing ${join(this.path, 'metrics.jsonl')} failed: ${(cause as Error).message}`
+      throw new PosttrainError('ERR_IO', message, { cause })
+    }
   }
 
   async #readConfig(): Promise<RunConfig> {

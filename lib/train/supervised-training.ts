@@ -18,8 +18,8 @@ import { supervisedStep } from './supervised-step.js'
 import {
   afterStep,
   BEGINNING,
+  differences,
   notFinite,
-  otherEnvironment,
   rowsOf,
   stepEvent,
   type TrainingState,
@@ -86,8 +86,8 @@ export async function* superviseTraining(
   })
   const { libtorch, threads } = await nativeOf(model).core.info()
   const environment = { libtorch, threads, device: model.device }
-  let state: TrainingState = { ...BEGINNING, environment }
-  let warning: string | null = null
+  let state: TrainingState = { ...BEGINNING, totalSteps, environment }
+  let warnings: string[] = []
   let savedAt = -1
 
   /** Notes an event in metrics.jsonl on its way to the consumer. */
@@ -129,8 +129,8 @@ export async function* superviseTraining(
       if (checkpoint) {
         state = (await loadCheckpoint(checkpoint, { model, optimizer })) as TrainingState
         if (state.settled === state.step) savedAt = state.step
-        warning = otherEnvironment(state.environment, environment)
-        state = { ...state, environment }
+        warnings = differences(state, { totalSteps, environment })
+        state = { ...state, totalSteps, environment }
       }
       await folder.rewindMetrics(state)
     }
@@ -152,7 +152,7 @@ export async function* superviseTraining(
       report: train.report,
       ...(validation && { validationReport: validation.report }),
     })
-    if (warning) yield await note({ type: 'warning', step: state.step, message: warning })
+    for (const message of warnings) yield await note({ type: 'warning', step: state.step, message })
     if (state.settled < state.step) yield* settle()
     const steps = prefetch(optimizerSteps(train, { from: state.cursor, accumulation }))
     for await (const data of over() ? [] : steps) {

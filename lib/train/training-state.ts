@@ -16,6 +16,8 @@ export interface TrainingState {
   lastLoss: number
   skippedInARow: number
   evaluations: EvaluationState
+  /** The schedule of the learning rate goes by it. */
+  totalSteps: number
   /** What the bits depend on besides all this: the same numbers are promised where these are the same. */
   environment: Environment | null
 }
@@ -36,10 +38,24 @@ export const BEGINNING: TrainingState = {
   lastLoss: 0,
   skippedInARow: 0,
   evaluations: NO_EVALUATION,
+  totalSteps: 0,
   environment: null,
 }
 
-export function otherEnvironment(before: Environment | null, now: Environment): string | null {
+/** What a resumed run is not the same in as the one that was interrupted; its owner is warned of each. */
+export function differences(
+  before: TrainingState,
+  now: { totalSteps: number; environment: Environment },
+): string[] {
+  const environment = otherEnvironment(before.environment, now.environment)
+  const length =
+    before.totalSteps === now.totalSteps
+      ? null
+      : `The run had ${before.totalSteps} steps in all and has ${now.totalSteps} now: from here on its learning rate follows the new length`
+  return [environment, length].filter((text) => text !== null)
+}
+
+function otherEnvironment(before: Environment | null, now: Environment): string | null {
   const names = (['libtorch', 'threads', 'device'] as const).filter((name) => before?.[name] !== now[name])
   if (names.length === 0) return null
   const changes = names.map((name) => `${name} ${before?.[name]} before, ${now[name]} now`).join('; ')

@@ -128,6 +128,17 @@ test('a run that has ended is not trained again by a resume', async (t) => {
   )
 })
 
+test('a longer run is warned that its learning rate is another from there on', async (t) => {
+  const output = cleanFolder(t)
+  await using model = await tinyModel()
+  await sft({ ...base, model, epochs: 1, output }).finish()
+  const events: TrainEvent[] = []
+  for await (const event of sft({ ...base, model, epochs: 2, output, resume: true })) events.push(event)
+  t.like(events[1], { type: 'warning', step: 4 })
+  t.regex(JSON.stringify(events[1]), /had 4 steps in all and has 8 now/)
+  t.is(events.filter(({ type }) => type === 'step').length, 4)
+})
+
 test('a folder of another run, and other options on resume, are refused; overwrite replaces', async (t) => {
   const output = cleanFolder(t)
   await using model = await tinyModel()
