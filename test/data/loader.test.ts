@@ -209,7 +209,7 @@ test('rows above the memory allowed go to a file and come back', async (t) => {
   for (let i = 0; i < 1000; i++) t.deepEqual(await small.read(i), await whole.read(i))
 })
 
-test('encoding in the worker gives the same rows, and leaves the event loop free', async (t) => {
+test.serial('encoding in the worker gives the same rows, and leaves the event loop free', async (t) => {
   const folder = await mkdtemp(join(tmpdir(), 'posttrain-'))
   t.teardown(() => rm(folder, { recursive: true }))
   const many = Array.from({ length: 3000 }, (_, i) => ({
