@@ -43,7 +43,8 @@ async function exactMatch(model, rows, signal) {
   )
   const tasks = {}
   for (const [i, { text, stopped }] of given.entries()) {
-    const task = (tasks[rows[i].task] ??= { right: 0, rows: 0 })
+    tasks[rows[i].task] ??= { right: 0, rows: 0 }
+    const task = tasks[rows[i].task]
     task.rows++
     task.right += Number(stopped && text === rows[i].output)
   }
