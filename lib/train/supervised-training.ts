@@ -240,7 +240,9 @@ export async function* superviseTraining(
       }
     }
     state = settled
-    if (folder && ((best && options.earlyStopping) || due(options.checkpoints?.everySteps))) {
+    // While steps fail the weights may be spoilt: they must not push sound checkpoints out.
+    const sound = state.skippedInARow === 0
+    if (folder && sound && ((best && options.earlyStopping) || due(options.checkpoints?.everySteps))) {
       yield await note({ type: 'checkpoint', step, path: await save(folder) })
     }
   }
