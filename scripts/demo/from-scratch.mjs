@@ -60,7 +60,8 @@ export async function learnFromScratch({ output, quick, json, threads, signal })
   const unseen = rowsOf('unseen-sums.jsonl')
   const question = '1加1等于几?'
   const tokenizer = await Tokenizer.load(folder)
-  const model = await CausalLM.create(CONFIG, { seed: 1, tokenizer, ...(threads && { threads }) })
+  // A model this small gains little from a second thread, and nothing from a GPU.
+  const model = await CausalLM.create(CONFIG, { seed: 1, tokenizer, device: 'cpu', threads: threads ?? 1 })
   const parameters = (await model.parameters()).reduce(
     (sum, { shape }) => sum + shape.reduce((n, size) => n * size, 1),
     0,
