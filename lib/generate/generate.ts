@@ -142,6 +142,8 @@ export async function* stream(
     const running = new Set(rows.keys())
     let first = true
     while (running.size > 0) {
+      // The session would live on without the model: dispose() ends it here.
+      nativeOf(model)
       const step = await call(core, (cancel) => core.advance(handle, first ? 1 : STEPS, cancel), signal)
       first = false
       const pieces = new Map<number, Piece>()

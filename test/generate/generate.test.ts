@@ -132,7 +132,7 @@ test('what cannot be generated is refused by name', async (t) => {
 test('a model disposed while it generates ends the call with ERR_DISPOSED', async (t) => {
   const own = await CausalLM.load(folder)
   const running = generate(own, prompts, { maxNewTokens: 50, stopIds: [] })
-  await new Promise((resolve) => setTimeout(resolve, 5))
+  await new Promise((resolve) => setImmediate(resolve))
   await own.dispose()
   await t.throwsAsync(running, { code: 'ERR_DISPOSED' })
   await t.throwsAsync(() => generate(own, ['a']), { code: 'ERR_DISPOSED' })
