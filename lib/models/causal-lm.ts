@@ -416,11 +416,11 @@ export class CausalLM {
       ...this.generationConfig,
       ...(tokenizer.bosId === null
         ? {}
-        : { bos_token_id: this.generationConfig['bos_token_id'] ?? tokenizer.bosId }),
+        : { bos_token_id: this.generationConfig.bos_token_id ?? tokenizer.bosId }),
       ...(ids.length === 0 ? {} : { eos_token_id: ids.length === 1 ? ids[0] : ids }),
       ...(tokenizer.padId === null
         ? {}
-        : { pad_token_id: this.generationConfig['pad_token_id'] ?? tokenizer.padId }),
+        : { pad_token_id: this.generationConfig.pad_token_id ?? tokenizer.padId }),
     }
   }
 }
@@ -459,7 +459,7 @@ function checkVocabulary(tokenizer: Tokenizer, spec: DecoderSpec): void {
 }
 
 function stopIdsOf({ config, generationConfig, tokenizer }: Parts): number[] {
-  const ids = [generationConfig['eos_token_id'], config['eos_token_id'], tokenizer.eosId].flat()
+  const ids = [generationConfig.eos_token_id, config.eos_token_id, tokenizer.eosId].flat()
   return [
     ...new Set(ids.filter((id): id is number => typeof id === 'number' && Number.isInteger(id) && id >= 0)),
   ]

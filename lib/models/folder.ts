@@ -80,7 +80,7 @@ export async function weightFiles(directory: string): Promise<string[]> {
       `${directory} has neither model.safetensors nor model.safetensors.index.json`,
     )
   }
-  const map = index['weight_map']
+  const map = index.weight_map
   if (typeof map !== 'object' || map === null || Object.keys(map).length === 0) {
     throw new PosttrainError(
       'ERR_INVALID_FILE',

@@ -44,3 +44,16 @@ test('examples/pretrain.ts trains from random weights', async (t) => {
   t.true(losses.at(-1)! < losses[0]! - 0.5, stdout)
   t.regex(stdout, /\nThe/)
 })
+
+test('examples/textbook-loop.ts learns the textbook’s rows, and tells both means', async (t) => {
+  const model = join(dirname(cleanFolder(t)), 'model')
+  await using tiny = await tinyModel()
+  await tiny.save(model)
+  const { stdout, stderr } = await node(example('textbook-loop'), model, '60')
+  t.is(stderr, '')
+  const losses = [...stdout.matchAll(/loss ([\d.]+) \(mean of batches\), ([\d.]+) \(mean of tokens\)/g)]
+  t.is(losses.length, 60)
+  // One batch has three rows and one has one, so the two means differ.
+  t.true(losses.some(([, batches, tokens]) => batches !== tokens))
+  t.true(Number(losses.at(-1)![2]) < 0.3 * Number(losses[0]![2]), stdout)
+})

@@ -90,8 +90,8 @@ function isObject(value: unknown): value is Record<string, unknown> {
  * wins where both stand and must then agree on theta.
  */
 export function rope(config: HfConfig, fallbackTheta = 10000): RopeSpec {
-  const newer = config['rope_parameters']
-  const older = config['rope_scaling']
+  const newer = config.rope_parameters
+  const older = config.rope_scaling
   const fields = isObject(newer) ? newer : isObject(older) ? older : {}
   if (Object.values(fields).some(isObject)) {
     throw new PosttrainError(
@@ -99,19 +99,15 @@ export function rope(config: HfConfig, fallbackTheta = 10000): RopeSpec {
       'config.json: rope_parameters by layer type are not supported',
     )
   }
-  const theta = positive(
-    { rope_theta: fields['rope_theta'] ?? config['rope_theta'] },
-    'rope_theta',
-    fallbackTheta,
-  )
-  if (isObject(newer) && typeof config['rope_theta'] === 'number' && config['rope_theta'] !== theta) {
+  const theta = positive({ rope_theta: fields.rope_theta ?? config.rope_theta }, 'rope_theta', fallbackTheta)
+  if (isObject(newer) && typeof config.rope_theta === 'number' && config.rope_theta !== theta) {
     throw new PosttrainError(
       'ERR_UNSUPPORTED_MODEL',
-      `config.json: rope_theta is ${config['rope_theta']} and rope_parameters.rope_theta is ${theta}; they must agree`,
+      `config.json: rope_theta is ${config.rope_theta} and rope_parameters.rope_theta is ${theta}; they must agree`,
     )
   }
   refuseFields(fields, {})
-  const kind: unknown = fields['rope_type'] ?? fields['type'] ?? 'default'
+  const kind: unknown = fields.rope_type ?? fields.type ?? 'default'
   const optional = (name: string) =>
     fields[name] === undefined || fields[name] === null ? undefined : positive(fields, name)
   const original =
@@ -161,11 +157,11 @@ export function rope(config: HfConfig, fallbackTheta = 10000): RopeSpec {
 /** Both dialects of the rotary fields, for tools that read only one. */
 export function writeRope(config: HfConfig): HfConfig {
   const { theta, kind } = rope(config)
-  const newer = config['rope_parameters']
-  const older = config['rope_scaling']
+  const newer = config.rope_parameters
+  const older = config.rope_scaling
   const fields: Record<string, unknown> = isObject(newer) ? { ...newer } : isObject(older) ? { ...older } : {}
-  fields['rope_type'] = kind
-  fields['rope_theta'] = theta
+  fields.rope_type = kind
+  fields.rope_theta = theta
   const { rope_theta: _, ...scaling } = fields
   return {
     ...config,

@@ -11,11 +11,11 @@ const FAMILIES: readonly Family[] = [gpt2, llama, mistral, qwen2, qwen3]
 
 /** The family of a config by its `model_type`. Throws ERR_UNSUPPORTED_MODEL. */
 export function familyOf(config: HfConfig): Family {
-  const family = FAMILIES.find((known) => known.modelType === config['model_type'])
+  const family = FAMILIES.find((known) => known.modelType === config.model_type)
   if (family !== undefined) return family
   throw new PosttrainError(
     'ERR_UNSUPPORTED_MODEL',
-    `config.json: model_type ${JSON.stringify(config['model_type'] ?? null)} is not supported ` +
+    `config.json: model_type ${JSON.stringify(config.model_type ?? null)} is not supported ` +
       `(${FAMILIES.map((known) => known.modelType).join(', ')} are)`,
   )
 }

@@ -29,7 +29,7 @@ export interface LlamaLike {
 export function derivedHeadDim(config: HfConfig): number {
   const heads = integer(config, 'num_attention_heads')
   const hidden = integer(config, 'hidden_size')
-  if ((config['head_dim'] ?? null) === null && hidden % heads !== 0) {
+  if ((config.head_dim ?? null) === null && hidden % heads !== 0) {
     throw new PosttrainError(
       'ERR_UNSUPPORTED_MODEL',
       `config.json: hidden_size ${hidden} is not a multiple of num_attention_heads ${heads}, and there is no head_dim`,
@@ -40,7 +40,7 @@ export function derivedHeadDim(config: HfConfig): number {
 
 /** qwen's rule: `layer_types`, else the layers from max_window_layers on, and only if use_sliding_window. */
 export function qwenWindows(config: HfConfig, layers: number): (number | null)[] {
-  const types = config['layer_types'] ?? null
+  const types = config.layer_types ?? null
   const window = flag(config, 'use_sliding_window', false) ? integer(config, 'sliding_window', 4096) : null
   if (types !== null) {
     if (!Array.isArray(types) || types.length !== layers) {

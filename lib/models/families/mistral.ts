@@ -11,7 +11,7 @@ export const mistral = llamaLike({
   qkNorm: false,
   headDim: derivedHeadDim,
   windows: (config, layers) => {
-    const window = config['sliding_window'] === null ? null : integer(config, 'sliding_window', 4096)
+    const window = config.sliding_window === null ? null : integer(config, 'sliding_window', 4096)
     return Array.from({ length: layers }, () => window)
   },
 })

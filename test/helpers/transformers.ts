@@ -1,0 +1,38 @@
+import { spawn, spawnSync } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+
+const script = fileURLToPath(new URL('../../../scripts/dev/transformers-check.py', import.meta.url))
+const python = process.env.POSTTRAIN_PYTHON ?? 'python3'
+
+interface Question {
+  prompts: Int32Array[]
+  answers: Int32Array[]
+  maxNewTokens: number
+  messages: { role: string; content: string }[]
+}
+
+interface Answer {
+  equal: number
+  of: number
+  dtype: string
+  chat: number[] | null
+}
+
+/** What transformers says of a model folder (scripts/dev/transformers-check.py); null where it is not installed. */
+export async function transformersCheck(folder: string, question: Question): Promise<Answer | null> {
+  if (spawnSync(python, ['-c', 'import torch, transformers']).status !== 0) return null
+  const { prompts, answers, ...rest } = question
+  const lists = (arrays: Int32Array[]) => arrays.map((ids) => [...ids])
+  const child = spawn(python, [script, folder], { stdio: ['pipe', 'pipe', 'pipe'] })
+  let [out, err] = ['', '']
+  child.stdout.on('data', (data) => {
+    out += data
+  })
+  child.stderr.on('data', (data) => {
+    err += data
+  })
+  child.stdin.end(JSON.stringify({ ...rest, prompts: lists(prompts), answers: lists(answers) }))
+  const code = await new Promise((resolve) => child.on('close', resolve))
+  if (code !== 0) throw new Error(`transformers-check.py failed: ${err.slice(-2000)}`)
+  return JSON.parse(out.trim().split('\n').at(-1)!) as Answer
+}
