@@ -8,7 +8,7 @@ export {
   IGNORE_INDEX,
   splitPrompt,
 } from './mask.js'
-export { type Batch, isPadded, type PaddedBatch, packRows, padRows, toPacked } from './pack.js'
+export { type Batch, isPadded, labelWeight, type PaddedBatch, packRows, padRows, toPacked } from './pack.js'
 export { type DataSource, type RowSource, spoolRows, type Validation, type WeightedSource } from './read.js'
 export type { DataReport } from './report.js'
 export {

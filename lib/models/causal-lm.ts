@@ -1,33 +1,14 @@
-import { writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
-import type {
-  BaseHandle,
-  Core,
-  DecoderSpec,
-  Dtype,
-  LossTerm,
-  PackedBatch,
-  RoleHandle,
-  WeightMapEntry,
-} from '../addon/addon.js'
+import type { DecoderSpec, Dtype, LossTerm, WeightMapEntry } from '../addon/addon.js'
 import { call } from '../addon/call.js'
-import { loadCore } from '../addon/load.js'
-import { type Batch, type Template, Tokenizer, toPacked } from '../data/index.js'
+import { type Batch, labelWeight, type Template, Tokenizer, toPacked } from '../data/index.js'
 import { PosttrainError } from '../errors.js'
-import { writeFolderAtomic } from '../files/atomic.js'
 import { type Family, familyOf, type HfConfig } from './families/index.js'
 import { readConfig, readGenerationConfig, weightFiles } from './folder.js'
-import { loadWeights, shardsOf } from './weights.js'
+import { createNative, disposeNative, type LoadOptions, type NativeModel } from './native.js'
+import { writeModelFolder } from './save.js'
+import { loadWeights } from './weights.js'
 
-export interface LoadOptions {
-  /** 'auto' takes the first CUDA device, else the CPU. */
-  device?: 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
-  /** 'auto' is float32 on the CPU and bfloat16 on CUDA. */
-  dtype?: 'auto' | 'float32' | 'bfloat16' | 'float64'
-  /** Threads of torch; once per process. */
-  threads?: number
-  signal?: AbortSignal
-}
+export type { LoadOptions, NativeModel } from './native.js'
 
 export interface CreateOptions extends LoadOptions {
   /** Decides the weights; default 0. */
@@ -53,13 +34,6 @@ export interface Parameter {
   shape: number[]
   dtype: Dtype
   trainable: boolean
-}
-
-/** What a model is on the native side; for the rooms of this package. */
-export interface NativeModel {
-  core: Core
-  base: BaseHandle
-  role: RoleHandle
 }
 
 interface Parts {
@@ -329,41 +303,24 @@ export class CausalLM {
     directory: string,
     options: { dtype?: Exclude<Dtype, 'float64'>; overwrite?: boolean; signal?: AbortSignal } = {},
   ): Promise<void> {
-    const { core, base } = nativeOf(this)
     const dtype = options.dtype ?? (this.dtype === 'float64' ? 'float32' : this.dtype)
     const sizes = new Map(
       (await this.parameters()).map(({ name, shape }) => [name, shape.reduce((n, size) => n * size, 1)]),
     )
-    const entries = this.#entries().map((entry) => ({ entry, values: sizes.get(entry.name)! }))
-    const { shards, index } = shardsOf(entries, dtype)
-    const write = (folder: string, name: string, value: unknown) =>
-      writeFile(join(folder, name), `${JSON.stringify(value, null, 2)}\n`)
-    await writeFolderAtomic(
-      directory,
-      async (folder) => {
-        for (const { file, entries: group } of shards) {
-          const target = join(folder, file)
-          await call(
-            core,
-            (cancel) => core.saveTensors(base, target, group, { dtype, metadata: { format: 'pt' } }, cancel),
-            options.signal,
-          )
-        }
-        if (index !== null) await writeFile(join(folder, 'model.safetensors.index.json'), index)
-        await write(folder, 'config.json', {
-          ...this.#family.writeConfig(this.config),
-          architectures: [this.#family.architecture],
-          dtype,
-          torch_dtype: dtype,
-        })
-        await write(folder, 'generation_config.json', this.#savedGenerationConfig())
-        await this.tokenizer.save(
-          folder,
-          this.#chatTemplate === null ? {} : { chatTemplate: this.#chatTemplate },
-        )
-      },
-      { replace: options.overwrite === true },
-    )
+    const { core, base } = nativeOf(this)
+    await writeModelFolder(directory, {
+      core,
+      base,
+      entries: this.#entries().map((entry) => ({ entry, values: sizes.get(entry.name)! })),
+      dtype,
+      config: { ...this.#family.writeConfig(this.config), architectures: [this.#family.architecture] },
+      generationConfig: this.generationConfig,
+      stopIds: this.#stopIds,
+      tokenizer: this.tokenizer,
+      chatTemplate: this.#chatTemplate,
+      overwrite: options.overwrite === true,
+      signal: options.signal,
+    })
   }
 
   /** Writes only the weights, as one file, for a checkpoint. */
@@ -408,21 +365,6 @@ export class CausalLM {
       `the model has no parameter ${name}; parameters() lists them`,
     )
   }
-
-  #savedGenerationConfig(): Record<string, unknown> {
-    const { tokenizer } = this
-    const ids = [...this.#stopIds]
-    return {
-      ...this.generationConfig,
-      ...(tokenizer.bosId === null
-        ? {}
-        : { bos_token_id: this.generationConfig.bos_token_id ?? tokenizer.bosId }),
-      ...(ids.length === 0 ? {} : { eos_token_id: ids.length === 1 ? ids[0] : ids }),
-      ...(tokenizer.padId === null
-        ? {}
-        : { pad_token_id: this.generationConfig.pad_token_id ?? tokenizer.padId }),
-    }
-  }
 }
 
 function lossSums(
@@ -439,17 +381,6 @@ function lossSums(
   }
 }
 
-/** Sum of the weights of the labels that are predicted: not those of the first token of a document. */
-function labelWeight({ offsets, labels, weights }: PackedBatch, ignoreIndex: number): number {
-  let sum = 0
-  for (let d = 0; d + 1 < offsets.length; d++) {
-    for (let t = offsets[d]! + 1; t < offsets[d + 1]!; t++) {
-      if (labels !== undefined && labels[t] !== ignoreIndex) sum += weights?.[t] ?? 1
-    }
-  }
-  return sum
-}
-
 function checkVocabulary(tokenizer: Tokenizer, spec: DecoderSpec): void {
   if (tokenizer.vocabSize <= spec.vocabSize) return
   throw new PosttrainError(
@@ -463,40 +394,4 @@ function stopIdsOf({ config, generationConfig, tokenizer }: Parts): number[] {
   return [
     ...new Set(ids.filter((id): id is number => typeof id === 'number' && Number.isInteger(id) && id >= 0)),
   ]
-}
-
-async function createNative(
-  spec: DecoderSpec,
-  options: LoadOptions,
-): Promise<NativeModel & { device: string; dtype: Dtype }> {
-  const core = await loadCore()
-  if (options.threads !== undefined) await call(core, () => core.configure({ threads: options.threads! }))
-  const { cuda } = await call(core, () => core.info())
-  const asked = options.device ?? 'auto'
-  const device = asked === 'auto' ? (cuda.devices.length > 0 ? 'cuda:0' : 'cpu') : asked
-  if (device !== 'cpu' && cuda.devices.length === 0) {
-    throw new PosttrainError(
-      'ERR_INVALID_ARGUMENT',
-      `device ${device} is not there: no CUDA device answers (posttrain doctor tells why)`,
-    )
-  }
-  const dtype =
-    options.dtype === undefined || options.dtype === 'auto'
-      ? device === 'cpu'
-        ? 'float32'
-        : 'bfloat16'
-      : options.dtype
-  if (device === 'cpu' && dtype === 'bfloat16') {
-    throw new PosttrainError(
-      'ERR_INVALID_ARGUMENT',
-      'dtype bfloat16 on the CPU is refused: its matrix products are many times slower there than in float32',
-    )
-  }
-  const base = await call(core, () => core.createBase(spec, { device, dtype }))
-  const role = await call(core, () => core.createRole(base, { adapter: null, head: 'lm' }))
-  return { core, base, role, device, dtype }
-}
-
-async function disposeNative({ core, base, role }: NativeModel): Promise<void> {
-  await Promise.all([core.dispose(role), core.dispose(base)])
 }
