@@ -44,11 +44,13 @@ class Output {
       : path_(path),
         descriptor_(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) {
     if (descriptor_ < 0) fail(path_, "creating", errno);
+    struct stat status;
+    regular_ = fstat(descriptor_, &status) == 0 && S_ISREG(status.st_mode);
   }
   ~Output() {
     if (descriptor_ < 0) return;
     ::close(descriptor_);
-    ::unlink(path_.c_str());
+    remove();
   }
   Output(const Output&) = delete;
   Output& operator=(const Output&) = delete;
@@ -67,14 +69,21 @@ class Output {
     if (fsync(descriptor_) != 0) fail(path_, "syncing", errno);
     const int descriptor = std::exchange(descriptor_, -1);
     if (::close(descriptor) != 0) {
-      ::unlink(path_.c_str());
-      fail(path_, "closing", errno);
+      const int error = errno;
+      remove();
+      fail(path_, "closing", error);
     }
   }
 
  private:
+  /** Never a device or a pipe. */
+  void remove() {
+    if (regular_) ::unlink(path_.c_str());
+  }
+
   std::string path_;
   int descriptor_;
+  bool regular_ = false;
 };
 
 std::string quoted(const std::string& text) {
@@ -127,8 +136,9 @@ std::string header_of(const std::vector<TensorToWrite>& tensors,
 
 }  // namespace
 
+// O_NONBLOCK: opening a pipe would wait for a writer.
 TensorFile::TensorFile(const std::string& path)
-    : path_(path), descriptor_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+    : path_(path), descriptor_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
   if (descriptor_ < 0) {
     if (errno == ENOENT) throw Error("ERR_INVALID_FILE", path + " does not exist");
     fail(path, "opening", errno);

@@ -194,15 +194,29 @@ TensorEntry read_entry(Reader& reader, std::string name) {
   return entry;
 }
 
-const struct {
+struct KnownDtype {
   const char* name;
   at::ScalarType type;
-} kDtypes[] = {{"F64", at::kDouble},    {"F32", at::kFloat}, {"F16", at::kHalf},
+};
+constexpr KnownDtype kDtypes[] = {{"F64", at::kDouble},    {"F32", at::kFloat}, {"F16", at::kHalf},
                {"BF16", at::kBFloat16}, {"I64", at::kLong},  {"I32", at::kInt},
                {"I16", at::kShort},     {"I8", at::kChar},   {"U8", at::kByte},
                {"BOOL", at::kBool}};
 
+const KnownDtype* find_dtype(const std::string& name) {
+  for (const auto& known : kDtypes) {
+    if (name == known.name) return &known;
+  }
+  return nullptr;
+}
+
+std::string unknown_dtype(const std::string& name) {
+  return "the dtype " + name +
+         " is not one that posttrain reads (F64, F32, F16, BF16, I64, I32, I16, I8, U8, BOOL)";
+}
+
 void check_size(const Reader& reader, const TensorEntry& entry, uint64_t data_size) {
+  if (find_dtype(entry.dtype) == nullptr) reader.fail(entry.name + ": " + unknown_dtype(entry.dtype));
   uint64_t bytes = c10::elementSize(scalar_type_of(entry.dtype));
   for (const int64_t size : entry.shape) {
     if (__builtin_mul_overflow(bytes, static_cast<uint64_t>(size), &bytes))
@@ -236,13 +250,8 @@ void refuse_other_formats(const uint8_t* bytes, size_t length, const std::string
 }  // namespace
 
 at::ScalarType scalar_type_of(const std::string& dtype) {
-  for (const auto& known : kDtypes) {
-    if (dtype == known.name) return known.type;
-  }
-  throw Error(
-      "ERR_INVALID_FILE",
-      "the dtype " + dtype +
-          " is not one that posttrain reads (F64, F32, F16, BF16, I64, I32, I16, I8, U8, BOOL)");
+  if (const auto* known = find_dtype(dtype)) return known->type;
+  throw Error("ERR_INVALID_FILE", unknown_dtype(dtype));
 }
 
 std::string dtype_name_of(at::ScalarType type) {
