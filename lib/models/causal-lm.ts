@@ -4,9 +4,9 @@ import { type Batch, labelWeight, type Template, Tokenizer, toPacked } from '../
 import { PosttrainError } from '../errors.js'
 import { type Family, familyOf, type HfConfig } from './families/index.js'
 import { readConfig, readGenerationConfig, weightFiles } from './folder.js'
-import { createNative, disposeNative, type LoadOptions, type NativeModel } from './native.js'
+import { createNative, disposeNative, type LoadOptions, type NativeModel, openCore } from './native.js'
 import { writeModelFolder } from './save.js'
-import { loadWeights } from './weights.js'
+import { planWeights } from './weights.js'
 
 export type { LoadOptions, NativeModel } from './native.js'
 
@@ -112,13 +112,11 @@ export class CausalLM {
       weightFiles(directory),
     ])
     checkVocabulary(tokenizer, spec)
-    const native = await createNative(spec, options)
+    const core = await openCore(options)
+    const files = await call(core, () => planWeights(core, family, spec, paths))
+    const native = await createNative(core, spec, options)
     try {
-      await call(
-        native.core,
-        (cancel) => loadWeights(native.core, native.base, family, spec, paths, cancel),
-        options.signal,
-      )
+      await call(core, (cancel) => core.loadTensors(native.base, files, cancel), options.signal)
     } catch (error) {
       await disposeNative(native)
       throw error
@@ -146,7 +144,8 @@ export class CausalLM {
         'ERR_INVALID_ARGUMENT',
         `seed must be a whole number of at least 0, got ${seed}`,
       )
-    const native = await createNative(spec, options)
+    const core = await openCore(options)
+    const native = await createNative(core, spec, options)
     await call(native.core, () =>
       native.core.initialise(native.base, { seed, ...family.initialisation(config) }),
     )
@@ -338,7 +337,9 @@ export class CausalLM {
   /** Reads what saveWeights wrote. */
   async loadWeights(path: string): Promise<void> {
     const { core, base } = nativeOf(this)
-    await call(core, (cancel) => loadWeights(core, base, this.#family, this.#spec, [path], cancel))
+    await call(core, async (cancel) =>
+      core.loadTensors(base, await planWeights(core, this.#family, this.#spec, [path]), cancel),
+    )
   }
 
   /** Frees the weights. Calls under way end with ERR_DISPOSED, later ones are refused. */

@@ -20,13 +20,19 @@ export interface NativeModel {
   role: RoleHandle
 }
 
+/** The core, its threads decided before the first job. */
+export async function openCore({ threads }: LoadOptions): Promise<Core> {
+  const core = await loadCore()
+  if (threads !== undefined) await call(core, () => core.configure({ threads }))
+  return core
+}
+
 /** An empty base and its role on the device and in the dtype asked for. */
 export async function createNative(
+  core: Core,
   spec: DecoderSpec,
   options: LoadOptions,
 ): Promise<NativeModel & { device: string; dtype: Dtype }> {
-  const core = await loadCore()
-  if (options.threads !== undefined) await call(core, () => core.configure({ threads: options.threads! }))
   const { cuda } = await call(core, () => core.info())
   const asked = options.device ?? 'auto'
   const device = asked === 'auto' ? (cuda.devices.length > 0 ? 'cuda:0' : 'cpu') : asked

@@ -1,29 +1,32 @@
-import type { BaseHandle, CancelHandle, Core, DecoderSpec, Dtype, WeightMapEntry } from '../addon/addon.js'
+import type { Core, DecoderSpec, Dtype, WeightMapEntry } from '../addon/addon.js'
 import { PosttrainError } from '../errors.js'
 import type { Family } from './families/index.js'
+import { shapeInFile } from './shapes.js'
 
 const listed = (names: string[]) =>
   `${names.slice(0, 5).join(', ')}${names.length > 5 ? ` and ${names.length - 5} more` : ''}`
 
 /**
- * Loads the tensors of the files into a base. Every parameter must be there, and every tensor must be known.
+ * Which tensor of which file goes where, from the headers alone: before memory is taken for a config that does not
+ * belong to the files. Every parameter must be there in its shape, and every tensor must be known.
  * A base model saved alone has no prefix; a tied head may be stored or not.
  */
-export async function loadWeights(
-  core: Core,
-  base: BaseHandle,
+export async function planWeights(
+  core: Pick<Core, 'readHeader'>,
   family: Family,
   spec: DecoderSpec,
   paths: string[],
-  cancel?: CancelHandle,
-): Promise<void> {
+): Promise<{ path: string; entries: WeightMapEntry[] }[]> {
   const headers = await Promise.all(paths.map(async (path) => ({ path, ...(await core.readHeader(path)) })))
-  const owner = new Map<string, string>()
+  const owner = new Map<string, { path: string; shape: number[] }>()
   for (const { path, tensors } of headers) {
-    for (const { name } of tensors) {
+    for (const { name, shape } of tensors) {
       if (owner.has(name))
-        throw new PosttrainError('ERR_INVALID_FILE', `${name} stands in ${owner.get(name)} and in ${path}`)
-      owner.set(name, path)
+        throw new PosttrainError(
+          'ERR_INVALID_FILE',
+          `${name} stands in ${owner.get(name)!.path} and in ${path}`,
+        )
+      owner.set(name, { path, shape })
     }
   }
   const known = new Set<string>()
@@ -37,7 +40,14 @@ export async function loadWeights(
       continue
     }
     known.add(name)
-    const path = owner.get(name)!
+    const { path, shape } = owner.get(name)!
+    const asked = shapeInFile(spec, entry)
+    if (shape.length !== asked.length || shape.some((size, d) => size !== asked[d])) {
+      throw new PosttrainError(
+        'ERR_INVALID_FILE',
+        `${path}: ${name} has shape [${shape.join(', ')}], the config asks for [${asked.join(', ')}]`,
+      )
+    }
     byFile.set(path, [...(byFile.get(path) ?? []), { ...entry, name }])
   }
   if (missing.length > 0) {
@@ -59,11 +69,7 @@ export async function loadWeights(
       `the model's files have tensors that config.json does not explain: ${listed(unexpected)}`,
     )
   }
-  await core.loadTensors(
-    base,
-    [...byFile].map(([path, entries]) => ({ path, entries })),
-    cancel,
-  )
+  return [...byFile].map(([path, entries]) => ({ path, entries }))
 }
 
 const BYTES: Record<Dtype, number> = { float32: 4, bfloat16: 2, float16: 2, float64: 8 }

@@ -10,6 +10,15 @@ function wrong(config: HfConfig, name: string, expected: string): PosttrainError
   return new PosttrainError('ERR_UNSUPPORTED_MODEL', `config.json: ${name} must be ${expected}, ${got}`)
 }
 
+/** Layers at most: no model has as many, and the spec of each takes memory. */
+const MAX_LAYERS = 10_000
+
+export function layerCount(config: HfConfig, name: string): number {
+  const layers = integer(config, name)
+  if (layers > MAX_LAYERS) throw wrong(config, name, `a whole number of at most ${MAX_LAYERS}`)
+  return layers
+}
+
 /** A whole number of at least `min`; `fallback` where the field is absent or null. */
 export function integer(config: HfConfig, name: string, fallback?: number, min = 1): number {
   const value = config[name] ?? fallback

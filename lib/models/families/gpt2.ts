@@ -1,6 +1,6 @@
 import type { DecoderSpec, WeightMapEntry } from '../../addon/addon.js'
 import { PosttrainError } from '../../errors.js'
-import { activation, flag, integer, positive, refuseFields } from './config.js'
+import { activation, flag, integer, layerCount, positive, refuseFields } from './config.js'
 import type { Family } from './family.js'
 
 /** GPT-2: LayerNorm, learned positions, fused and transposed projections (Conv1D), a plain MLP, tied embeddings. */
@@ -46,7 +46,7 @@ export const gpt2: Family = {
       learnedPositions: integer(config, 'n_positions', 1024),
       norm: { kind: 'layer', eps: positive(config, 'layer_norm_epsilon', 1e-5) },
       tied: flag(config, 'tie_word_embeddings', true),
-      layers: Array.from({ length: integer(config, 'n_layer') }, () => layer),
+      layers: Array.from({ length: layerCount(config, 'n_layer') }, () => layer),
     }
   },
   weights(spec: DecoderSpec): WeightMapEntry[] {

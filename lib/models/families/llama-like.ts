@@ -5,6 +5,7 @@ import {
   flag,
   type HfConfig,
   integer,
+  layerCount,
   positive,
   refuseFields,
   rope,
@@ -104,7 +105,7 @@ export function llamaLike(family: LlamaLike): Family {
     ignore: [/rotary_emb\.inv_freq$/],
     decoder(config) {
       refuseFields(config)
-      const layers = integer(config, 'num_hidden_layers')
+      const layers = layerCount(config, 'num_hidden_layers')
       const heads = integer(config, 'num_attention_heads')
       const kvHeads = integer(config, 'num_key_value_heads', heads)
       if (heads % kvHeads !== 0) {
