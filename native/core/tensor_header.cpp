@@ -216,8 +216,9 @@ std::string unknown_dtype(const std::string& name) {
 }
 
 void check_size(const Reader& reader, const TensorEntry& entry, uint64_t data_size) {
-  if (find_dtype(entry.dtype) == nullptr) reader.fail(entry.name + ": " + unknown_dtype(entry.dtype));
-  uint64_t bytes = c10::elementSize(scalar_type_of(entry.dtype));
+  const auto* dtype = find_dtype(entry.dtype);
+  if (dtype == nullptr) reader.fail(entry.name + ": " + unknown_dtype(entry.dtype));
+  uint64_t bytes = c10::elementSize(dtype->type);
   for (const int64_t size : entry.shape) {
     if (__builtin_mul_overflow(bytes, static_cast<uint64_t>(size), &bytes))
       reader.fail(entry.name + ": its shape is too large");
