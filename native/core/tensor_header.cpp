@@ -199,9 +199,9 @@ struct KnownDtype {
   at::ScalarType type;
 };
 constexpr KnownDtype kDtypes[] = {{"F64", at::kDouble},    {"F32", at::kFloat}, {"F16", at::kHalf},
-               {"BF16", at::kBFloat16}, {"I64", at::kLong},  {"I32", at::kInt},
-               {"I16", at::kShort},     {"I8", at::kChar},   {"U8", at::kByte},
-               {"BOOL", at::kBool}};
+                                  {"BF16", at::kBFloat16}, {"I64", at::kLong},  {"I32", at::kInt},
+                                  {"I16", at::kShort},     {"I8", at::kChar},   {"U8", at::kByte},
+                                  {"BOOL", at::kBool}};
 
 const KnownDtype* find_dtype(const std::string& name) {
   for (const auto& known : kDtypes) {
