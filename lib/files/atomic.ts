@@ -60,8 +60,10 @@ export async function writeFolderAtomic(
   options: { replace?: boolean } = {},
 ): Promise<void> {
   const temporary = temporaryName(path)
+  await mkdir(dirname(path), { recursive: true }).catch((error) => {
+    throw ioError('making the folder of', path, error)
+  })
   try {
-    await mkdir(dirname(path), { recursive: true })
     await mkdir(temporary)
     await fill(temporary)
     await syncFolder(temporary)
