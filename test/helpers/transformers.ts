@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url'
 
 const script = fileURLToPath(new URL('../../../scripts/dev/transformers-check.py', import.meta.url))
 const python = process.env.POSTTRAIN_PYTHON ?? 'python3'
+let installed: boolean | undefined
 
 interface Question {
   prompts: Int32Array[]
@@ -20,7 +21,8 @@ interface Answer {
 
 /** What transformers says of a model folder (scripts/dev/transformers-check.py); null where it is not installed. */
 export async function transformersCheck(folder: string, question: Question): Promise<Answer | null> {
-  if (spawnSync(python, ['-c', 'import torch, transformers']).status !== 0) return null
+  installed ??= spawnSync(python, ['-c', 'import torch, transformers']).status === 0
+  if (!installed) return null
   const { prompts, answers, ...rest } = question
   const lists = (arrays: Int32Array[]) => arrays.map((ids) => [...ids])
   const child = spawn(python, [script, folder], { stdio: ['pipe', 'pipe', 'pipe'] })

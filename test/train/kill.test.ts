@@ -1,0 +1,63 @@
+import { spawn } from 'node:child_process'
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import test from 'ava'
+import { newestCheckpoint } from '../../lib/train/checkpoint.js'
+import { cleanFolder } from '../helpers/tiny-training.js'
+import { startTiny } from './kill-training.js'
+
+const child = fileURLToPath(new URL('kill-child.js', import.meta.url))
+
+async function killed(argv: string[]): Promise<{ signal: string | null; told: [number, number][] }> {
+  const started = spawn(process.execPath, [child, ...argv], { stdio: ['ignore', 'pipe', 'inherit'] })
+  let text = ''
+  started.stdout.setEncoding('utf8').on('data', (data: string) => {
+    text += data
+  })
+  const signal = await new Promise<string | null>((resolve) => started.on('close', (_, by) => resolve(by)))
+  const told = text
+    .split('\n')
+    .slice(0, -1)
+    .map((line) => line.split(' ').map(Number) as [number, number])
+  return { signal, told }
+}
+
+// 15 calls make a save with nothing to replace: two mkdir, then (after the native writes) two stat, the manifest, the
+// syncs of files and folders around two renames, and the removal of an old checkpoint.
+const kills: [at: number, delay?: number][] = [
+  ...Array.from({ length: 15 }, (_, i) => [i + 1] as [number]),
+  // After the folder is made: inside the native writes.
+  ...[0, 0.5, 1, 2, 3].map((delay) => [2, delay] as [number, number]),
+]
+
+test('20 kill -9, each inside a save: the newest or the previous checkpoint loads, and no loss differs', async (t) => {
+  const folder = cleanFolder(t)
+  const { model, optimizer, step } = await startTiny()
+  const expected = [Number.NaN]
+  for (let n = 1; n <= 60; n++) expected.push(await step(n))
+  await optimizer.dispose()
+  await model.dispose()
+  let [last, torn] = [0, 0]
+  for (const [at, delay] of kills) {
+    const argv = [folder, String(at), ...(delay === undefined ? [] : [String(delay)])]
+    const { signal, told } = await killed(argv)
+    t.is(signal, 'SIGKILL', `call ${at}: the save had ended`)
+    const steps = told.map(([n]) => n)
+    // A delayed kill may come when a fast disk has ended the save.
+    const ended = delay !== undefined && steps.length === 3
+    t.deepEqual(steps, ended ? [last + 1, last + 2, last + 3] : [last + 1, last + 2], `call ${at}`)
+    for (const [n, loss] of told) t.is(loss, expected[n]!, `step ${n}`)
+    const newest = await newestCheckpoint(folder)
+    const manifest = JSON.parse(readFileSync(join(newest!, 'manifest.json'), 'utf8')) as { step: number }
+    t.true(
+      (ended ? [last + 3] : [last + 2, last + 3]).includes(manifest.step),
+      `step ${manifest.step} after ${last + 2}`,
+    )
+    if (manifest.step === last + 2) torn++
+    last = manifest.step
+  }
+  // Those before the rename lose the step, those after it do not.
+  t.true(torn >= 12 && torn <= 17, `${torn} of 20`)
+  t.log(`${torn} of 20 saves torn; ${readdirSync(folder).length} names in the folder`)
+})
