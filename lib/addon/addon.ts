@@ -70,6 +70,11 @@ export interface DecoderSpec {
   hiddenSize: number
   /** Rows of a learned position embedding; null where positions are rotary. */
   learnedPositions: number | null
+  /**
+   * As an input this token gets no gradient (its row of a tied embedding still gets the head's); absent: none such.
+   * Transformers makes its embeddings so wherever the config names a pad token.
+   */
+  paddingId?: number
   norm: NormSpec
   /** The output projection is the token embedding. */
   tied: boolean

@@ -125,6 +125,7 @@ models::DecoderSpec decoder_spec_of(const Napi::Value& value) {
                     "[decoder] vocabSize and hiddenSize must be positive");
   spec.learned_positions =
       has_value(object, "learnedPositions") ? integer_field(object, "learnedPositions") : 0;
+  spec.padding_id = has_value(object, "paddingId") ? integer_field(object, "paddingId") : -1;
   const auto norm = object_of(field(object, "norm"), "norm");
   const auto kind = string_field(norm, "kind");
   TORCH_CHECK_VALUE(kind == "rms" || kind == "layer",

@@ -154,7 +154,7 @@ void Decoder::backward(const Tokens& tokens, const at::Tensor& rows, const at::T
     dx = blocks_[i].backward(dx, tokens, block_rows, block_trace, cancel);
     block_trace = BlockTrace{};
   }
-  nn::embedding_backward(*embed_, tokens.ids_T, dx);
+  nn::embedding_backward(*embed_, tokens.ids_T, dx, spec_.padding_id);
   if (positions_ != nullptr) nn::embedding_backward(*positions_, tokens.positions_T, dx);
 }
 

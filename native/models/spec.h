@@ -34,6 +34,7 @@ struct DecoderSpec {
   int64_t vocab_size = 1;
   int64_t hidden_size = 1;
   int64_t learned_positions = 0;
+  int64_t padding_id = -1;
   NormSpec norm;
   bool tied = true;
   std::vector<LayerSpec> layers;

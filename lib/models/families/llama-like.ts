@@ -140,6 +140,7 @@ export function llamaLike(family: LlamaLike): Family {
         vocabSize: integer(config, 'vocab_size'),
         hiddenSize: integer(config, 'hidden_size'),
         learnedPositions: null,
+        ...(typeof config.pad_token_id === 'number' && { paddingId: config.pad_token_id }),
         norm: { kind: 'rms', eps: positive(config, 'rms_norm_eps', 1e-6) },
         tied: flag(config, 'tie_word_embeddings', false),
         layers: family.windows(config, layers).map((window) => ({ ...shared, window })),
