@@ -5,13 +5,14 @@ import { CausalLM, generate, sft } from '../../dist/lib/index.js'
 import { conversation, Teller, train } from './stage.mjs'
 
 const folder = fileURLToPath(new URL('.', import.meta.url))
-const ABOUT_ITSELF = [
-  'Who are you?',
+/** None of these questions is among the training rows. */
+export const ABOUT_ITSELF = [
+  'Could you tell me who you are?',
   'What is your name, please?',
   'Good morning! And you are?',
   'Who taught you?',
 ]
-const GENERAL = [
+export const GENERAL = [
   'What is the capital of Spain?',
   'Name two animals that can fly.',
   'Why do people sleep?',

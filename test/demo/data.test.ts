@@ -60,3 +60,18 @@ test('the tokenizer gives back every text, digits and Chinese characters single'
   t.is(tokenizer.encode('128').length, 3)
   t.deepEqual(tokenizer.encode('天空').length, tokenizer.encode('天').length + tokenizer.encode('空').length)
 })
+
+test('the real model is asked nothing that it was trained on', async (t) => {
+  const { ABOUT_ITSELF, GENERAL } = (await import(`${folder}real.mjs`)) as {
+    ABOUT_ITSELF: string[]
+    GENERAL: string[]
+  }
+  const taught = new Set(
+    readFileSync(`${folder}real-train.jsonl`, 'utf8')
+      .trim()
+      .split('\n')
+      .map((line) => (JSON.parse(line) as { messages: { content: string }[] }).messages[0]?.content),
+  )
+  t.true(taught.has('Who are you?'))
+  for (const question of [...ABOUT_ITSELF, ...GENERAL]) t.false(taught.has(question), question)
+})
