@@ -37,6 +37,8 @@ export {
   type LossSums,
   type Parameter,
 } from './models/causal-lm.js'
+export type { LoraOptions } from './models/lora.js'
+export { type PromptCompletion, RewardModel } from './models/reward-model.js'
 export { AdamW, type AdamWOptions } from './optim/adamw.js'
 export { learningRateAt, type Schedule } from './optim/schedule.js'
 export type {

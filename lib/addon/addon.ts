@@ -13,6 +13,8 @@ interface Handle<Kind extends string> {
 }
 /** Weights in memory. */
 export type BaseHandle = Handle<'base'>
+/** Low-rank updates of the linear layers of one base. */
+export type AdapterHandle = Handle<'adapter'>
 /** A base, an optional adapter and a head: what is trained, evaluated and sampled from. */
 export type RoleHandle = Handle<'role'>
 export type OptimizerHandle = Handle<'optimizer'>
@@ -92,6 +94,8 @@ export interface DecoderSpec {
  *   layers.<i>.out.weight [hidden, heads * headDim] / .bias
  *   layers.<i>.up.weight [intermediate, hidden] / .bias; gated: [2 intermediate, hidden], gate rows then up rows
  *   layers.<i>.down.weight [hidden, intermediate] / .bias
+ *   of an adapter: <module>.lora_A [rank, in]   <module>.lora_B [out, rank]   <module>.lora_magnitude_vector [out]
+ *   of a scalar head: score.weight [1, hidden]
  */
 export interface WeightMapEntry {
   /** Key in the file, such as `model.layers.0.self_attn.q_proj.weight`. */
@@ -122,20 +126,119 @@ export interface PackedBatch {
   weights?: Float32Array
 }
 
-/** One loss term of a backward; further kinds come with the alignment work. */
-export type LossTerm = { kind: 'crossEntropy'; coefficient?: number; ignoreIndex?: number }
+/** float64 values; float32 ones are widened. */
+export type Reals = Float64Array | Float32Array
 
+/** Names of the losses of pairs of answers; their formulas stand in native/losses/preference.h. */
+export type PairLossName =
+  | 'sigmoid'
+  | 'sigmoidNorm'
+  | 'hinge'
+  | 'ipo'
+  | 'robust'
+  | 'cdpo'
+  | 'bco'
+  | 'sppo'
+  | 'nca'
+  | 'apoZero'
+  | 'apoDown'
+  | 'exo'
+  | 'discopop'
+  | 'simpo'
+  | 'orpo'
+
+/**
+ * One loss term of a backward. Vectors [T] have one value a token of the batch and are read where the token is a
+ * label; `weights` of the batch multiply crossEntropy, ppoPolicy, ppoValue and kl. Terms over log-probabilities need
+ * the head lm, ppoValue and pairwiseReward a scalar head. `coefficient` is 1 where it is absent.
+ */
+export type LossTerm =
+  | { kind: 'crossEntropy'; coefficient?: number; ignoreIndex?: number }
+  /** -sum of weights[t] * log p(label t), for a loss of one's own: its gradient by log p is -weights. */
+  | { kind: 'weightedLogProb'; coefficient?: number; weights: Reals }
+  | {
+      kind: 'ppoPolicy'
+      coefficient?: number
+      oldLogProbs: Reals
+      advantages: Reals
+      /** Default 0.2: the ratio is clipped to [1 - clipLow, 1 + clipHigh]. */
+      clipLow?: number
+      clipHigh?: number
+      dualClip?: number
+      /** One ratio for each document. */
+      sequence?: boolean
+      /** Weight of each token for samples that another policy drew. */
+      importance?: Reals
+      entropyCoefficient?: number
+    }
+  /** clip null: the values are not clipped. */
+  | {
+      kind: 'ppoValue'
+      coefficient?: number
+      oldValues: Reals
+      returns: Reals
+      clip: number | null
+    }
+  /** With `oldLogProbs` each estimate is multiplied by exp(log p - old), which is differentiated too. */
+  | {
+      kind: 'kl'
+      coefficient?: number
+      estimator: 'k1' | 'k2' | 'k3'
+      referenceLogProbs: Reals
+      oldLogProbs?: Reals
+    }
+  /** Over the whole vocabulary: forward is KL(reference || model), the textbook's, reverse KL(model || reference). */
+  | {
+      kind: 'fullKl'
+      coefficient?: number
+      direction: 'forward' | 'reverse'
+      reference: RoleHandle
+    }
+  /** `pairs` [2 P]: better and worse document; `referenceSums` [D]: reference log-probability of each answer. */
+  | {
+      kind: 'dpo'
+      coefficient?: number
+      loss: PairLossName
+      beta: number
+      labelSmoothing?: number
+      gamma?: number
+      pairs: Int32Array
+      weights?: Reals
+      referenceSums?: Reals
+    }
+  | {
+      kind: 'kto'
+      coefficient?: number
+      beta: number
+      desirableWeight?: number
+      undesirableWeight?: number
+      /** z: the mean log-ratio of mismatched answers, at least 0. */
+      kl: number
+      desirable: Uint8Array
+      referenceSums: Reals
+    }
+  /** Read at the last token of each document; stands alone. */
+  | {
+      kind: 'pairwiseReward'
+      coefficient?: number
+      center?: number
+      pairs: Int32Array
+      margins?: Reals
+      weights?: Reals
+    }
+
+/** Sums over what a term counts: tokens, sequences or pairs, by their weights; nothing is divided by anything. */
 export interface TermResult {
-  /** Sum over labels of weight * -log p(label), in nats; not divided by anything. */
   loss: number
-  /** Sum of the weights of the labels: what a mean divides by. */
+  /** Sum of the weights: what a mean divides by. */
   count: number
-  /** Labels that were the most probable token. */
-  correct: number
-  /** Sum over labels of the entropy of the prediction, in nats. */
-  entropy: number
-  /** Labels, whatever their weight. */
-  labels: number
+  /**
+   * Further sums. crossEntropy: correct, entropy, labels. ppoPolicy: clipped, approxKl, ratio, ratioSquared, entropy,
+   * labels. ppoValue: clipped. dpo: correct, chosenReward, rejectedReward, chosenLogProb, rejectedLogProb. kto:
+   * desirable, desirableReward, undesirableReward. pairwiseReward: correct, margin, rewards, documents, and the extremes
+   * minReward and maxReward.
+   */
+  [sum: string]: number
 }
 
 export interface BackwardOptions {
@@ -143,6 +246,27 @@ export interface BackwardOptions {
   normalizer: number
   /** Keep only the input of each block and run it again in the backward. */
   checkpointing?: boolean
+  /** Log-probabilities are those of logits / temperature; default 1. */
+  temperature?: number
+  /** Other than 0: LoRA dropout is on, drawn from it. */
+  dropoutSeed?: number
+}
+
+export interface AdapterSpec {
+  /** The modules that are adapted, by their names in the files, and where they live natively. */
+  modules: {
+    name: string
+    layer: number
+    linear: 'qkv' | 'out' | 'up' | 'down'
+    rows?: [number, number]
+  }[]
+  rank: number
+  /** What B A x is multiplied by. */
+  scale: number
+  dropout: number
+  dora: boolean
+  /** Of A; B starts as zero. */
+  seed: number
 }
 
 export interface OptimizerOptions {
@@ -206,7 +330,7 @@ export interface Core {
   /** Synchronous: only raises the flag. */
   cancel(cancel: CancelHandle): void
   /** Refuses new calls on the handle at once, cancels its jobs, resolves when it is released on the torch thread. */
-  dispose(handle: BaseHandle | RoleHandle | OptimizerHandle | SessionHandle): Promise<void>
+  dispose(handle: BaseHandle | AdapterHandle | RoleHandle | OptimizerHandle | SessionHandle): Promise<void>
   /** Synchronous, for `process.on('exit')`: cancels all jobs, joins the torch thread for at most `timeoutMs`; false if a job still runs. */
   shutdown(timeoutMs: number): boolean
   /** Ends the process at once, without running destructors or exit handlers. */
@@ -214,39 +338,48 @@ export interface Core {
 
   // models
   createBase(spec: DecoderSpec, options: { device: string; dtype: Dtype }): Promise<BaseHandle>
+  /** Roles share their base. `score`: a scalar head of its own, drawn from the seed, or zero without one. */
   createRole(
     base: BaseHandle,
-    options: { adapter: string | null; head: 'lm' | 'scalar' | 'both' },
+    options: { adapter?: AdapterHandle; score?: { seed?: number } },
   ): Promise<RoleHandle>
+  /** Freezes the base. */
+  createAdapter(base: BaseHandle, spec: AdapterSpec): Promise<AdapterHandle>
+  /** Values of `from` into `to`; both have the same modules. */
+  copyAdapter(from: AdapterHandle, to: AdapterHandle): Promise<void>
+  /** Adds the updates to the weights of the base. */
+  mergeAdapter(adapter: AdapterHandle): Promise<void>
+  /** null: the base alone. */
+  setAdapter(role: RoleHandle, adapter: AdapterHandle | null): Promise<void>
   /** Normal(0, std) for matrices (times `residualScale` for out and down), zero biases, unit norms; counter-based, so the seed decides all. */
   initialise(base: BaseHandle, options: { seed: number; std: number; residualScale: number }): Promise<void>
   /** Header of a safetensors file, validated. */
   readHeader(path: string): Promise<{ tensors: TensorInfo[]; metadata: Record<string, string> }>
   /** Every entry is read from the file into its parameter, with the shape checked. */
   loadTensors(
-    base: BaseHandle,
+    role: RoleHandle,
     files: { path: string; entries: WeightMapEntry[] }[],
     cancel?: CancelHandle,
   ): Promise<void>
   /** Writes and syncs one safetensors file; the caller renames it. */
   saveTensors(
-    base: BaseHandle,
+    role: RoleHandle,
     path: string,
     entries: WeightMapEntry[],
     options: { dtype: Dtype; metadata: Record<string, string> },
     cancel?: CancelHandle,
   ): Promise<void>
-  /** Native parameters in order. */
+  /** Native parameters in order: of the base, the adapter, the scalar head. */
   parameters(
-    base: BaseHandle,
+    role: RoleHandle,
   ): Promise<{ parameter: string; shape: number[]; dtype: Dtype; trainable: boolean }[]>
   /** A copy, as float32, in the layout of the file. */
   getTensor(
-    base: BaseHandle,
+    role: RoleHandle,
     entry: WeightMapEntry,
     which: 'value' | 'gradient',
   ): Promise<{ shape: number[]; values: Float32Array }>
-  setTensor(base: BaseHandle, entry: WeightMapEntry, values: Float32Array): Promise<void>
+  setTensor(role: RoleHandle, entry: WeightMapEntry, values: Float32Array): Promise<void>
 
   // training
   backward(
@@ -261,12 +394,22 @@ export interface Core {
     role: RoleHandle,
     batch: PackedBatch,
     terms: LossTerm[],
+    options: { temperature?: number },
     cancel?: CancelHandle,
   ): Promise<TermResult[]>
   /** [T, V], row t predicts token t + 1. */
   logits(role: RoleHandle, batch: PackedBatch, cancel?: CancelHandle): Promise<Float32Array>
-  /** [T]: log p(labels[t]) given the tokens before t; 0 where there is no label. */
-  logProbs(role: RoleHandle, batch: PackedBatch, cancel?: CancelHandle): Promise<Float32Array>
+  /** [T]: log p(labels[t]) given the tokens before t, and the entropy of that prediction; 0 where there is no label. */
+  logProbs(
+    role: RoleHandle,
+    batch: PackedBatch,
+    options: { temperature?: number },
+    cancel?: CancelHandle,
+  ): Promise<{ logProbs: Float64Array; entropy: Float64Array }>
+  /** [T]: the scalar head where each label is predicted; 0 where there is no label. */
+  values(role: RoleHandle, batch: PackedBatch, cancel?: CancelHandle): Promise<Float64Array>
+  /** [D]: the scalar head at the last token of each document. */
+  scores(role: RoleHandle, batch: PackedBatch, cancel?: CancelHandle): Promise<Float64Array>
   zeroGrad(role: RoleHandle): Promise<void>
   createOptimizer(role: RoleHandle, options: OptimizerOptions): Promise<OptimizerHandle>
   /** Clips by global norm (0: off), then AdamW. Throws while the gradients are dirty from a failed backward. */
@@ -296,4 +439,98 @@ export interface Core {
     labels: Int32Array,
     options: { rows: number; columns: number; ignoreIndex: number; gradient: boolean },
   ): Promise<{ loss: number; count: number; gradient?: Float32Array | Float64Array }>
+  /** Means by `normalizer` (the count, where it is absent) of the sums of a ppoPolicy term, and its gradient. */
+  policyLoss(options: {
+    logProbs: Reals
+    oldLogProbs: Reals
+    advantages: Reals
+    mask?: Uint8Array
+    weights?: Reals
+    normalizer?: number
+    clipLow: number
+    clipHigh: number
+    dualClip?: number
+    gradient: boolean
+  }): Promise<{ loss: number; clipped: number; approxKl: number; gradient?: Float64Array }>
+  valueLoss(options: {
+    values: Reals
+    oldValues: Reals
+    returns: Reals
+    mask?: Uint8Array
+    clip: number | null
+    gradient: boolean
+  }): Promise<{ loss: number; clipped: number; gradient?: Float64Array }>
+  klPenalty(options: {
+    logProbs: Reals
+    referenceLogProbs: Reals
+    oldLogProbs?: Reals
+    mask?: Uint8Array
+    weights?: Reals
+    normalizer?: number
+    estimator: 'k1' | 'k2' | 'k3' | 'full'
+    columns?: number
+    direction?: 'forward' | 'reverse'
+    coefficient: number
+    gradient: boolean
+  }): Promise<{ loss: number; gradient?: Float64Array }>
+  /** Each pair's loss and its derivatives, none divided by the number of pairs; the same for the two below. */
+  dpoLosses(options: {
+    chosenLogProbs: Reals
+    rejectedLogProbs: Reals
+    chosenReferenceLogProbs?: Reals
+    rejectedReferenceLogProbs?: Reals
+    chosenLengths?: Reals
+    rejectedLengths?: Reals
+    loss: PairLossName
+    beta: number
+    labelSmoothing: number
+    gamma: number
+  }): Promise<PairLosses>
+  pairwiseLosses(options: {
+    chosen: Reals
+    rejected: Reals
+    margins: Reals
+    center: number
+  }): Promise<PairLosses>
+  /** `chosen` holds the derivative by each log-probability. */
+  ktoLosses(options: {
+    logProbs: Reals
+    referenceLogProbs: Reals
+    desirable: Uint8Array
+    beta: number
+    desirableWeight: number
+    undesirableWeight: number
+    kl: number
+  }): Promise<PairLosses>
+
+  // rollout: `offsets` [B + 1] cuts the N actions of B responses
+  gae(options: {
+    rewards: Reals
+    values: Reals
+    offsets: Int32Array
+    gamma: number
+    lambda: number
+  }): Promise<{ advantages: Float64Array; returns: Float64Array }>
+  whiten(values: Reals, options: { mask?: Uint8Array; shiftMean: boolean }): Promise<Float64Array>
+  /** -coefficient * KL estimate of each token, plus the score at the last token of each response. */
+  tokenRewards(options: {
+    logProbs: Reals
+    referenceLogProbs: Reals
+    scores: Reals
+    offsets: Int32Array
+    estimator: 'k1' | 'k2' | 'k3'
+    coefficient: number
+  }): Promise<Float64Array>
+  groupAdvantages(options: {
+    rewards: Reals
+    groupSize: number
+    method: 'grpo' | 'rloo'
+    scaleRewards?: 'group' | 'batch' | 'none'
+  }): Promise<{ advantages: Float64Array; withoutSpread: number }>
+}
+
+export interface PairLosses {
+  losses: Float64Array
+  chosen: Float64Array
+  rejected: Float64Array
 }

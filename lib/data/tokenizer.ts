@@ -114,9 +114,14 @@ export class Tokenizer {
   }
 
   /** Writes tokenizer.json, tokenizer_config.json and, where there is one, chat_template.jinja into a folder. */
-  async save(directory: string, options: { chatTemplate?: string } = {}): Promise<void> {
+  async save(directory: string, options: { chatTemplate?: string; padToken?: string } = {}): Promise<void> {
     await writeFile(join(directory, 'tokenizer.json'), this.files.tokenizerJson)
-    await writeFile(join(directory, 'tokenizer_config.json'), this.files.tokenizerConfig)
+    const config = this.files.tokenizerConfig
+    const written =
+      options.padToken === undefined
+        ? config
+        : `${JSON.stringify({ ...JSON.parse(config), pad_token: options.padToken }, null, 2)}\n`
+    await writeFile(join(directory, 'tokenizer_config.json'), written)
     const template = options.chatTemplate ?? this.files.chatTemplate
     if (template !== undefined) await writeFile(join(directory, 'chat_template.jinja'), template)
   }
@@ -131,6 +136,14 @@ export class Tokenizer {
 
   get padId(): number | null {
     return this.#idOf(this.padToken)
+  }
+
+  /** Special tokens, in the order of their ids. */
+  get specialTokens(): { id: number; token: string }[] {
+    return [...this.#addedById.values()]
+      .filter(({ special }) => special)
+      .map(({ id, content }) => ({ id, token: content }))
+      .sort((a, b) => a.id - b.id)
   }
 
   tokenToId(token: string): number | undefined {

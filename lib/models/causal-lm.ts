@@ -1,14 +1,18 @@
-import type { DecoderSpec, Dtype, LossTerm, WeightMapEntry } from '../addon/addon.js'
+import type { DecoderSpec, Dtype, LossTerm, PackedBatch, TermResult } from '../addon/addon.js'
 import { call } from '../addon/call.js'
 import { type Batch, labelWeight, type Template, Tokenizer, toPacked } from '../data/index.js'
 import { PosttrainError } from '../errors.js'
-import { type Family, familyOf, type HfConfig } from './families/index.js'
+import { familyOf, type HfConfig } from './families/index.js'
 import { readConfig, readGenerationConfig, weightFiles } from './folder.js'
-import { createNative, disposeNative, type LoadOptions, type NativeModel, openCore } from './native.js'
-import { writeModelFolder } from './save.js'
+import type { LoraOptions } from './lora.js'
+import { createBase, type LoadOptions, type NativeModel, openCore } from './native.js'
+import type { RewardModel } from './reward-model.js'
+import { type Parameter, Role } from './role.js'
+import { writeModelFolder, writeTokenizer } from './save.js'
 import { planWeights } from './weights.js'
 
 export type { LoadOptions, NativeModel } from './native.js'
+export type { Parameter } from './role.js'
 
 export interface CreateOptions extends LoadOptions {
   /** Decides the weights; default 0. */
@@ -28,33 +32,34 @@ export interface LossSums {
   labels: number
 }
 
-export interface Parameter {
-  /** As in the files, such as `model.layers.0.self_attn.q_proj.weight`. */
-  name: string
-  shape: number[]
-  dtype: Dtype
-  trainable: boolean
-}
-
 interface Parts {
-  native: NativeModel
-  family: Family
-  spec: DecoderSpec
-  config: HfConfig
+  role: Role
   generationConfig: Record<string, unknown>
   tokenizer: Tokenizer
-  device: string
-  dtype: Dtype
+  chatTemplate: string | null
+  stopIds: number[] | null
 }
 
-/** Native state of models, for the rooms that compute with them. */
-const natives = new WeakMap<CausalLM, NativeModel>()
+/** A model whose weights, or some of them, an optimizer may change. */
+export type TrainableModel = CausalLM | RewardModel
+
+/** What models are made of, for the rooms that compute with them. */
+const roles = new WeakMap<TrainableModel, Role>()
+
+/** The role behind a model. */
+export function roleOf(model: TrainableModel): Role {
+  return roles.get(model)!
+}
+
+/** Notes the role of a model that is being made. */
+export function setRole(model: TrainableModel, role: Role): void {
+  roles.set(model, role)
+}
 
 /** The native handles of a model; throws ERR_DISPOSED after dispose(). */
-export function nativeOf(model: CausalLM): NativeModel {
-  const native = natives.get(model)
-  if (native === undefined) throw new PosttrainError('ERR_DISPOSED', 'the model was disposed')
-  return native
+export function nativeOf(model: TrainableModel): NativeModel {
+  const role = roleOf(model)
+  return { core: role.base.core, base: role.base.handle, role: role.handle }
 }
 
 /**
@@ -75,25 +80,22 @@ export class CausalLM {
   readonly vocabSize: number
   /** Tokens of a document at most; null where nothing says. */
   readonly contextLength: number | null
-  readonly #family: Family
-  readonly #spec: DecoderSpec
   /** Set by a training with a template where the tokenizer has none: saved as chat_template.jinja. */
   #chatTemplate: string | null
   #stopIds: number[]
 
   private constructor(parts: Parts) {
-    this.config = parts.config
+    const { config, family, spec, device, dtype } = parts.role.base
+    this.config = config
     this.generationConfig = parts.generationConfig
     this.tokenizer = parts.tokenizer
-    this.device = parts.device
-    this.dtype = parts.dtype
-    this.vocabSize = parts.spec.vocabSize
-    this.contextLength = parts.family.contextLength(parts.config)
-    this.#family = parts.family
-    this.#spec = parts.spec
-    this.#chatTemplate = parts.tokenizer.chatTemplate
-    this.#stopIds = stopIdsOf(parts)
-    natives.set(this, parts.native)
+    this.device = device
+    this.dtype = dtype
+    this.vocabSize = spec.vocabSize
+    this.contextLength = family.contextLength(config)
+    this.#chatTemplate = parts.chatTemplate
+    this.#stopIds = parts.stopIds ?? stopIdsOf(config, parts)
+    setRole(this, parts.role)
   }
 
   /**
@@ -114,23 +116,15 @@ export class CausalLM {
     checkVocabulary(tokenizer, spec)
     const core = await openCore(options)
     const files = await call(core, () => planWeights(core, family, spec, paths))
-    const native = await createNative(core, spec, options)
+    const role = await Role.create(await createBase(core, { family, spec, config, directory }, options))
     try {
-      await call(core, (cancel) => core.loadTensors(native.base, files, cancel), options.signal)
+      await call(core, (cancel) => core.loadTensors(role.handle, files, cancel), options.signal)
     } catch (error) {
-      await disposeNative(native)
+      await role.dispose()
       throw error
     }
-    return new CausalLM({
-      native,
-      family,
-      spec,
-      config,
-      generationConfig,
-      tokenizer,
-      device: native.device,
-      dtype: native.dtype,
-    })
+    const { chatTemplate } = tokenizer
+    return new CausalLM({ role, generationConfig, tokenizer, chatTemplate, stopIds: null })
   }
 
   /** A new model with random weights from a config.json object; the same seed gives the same weights everywhere. */
@@ -145,21 +139,76 @@ export class CausalLM {
         `seed must be a whole number of at least 0, got ${seed}`,
       )
     const core = await openCore(options)
-    const native = await createNative(core, spec, options)
-    await call(native.core, () =>
-      native.core.initialise(native.base, { seed, ...family.initialisation(config) }),
-    )
+    const parts = { family, spec, config: { ...config }, directory: null }
+    const base = await createBase(core, parts, options)
+    await call(core, () => core.initialise(base.handle, { seed, ...family.initialisation(config) }))
     const { tokenizer } = options
+    const { chatTemplate } = tokenizer
     return new CausalLM({
-      native,
-      family,
-      spec,
-      config: { ...config },
+      role: await Role.create(base),
       generationConfig: {},
       tokenizer,
-      device: native.device,
-      dtype: native.dtype,
+      chatTemplate,
+      stopIds: null,
     })
+  }
+
+  /**
+   * A second model on the same weights in memory, with an adapter of its own or, by default, none: the reference of a
+   * run is the same base with the adapter off. Each is disposed of alone; the weights go with the last.
+   */
+  async view(options: { adapter?: string | null } = {}): Promise<CausalLM> {
+    const role = await Role.create(roleOf(this).base, { adapter: options.adapter ?? null })
+    return new CausalLM({
+      role,
+      generationConfig: this.generationConfig,
+      tokenizer: this.tokenizer,
+      chatTemplate: this.#chatTemplate,
+      stopIds: [...this.#stopIds],
+    })
+  }
+
+  /** Names of the adapters on this model's weights. */
+  get adapters(): readonly string[] {
+    return [...roleOf(this).base.adapters.keys()]
+  }
+
+  /** The adapter in use; null for the base alone. */
+  get adapter(): string | null {
+    return roleOf(this).adapter
+  }
+
+  /**
+   * Adds low-rank updates (LoRA, arXiv 2106.09685) and puts them to use: from now on they alone are trained, the base
+   * is frozen. A starts Kaiming-uniform, B as zero, so that nothing changes at first.
+   *
+   * @throws PosttrainError ERR_INVALID_ARGUMENT for a name that is taken, or a target module that is not there.
+   */
+  async addAdapter(name: string, options: LoraOptions = {}): Promise<void> {
+    await roleOf(this).addAdapter(name, options)
+  }
+
+  /** Reads an adapter folder as PEFT writes it, and puts it to use. Throws ERR_INVALID_FILE for one of another base. */
+  async loadAdapter(name: string, directory: string): Promise<void> {
+    await roleOf(this).loadAdapter(name, directory)
+  }
+
+  /** Which adapter this model uses from now on; null: the base alone. */
+  async setAdapter(name: string | null): Promise<void> {
+    await roleOf(this).setAdapter(name)
+  }
+
+  /** Writes the adapter in use as a folder that PEFT opens, with the tokenizer beside it. */
+  async saveAdapter(directory: string, options: { overwrite?: boolean } = {}): Promise<void> {
+    const chatTemplate = this.#chatTemplate
+    await roleOf(this).saveAdapter(directory, options.overwrite === true, (folder) =>
+      writeTokenizer(folder, { tokenizer: this.tokenizer, chatTemplate }),
+    )
+  }
+
+  /** Adds the adapter in use to the weights, computed in float32, and takes it off: save() then writes a plain model. */
+  async mergeAdapter(): Promise<void> {
+    await roleOf(this).mergeAdapter()
   }
 
   /** Source of the chat template that generation and saving use; null where there is none. */
@@ -188,20 +237,19 @@ export class CausalLM {
   async backward(
     batch: Batch,
     term: LossTerm,
-    options: { normalizer?: number; checkpointing?: boolean; signal?: AbortSignal } = {},
+    options: {
+      normalizer?: number
+      checkpointing?: boolean
+      temperature?: number
+      dropoutSeed?: number
+      signal?: AbortSignal
+    } = {},
   ): Promise<LossSums> {
-    const { core, role } = nativeOf(this)
     const packed = toPacked(batch)
-    const normalizer = options.normalizer ?? labelWeight(packed, term.ignoreIndex ?? -100)
-    const given = {
-      normalizer: normalizer === 0 ? 1 : normalizer,
-      checkpointing: options.checkpointing ?? false,
-    }
-    const [sums] = await call(
-      core,
-      (cancel) => core.backward(role, packed, [term], given, cancel),
-      options.signal,
-    )
+    const normalizer = options.normalizer ?? countOf(packed, term)
+    const { signal, ...choices } = options
+    const given = { ...choices, normalizer: normalizer === 0 ? 1 : normalizer }
+    const [sums] = await roleOf(this).backward(packed, [term], given, signal)
     return lossSums(sums!, normalizer)
   }
 
@@ -211,9 +259,7 @@ export class CausalLM {
     term: LossTerm,
     options: { normalizer?: number; signal?: AbortSignal } = {},
   ): Promise<LossSums> {
-    const { core, role } = nativeOf(this)
-    const packed = toPacked(batch)
-    const [sums] = await call(core, (cancel) => core.evaluate(role, packed, [term], cancel), options.signal)
+    const [sums] = await roleOf(this).evaluate(toPacked(batch), [term], {}, options.signal)
     return lossSums(sums!, options.normalizer ?? sums!.count)
   }
 
@@ -226,6 +272,7 @@ export class CausalLM {
   /** Log-probabilities of completions after their prompts, token by token and summed. */
   async logProbs(
     rows: readonly { promptIds: Int32Array; completionIds: Int32Array }[],
+    options: { temperature?: number; signal?: AbortSignal } = {},
   ): Promise<{ perToken: Float32Array; sum: number }[]> {
     const { core, role } = nativeOf(this)
     const inputIds = Int32Array.from(
@@ -244,54 +291,44 @@ export class CausalLM {
       }
       offsets.push(offsets.at(-1)! + promptIds.length + completionIds.length)
     }
-    const all = await call(core, (cancel) =>
-      core.logProbs(role, { inputIds, labels, offsets: Int32Array.from(offsets) }, cancel),
+    const { temperature = 1, signal } = options
+    const { logProbs } = await call(
+      core,
+      (cancel) =>
+        core.logProbs(role, { inputIds, labels, offsets: Int32Array.from(offsets) }, { temperature }, cancel),
+      signal,
     )
     return rows.map(({ completionIds }, i) => {
-      const perToken = all.slice(offsets[i + 1]! - completionIds.length, offsets[i + 1])
-      return { perToken, sum: perToken.reduce((sum, value) => sum + value, 0) }
+      const values = logProbs.slice(offsets[i + 1]! - completionIds.length, offsets[i + 1])
+      return {
+        perToken: Float32Array.from(values),
+        sum: values.reduce((sum, value) => sum + value, 0),
+      }
     })
   }
 
   /** Every weight by its name in the files; a tied head is not listed twice. */
   async parameters(): Promise<Parameter[]> {
-    const { core, base } = nativeOf(this)
-    const known = new Map(
-      (await call(core, () => core.parameters(base))).map((item) => [item.parameter, item]),
-    )
-    return this.#entries().map((entry) => {
-      const { shape, dtype, trainable } = known.get(entry.parameter)!
-      const rows = entry.rows === undefined ? shape : [entry.rows[1], ...shape.slice(1)]
-      return {
-        name: entry.name,
-        shape: entry.transpose === true ? rows.toReversed() : rows,
-        dtype,
-        trainable,
-      }
-    })
+    return await roleOf(this).parameters()
   }
 
   /** A copy of a weight, as float32, in the layout of the files. */
   async getParameter(name: string): Promise<{ shape: number[]; values: Float32Array }> {
-    const { core, base } = nativeOf(this)
-    return await call(core, () => core.getTensor(base, this.#entry(name), 'value'))
+    return await roleOf(this).getTensor(name, 'value')
   }
 
   /** A copy of a gradient. */
   async getGradient(name: string): Promise<{ shape: number[]; values: Float32Array }> {
-    const { core, base } = nativeOf(this)
-    return await call(core, () => core.getTensor(base, this.#entry(name), 'gradient'))
+    return await roleOf(this).getTensor(name, 'gradient')
   }
 
   async setParameter(name: string, values: Float32Array): Promise<void> {
-    const { core, base } = nativeOf(this)
-    await call(core, () => core.setTensor(base, this.#entry(name), values))
+    await roleOf(this).setTensor(name, values)
   }
 
   /** Sets all gradients to zero, and clears the mark of a failed backward. */
   async zeroGrad(): Promise<void> {
-    const { core, role } = nativeOf(this)
-    await call(core, () => core.zeroGrad(role))
+    await roleOf(this).zeroGrad()
   }
 
   /**
@@ -303,16 +340,18 @@ export class CausalLM {
     options: { dtype?: Exclude<Dtype, 'float64'>; overwrite?: boolean; signal?: AbortSignal } = {},
   ): Promise<void> {
     const dtype = options.dtype ?? (this.dtype === 'float64' ? 'float32' : this.dtype)
-    const sizes = new Map(
-      (await this.parameters()).map(({ name, shape }) => [name, shape.reduce((n, size) => n * size, 1)]),
-    )
-    const { core, base } = nativeOf(this)
+    const role = roleOf(this)
+    if (role.adapter !== null) {
+      throw new PosttrainError(
+        'ERR_INVALID_ARGUMENT',
+        `save() writes the weights of the base, and the adapter ${role.adapter} is in use: saveAdapter() writes it, mergeAdapter() adds it to the weights`,
+      )
+    }
+    const { family } = role.base
     await writeModelFolder(directory, {
-      core,
-      base,
-      entries: this.#entries().map((entry) => ({ entry, values: sizes.get(entry.name)! })),
+      role,
       dtype,
-      config: { ...this.#family.writeConfig(this.config), architectures: [this.#family.architecture] },
+      config: { ...family.writeConfig(this.config), architectures: [family.architecture] },
       generationConfig: this.generationConfig,
       stopIds: this.#stopIds,
       tokenizer: this.tokenizer,
@@ -322,67 +361,54 @@ export class CausalLM {
     })
   }
 
-  /** Writes only the weights, as one file, for a checkpoint. */
+  /** Writes only what is trained, the weights or the adapter, as one file, for a checkpoint. */
   async saveWeights(path: string, signal?: AbortSignal): Promise<void> {
-    const { core, base } = nativeOf(this)
-    const dtype = this.dtype
-    await call(
-      core,
-      (cancel) =>
-        core.saveTensors(base, path, this.#entries(), { dtype, metadata: { format: 'pt' } }, cancel),
-      signal,
-    )
+    await roleOf(this).saveTrained(path, signal)
   }
 
   /** Reads what saveWeights wrote. */
   async loadWeights(path: string): Promise<void> {
-    const { core, base } = nativeOf(this)
-    await call(core, async (cancel) =>
-      core.loadTensors(base, await planWeights(core, this.#family, this.#spec, [path]), cancel),
-    )
+    await roleOf(this).loadTrained(path)
   }
 
   /** Frees the weights. Calls under way end with ERR_DISPOSED, later ones are refused. */
   async dispose(): Promise<void> {
-    const native = natives.get(this)
-    if (native === undefined) return
-    natives.delete(this)
-    await disposeNative(native)
+    await roleOf(this).dispose()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.dispose()
   }
+}
 
-  #entries(): WeightMapEntry[] {
-    return this.#family.weights(this.#spec)
-  }
-
-  #entry(name: string): WeightMapEntry {
-    const entry = this.#entries().find((known) => known.name === name)
-    if (entry !== undefined) return entry
-    throw new PosttrainError(
-      'ERR_INVALID_ARGUMENT',
-      `the model has no parameter ${name}; parameters() lists them`,
-    )
+/** What a loss divides by where nothing else is said: the weight of its labels, or of its pairs. */
+function countOf(batch: PackedBatch, term: LossTerm): number {
+  switch (term.kind) {
+    case 'dpo':
+    case 'pairwiseReward':
+      return Array.from(term.weights ?? new Array<number>(term.pairs.length / 2).fill(1)).reduce(
+        (a, b) => a + b,
+        0,
+      )
+    case 'kto':
+      return term.desirable.length
+    default:
+      return labelWeight(batch, term.kind === 'crossEntropy' ? (term.ignoreIndex ?? -100) : -100)
   }
 }
 
-function lossSums(
-  sums: { loss: number; count: number; correct: number; entropy: number; labels: number },
-  normalizer: number,
-): LossSums {
+function lossSums(sums: TermResult, normalizer: number): LossSums {
   return {
     loss: normalizer === 0 ? 0 : sums.loss / normalizer,
     lossSum: sums.loss,
     count: sums.count,
-    correct: sums.correct,
-    entropySum: sums.entropy,
-    labels: sums.labels,
+    correct: sums.correct ?? 0,
+    entropySum: sums.entropy ?? 0,
+    labels: sums.labels ?? sums.count,
   }
 }
 
-function checkVocabulary(tokenizer: Tokenizer, spec: DecoderSpec): void {
+export function checkVocabulary(tokenizer: Tokenizer, spec: DecoderSpec): void {
   if (tokenizer.vocabSize <= spec.vocabSize) return
   throw new PosttrainError(
     'ERR_UNSUPPORTED_MODEL',
@@ -390,7 +416,7 @@ function checkVocabulary(tokenizer: Tokenizer, spec: DecoderSpec): void {
   )
 }
 
-function stopIdsOf({ config, generationConfig, tokenizer }: Parts): number[] {
+function stopIdsOf(config: HfConfig, { generationConfig, tokenizer }: Parts): number[] {
   const ids = [generationConfig.eos_token_id, config.eos_token_id, tokenizer.eosId].flat()
   return [
     ...new Set(ids.filter((id): id is number => typeof id === 'number' && Number.isInteger(id) && id >= 0)),

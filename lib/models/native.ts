@@ -1,7 +1,9 @@
-import type { BaseHandle, Core, DecoderSpec, Dtype, RoleHandle } from '../addon/addon.js'
+import type { AdapterHandle, BaseHandle, Core, DecoderSpec, Dtype, RoleHandle } from '../addon/addon.js'
 import { call } from '../addon/call.js'
 import { loadCore } from '../addon/load.js'
 import { PosttrainError } from '../errors.js'
+import type { Family, HfConfig } from './families/index.js'
+import type { AdapterConfig } from './lora.js'
 
 export interface LoadOptions {
   /** 'auto' takes the first CUDA device, else the CPU. */
@@ -20,6 +22,22 @@ export interface NativeModel {
   role: RoleHandle
 }
 
+/** Weights in memory that several models may stand upon, with the adapters made for them. */
+export interface SharedBase {
+  readonly core: Core
+  readonly handle: BaseHandle
+  readonly family: Family
+  readonly spec: DecoderSpec
+  readonly config: HfConfig
+  readonly device: string
+  readonly dtype: Dtype
+  /** Folder it was loaded from; null for a new one. */
+  readonly directory: string | null
+  readonly adapters: Map<string, { handle: AdapterHandle; config: AdapterConfig }>
+  /** Models that use it: the last one's dispose() frees it. */
+  users: number
+}
+
 /** The core, its threads decided before the first job. */
 export async function openCore({ threads }: LoadOptions): Promise<Core> {
   const core = await loadCore()
@@ -27,12 +45,12 @@ export async function openCore({ threads }: LoadOptions): Promise<Core> {
   return core
 }
 
-/** An empty base and its role on the device and in the dtype asked for. */
-export async function createNative(
+/** An empty base on the device and in the dtype asked for; nobody uses it yet. */
+export async function createBase(
   core: Core,
-  spec: DecoderSpec,
+  of: { family: Family; spec: DecoderSpec; config: HfConfig; directory: string | null },
   options: LoadOptions,
-): Promise<NativeModel & { device: string; dtype: Dtype }> {
+): Promise<SharedBase> {
   const { cuda } = await call(core, () => core.info())
   const asked = options.device ?? 'auto'
   const device = asked === 'auto' ? (cuda.devices.length > 0 ? 'cuda:0' : 'cpu') : asked
@@ -54,11 +72,12 @@ export async function createNative(
       'dtype bfloat16 on the CPU is refused: its matrix products are many times slower there than in float32',
     )
   }
-  const base = await call(core, () => core.createBase(spec, { device, dtype }))
-  const role = await call(core, () => core.createRole(base, { adapter: null, head: 'lm' }))
-  return { core, base, role, device, dtype }
+  const handle = await call(core, () => core.createBase(of.spec, { device, dtype }))
+  return { core, handle, ...of, device, dtype, adapters: new Map(), users: 0 }
 }
 
-export async function disposeNative({ core, base, role }: NativeModel): Promise<void> {
-  await Promise.all([core.dispose(role), core.dispose(base)])
+/** Frees the base and its adapters. */
+export async function disposeBase({ core, handle, adapters }: SharedBase): Promise<void> {
+  await Promise.all([...adapters.values()].map((adapter) => core.dispose(adapter.handle)))
+  await core.dispose(handle)
 }

@@ -1,32 +1,40 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { BaseHandle, Core, Dtype, WeightMapEntry } from '../addon/addon.js'
+import type { Dtype } from '../addon/addon.js'
 import { call } from '../addon/call.js'
 import type { Tokenizer } from '../data/index.js'
 import { writeFolderAtomic } from '../files/atomic.js'
 import type { HfConfig } from './families/index.js'
+import type { Role } from './role.js'
 import { shardsOf } from './weights.js'
 
 /** All that a saved model is made of. */
 export interface SavedModel {
-  core: Core
-  base: BaseHandle
-  /** Each tensor and how many values it has. */
-  entries: { entry: WeightMapEntry; values: number }[]
+  role: Role
   dtype: Dtype
   config: HfConfig
-  generationConfig: Record<string, unknown>
+  /** null: the model does not generate. */
+  generationConfig: Record<string, unknown> | null
   stopIds: readonly number[]
   tokenizer: Tokenizer
   chatTemplate: string | null
+  /** Noted in tokenizer_config.json where the tokenizer's own is another. */
+  padToken?: string
   overwrite: boolean
   signal: AbortSignal | undefined
 }
 
 /** Writes a Hugging Face folder, whole or not at all. */
 export async function writeModelFolder(directory: string, model: SavedModel): Promise<void> {
-  const { core, base, dtype } = model
-  const { shards, index } = shardsOf(model.entries, dtype)
+  const { role, dtype } = model
+  const { core } = role.base
+  const sizes = new Map(
+    (await role.parameters()).map(({ name, shape }) => [name, shape.reduce((n, size) => n * size, 1)]),
+  )
+  const { shards, index } = shardsOf(
+    role.plainEntries.map((entry) => ({ entry, values: sizes.get(entry.name)! })),
+    dtype,
+  )
   const write = (folder: string, name: string, value: unknown) =>
     writeFile(join(folder, name), `${JSON.stringify(value, null, 2)}\n`)
   await writeFolderAtomic(
@@ -35,30 +43,46 @@ export async function writeModelFolder(directory: string, model: SavedModel): Pr
       for (const { file, entries } of shards) {
         const options = { dtype, metadata: { format: 'pt' } }
         const target = join(folder, file)
-        await call(core, (cancel) => core.saveTensors(base, target, entries, options, cancel), model.signal)
+        await call(
+          core,
+          (cancel) => core.saveTensors(role.handle, target, entries, options, cancel),
+          model.signal,
+        )
       }
       if (index !== null) await writeFile(join(folder, 'model.safetensors.index.json'), index)
       await write(folder, 'config.json', { ...model.config, dtype, torch_dtype: dtype })
-      await write(folder, 'generation_config.json', generationConfig(model))
-      await model.tokenizer.save(
-        folder,
-        model.chatTemplate === null ? {} : { chatTemplate: model.chatTemplate },
-      )
+      if (model.generationConfig !== null)
+        await write(folder, 'generation_config.json', generationConfig(model, model.generationConfig))
+      await writeTokenizer(folder, model)
     },
     { replace: model.overwrite },
   )
 }
 
 /** What was read, with every id that ends an answer, the template's terminator among them. */
-function generationConfig({
-  generationConfig: read,
-  tokenizer,
-  stopIds,
-}: SavedModel): Record<string, unknown> {
+function generationConfig(
+  { tokenizer, stopIds }: SavedModel,
+  read: Record<string, unknown>,
+): Record<string, unknown> {
   return {
     ...read,
     ...(tokenizer.bosId !== null && { bos_token_id: read.bos_token_id ?? tokenizer.bosId }),
     ...(stopIds.length > 0 && { eos_token_id: stopIds.length === 1 ? stopIds[0] : stopIds }),
     ...(tokenizer.padId !== null && { pad_token_id: read.pad_token_id ?? tokenizer.padId }),
   }
+}
+
+/** The tokenizer's files and the chat template. */
+export async function writeTokenizer(
+  folder: string,
+  {
+    tokenizer,
+    chatTemplate,
+    padToken,
+  }: { tokenizer: Tokenizer; chatTemplate: string | null; padToken?: string },
+): Promise<void> {
+  await tokenizer.save(folder, {
+    ...(chatTemplate !== null && { chatTemplate }),
+    ...(padToken !== undefined && { padToken }),
+  })
 }

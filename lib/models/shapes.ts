@@ -5,6 +5,7 @@ function parameterShape(spec: DecoderSpec, parameter: string): number[] {
   const { vocabSize, hiddenSize } = spec
   const [, at, part, kind] = /^layers\.(\d+)\.(\w+)\.(weight|bias)$/.exec(parameter) ?? []
   if (at === undefined) {
+    if (parameter === 'score.weight') return [1, hiddenSize]
     if (parameter === 'positions.weight') return [spec.learnedPositions ?? 0, hiddenSize]
     return parameter.startsWith('norm.') ? [hiddenSize] : [vocabSize, hiddenSize]
   }

@@ -9,13 +9,15 @@ const listed = (names: string[]) =>
 /**
  * Which tensor of which file goes where, from the headers alone: before memory is taken for a config that does not
  * belong to the files. Every parameter must be there in its shape, and every tensor must be known.
- * A base model saved alone has no prefix; a tied head may be stored or not.
+ * A base model saved alone has no prefix; a tied head may be stored or not. `scored`: with the scalar head of a
+ * sequence classifier.
  */
 export async function planWeights(
   core: Pick<Core, 'readHeader'>,
   family: Family,
   spec: DecoderSpec,
   paths: string[],
+  scored = false,
 ): Promise<{ path: string; entries: WeightMapEntry[] }[]> {
   const headers = await Promise.all(paths.map(async (path) => ({ path, ...(await core.readHeader(path)) })))
   const owner = new Map<string, { path: string; shape: number[] }>()
@@ -32,7 +34,11 @@ export async function planWeights(
   const known = new Set<string>()
   const missing: string[] = []
   const byFile = new Map<string, WeightMapEntry[]>()
-  for (const entry of family.weights(spec)) {
+  const wanted = [
+    ...family.weights(spec),
+    ...(scored ? [{ name: 'score.weight', parameter: 'score.weight' }] : []),
+  ]
+  for (const entry of wanted) {
     const bare = entry.name.startsWith(family.prefix) ? entry.name.slice(family.prefix.length) : entry.name
     const name = [entry.name, bare].find((candidate) => owner.has(candidate))
     if (name === undefined) {

@@ -1,7 +1,7 @@
 import type { OptimizerHandle } from '../addon/addon.js'
 import { call } from '../addon/call.js'
 import { PosttrainError } from '../errors.js'
-import { type CausalLM, nativeOf } from '../models/causal-lm.js'
+import { nativeOf, type TrainableModel } from '../models/causal-lm.js'
 
 export interface AdamWOptions {
   learningRate: number
@@ -22,12 +22,12 @@ export interface AdamWOptions {
  * p -= lr wd p; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g²; p -= lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps).
  */
 export class AdamW {
-  readonly #model: CausalLM
+  readonly #model: TrainableModel
   readonly #options: Required<AdamWOptions>
   #handle: Promise<OptimizerHandle> | null = null
   #disposed = false
 
-  constructor(model: CausalLM, options: AdamWOptions) {
+  constructor(model: TrainableModel, options: AdamWOptions) {
     this.#model = model
     this.#options = { beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: 0.01, decay: 'all', ...options }
     const { learningRate, beta1, beta2, eps, weightDecay } = this.#options

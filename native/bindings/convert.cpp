@@ -116,6 +116,29 @@ std::vector<float> floats_of(const Napi::Value& value, const std::string& what) 
   return copy_of<float, Napi::Float32Array>(value, napi_float32_array, what, "Float32Array");
 }
 
+std::vector<double> doubles_of(const Napi::Value& value, const std::string& what) {
+  if (value.IsTypedArray() && value.As<Napi::TypedArray>().TypedArrayType() == napi_float32_array) {
+    const auto floats = floats_of(value, what);
+    return {floats.begin(), floats.end()};
+  }
+  return copy_of<double, Napi::Float64Array>(value, napi_float64_array, what,
+                                             "Float64Array or a Float32Array");
+}
+
+std::vector<double> doubles_field(const Napi::Object& object, const char* name) {
+  return has_value(object, name) ? doubles_of(field(object, name), name) : std::vector<double>();
+}
+
+std::vector<int32_t> int32s_field(const Napi::Object& object, const char* name) {
+  return has_value(object, name) ? int32s_of(field(object, name), name) : std::vector<int32_t>();
+}
+
+std::vector<uint8_t> bytes_field(const Napi::Object& object, const char* name) {
+  if (!has_value(object, name)) return {};
+  return copy_of<uint8_t, Napi::Uint8Array>(field(object, name), napi_uint8_array, name,
+                                            "Uint8Array");
+}
+
 models::DecoderSpec decoder_spec_of(const Napi::Value& value) {
   const auto object = object_of(value, "spec");
   models::DecoderSpec spec;
@@ -177,6 +200,12 @@ train::Batch batch_of(const Napi::Value& value) {
 Napi::Float32Array float32_array(Napi::Env env, const float* values, size_t count) {
   auto result = Napi::Float32Array::New(env, count);
   if (count > 0) std::memcpy(result.Data(), values, count * sizeof(float));
+  return result;
+}
+
+Napi::Float64Array float64_array(Napi::Env env, const std::vector<double>& values) {
+  auto result = Napi::Float64Array::New(env, values.size());
+  if (!values.empty()) std::memcpy(result.Data(), values.data(), values.size() * sizeof(double));
   return result;
 }
 

@@ -26,6 +26,12 @@ std::string string_of(const Napi::Value& value, const std::string& what);
 bool has_value(const Napi::Object& object, const char* name);
 std::vector<int32_t> int32s_of(const Napi::Value& value, const std::string& what);
 std::vector<float> floats_of(const Napi::Value& value, const std::string& what);
+/** Of a Float64Array or a Float32Array. */
+std::vector<double> doubles_of(const Napi::Value& value, const std::string& what);
+/** The same of a field; empty where it is not there. */
+std::vector<double> doubles_field(const Napi::Object& object, const char* name);
+std::vector<int32_t> int32s_field(const Napi::Object& object, const char* name);
+std::vector<uint8_t> bytes_field(const Napi::Object& object, const char* name);
 
 models::DecoderSpec decoder_spec_of(const Napi::Value& value);
 models::WeightMapEntry weight_map_entry_of(const Napi::Value& value);
@@ -34,6 +40,7 @@ train::Batch batch_of(const Napi::Value& value);
 
 /** A JavaScript copy. */
 Napi::Float32Array float32_array(Napi::Env env, const float* values, size_t count);
+Napi::Float64Array float64_array(Napi::Env env, const std::vector<double>& values);
 Napi::Int32Array int32_array(Napi::Env env, const std::vector<int32_t>& values);
 
 }  // namespace posttrain::bindings

@@ -8,6 +8,19 @@
 namespace posttrain::bindings {
 namespace {
 
+void use_adapter(models::Role& role, const std::shared_ptr<models::Adapter>& adapter) {
+  TORCH_CHECK_VALUE(adapter->base() == role.base, "[role] the adapter belongs to another base");
+  role.adapter = adapter;
+}
+
+/** What a job keeps alive; null stands for nothing. */
+std::vector<std::shared_ptr<Owned>> holding(const std::shared_ptr<Owned>& one,
+                                            const std::shared_ptr<Owned>& other) {
+  std::vector<std::shared_ptr<Owned>> held{one};
+  if (other != nullptr) held.push_back(other);
+  return held;
+}
+
 Napi::Value create_base(const Napi::CallbackInfo& info) {
   auto spec = decoder_spec_of(info[0]);
   const auto options = object_of(info[1], "options");
@@ -22,10 +35,79 @@ Napi::Value create_base(const Napi::CallbackInfo& info) {
 Napi::Value create_role(const Napi::CallbackInfo& info) {
   const auto base = unwrap_as<OwnedBase>(info[0], kBase);
   const auto options = object_of(info[1], "options");
-  TORCH_CHECK_VALUE(!has_value(options, "adapter"), "[role] adapters are not there yet");
-  TORCH_CHECK_VALUE(string_field(options, "head") == "lm", "[role] only the head lm is there yet");
-  return submit(info.Env(), {base}, nullptr, [base](const core::Cancel&) {
-    return handle_reply(kRole, std::make_shared<models::Role>(models::Role{base->object}));
+  const auto adapter = has_value(options, "adapter")
+                           ? unwrap_as<OwnedAdapter>(options.Get("adapter"), kAdapter)
+                           : nullptr;
+  const auto score =
+      has_value(options, "score") ? object_of(options.Get("score"), "score") : Napi::Object();
+  const bool scored = has_value(options, "score");
+  std::optional<uint64_t> seed;
+  if (scored && has_value(score, "seed"))
+    seed = static_cast<uint64_t>(integer_field(score, "seed"));
+  return submit(info.Env(), holding(base, adapter), nullptr, [=](const core::Cancel&) {
+    auto role = std::make_shared<models::Role>(base->object);
+    if (adapter != nullptr) use_adapter(*role, adapter->object);
+    if (scored) role->add_score(seed);
+    return handle_reply(kRole, std::move(role));
+  });
+}
+
+Napi::Value set_adapter(const Napi::CallbackInfo& info) {
+  const auto role = unwrap_as<OwnedRole>(info[0], kRole);
+  const auto adapter = info[1].IsNull() ? nullptr : unwrap_as<OwnedAdapter>(info[1], kAdapter);
+  return submit(info.Env(), holding(role, adapter), nullptr, [=](const core::Cancel&) {
+    if (adapter == nullptr) {
+      role->object->adapter = nullptr;
+    } else {
+      use_adapter(*role->object, adapter->object);
+    }
+    return undefined_reply();
+  });
+}
+
+Napi::Value create_adapter(const Napi::CallbackInfo& info) {
+  const auto base = unwrap_as<OwnedBase>(info[0], kBase);
+  const auto options = object_of(info[1], "options");
+  models::AdapterSpec spec;
+  spec.rank = integer_field(options, "rank");
+  spec.scale = number_field(options, "scale");
+  spec.dropout = number_field(options, "dropout");
+  spec.dora = boolean_field(options, "dora");
+  const auto seed = static_cast<uint64_t>(integer_field(options, "seed"));
+  TORCH_CHECK_VALUE(options.Get("modules").IsArray(), "[adapter] modules must be an array");
+  const auto modules = options.Get("modules").As<Napi::Array>();
+  for (uint32_t i = 0; i < modules.Length(); ++i) {
+    const auto item = object_of(modules.Get(i), "modules[i]");
+    models::AdapterModule module{string_field(item, "name"), integer_field(item, "layer"),
+                                 string_field(item, "linear")};
+    if (has_value(item, "rows")) {
+      const auto rows = item.Get("rows").As<Napi::Array>();
+      module.first_row = rows.Get(0u).ToNumber().Int64Value();
+      module.rows = rows.Get(1u).ToNumber().Int64Value();
+    }
+    spec.modules.push_back(std::move(module));
+  }
+  return submit(info.Env(), {base}, nullptr, [=, spec = std::move(spec)](const core::Cancel&) {
+    auto adapter = std::make_shared<models::Adapter>(base->object, spec);
+    adapter->initialise(seed);
+    return handle_reply(kAdapter, std::move(adapter));
+  });
+}
+
+Napi::Value copy_adapter(const Napi::CallbackInfo& info) {
+  const auto from = unwrap_as<OwnedAdapter>(info[0], kAdapter);
+  const auto to = unwrap_as<OwnedAdapter>(info[1], kAdapter);
+  return submit(info.Env(), {from, to}, nullptr, [=](const core::Cancel&) {
+    to->object->copy_from(*from->object);
+    return undefined_reply();
+  });
+}
+
+Napi::Value merge_adapter(const Napi::CallbackInfo& info) {
+  const auto adapter = unwrap_as<OwnedAdapter>(info[0], kAdapter);
+  return submit(info.Env(), {adapter}, nullptr, [=](const core::Cancel&) {
+    adapter->object->merge_into_base();
+    return undefined_reply();
   });
 }
 
@@ -75,7 +157,7 @@ Napi::Value read_header(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value load_tensors(const Napi::CallbackInfo& info) {
-  const auto base = unwrap_as<OwnedBase>(info[0], kBase);
+  const auto role = unwrap_as<OwnedRole>(info[0], kRole);
   TORCH_CHECK_VALUE(info[1].IsArray(), "[boundary] files must be an array");
   const auto array = info[1].As<Napi::Array>();
   std::vector<std::pair<std::string, std::vector<models::WeightMapEntry>>> files;
@@ -83,16 +165,16 @@ Napi::Value load_tensors(const Napi::CallbackInfo& info) {
     const auto file = object_of(array.Get(i), "files[i]");
     files.emplace_back(string_field(file, "path"), weight_map_of(file.Get("entries")));
   }
-  return submit(info.Env(), {base}, cancel_of(info[2]),
-                [base, files = std::move(files)](const core::Cancel& cancel) {
+  return submit(info.Env(), {role}, cancel_of(info[2]),
+                [role, files = std::move(files)](const core::Cancel& cancel) {
                   for (const auto& [path, entries] : files)
-                    models::load_weights(*base->object, path, entries, cancel);
+                    models::load_weights(*role->object, path, entries, cancel);
                   return undefined_reply();
                 });
 }
 
 Napi::Value save_tensors(const Napi::CallbackInfo& info) {
-  const auto base = unwrap_as<OwnedBase>(info[0], kBase);
+  const auto role = unwrap_as<OwnedRole>(info[0], kRole);
   const auto path = string_of(info[1], "path");
   auto entries = weight_map_of(info[2]);
   const auto options = object_of(info[3], "options");
@@ -104,22 +186,22 @@ Napi::Value save_tensors(const Napi::CallbackInfo& info) {
     const auto name = names.Get(i).As<Napi::String>().Utf8Value();
     metadata[name] = string_field(object, name.c_str());
   }
-  return submit(info.Env(), {base}, cancel_of(info[4]),
+  return submit(info.Env(), {role}, cancel_of(info[4]),
                 [=, entries = std::move(entries)](const core::Cancel& cancel) {
-                  models::save_weights(*base->object, path, entries, dtype, metadata, cancel);
+                  models::save_weights(*role->object, path, entries, dtype, metadata, cancel);
                   return undefined_reply();
                 });
 }
 
 Napi::Value parameters(const Napi::CallbackInfo& info) {
-  const auto base = unwrap_as<OwnedBase>(info[0], kBase);
-  return submit(info.Env(), {base}, nullptr, [base](const core::Cancel&) -> Reply {
-    return [base](Napi::Env env) -> Napi::Value {
+  const auto role = unwrap_as<OwnedRole>(info[0], kRole);
+  return submit(info.Env(), {role}, nullptr, [role](const core::Cancel&) -> Reply {
+    return [role](Napi::Env env) -> Napi::Value {
       // Names, shapes and dtypes never change after creation, so they may be read here.
-      auto& parameters = base->object->parameters();
+      const auto parameters = role->object->parameters();
       auto result = Napi::Array::New(env, parameters.size());
       for (size_t i = 0; i < parameters.size(); ++i) {
-        const auto& parameter = parameters[i];
+        const auto& parameter = *parameters[i];
         auto item = Napi::Object::New(env);
         item.Set("parameter", parameter.name);
         auto shape = Napi::Array::New(env);
@@ -137,13 +219,13 @@ Napi::Value parameters(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value get_tensor(const Napi::CallbackInfo& info) {
-  const auto base = unwrap_as<OwnedBase>(info[0], kBase);
+  const auto role = unwrap_as<OwnedRole>(info[0], kRole);
   const auto entry = weight_map_entry_of(info[1]);
   const auto which = string_of(info[2], "which");
   TORCH_CHECK_VALUE(which == "value" || which == "gradient",
                     "[boundary] which must be value or gradient, got ", which);
-  return submit(info.Env(), {base}, nullptr, [=](const core::Cancel&) -> Reply {
-    const auto values = models::view_of(*base->object, entry, which == "gradient")
+  return submit(info.Env(), {role}, nullptr, [=](const core::Cancel&) -> Reply {
+    const auto values = models::view_of(*role->object, entry, which == "gradient")
                             .to(at::kCPU, at::kFloat)
                             .contiguous();
     return [values](Napi::Env env) -> Napi::Value {
@@ -159,11 +241,11 @@ Napi::Value get_tensor(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value set_tensor(const Napi::CallbackInfo& info) {
-  const auto base = unwrap_as<OwnedBase>(info[0], kBase);
+  const auto role = unwrap_as<OwnedRole>(info[0], kRole);
   const auto entry = weight_map_entry_of(info[1]);
   auto values = floats_of(info[2], "values");
-  return submit(info.Env(), {base}, nullptr, [=, values = std::move(values)](const core::Cancel&) {
-    auto target = models::view_of(*base->object, entry, false);
+  return submit(info.Env(), {role}, nullptr, [=, values = std::move(values)](const core::Cancel&) {
+    auto target = models::view_of(*role->object, entry, false);
     TORCH_CHECK_VALUE(static_cast<int64_t>(values.size()) == target.numel(), "[setParameter] ",
                       entry.name, " has ", target.numel(), " values, got ", values.size());
     target.copy_(at::tensor(values, at::kFloat).view(target.sizes()));
@@ -176,6 +258,10 @@ Napi::Value set_tensor(const Napi::CallbackInfo& info) {
 void register_models(Napi::Env env, Napi::Object exports) {
   exports.Set("createBase", method(env, create_base));
   exports.Set("createRole", method(env, create_role));
+  exports.Set("createAdapter", method(env, create_adapter));
+  exports.Set("copyAdapter", method(env, copy_adapter));
+  exports.Set("mergeAdapter", method(env, merge_adapter));
+  exports.Set("setAdapter", method(env, set_adapter));
   exports.Set("initialise", method(env, initialise));
   exports.Set("readHeader", method(env, read_header));
   exports.Set("loadTensors", method(env, load_tensors));

@@ -18,6 +18,7 @@ void register_all(Napi::Env env, Napi::Object exports) {
   register_optim(env, exports);
   register_generation(env, exports);
   register_losses(env, exports);
+  register_rollout(env, exports);
   if (register_test_hooks != nullptr) register_test_hooks(env, exports);
 }
 

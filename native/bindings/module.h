@@ -9,6 +9,7 @@ void register_training(Napi::Env env, Napi::Object exports);
 void register_optim(Napi::Env env, Napi::Object exports);
 void register_generation(Napi::Env env, Napi::Object exports);
 void register_losses(Napi::Env env, Napi::Object exports);
+void register_rollout(Napi::Env env, Napi::Object exports);
 /** Only in the library of the test hooks, which is never packed; null elsewhere. */
 __attribute__((weak)) void register_test_hooks(Napi::Env env, Napi::Object exports);
 

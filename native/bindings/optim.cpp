@@ -15,7 +15,7 @@ Napi::Value create_optimizer(const Napi::CallbackInfo& info) {
                                     number_field(object, "eps"),
                                     number_field(object, "weightDecay"), decay == "matrices"};
   return submit(info.Env(), {role}, nullptr, [role, options](const core::Cancel&) {
-    return handle_reply(kOptimizer, std::make_shared<optim::AdamW>(role->object->base, options));
+    return handle_reply(kOptimizer, std::make_shared<optim::AdamW>(role->object, options));
   });
 }
 

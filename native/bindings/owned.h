@@ -10,6 +10,7 @@ namespace posttrain::bindings {
 
 /** Kinds of handles; the type tag of each comes from its name. */
 inline constexpr const char* kBase = "base";
+inline constexpr const char* kAdapter = "adapter";
 inline constexpr const char* kRole = "role";
 inline constexpr const char* kOptimizer = "optimizer";
 inline constexpr const char* kSession = "session";
@@ -21,6 +22,7 @@ struct Holding : Owned {
 };
 
 using OwnedBase = Holding<models::Decoder>;
+using OwnedAdapter = Holding<models::Adapter>;
 using OwnedRole = Holding<models::Role>;
 using OwnedOptimizer = Holding<optim::AdamW>;
 using OwnedSession = Holding<generate::Session>;

@@ -54,4 +54,34 @@ inline void fill_normal(float* values, int64_t count, uint64_t seed, uint32_t in
   }
 }
 
+/** Uniforms in [-bound, bound); value i depends on (seed, index, i) alone. */
+inline void fill_uniform(float* values, int64_t count, double bound, uint64_t seed,
+                         uint32_t index) {
+  const auto key = philox_key(seed);
+  for (int64_t i = 0; i < count; i += 4) {
+    const auto block = static_cast<uint64_t>(i) / 4;
+    const auto bits = philox4x32({static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32),
+                                  index, static_cast<uint32_t>(Stream::initialisation)},
+                                 key);
+    for (int64_t j = 0; j < 4 && i + j < count; ++j) {
+      const double u = static_cast<double>(bits[j]) * 0x1.0p-32;
+      values[i + j] = static_cast<float>((2 * u - 1) * bound);
+    }
+  }
+}
+
+/** 0 with probability p, else 1 / (1 - p); value i depends on (seed, index, i) alone. */
+inline void fill_dropout(float* values, int64_t count, double p, uint64_t seed, uint32_t index) {
+  const auto key = philox_key(seed);
+  const float kept = static_cast<float>(1 / (1 - p));
+  for (int64_t i = 0; i < count; i += 4) {
+    const auto block = static_cast<uint64_t>(i) / 4;
+    const auto bits = philox4x32({static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32),
+                                  index, static_cast<uint32_t>(Stream::dropout)},
+                                 key);
+    for (int64_t j = 0; j < 4 && i + j < count; ++j)
+      values[i + j] = static_cast<double>(bits[j]) * 0x1.0p-32 < p ? 0.0f : kept;
+  }
+}
+
 }  // namespace posttrain::core

@@ -66,8 +66,8 @@ at::Tensor Session::prefill(const core::Cancel& cancel) {
   reserve(longest);
   auto& decoder = *role_->base;
   const auto tokens = models::tokens_of(ids, offsets, decoder.spec().vocab_size, decoder.device());
-  return decoder.forward(tokens, at::tensor(last, at::kLong).to(decoder.device()), nullptr,
-                         &caches_, cancel);
+  return decoder.forward(tokens, at::tensor(last, at::kLong).to(decoder.device()), role_->pass(),
+                         nullptr, &caches_, cancel);
 }
 
 at::Tensor Session::decode(const core::Cancel& cancel) {
@@ -78,7 +78,8 @@ at::Tensor Session::decode(const core::Cancel& cancel) {
   }
   reserve(*std::max_element(lengths.begin(), lengths.end()));
   auto& decoder = *role_->base;
-  return decoder.decode(at::tensor(ids, at::kLong).to(decoder.device()), lengths, caches_, cancel);
+  return decoder.decode(at::tensor(ids, at::kLong).to(decoder.device()), lengths, role_->pass(),
+                        caches_, cancel);
 }
 
 void Session::draw(const at::Tensor& hidden_BD, Advance& result) {

@@ -46,6 +46,16 @@ POSTTRAIN_SIMD void softmax_scaled(float* x, int64_t n, float highest, float fac
   for (int64_t i = 0; i < n; ++i) x[i] = core::exp_f32(x[i] - highest) * factor;
 }
 
+// p (factor - slope (x - highest)), p = exp(x - highest)
+POSTTRAIN_SIMD void softmax_scaled_with_entropy(float* x, int64_t n, float highest, float factor,
+                                                float slope) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) {
+    const float d = x[i] - highest;
+    x[i] = core::exp_f32(d) * (factor - slope * d);
+  }
+}
+
 template <class T>
 void fill_nan(T* x, int64_t n) {
   std::fill(x, x + n, std::numeric_limits<T>::quiet_NaN());
@@ -54,7 +64,7 @@ void fill_nan(T* x, int64_t n) {
 // entropy = log s - (sum e d) / s with d = x - highest: a logit that is not finite makes it so too
 template <class T>
 RowLoss finish_row(T* x, int64_t columns, int64_t target, double highest, double sum,
-                   double product, const double* scale) {
+                   double product, const RowScale* scale) {
   const double lse = std::log(sum);
   const double entropy = lse - product / sum;
   if (!std::isfinite(entropy)) {
@@ -68,19 +78,26 @@ RowLoss finish_row(T* x, int64_t columns, int64_t target, double highest, double
 
 }  // namespace
 
-RowLoss cross_entropy_row(float* x, int64_t columns, int64_t target, const double* scale) {
+RowLoss cross_entropy_row(float* x, int64_t columns, int64_t target, const RowScale* scale) {
   const float highest = highest_of(x, columns);
   double sum, product;
   exponential_sums(x, columns, highest, &sum, &product);
   const auto row = finish_row(x, columns, target, highest, sum, product, scale);
   if (scale != nullptr && std::isfinite(row.nll)) {
-    softmax_scaled(x, columns, highest, static_cast<float>(*scale / sum));
-    x[target] -= static_cast<float>(*scale);
+    // d H / dx = -p (log p + H) with log p = d - log sum
+    const double rest = scale->nll - scale->entropy * (row.entropy - std::log(sum));
+    if (scale->entropy == 0) {
+      softmax_scaled(x, columns, highest, static_cast<float>(scale->nll / sum));
+    } else {
+      softmax_scaled_with_entropy(x, columns, highest, static_cast<float>(rest / sum),
+                                  static_cast<float>(scale->entropy / sum));
+    }
+    x[target] -= static_cast<float>(scale->nll);
   }
   return row;
 }
 
-RowLoss cross_entropy_row(double* x, int64_t columns, int64_t target, const double* scale) {
+RowLoss cross_entropy_row(double* x, int64_t columns, int64_t target, const RowScale* scale) {
   const double highest = *std::max_element(x, x + columns);
   double sum = 0, product = 0;
   for (int64_t i = 0; i < columns; ++i) {
@@ -90,8 +107,12 @@ RowLoss cross_entropy_row(double* x, int64_t columns, int64_t target, const doub
   }
   const auto row = finish_row(x, columns, target, highest, sum, product, scale);
   if (scale != nullptr && std::isfinite(row.nll)) {
-    for (int64_t i = 0; i < columns; ++i) x[i] = *scale * std::exp(x[i] - highest) / sum;
-    x[target] -= *scale;
+    const double rest = scale->nll - scale->entropy * (row.entropy - std::log(sum));
+    for (int64_t i = 0; i < columns; ++i) {
+      const double d = x[i] - highest;
+      x[i] = std::exp(d) / sum * (rest - scale->entropy * d);
+    }
+    x[target] -= scale->nll;
   }
   return row;
 }
@@ -110,6 +131,7 @@ CrossEntropy cross_entropy(const at::Tensor& logits_NV, const int32_t* labels_N,
   auto work = logits_NV.clone();
   std::vector<double> nll(rows, 0);
   const double scale = result.count > 0 ? 1.0 / static_cast<double>(result.count) : 0;
+  const RowScale row_scale{scale};
   AT_DISPATCH_FLOATING_TYPES(work.scalar_type(), "cross_entropy", [&] {
     scalar_t* x = work.mutable_data_ptr<scalar_t>();
     at::parallel_for(0, rows, 1, [&](int64_t from, int64_t to) {
@@ -118,7 +140,8 @@ CrossEntropy cross_entropy(const at::Tensor& logits_NV, const int32_t* labels_N,
         if (labels_N[n] == ignore_index) {
           if (gradient) std::fill(row, row + columns, scalar_t(0));
         } else {
-          nll[n] = cross_entropy_row(row, columns, labels_N[n], gradient ? &scale : nullptr).nll;
+          nll[n] =
+              cross_entropy_row(row, columns, labels_N[n], gradient ? &row_scale : nullptr).nll;
         }
       }
     });

@@ -11,13 +11,19 @@ struct RowLoss {
   bool correct;
 };
 
+/** What the gradient of a row is of: nll * -log softmax(x)[target] + entropy * H(softmax(x)). */
+struct RowScale {
+  double nll;
+  double entropy = 0;
+};
+
 /**
  * Cross-entropy of one row of V logits, -log softmax(x)[target]; where `scale` is not null the
- * logits are replaced by scale * (softmax(x) - onehot(target)). A row with a logit that is not
- * finite gives NaN throughout, never a number.
+ * logits are replaced by the gradient, nll * (softmax(x) - onehot(target)) - entropy * p (log p +
+ * H). A row with a logit that is not finite gives NaN throughout, never a number.
  */
-RowLoss cross_entropy_row(float* logits, int64_t columns, int64_t target, const double* scale);
-RowLoss cross_entropy_row(double* logits, int64_t columns, int64_t target, const double* scale);
+RowLoss cross_entropy_row(float* logits, int64_t columns, int64_t target, const RowScale* scale);
+RowLoss cross_entropy_row(double* logits, int64_t columns, int64_t target, const RowScale* scale);
 
 struct CrossEntropy {
   /** Mean over the counted rows; 0 where there are none. */

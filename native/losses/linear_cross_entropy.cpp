@@ -20,15 +20,15 @@ int64_t chunk_rows(int64_t columns) {
 // products.
 int64_t padded(int64_t columns) { return (columns + 63) / 64 * 64; }
 
-void rows_on_cpu(at::Tensor& logits, const int64_t* targets, const double* scales, bool gradient,
+void rows_on_cpu(at::Tensor& logits, const int64_t* targets, const RowScale* scales, bool gradient,
                  double* nll, double* entropy, uint8_t* correct) {
   const int64_t rows = logits.size(0), columns = logits.size(1), stride = logits.stride(0);
   AT_DISPATCH_FLOATING_TYPES(logits.scalar_type(), "linear_cross_entropy", [&] {
     scalar_t* x = logits.mutable_data_ptr<scalar_t>();
     at::parallel_for(0, rows, 1, [&](int64_t from, int64_t to) {
       for (int64_t r = from; r < to; ++r) {
-        const auto row =
-            cross_entropy_row(x + r * stride, columns, targets[r], gradient ? scales + r : nullptr);
+        const auto row = cross_entropy_row(x + r * stride, columns, targets[r],
+                                           scales == nullptr ? nullptr : scales + r);
         nll[r] = row.nll;
         entropy[r] = row.entropy;
         correct[r] = row.correct;
@@ -38,8 +38,8 @@ void rows_on_cpu(at::Tensor& logits, const int64_t* targets, const double* scale
 }
 
 // The same from torch's operations, for other devices; logits float32, replaced by their gradient
-void rows_on_device(at::Tensor& logits, const int64_t* targets, const double* scales, bool gradient,
-                    double* nll, double* entropy, uint8_t* correct) {
+void rows_on_device(at::Tensor& logits, const int64_t* targets, const RowScale* scales,
+                    bool gradient, double* nll, double* entropy, uint8_t* correct) {
   const int64_t rows = logits.size(0);
   const auto device = logits.device();
   const auto target =
@@ -55,17 +55,24 @@ void rows_on_device(at::Tensor& logits, const int64_t* targets, const double* sc
     correct[r] = row_correct.const_data_ptr<bool>()[r];
   }
   if (!gradient) return;
-  const auto scale = at::tensor(at::ArrayRef<double>(scales, rows), at::kDouble)
-                         .to(device, at::kFloat)
-                         .unsqueeze(1);
-  logits.copy_(p.scatter_add(1, target, at::full_like(target, -1, p.options())) * scale);
+  std::vector<double> of_nll(rows), of_entropy(rows);
+  for (int64_t r = 0; r < rows; ++r) {
+    of_nll[r] = scales[r].nll;
+    of_entropy[r] = scales[r].entropy;
+  }
+  const auto column = [&](const std::vector<double>& values) {
+    return at::tensor(values, at::kDouble).to(device, p.scalar_type()).unsqueeze(1);
+  };
+  const auto entropy_R1 = (p * log_p).sum(-1, true).neg();
+  logits.copy_(p.scatter_add(1, target, at::full_like(target, -1, p.options())) * column(of_nll) -
+               p * (log_p + entropy_R1) * column(of_entropy));
 }
 
 }  // namespace
 
 LinearCrossEntropy linear_cross_entropy(const at::Tensor& hidden_RD, nn::Parameter& head_VD,
                                         const std::vector<int64_t>& targets,
-                                        const std::vector<double>& scales, bool gradient,
+                                        const std::vector<RowScale>& scales, bool gradient,
                                         const core::Cancel& cancel) {
   const int64_t rows = hidden_RD.size(0), columns = head_VD.value.size(0);
   LinearCrossEntropy result{
@@ -85,8 +92,8 @@ LinearCrossEntropy linear_cross_entropy(const at::Tensor& hidden_RD, nn::Paramet
     const bool half = logits.scalar_type() != at::kFloat && logits.scalar_type() != at::kDouble;
     auto wide = half ? logits.to(at::kFloat) : logits;
     const auto compute = wide.is_cpu() ? rows_on_cpu : rows_on_device;
-    compute(wide, targets.data() + from, scales.data() + from, gradient, result.nll.data() + from,
-            result.entropy.data() + from, result.correct.data() + from);
+    compute(wide, targets.data() + from, gradient ? scales.data() + from : nullptr, gradient,
+            result.nll.data() + from, result.entropy.data() + from, result.correct.data() + from);
     if (!gradient) continue;
     const auto dlogits = half ? wide.to(logits.scalar_type()) : wide;
     auto dhidden = result.dhidden_RD.narrow(0, from, count);

@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "core/cancel.h"
+#include "losses/cross_entropy.h"
 #include "nn/parameter.h"
 
 namespace posttrain::losses {
@@ -14,7 +15,8 @@ struct LinearCrossEntropy {
   std::vector<double> entropy;
   /** Whether each row's target was the most probable token, [R]. */
   std::vector<uint8_t> correct;
-  /** Gradient of sum of scales[r] * nll[r], [R, D]; undefined when none was asked for. */
+  /** Gradient of sum of scales[r].nll * nll[r] + scales[r].entropy * entropy[r], [R, D]; undefined
+   * when none was asked for. */
   at::Tensor dhidden_RD;
 };
 
@@ -26,7 +28,7 @@ struct LinearCrossEntropy {
  */
 LinearCrossEntropy linear_cross_entropy(const at::Tensor& hidden_RD, nn::Parameter& head_VD,
                                         const std::vector<int64_t>& targets,
-                                        const std::vector<double>& scales, bool gradient,
+                                        const std::vector<RowScale>& scales, bool gradient,
                                         const core::Cancel& cancel);
 
 }  // namespace posttrain::losses

@@ -34,6 +34,22 @@ struct KvCache {
   at::Tensor keys, values;
 };
 
+/** The low-rank updates of one block. */
+struct BlockAdapter {
+  std::vector<nn::LowRank> qkv, out, up, down;
+};
+
+/** What stands upon the base in one forward of a block; nothing by default. */
+struct BlockPass {
+  const BlockAdapter* adapter = nullptr;
+  uint64_t dropout_seed = 0;
+
+  nn::LoraPass of(std::vector<nn::LowRank> BlockAdapter::* linear) const {
+    return adapter == nullptr ? nn::LoraPass{} : nn::LoraPass{&(adapter->*linear), dropout_seed};
+  }
+  nn::MlpLora mlp() const { return {of(&BlockAdapter::up), of(&BlockAdapter::down)}; }
+};
+
 /** x + attention(norm(x)), then x + mlp(norm(x)). */
 struct Block {
   LayerSpec spec;
@@ -53,17 +69,20 @@ struct Block {
    * document d are copied to its row d.
    */
   at::Tensor forward(const at::Tensor& x_TD, const Tokens& tokens, const at::Tensor& rows,
-                     BlockTrace& trace, KvCache* cache, const core::Cancel& cancel) const;
+                     const BlockPass& pass, BlockTrace& trace, KvCache* cache,
+                     const core::Cancel& cancel) const;
   /** dy is [T, D], or [R, D] with `rows`; returns dx [T, D]. */
   at::Tensor backward(const at::Tensor& dy, const Tokens& tokens, const at::Tensor& rows,
-                      const BlockTrace& trace, const core::Cancel& cancel) const;
+                      const BlockPass& pass, const BlockTrace& trace,
+                      const core::Cancel& cancel) const;
   /** One new token a row: x [B, D] at positions [B]; writes keys and values at those positions of
    * the cache. */
   at::Tensor decode(const at::Tensor& x_BD, const at::Tensor& positions_B,
-                    const std::vector<int64_t>& lengths, KvCache& cache) const;
+                    const std::vector<int64_t>& lengths, const BlockPass& pass,
+                    KvCache& cache) const;
 
  private:
-  at::Tensor project(const at::Tensor& normed, const at::Tensor& positions,
+  at::Tensor project(const at::Tensor& normed, const at::Tensor& positions, const BlockPass& pass,
                      BlockTrace& trace) const;
 };
 

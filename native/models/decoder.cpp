@@ -3,6 +3,7 @@
 #include <ATen/Dispatch.h>
 
 #include "core/philox.h"
+#include "models/adapter.h"
 #include "nn/embedding.h"
 
 namespace posttrain::models {
@@ -110,8 +111,9 @@ at::Tensor Decoder::embed(const at::Tensor& ids, const at::Tensor& positions) {
   return x;
 }
 
-at::Tensor Decoder::forward(const Tokens& tokens, const at::Tensor& rows, DecoderTrace* trace,
-                            std::vector<KvCache>* caches, const core::Cancel& cancel) {
+at::Tensor Decoder::forward(const Tokens& tokens, const at::Tensor& rows, const AdapterPass& pass,
+                            DecoderTrace* trace, std::vector<KvCache>* caches,
+                            const core::Cancel& cancel) {
   int64_t longest = 0;
   for (size_t d = 0; d + 1 < tokens.offsets.size(); ++d) {
     longest = std::max(longest, tokens.offsets[d + 1] - tokens.offsets[d]);
@@ -122,7 +124,7 @@ at::Tensor Decoder::forward(const Tokens& tokens, const at::Tensor& rows, Decode
     cancel.check();
     const bool last = i + 1 == blocks_.size();
     BlockTrace block_trace;
-    auto y = blocks_[i].forward(x, tokens, last ? rows : at::Tensor(), block_trace,
+    auto y = blocks_[i].forward(x, tokens, last ? rows : at::Tensor(), pass.block(i), block_trace,
                                 caches == nullptr ? nullptr : &(*caches)[i], cancel);
     if (trace != nullptr) {
       if (trace->checkpointing) block_trace = BlockTrace{.input = x};
@@ -139,8 +141,9 @@ at::Tensor Decoder::forward(const Tokens& tokens, const at::Tensor& rows, Decode
   return hidden;
 }
 
-void Decoder::backward(const Tokens& tokens, const at::Tensor& rows, const at::Tensor& dhidden_RD,
-                       DecoderTrace& trace, const core::Cancel& cancel) {
+void Decoder::backward(const Tokens& tokens, const at::Tensor& rows, const AdapterPass& pass,
+                       const at::Tensor& dhidden_RD, DecoderTrace& trace,
+                       const core::Cancel& cancel) {
   auto dx = norm_.backward(trace.last, dhidden_RD, trace.norm);
   for (size_t i = blocks_.size(); i-- > 0;) {
     cancel.check();
@@ -149,9 +152,9 @@ void Decoder::backward(const Tokens& tokens, const at::Tensor& rows, const at::T
     auto& block_trace = trace.blocks[i];
     if (trace.checkpointing) {
       const auto input = block_trace.input;
-      blocks_[i].forward(input, tokens, block_rows, block_trace, nullptr, cancel);
+      blocks_[i].forward(input, tokens, block_rows, pass.block(i), block_trace, nullptr, cancel);
     }
-    dx = blocks_[i].backward(dx, tokens, block_rows, block_trace, cancel);
+    dx = blocks_[i].backward(dx, tokens, block_rows, pass.block(i), block_trace, cancel);
     block_trace = BlockTrace{};
   }
   nn::embedding_backward(*embed_, tokens.ids_T, dx, spec_.padding_id);
@@ -159,23 +162,34 @@ void Decoder::backward(const Tokens& tokens, const at::Tensor& rows, const at::T
 }
 
 at::Tensor Decoder::decode(const at::Tensor& ids_B, const std::vector<int64_t>& lengths,
-                           std::vector<KvCache>& caches, const core::Cancel& cancel) {
+                           const AdapterPass& pass, std::vector<KvCache>& caches,
+                           const core::Cancel& cancel) {
   reserve_positions(*std::max_element(lengths.begin(), lengths.end()));
   const auto positions = at::tensor(lengths, at::kLong).sub_(1).to(device_);
   auto x = embed(ids_B, positions);
   for (size_t i = 0; i < blocks_.size(); ++i) {
     cancel.check();
-    x = blocks_[i].decode(x, positions, lengths, caches[i]);
+    x = blocks_[i].decode(x, positions, lengths, pass.block(i), caches[i]);
   }
   nn::NormTrace norm_trace;
   return norm_.forward(x, norm_trace);
 }
 
-void Decoder::zero_grad() {
+void Decoder::freeze() {
   for (auto& parameter : parameters_) {
-    if (parameter.grad.defined()) parameter.grad.zero_();
+    parameter.trainable = false;
+    parameter.grad = at::Tensor();
   }
-  gradients_dirty = false;
+}
+
+nn::Linear& Decoder::linear(size_t block, const std::string& name) {
+  TORCH_CHECK_VALUE(block < blocks_.size(), "[adapter] there is no layer ", block);
+  auto& found = blocks_[block];
+  if (name == "qkv") return found.qkv;
+  if (name == "out") return found.out;
+  if (name == "up") return found.mlp.up;
+  if (name == "down") return found.mlp.down;
+  TORCH_CHECK_VALUE(false, "[adapter] a layer has no linear layer ", name);
 }
 
 }  // namespace posttrain::models

@@ -18,6 +18,17 @@ struct DecoderTrace {
   nn::NormTrace norm;
 };
 
+class Adapter;
+
+/** What stands upon the base in one forward; nothing by default. */
+struct AdapterPass {
+  const Adapter* adapter = nullptr;
+  /** LoRA dropout is on only with a seed other than 0. */
+  uint64_t dropout_seed = 0;
+
+  BlockPass block(size_t i) const;
+};
+
 /**
  * The one decoder: token embedding (and learned positions), blocks whose options are per layer,
  * final norm. Its output projection is `head()`, used by the losses and the sampler only for the
@@ -47,20 +58,21 @@ class Decoder {
 
   /** Final normed hidden states of the tokens in `rows` (all where undefined), [R, D]. `trace` and
    * `caches` may be null. */
-  at::Tensor forward(const Tokens& tokens, const at::Tensor& rows, DecoderTrace* trace,
-                     std::vector<KvCache>* caches, const core::Cancel& cancel);
+  at::Tensor forward(const Tokens& tokens, const at::Tensor& rows, const AdapterPass& pass,
+                     DecoderTrace* trace, std::vector<KvCache>* caches, const core::Cancel& cancel);
   /** Adds every trainable parameter's gradient, but for the head's own use, given that of forward's
    * result. */
-  void backward(const Tokens& tokens, const at::Tensor& rows, const at::Tensor& dhidden_RD,
-                DecoderTrace& trace, const core::Cancel& cancel);
+  void backward(const Tokens& tokens, const at::Tensor& rows, const AdapterPass& pass,
+                const at::Tensor& dhidden_RD, DecoderTrace& trace, const core::Cancel& cancel);
   /** Final normed hidden states [B, D] of one new token a row, of length lengths[b] with it. */
   at::Tensor decode(const at::Tensor& ids_B, const std::vector<int64_t>& lengths,
-                    std::vector<KvCache>& caches, const core::Cancel& cancel);
+                    const AdapterPass& pass, std::vector<KvCache>& caches,
+                    const core::Cancel& cancel);
 
-  void zero_grad();
-
-  /** Set while a backward runs; a failed one leaves it set until zero_grad(). */
-  bool gradients_dirty = false;
+  /** No parameter gets a gradient any more: the base of adapters. */
+  void freeze();
+  /** The linear layer `qkv`, `out`, `up` or `down` of a block. Throws for other names. */
+  nn::Linear& linear(size_t block, const std::string& name);
 
  private:
   nn::Parameter* add(const std::string& name, at::IntArrayRef shape);

@@ -16,8 +16,8 @@ std::string text_of(at::IntArrayRef shape) {
 
 }  // namespace
 
-at::Tensor view_of(Decoder& decoder, const WeightMapEntry& entry, bool gradient) {
-  auto& parameter = decoder.parameter(entry.parameter);
+at::Tensor view_of(Role& role, const WeightMapEntry& entry, bool gradient) {
+  auto& parameter = role.parameter(entry.parameter);
   auto view = gradient ? parameter.gradient() : parameter.value;
   if (entry.row_count >= 0) {
     TORCH_CHECK_VALUE(entry.first_row >= 0 && entry.first_row + entry.row_count <= view.size(0),
@@ -28,15 +28,15 @@ at::Tensor view_of(Decoder& decoder, const WeightMapEntry& entry, bool gradient)
   return entry.transpose ? view.t() : view;
 }
 
-void load_weights(Decoder& decoder, const std::string& path,
-                  const std::vector<WeightMapEntry>& entries, const core::Cancel& cancel) {
+void load_weights(Role& role, const std::string& path, const std::vector<WeightMapEntry>& entries,
+                  const core::Cancel& cancel) {
   const core::TensorFile file(path);
   for (const auto& entry : entries) {
     cancel.check();
     const auto* found = file.find(entry.name);
     if (found == nullptr)
       throw core::Error("ERR_INVALID_FILE", path + " has no tensor " + entry.name);
-    const auto target = view_of(decoder, entry, false);
+    const auto target = view_of(role, entry, false);
     if (at::IntArrayRef(found->shape) != target.sizes()) {
       throw core::Error("ERR_INVALID_FILE", path + ": " + entry.name + " has shape " +
                                                 text_of(found->shape) + ", the config asks for " +
@@ -51,12 +51,12 @@ void load_weights(Decoder& decoder, const std::string& path,
   }
 }
 
-void save_weights(Decoder& decoder, const std::string& path,
-                  const std::vector<WeightMapEntry>& entries, at::ScalarType dtype,
-                  const std::map<std::string, std::string>& metadata, const core::Cancel& cancel) {
+void save_weights(Role& role, const std::string& path, const std::vector<WeightMapEntry>& entries,
+                  at::ScalarType dtype, const std::map<std::string, std::string>& metadata,
+                  const core::Cancel& cancel) {
   std::vector<core::TensorToWrite> tensors;
   for (const auto& entry : entries) {
-    const auto view = view_of(decoder, entry, false);
+    const auto view = view_of(role, entry, false);
     tensors.push_back({entry.name, dtype, view.sizes().vec(),
                        [view, dtype] { return view.to(at::kCPU, dtype).contiguous(); }});
   }

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "core/cancel.h"
-#include "models/decoder.h"
+#include "models/role.h"
 
 namespace posttrain::models {
 
@@ -20,14 +20,14 @@ struct WeightMapEntry {
 
 /** The part of the parameter's value (or gradient) that the entry names, in the layout of the file:
  * a view. */
-at::Tensor view_of(Decoder& decoder, const WeightMapEntry& entry, bool gradient);
+at::Tensor view_of(Role& role, const WeightMapEntry& entry, bool gradient);
 
 /** Reads every entry into its parameter; shapes must agree. Throws Error(ERR_INVALID_FILE). */
-void load_weights(Decoder& decoder, const std::string& path,
-                  const std::vector<WeightMapEntry>& entries, const core::Cancel& cancel);
+void load_weights(Role& role, const std::string& path, const std::vector<WeightMapEntry>& entries,
+                  const core::Cancel& cancel);
 /** Writes and syncs one safetensors file in `dtype`. */
-void save_weights(Decoder& decoder, const std::string& path,
-                  const std::vector<WeightMapEntry>& entries, at::ScalarType dtype,
-                  const std::map<std::string, std::string>& metadata, const core::Cancel& cancel);
+void save_weights(Role& role, const std::string& path, const std::vector<WeightMapEntry>& entries,
+                  at::ScalarType dtype, const std::map<std::string, std::string>& metadata,
+                  const core::Cancel& cancel);
 
 }  // namespace posttrain::models

@@ -10,17 +10,22 @@ void accumulate_product(at::Tensor& target_MN, const at::Tensor& a_TM, const at:
   }
 }
 
-at::Tensor Linear::forward(const at::Tensor& x_TI) const {
-  if (bias == nullptr) return at::mm(x_TI, weight->value.t());
-  return at::addmm(bias->value, x_TI, weight->value.t());
+at::Tensor Linear::forward(const at::Tensor& x_TI, const LoraPass& lora) const {
+  auto y = bias == nullptr ? at::mm(x_TI, weight->value.t())
+                           : at::addmm(bias->value, x_TI, weight->value.t());
+  lora_forward(y, x_TI, weight->value, bias, lora);
+  return y;
 }
 
-at::Tensor Linear::backward(const at::Tensor& x_TI, const at::Tensor& dy_TO) const {
+at::Tensor Linear::backward(const at::Tensor& x_TI, const at::Tensor& dy_TO,
+                            const LoraPass& lora) const {
   if (weight->trainable) accumulate_product(weight->gradient(), dy_TO, x_TI);
   if (bias != nullptr && bias->trainable) {
     bias->gradient().add_(at::sum(dy_TO, {0}, false, bias->gradient().scalar_type()));
   }
-  return at::mm(dy_TO, weight->value);
+  auto dx = at::mm(lora_weight_gradient(dy_TO, weight->value, lora), weight->value);
+  lora_backward(dx, x_TI, dy_TO, weight->value, lora);
+  return dx;
 }
 
 }  // namespace posttrain::nn

@@ -1,4 +1,5 @@
 #pragma once
+#include "nn/lora.h"
 #include "nn/parameter.h"
 
 namespace posttrain::nn {
@@ -8,9 +9,11 @@ struct Linear {
   Parameter* weight = nullptr;
   Parameter* bias = nullptr;
 
-  at::Tensor forward(const at::Tensor& x_TI) const;
-  /** Adds dW and db to the gradient buffers of trainable parameters; returns dx [T, in]. */
-  at::Tensor backward(const at::Tensor& x_TI, const at::Tensor& dy_TO) const;
+  at::Tensor forward(const at::Tensor& x_TI, const LoraPass& lora = {}) const;
+  /** Adds dW and db, and what the low-rank updates have, to the gradient buffers of trainable
+   * parameters; returns dx [T, in]. */
+  at::Tensor backward(const at::Tensor& x_TI, const at::Tensor& dy_TO,
+                      const LoraPass& lora = {}) const;
 };
 
 /** target += a^T b, for a [T, M] and b [T, N], in the dtype of target. */

@@ -67,8 +67,8 @@ Activation activation_of(const std::string& name) {
   TORCH_CHECK_VALUE(false, "[mlp] activation must be silu, gelu, geluTanh or relu, got ", name);
 }
 
-at::Tensor Mlp::forward(const at::Tensor& x_TD, MlpTrace& trace) const {
-  trace.up = up.forward(x_TD);
+at::Tensor Mlp::forward(const at::Tensor& x_TD, MlpTrace& trace, const MlpLora& lora) const {
+  trace.up = up.forward(x_TD, lora.up);
   if (!gated) {
     trace.activation = activate(activation, trace.up);
   } else if (swiglu_kernel_serves(*this, trace.up)) {
@@ -85,13 +85,14 @@ at::Tensor Mlp::forward(const at::Tensor& x_TD, MlpTrace& trace) const {
     const auto halves = trace.up.chunk(2, 1);
     trace.activation = activate(activation, halves[0]) * halves[1];
   }
-  return down.forward(trace.activation);
+  return down.forward(trace.activation, lora.down);
 }
 
-at::Tensor Mlp::backward(const at::Tensor& x_TD, const at::Tensor& dy_TD,
-                         const MlpTrace& trace) const {
-  const auto dactivation = down.backward(trace.activation, dy_TD);
-  if (!gated) return up.backward(x_TD, activate_backward(activation, dactivation, trace.up));
+at::Tensor Mlp::backward(const at::Tensor& x_TD, const at::Tensor& dy_TD, const MlpTrace& trace,
+                         const MlpLora& lora) const {
+  const auto dactivation = down.backward(trace.activation, dy_TD, lora.down);
+  if (!gated)
+    return up.backward(x_TD, activate_backward(activation, dactivation, trace.up), lora.up);
   auto dup = at::empty_like(trace.up);
   if (swiglu_kernel_serves(*this, trace.up)) {
     const int64_t rows = trace.up.size(0), width = trace.up.size(1) / 2;
@@ -109,7 +110,7 @@ at::Tensor Mlp::backward(const at::Tensor& x_TD, const at::Tensor& dy_TD,
     targets[0].copy_(activate_backward(activation, dactivation * halves[1], halves[0]));
     targets[1].copy_(dactivation * activate(activation, halves[0]));
   }
-  return up.backward(x_TD, dup);
+  return up.backward(x_TD, dup, lora.up);
 }
 
 }  // namespace posttrain::nn

@@ -13,6 +13,11 @@ struct MlpTrace {
   at::Tensor activation;  // [T, I]: what `down` reads
 };
 
+/** The low-rank updates of both layers in one forward. */
+struct MlpLora {
+  LoraPass up, down;
+};
+
 /** Plain: down(act(up(x))). Gated (SwiGLU, arXiv 2002.05202): down(act(gate) * up), gate and up in
  * one matrix. */
 struct Mlp {
@@ -21,8 +26,9 @@ struct Mlp {
   Linear up;
   Linear down;
 
-  at::Tensor forward(const at::Tensor& x_TD, MlpTrace& trace) const;
-  at::Tensor backward(const at::Tensor& x_TD, const at::Tensor& dy_TD, const MlpTrace& trace) const;
+  at::Tensor forward(const at::Tensor& x_TD, MlpTrace& trace, const MlpLora& lora = {}) const;
+  at::Tensor backward(const at::Tensor& x_TD, const at::Tensor& dy_TD, const MlpTrace& trace,
+                      const MlpLora& lora = {}) const;
 };
 
 }  // namespace posttrain::nn

@@ -7,8 +7,8 @@
 
 namespace posttrain::optim {
 
-AdamW::AdamW(std::shared_ptr<models::Decoder> decoder, const AdamWOptions& options)
-    : decoder_(std::move(decoder)), options_(options) {
+AdamW::AdamW(std::shared_ptr<models::Role> role, const AdamWOptions& options)
+    : role_(std::move(role)), adapter_(role_->adapter), options_(options) {
   TORCH_CHECK_VALUE(options.beta1 >= 0 && options.beta1 < 1,
                     "[adamw] beta1 must be in [0, 1), got ", options.beta1);
   TORCH_CHECK_VALUE(options.beta2 >= 0 && options.beta2 < 1,
@@ -16,7 +16,8 @@ AdamW::AdamW(std::shared_ptr<models::Decoder> decoder, const AdamWOptions& optio
   TORCH_CHECK_VALUE(options.eps >= 0, "[adamw] eps must be at least 0, got ", options.eps);
   TORCH_CHECK_VALUE(options.weight_decay >= 0, "[adamw] weightDecay must be at least 0, got ",
                     options.weight_decay);
-  for (auto& parameter : decoder_->parameters()) {
+  for (auto* trained : role_->parameters()) {
+    auto& parameter = *trained;
     if (!parameter.trainable) continue;
     const auto wide = parameter.value.options().dtype(parameter.grad_dtype());
     Slot slot{&parameter,
@@ -34,7 +35,7 @@ AdamW::AdamW(std::shared_ptr<models::Decoder> decoder, const AdamWOptions& optio
 StepResult AdamW::step(double learning_rate, double max_grad_norm) {
   TORCH_CHECK_VALUE(
       !broken_, "[adamw] an earlier step failed half-way: load a checkpoint into a new optimizer");
-  TORCH_CHECK_VALUE(!decoder_->gradients_dirty,
+  TORCH_CHECK_VALUE(!role_->gradients_dirty,
                     "[adamw] the last backward did not finish: call zeroGrad() before step()");
   TORCH_CHECK_VALUE(std::isfinite(learning_rate) && learning_rate >= 0,
                     "[adamw] learningRate must be finite and at least 0, got ", learning_rate);

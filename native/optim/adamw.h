@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "core/cancel.h"
-#include "models/decoder.h"
+#include "models/role.h"
 
 namespace posttrain::optim {
 
@@ -24,11 +24,11 @@ struct StepResult {
 
 /**
  * AdamW with decoupled weight decay (Loshchilov & Hutter 2019, arXiv 1711.05101) over the trainable
- * parameters of a decoder, fused. Half-precision parameters have float32 master weights here.
+ * parameters of a role, fused. Half-precision parameters have float32 master weights here.
  */
 class AdamW {
  public:
-  AdamW(std::shared_ptr<models::Decoder> decoder, const AdamWOptions& options);
+  AdamW(std::shared_ptr<models::Role> role, const AdamWOptions& options);
 
   /**
    * Clips the gradients to a global L2 norm of max_grad_norm (0: off), then updates. A norm that is
@@ -52,7 +52,9 @@ class AdamW {
   void update(const std::vector<size_t>& slots, double learning_rate, double weight_decay,
               const at::Tensor& grad_scale);
 
-  std::shared_ptr<models::Decoder> decoder_;
+  std::shared_ptr<models::Role> role_;
+  /** Of the parameters, should the role change to another. */
+  std::shared_ptr<models::Adapter> adapter_;
   AdamWOptions options_;
   std::vector<Slot> slots_;
   int64_t steps_ = 0;

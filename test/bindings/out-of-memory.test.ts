@@ -47,14 +47,14 @@ const options = { beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: 0.1, decay: 
 async function model(): Promise<{ base: BaseHandle; role: RoleHandle; entries: WeightMapEntry[] }> {
   const base = await core.createBase(spec, { device: 'cpu', dtype: 'float32' })
   await core.initialise(base, { seed: 1, std: 0.2, residualScale: 0.5 })
-  const role = await core.createRole(base, { adapter: null, head: 'lm' })
-  const entries = (await core.parameters(base)).map(({ parameter }) => ({ name: parameter, parameter }))
+  const role = await core.createRole(base, {})
+  const entries = (await core.parameters(role)).map(({ parameter }) => ({ name: parameter, parameter }))
   return { base, role, entries }
 }
 
-async function tensors(base: BaseHandle, entries: WeightMapEntry[], which: 'value' | 'gradient') {
+async function tensors(role: RoleHandle, entries: WeightMapEntry[], which: 'value' | 'gradient') {
   const all = []
-  for (const entry of entries) all.push(...(await core.getTensor(base, entry, which)).values)
+  for (const entry of entries) all.push(...(await core.getTensor(role, entry, which)).values)
   return all
 }
 
@@ -78,14 +78,14 @@ for (const checkpointing of [false, true]) {
     const optimizer = await core.createOptimizer(role, options)
     const backward = () => core.backward(role, batch, terms, { normalizer: 5, checkpointing })
     const expected = await backward()
-    const gradients = await tensors(base, entries, 'gradient')
+    const gradients = await tensors(role, entries, 'gradient')
     await core.zeroGrad(role)
     const allocated = (await core.info()).allocatedBytes
     let dirty = 0
     const failures = await failEach(backward, async (error) => {
       t.is((error as { code?: string }).code, 'ERR_OUT_OF_MEMORY', error.message)
       // Gradients of a failed backward are either untouched or refused.
-      const changed = (await tensors(base, entries, 'gradient')).some((value) => value !== 0)
+      const changed = (await tensors(role, entries, 'gradient')).some((value) => value !== 0)
       if (changed) {
         dirty++
         const step = core.optimizerStep(optimizer, { learningRate: 0.1, maxGradNorm: 1 })
@@ -97,7 +97,7 @@ for (const checkpointing of [false, true]) {
     await core.zeroGrad(role)
     t.is((await core.info()).allocatedBytes, allocated)
     t.deepEqual(await backward(), expected)
-    t.deepEqual(await tensors(base, entries, 'gradient'), gradients)
+    t.deepEqual(await tensors(role, entries, 'gradient'), gradients)
     await Promise.all([base, role, optimizer].map((handle) => core.dispose(handle)))
   })
 }
@@ -143,7 +143,7 @@ test.serial(
           await t.throwsAsync(core.saveOptimizer(optimizer, join(folder, 'moments')), { message: /half-way/ })
         }
       }
-      const values = await tensors(base, entries, 'value')
+      const values = await tensors(role, entries, 'value')
       await Promise.all([base, role, optimizer].map((handle) => core.dispose(handle)))
       return { outcome, values }
     }
@@ -193,15 +193,16 @@ test.serial('each allocation of a generation fails once', async (t) => {
 test.serial('each allocation of a load fails once, and a load again repairs the weights', async (t) => {
   const { base, role, entries } = await model()
   const path = join(folder, 'weights.safetensors')
-  await core.saveTensors(base, path, entries, { dtype: 'float32', metadata: {} })
-  const values = await tensors(base, entries, 'value')
+  await core.saveTensors(role, path, entries, { dtype: 'float32', metadata: {} })
+  const values = await tensors(role, entries, 'value')
   const other = await core.createBase(spec, { device: 'cpu', dtype: 'float32' })
-  const load = () => core.loadTensors(other, [{ path, entries }])
+  const otherRole = await core.createRole(other, {})
+  const load = () => core.loadTensors(otherRole, [{ path, entries }])
   const failures = await failEach(load, async (error) => {
     t.is((error as { code?: string }).code, 'ERR_OUT_OF_MEMORY', error.message)
   })
   t.true(failures >= 1, `${failures} failures`)
-  t.deepEqual(await tensors(other, entries, 'value'), values)
-  await Promise.all([base, role, other].map((handle) => core.dispose(handle)))
+  t.deepEqual(await tensors(otherRole, entries, 'value'), values)
+  await Promise.all([base, role, other, otherRole].map((handle) => core.dispose(handle)))
   t.deepEqual((await hooks.objects()).keptBytes, 0)
 })

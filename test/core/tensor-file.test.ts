@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import test from 'ava'
-import type { BaseHandle } from '../../lib/addon/addon.js'
+import type { RoleHandle } from '../../lib/addon/addon.js'
 import { loadCore } from '../../lib/addon/load.js'
 import { familyOf } from '../../lib/models/families/index.js'
 import { readTensors } from '../helpers/fixtures.js'
@@ -229,18 +229,21 @@ test('3000 damaged headers: each is read rightly or refused', async (t) => {
   t.true(read > 100 && refused > 1000, `${read} ${refused}`)
 })
 
-const bases: BaseHandle[] = []
-async function base(seed?: number): Promise<BaseHandle> {
+const roles: RoleHandle[] = []
+/** A role on a base of its own. */
+async function base(seed?: number): Promise<RoleHandle> {
   const made = await core.createBase(spec, { device: 'cpu', dtype: 'float32' })
-  bases.push(made)
   if (seed !== undefined) await core.initialise(made, { seed, std: 0.05, residualScale: 1 })
-  return made
+  const role = await core.createRole(made, {})
+  await core.dispose(made)
+  roles.push(role)
+  return role
 }
 test.after.always(async () => {
-  for (const made of bases) await core.dispose(made)
+  for (const made of roles) await core.dispose(made)
 })
 
-async function valuesOf(of: BaseHandle): Promise<Float32Array[]> {
+async function valuesOf(of: RoleHandle): Promise<Float32Array[]> {
   const values = []
   for (const item of entries) values.push((await core.getTensor(of, item, 'value')).values)
   return values

@@ -189,9 +189,11 @@ test('shards: each below the limit, all tensors in order, an index that says whe
   t.deepEqual(Object.keys(map).sort(), entries.map(({ name }) => name).sort())
 
   const base = await core.createBase(spec, { device: 'cpu', dtype: 'float32' })
-  await core.loadTensors(base, [{ path: join(folder, 'model.safetensors'), entries }])
+  const role = await core.createRole(base, {})
+  await core.loadTensors(role, [{ path: join(folder, 'model.safetensors'), entries }])
   for (const shard of shards)
-    await core.saveTensors(base, join(cut, shard.file), shard.entries, { dtype: 'float32', metadata: {} })
+    await core.saveTensors(role, join(cut, shard.file), shard.entries, { dtype: 'float32', metadata: {} })
+  await core.dispose(role)
   await core.dispose(base)
   writeFileSync(join(cut, 'model.safetensors.index.json'), index!)
   await using again = await CausalLM.load(cut)

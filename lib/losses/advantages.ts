@@ -1,0 +1,65 @@
+import { as, type FloatArray, native, need, optional } from './arrays.js'
+
+/**
+ * Generalised advantage estimation (Schulman et al. 2015, arXiv 1506.02438) over B responses, `offsets` [B + 1] cutting
+ * rewards and values [N]: delta_t = r_t + gamma V_{t+1} - V_t, A_t = delta_t + gamma lambda A_{t+1}, returns = A + V;
+ * after the last action of a response V is 0.
+ */
+export async function gae<A extends FloatArray>(options: {
+  rewards: FloatArray
+  values: A
+  offsets: Int32Array
+  /** Default 1. */
+  gamma?: number
+  /** Default 0.95. */
+  lambda?: number
+}): Promise<{ advantages: A; returns: A }> {
+  const { rewards, values, offsets, gamma = 1, lambda = 0.95 } = options
+  const result = await native('gae', { rewards, values }, (core) =>
+    core.gae({ rewards, values, offsets, gamma, lambda }),
+  )
+  return { advantages: as(values, result.advantages), returns: as(values, result.returns) }
+}
+
+/**
+ * (x - mean) / sqrt(variance + 1e-8) over the values that the mask counts (all without one), the variance unbiased;
+ * without `shiftMean` the mean is added again. Others, and all where fewer than two count or they are equal, become 0.
+ */
+export async function whiten<A extends FloatArray>(
+  values: A,
+  options: { mask?: Uint8Array; shiftMean?: boolean } = {},
+): Promise<A> {
+  const given = { ...optional('mask', options.mask), shiftMean: options.shiftMean ?? true }
+  return as(values, await native('whiten', { values }, (core) => core.whiten(values, given)))
+}
+
+/**
+ * GRPO's advantages (arXiv 2402.03300) of groups of `groupSize` rewards one after another: (r - mean of the group) /
+ * (std + 1e-4), the unbiased std of the group ('group', the default), of all rewards ('batch'), or no division ('none',
+ * arXiv 2503.20783). A group whose rewards differ by at most 1e-8 gets 0 and is counted in `withoutSpread`.
+ */
+export async function grpoAdvantages<A extends FloatArray>(options: {
+  rewards: A
+  groupSize: number
+  scaleRewards?: 'group' | 'batch' | 'none'
+}): Promise<{ advantages: A; withoutSpread: number }> {
+  const { rewards, groupSize, scaleRewards = 'group' } = options
+  need(Number.isInteger(groupSize), 'grpoAdvantages', 'groupSize', 'a whole number', groupSize)
+  const result = await native('grpoAdvantages', { rewards }, (core) =>
+    core.groupAdvantages({ rewards, groupSize, method: 'grpo', scaleRewards }),
+  )
+  return { advantages: as(rewards, result.advantages), withoutSpread: result.withoutSpread }
+}
+
+/** RLOO's advantages (arXiv 2402.14740): each reward minus the mean of the others of its group. */
+export async function rlooAdvantages<A extends FloatArray>(options: {
+  rewards: A
+  groupSize: number
+}): Promise<{ advantages: A; withoutSpread: number }> {
+  const { rewards, groupSize } = options
+  need(Number.isInteger(groupSize), 'rlooAdvantages', 'groupSize', 'a whole number', groupSize)
+  const result = await native('rlooAdvantages', { rewards }, (core) =>
+    core.groupAdvantages({ rewards, groupSize, method: 'rloo' }),
+  )
+  return { advantages: as(rewards, result.advantages), withoutSpread: result.withoutSpread }
+}

@@ -1,0 +1,50 @@
+import type { Core } from '../addon/addon.js'
+import { call } from '../addon/call.js'
+import { loadCore } from '../addon/load.js'
+import { PosttrainError } from '../errors.js'
+
+/** Float64Array computes and gives float64; Float32Array is widened, and results are rounded back. */
+export type FloatArray = Float32Array | Float64Array
+
+/** Runs a native function; refuses arrays that are not what they should be or hold values that are not finite. */
+export async function native<T>(
+  name: string,
+  arrays: Record<string, FloatArray | undefined>,
+  run: (core: Core) => Promise<T>,
+): Promise<T> {
+  for (const [field, values] of Object.entries(arrays)) {
+    if (values === undefined) continue
+    if (!(values instanceof Float32Array || values instanceof Float64Array)) {
+      throw invalid(name, `${field} must be a Float32Array or a Float64Array`)
+    }
+    const at = values.findIndex((value: number) => !Number.isFinite(value))
+    if (at >= 0) throw invalid(name, `${field}[${at}] must be finite, got ${values[at]}`)
+  }
+  const core = await loadCore()
+  return await call(core, () => run(core))
+}
+
+/** Refuses a number outside its range. */
+export function need(
+  ok: boolean,
+  name: string,
+  field: string,
+  what: string,
+  value: number | undefined,
+): void {
+  if (!ok) throw invalid(name, `${field} must be ${what}, got ${value}`)
+}
+
+export function invalid(name: string, sentence: string): PosttrainError {
+  return new PosttrainError('ERR_INVALID_ARGUMENT', `${name}: ${sentence}`)
+}
+
+/** float64 results in the precision of `like`. */
+export function as<A extends FloatArray>(like: A, values: Float64Array): A {
+  return (like instanceof Float32Array ? Float32Array.from(values) : values) as A
+}
+
+/** What stands under `name` where the value is there. */
+export function optional<K extends string, V>(name: K, value: V | undefined): { [P in K]?: V } {
+  return value === undefined ? {} : ({ [name]: value } as { [P in K]?: V })
+}

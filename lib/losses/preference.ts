@@ -1,0 +1,184 @@
+import type { PairLossName } from '../addon/addon.js'
+import { as, type FloatArray, invalid, native, need, optional } from './arrays.js'
+
+export type { PairLossName } from '../addon/addon.js'
+
+const sum = (values: Iterable<number>) => {
+  let total = 0
+  for (const value of values) total += value
+  return total
+}
+
+/** Losses without a reference model. */
+export const WITHOUT_REFERENCE: readonly PairLossName[] = ['simpo', 'orpo']
+
+/**
+ * The DPO family (Rafailov et al. 2023, arXiv 2305.18290) on P pairs of answers, from the summed log-probabilities of
+ * each; the mean over pairs. `kind` names the loss: with lc and lr = log p - log p_ref of the better and the worse
+ * answer and d = lc - lr, `sigmoid` is -log sigmoid(beta d); the others stand in native/losses/preference.h, each with
+ * its source. sigmoidNorm, ipo, simpo and orpo need the lengths in tokens; simpo and orpo have no reference.
+ *
+ * chosenReward and rejectedReward are the means of beta lc and beta lr (beta times the mean log-probability where there
+ * is no reference), accuracy the share of pairs in which the first is higher. `gradient` is by both log-probabilities.
+ */
+export async function dpoLoss<A extends FloatArray>(options: {
+  chosenLogProbs: A
+  rejectedLogProbs: FloatArray
+  chosenReferenceLogProbs?: FloatArray
+  rejectedReferenceLogProbs?: FloatArray
+  chosenLengths?: Int32Array
+  rejectedLengths?: Int32Array
+  /** Default 'sigmoid'. */
+  kind?: PairLossName
+  /** Default 0.1. */
+  beta?: number
+  /** Default 0; exo needs more. */
+  labelSmoothing?: number
+  /** simpo's margin; default 1. */
+  gamma?: number
+  gradient?: boolean
+}): Promise<{
+  loss: number
+  losses: A
+  chosenReward: number
+  rejectedReward: number
+  accuracy: number
+  margin: number
+  gradient?: { chosen: A; rejected: A }
+}> {
+  const { chosenLogProbs, rejectedLogProbs, chosenReferenceLogProbs, rejectedReferenceLogProbs } = options
+  const { kind = 'sigmoid', beta = 0.1, labelSmoothing = 0, gamma = 1 } = options
+  const referenced = !WITHOUT_REFERENCE.includes(kind)
+  if (referenced && (chosenReferenceLogProbs === undefined || rejectedReferenceLogProbs === undefined)) {
+    throw invalid('dpoLoss', `kind ${kind} needs chosenReferenceLogProbs and rejectedReferenceLogProbs`)
+  }
+  const byLength = ['sigmoidNorm', 'ipo', 'simpo', 'orpo'].includes(kind)
+  if (byLength && (options.chosenLengths === undefined || options.rejectedLengths === undefined)) {
+    throw invalid('dpoLoss', `kind ${kind} needs chosenLengths and rejectedLengths`)
+  }
+  const lengths = (values: Int32Array | undefined) => {
+    if (values?.some((length) => length < 1)) throw invalid('dpoLoss', 'lengths must be at least 1')
+    return values && Float64Array.from(values)
+  }
+  const arrays = { chosenLogProbs, rejectedLogProbs, chosenReferenceLogProbs, rejectedReferenceLogProbs }
+  const chosenLengths = lengths(options.chosenLengths)
+  const rejectedLengths = lengths(options.rejectedLengths)
+  const result = await native('dpoLoss', arrays, (core) =>
+    core.dpoLosses({
+      chosenLogProbs,
+      rejectedLogProbs,
+      ...(referenced && optional('chosenReferenceLogProbs', chosenReferenceLogProbs)),
+      ...(referenced && optional('rejectedReferenceLogProbs', rejectedReferenceLogProbs)),
+      ...optional('chosenLengths', chosenLengths),
+      ...optional('rejectedLengths', rejectedLengths),
+      loss: kind,
+      beta,
+      labelSmoothing,
+      gamma,
+    }),
+  )
+  const pairs = chosenLogProbs.length
+  const mean = (values: Iterable<number>) => (pairs === 0 ? 0 : sum(values) / pairs)
+  const rewards = (of: FloatArray, reference: FloatArray | undefined, length: FloatArray | undefined) =>
+    Array.from(of, (value, i) => beta * (referenced ? value - reference![i]! : value / length![i]!))
+  const chosen = rewards(chosenLogProbs, chosenReferenceLogProbs, chosenLengths)
+  const rejected = rewards(rejectedLogProbs, rejectedReferenceLogProbs, rejectedLengths)
+  const scaled = (values: Float64Array) =>
+    as(
+      chosenLogProbs,
+      values.map((value) => value / pairs),
+    )
+  return {
+    loss: mean(result.losses),
+    losses: as(chosenLogProbs, result.losses),
+    chosenReward: mean(chosen),
+    rejectedReward: mean(rejected),
+    accuracy: mean(chosen.map((reward, i) => Number(reward > rejected[i]!))),
+    margin: mean(chosen.map((reward, i) => reward - rejected[i]!)),
+    ...(options.gradient && {
+      gradient: { chosen: scaled(result.chosen), rejected: scaled(result.rejected) },
+    }),
+  }
+}
+
+/**
+ * KTO (Ethayarajh et al. 2024, arXiv 2402.01306) on N judged answers, from the summed log-probability of each, l = log p
+ * - log p_ref and z = `kl`, the mean l of mismatched answers, at least 0 and not differentiated: desirableWeight
+ * (1 - sigmoid(beta (l - z))) where the answer is desirable, else undesirableWeight (1 - sigmoid(beta (z - l))); the mean.
+ */
+export async function ktoLoss<A extends FloatArray>(options: {
+  logProbs: A
+  referenceLogProbs: FloatArray
+  desirable: readonly boolean[]
+  kl: number
+  /** Default 0.1. */
+  beta?: number
+  /** Default 1. */
+  desirableWeight?: number
+  undesirableWeight?: number
+  gradient?: boolean
+}): Promise<{ loss: number; losses: A; gradient?: A }> {
+  const { logProbs, referenceLogProbs, kl, beta = 0.1, desirableWeight = 1, undesirableWeight = 1 } = options
+  need(beta > 0 && Number.isFinite(beta), 'ktoLoss', 'beta', 'above 0', beta)
+  need(kl >= 0 && Number.isFinite(kl), 'ktoLoss', 'kl', 'at least 0', kl)
+  need(desirableWeight >= 0, 'ktoLoss', 'desirableWeight', 'at least 0', desirableWeight)
+  need(undesirableWeight >= 0, 'ktoLoss', 'undesirableWeight', 'at least 0', undesirableWeight)
+  const desirable = Uint8Array.from(options.desirable, Number)
+  const result = await native('ktoLoss', { logProbs, referenceLogProbs }, (core) =>
+    core.ktoLosses({ logProbs, referenceLogProbs, desirable, beta, desirableWeight, undesirableWeight, kl }),
+  )
+  const count = Math.max(1, logProbs.length)
+  return {
+    loss: sum(result.losses) / count,
+    losses: as(logProbs, result.losses),
+    ...(options.gradient && {
+      gradient: as(
+        logProbs,
+        result.chosen.map((slope) => slope / count),
+      ),
+    }),
+  }
+}
+
+/**
+ * The reward model's loss on P pairs of scores (Bradley & Terry 1952): the weighted mean of -log sigmoid(chosen -
+ * rejected - margin) + center (chosen + rejected)². `gradient` is by both scores.
+ */
+export async function pairwiseRewardLoss<A extends FloatArray>(options: {
+  chosen: A
+  rejected: FloatArray
+  /** By how much each should be ahead; default 0. */
+  margins?: FloatArray
+  /** Default 1. */
+  weights?: FloatArray
+  /** Keeps scores near 0 (arXiv 2312.09244); default 0, 0.01 is recommended. */
+  center?: number
+  gradient?: boolean
+}): Promise<{ loss: number; accuracy: number; margin: number; gradient?: { chosen: A; rejected: A } }> {
+  const { chosen, rejected, weights, center = 0 } = options
+  const margins = options.margins ?? new Float64Array(chosen.length)
+  need(center >= 0 && Number.isFinite(center), 'pairwiseRewardLoss', 'center', 'at least 0', center)
+  if (weights !== undefined && (weights.length !== chosen.length || weights.some((weight) => weight < 0))) {
+    throw invalid('pairwiseRewardLoss', 'weights must be one number of at least 0 for each pair')
+  }
+  const result = await native('pairwiseRewardLoss', { chosen, rejected, margins, weights }, (core) =>
+    core.pairwiseLosses({ chosen, rejected, margins, center }),
+  )
+  const weightOf = (i: number) => weights?.[i] ?? 1
+  const total = sum(Array.from(chosen, (_, i) => weightOf(i)))
+  const mean = (of: (i: number) => number) =>
+    total === 0 ? 0 : sum(Array.from(chosen, (_, i) => weightOf(i) * of(i))) / total
+  const scaled = (slopes: Float64Array) =>
+    as(
+      chosen,
+      slopes.map((slope, i) => (total === 0 ? 0 : (weightOf(i) * slope) / total)),
+    )
+  return {
+    loss: mean((i) => result.losses[i]!),
+    accuracy: mean((i) => Number(chosen[i]! > rejected[i]!)),
+    margin: mean((i) => chosen[i]! - rejected[i]!),
+    ...(options.gradient && {
+      gradient: { chosen: scaled(result.chosen), rejected: scaled(result.rejected) },
+    }),
+  }
+}

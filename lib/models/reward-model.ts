@@ -1,0 +1,291 @@
+import type { Dtype, LossTerm, TermResult } from '../addon/addon.js'
+import { call } from '../addon/call.js'
+import { type Batch, Tokenizer, toPacked } from '../data/index.js'
+import { PosttrainError } from '../errors.js'
+import { type CausalLM, checkVocabulary, nativeOf, roleOf, setRole } from './causal-lm.js'
+import { familyOf, type HfConfig } from './families/index.js'
+import { readConfig, weightFiles } from './folder.js'
+import type { LoraOptions } from './lora.js'
+import { createBase, type LoadOptions, openCore } from './native.js'
+import { type BackwardChoices, type Parameter, Role } from './role.js'
+import { writeModelFolder, writeTokenizer } from './save.js'
+import { planWeights } from './weights.js'
+
+/** A prompt and an answer to it, as token ids. */
+export interface PromptCompletion {
+  promptIds: Int32Array
+  completionIds: Int32Array
+}
+
+/**
+ * A model that gives a text one number: a decoder whose head `score` (no bias) is read at the last token. In files it
+ * is Hugging Face's sequence classification with num_labels 1. Also the critic of PPO, read at every token.
+ *
+ * ```ts
+ * const reward = await RewardModel.load('./reward')
+ * const [score] = await reward.scores([{ promptIds, completionIds }])
+ * ```
+ */
+export class RewardModel {
+  readonly config: HfConfig
+  readonly tokenizer: Tokenizer
+  readonly device: string
+  readonly dtype: Dtype
+  readonly vocabSize: number
+  readonly contextLength: number | null
+  readonly #chatTemplate: string | null
+  readonly #stopIds: readonly number[]
+
+  private constructor(
+    role: Role,
+    parts: { tokenizer: Tokenizer; chatTemplate: string | null; stopIds: readonly number[] },
+  ) {
+    const { config, family, spec, device, dtype } = role.base
+    this.config = config
+    this.tokenizer = parts.tokenizer
+    this.device = device
+    this.dtype = dtype
+    this.vocabSize = spec.vocabSize
+    this.contextLength = family.contextLength(config)
+    this.#chatTemplate = parts.chatTemplate
+    this.#stopIds = parts.stopIds
+    setRole(this, role)
+  }
+
+  /**
+   * Loads a folder of sequence classification with one label, such as this package or transformers saved.
+   *
+   * @throws PosttrainError ERR_INVALID_FILE, ERR_UNSUPPORTED_MODEL (more than one label, or no score head).
+   */
+  static async load(directory: string, options: LoadOptions = {}): Promise<RewardModel> {
+    const config = await readConfig(directory)
+    const labels =
+      config.num_labels ?? Object.keys((config.id2label as object | undefined) ?? { 0: '', 1: '' }).length
+    if (labels !== 1) {
+      throw new PosttrainError(
+        'ERR_UNSUPPORTED_MODEL',
+        `${directory}/config.json: a reward model has one label, this has ${String(labels)}; a language model becomes one with RewardModel.fromCausalLM or posttrain reward`,
+      )
+    }
+    const family = familyOf(config)
+    // A classifier has no output projection.
+    const spec = { ...family.decoder(config), tied: true }
+    const [tokenizer, paths] = await Promise.all([Tokenizer.load(directory), weightFiles(directory)])
+    checkVocabulary(tokenizer, spec)
+    const core = await openCore(options)
+    const files = await call(core, () => planWeights(core, family, spec, paths, true))
+    const base = await createBase(core, { family, spec, config, directory }, options)
+    const role = await Role.create(base, { score: {} })
+    try {
+      await call(core, (cancel) => core.loadTensors(role.handle, files, cancel), options.signal)
+    } catch (error) {
+      await role.dispose()
+      throw error
+    }
+    const eos = [config.eos_token_id, tokenizer.eosId].flat()
+    const stopIds = [...new Set(eos.filter((id): id is number => typeof id === 'number'))]
+    return new RewardModel(role, { tokenizer, chatTemplate: tokenizer.chatTemplate, stopIds })
+  }
+
+  /**
+   * A reward model on the weights of a language model, which both then share: training it without an adapter changes
+   * that model too. The head is drawn from a normal distribution of standard deviation 1 / sqrt(hidden + 1), or starts
+   * as zero with `seed: null`. `adapter`: one that is there already.
+   */
+  static async fromCausalLM(
+    model: CausalLM,
+    options: { seed?: number | null; adapter?: string | null } = {},
+  ): Promise<RewardModel> {
+    const { seed = 0, adapter = null } = options
+    const role = await Role.create(roleOf(model).base, { adapter, score: seed === null ? {} : { seed } })
+    return new RewardModel(role, {
+      tokenizer: model.tokenizer,
+      chatTemplate: model.chatTemplate,
+      stopIds: model.stopIds,
+    })
+  }
+
+  /** A second reward model on the same weights, with a head of its own that starts as this one's. */
+  async view(options: { adapter?: string | null } = {}): Promise<RewardModel> {
+    const role = await Role.create(roleOf(this).base, { adapter: options.adapter ?? null, score: {} })
+    const { values } = await this.getParameter('score.weight')
+    await role.setTensor('score.weight', values)
+    return new RewardModel(role, {
+      tokenizer: this.tokenizer,
+      chatTemplate: this.#chatTemplate,
+      stopIds: this.#stopIds,
+    })
+  }
+
+  get adapter(): string | null {
+    return roleOf(this).adapter
+  }
+
+  get chatTemplate(): string | null {
+    return this.#chatTemplate
+  }
+
+  /** As CausalLM.addAdapter; the head is trained and saved with it. */
+  async addAdapter(name: string, options: LoraOptions = {}): Promise<void> {
+    await roleOf(this).addAdapter(name, options)
+  }
+
+  async loadAdapter(name: string, directory: string): Promise<void> {
+    await roleOf(this).loadAdapter(name, directory)
+  }
+
+  async setAdapter(name: string | null): Promise<void> {
+    await roleOf(this).setAdapter(name)
+  }
+
+  async saveAdapter(directory: string, options: { overwrite?: boolean } = {}): Promise<void> {
+    const { tokenizer } = this
+    await roleOf(this).saveAdapter(directory, options.overwrite === true, (folder) =>
+      writeTokenizer(folder, { tokenizer, chatTemplate: this.#chatTemplate }),
+    )
+  }
+
+  async mergeAdapter(): Promise<void> {
+    await roleOf(this).mergeAdapter()
+  }
+
+  /** The score of each text, read at its last token. */
+  async scores(
+    rows: readonly (PromptCompletion | Int32Array)[],
+    options: { signal?: AbortSignal } = {},
+  ): Promise<Float64Array> {
+    const texts = rows.map((row) =>
+      row instanceof Int32Array ? row : Int32Array.from([...row.promptIds, ...row.completionIds]),
+    )
+    const offsets = new Int32Array(texts.length + 1)
+    for (const [i, { length }] of texts.entries()) {
+      if (length === 0) throw new PosttrainError('ERR_INVALID_ARGUMENT', `scores: text ${i} has no token`)
+      offsets[i + 1] = offsets[i]! + length
+    }
+    const inputIds = new Int32Array(offsets.at(-1)!)
+    for (const [i, text] of texts.entries()) inputIds.set(text, offsets[i])
+    const { core, role } = nativeOf(this)
+    return await call(core, (cancel) => core.scores(role, { inputIds, offsets }, cancel), options.signal)
+  }
+
+  /** The head where each label of the batch is predicted, [T]; 0 where there is no label: what a critic says. */
+  async values(batch: Batch, options: { signal?: AbortSignal } = {}): Promise<Float64Array> {
+    const { core, role } = nativeOf(this)
+    return await call(core, (cancel) => core.values(role, toPacked(batch), cancel), options.signal)
+  }
+
+  /** Gradients of one term over a scalar head (pairwiseReward, ppoValue), divided by `normalizer`; its sums come back undivided. */
+  async backward(
+    batch: Batch,
+    term: LossTerm,
+    options: BackwardChoices & { signal?: AbortSignal },
+  ): Promise<TermResult> {
+    const { signal, ...choices } = options
+    const [sums] = await roleOf(this).backward(toPacked(batch), [term], choices, signal)
+    return sums!
+  }
+
+  /** The same sums without gradients. */
+  async evaluate(
+    batch: Batch,
+    term: LossTerm,
+    options: { signal?: AbortSignal | undefined } = {},
+  ): Promise<TermResult> {
+    const [sums] = await roleOf(this).evaluate(toPacked(batch), [term], {}, options.signal)
+    return sums!
+  }
+
+  async parameters(): Promise<Parameter[]> {
+    return await roleOf(this).parameters()
+  }
+
+  async getParameter(name: string): Promise<{ shape: number[]; values: Float32Array }> {
+    return await roleOf(this).getTensor(name, 'value')
+  }
+
+  async getGradient(name: string): Promise<{ shape: number[]; values: Float32Array }> {
+    return await roleOf(this).getTensor(name, 'gradient')
+  }
+
+  async setParameter(name: string, values: Float32Array): Promise<void> {
+    await roleOf(this).setTensor(name, values)
+  }
+
+  async zeroGrad(): Promise<void> {
+    await roleOf(this).zeroGrad()
+  }
+
+  /**
+   * Saves a folder of sequence classification with one label, which transformers opens with equal scores. Transformers
+   * looks for the last token that is not the pad token, so one that no text ends with is noted as such: the model's own
+   * where that is not a terminator, else another special token.
+   *
+   * @throws PosttrainError ERR_INVALID_ARGUMENT where the tokenizer has no such token, or an adapter is in use.
+   */
+  async save(
+    directory: string,
+    options: { dtype?: Exclude<Dtype, 'float64'>; overwrite?: boolean; signal?: AbortSignal } = {},
+  ): Promise<void> {
+    const role = roleOf(this)
+    if (role.adapter !== null) {
+      throw new PosttrainError(
+        'ERR_INVALID_ARGUMENT',
+        `save() writes the weights of the base, and the adapter ${role.adapter} is in use: saveAdapter() writes it, mergeAdapter() adds it to the weights`,
+      )
+    }
+    const { family } = role.base
+    const pad = this.#pad()
+    const { num_labels: _, ...config } = family.writeConfig(this.config)
+    await writeModelFolder(directory, {
+      role,
+      dtype: options.dtype ?? (this.dtype === 'float64' ? 'float32' : this.dtype),
+      config: {
+        ...config,
+        architectures: [
+          family.architecture.replace(/(ForCausalLM|LMHeadModel)$/, 'ForSequenceClassification'),
+        ],
+        id2label: { 0: 'LABEL_0' },
+        label2id: { LABEL_0: 0 },
+        pad_token_id: pad.id,
+      },
+      generationConfig: null,
+      stopIds: this.#stopIds,
+      tokenizer: this.tokenizer,
+      chatTemplate: this.#chatTemplate,
+      padToken: pad.token,
+      overwrite: options.overwrite === true,
+      signal: options.signal,
+    })
+  }
+
+  async saveWeights(path: string, signal?: AbortSignal): Promise<void> {
+    await roleOf(this).saveTrained(path, signal)
+  }
+
+  async loadWeights(path: string): Promise<void> {
+    await roleOf(this).loadTrained(path)
+  }
+
+  async dispose(): Promise<void> {
+    await roleOf(this).dispose()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.dispose()
+  }
+
+  #pad(): { id: number; token: string } {
+    const ends = new Set([...this.#stopIds, this.tokenizer.eosId])
+    const { padId } = this.tokenizer
+    const special = this.tokenizer.specialTokens.filter(({ id }) => !ends.has(id))
+    const found =
+      special.find(({ id }) => id === padId) ??
+      special.find(({ token }) => /pad|unk/i.test(token)) ??
+      special[0]
+    if (found !== undefined) return found
+    throw new PosttrainError(
+      'ERR_INVALID_ARGUMENT',
+      'the tokenizer has no special token but the ones that end an answer: add a pad token, without which transformers would read the score at another place',
+    )
+  }
+}

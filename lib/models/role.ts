@@ -1,0 +1,335 @@
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Dtype, LossTerm, PackedBatch, RoleHandle, TermResult, WeightMapEntry } from '../addon/addon.js'
+import { call } from '../addon/call.js'
+import { PosttrainError } from '../errors.js'
+import { writeFolderAtomic } from '../files/atomic.js'
+import {
+  type AdapterConfig,
+  adapterConfig,
+  adapterEntries,
+  adapterSpec,
+  type LoraOptions,
+  peftConfig,
+  readAdapter,
+  readPeftConfig,
+  SCORE_IN_ADAPTER,
+} from './lora.js'
+import { disposeBase, type SharedBase } from './native.js'
+import { planWeights } from './weights.js'
+
+export interface Parameter {
+  /** As in the files, such as `model.layers.0.self_attn.q_proj.weight`. */
+  name: string
+  shape: number[]
+  dtype: Dtype
+  trainable: boolean
+}
+
+/** Options of one backward. */
+export interface BackwardChoices {
+  normalizer: number
+  checkpointing?: boolean
+  temperature?: number
+  dropoutSeed?: number
+}
+
+const SCORE: WeightMapEntry = { name: 'score.weight', parameter: 'score.weight' }
+
+/**
+ * What every model in memory is: a base that it may share with others, an adapter upon it or none, and a scalar head
+ * or none. `CausalLM` and `RewardModel` say what is done with it.
+ */
+export class Role {
+  readonly base: SharedBase
+  readonly scored: boolean
+  readonly #handle: RoleHandle
+  #adapter: string | null
+  #disposed = false
+
+  private constructor(base: SharedBase, handle: RoleHandle, adapter: string | null, scored: boolean) {
+    this.base = base
+    this.#handle = handle
+    this.#adapter = adapter
+    this.scored = scored
+  }
+
+  /** A role on a base. `score`: with a scalar head, drawn from the seed, or zero without one. */
+  static async create(
+    base: SharedBase,
+    options: { adapter?: string | null; score?: { seed?: number } } = {},
+  ): Promise<Role> {
+    const { core } = base
+    const adapter = options.adapter ?? null
+    base.users++
+    try {
+      const given = {
+        ...(adapter !== null && { adapter: adapterOf(base, adapter).handle }),
+        ...(options.score && { score: options.score }),
+      }
+      const handle = await call(core, () => core.createRole(base.handle, given))
+      return new Role(base, handle, adapter, options.score !== undefined)
+    } catch (error) {
+      if (--base.users === 0) await disposeBase(base)
+      throw error
+    }
+  }
+
+  get handle(): RoleHandle {
+    if (this.#disposed) throw new PosttrainError('ERR_DISPOSED', 'the model was disposed')
+    return this.#handle
+  }
+
+  /** Name of the adapter in use; null for the base alone. */
+  get adapter(): string | null {
+    return this.#adapter
+  }
+
+  get adapterConfig(): AdapterConfig | null {
+    return this.#adapter === null ? null : adapterOf(this.base, this.#adapter).config
+  }
+
+  async addAdapter(name: string, options: LoraOptions): Promise<void> {
+    await this.#install(name, adapterConfig(this.base.family, this.base.spec, options))
+    await this.setAdapter(name)
+  }
+
+  /** Reads a folder of PEFT's. A scalar head in it is read too where this role has one. */
+  async loadAdapter(name: string, directory: string): Promise<void> {
+    const { core, family, spec } = this.base
+    const config = await readPeftConfig(directory)
+    const path = join(directory, 'adapter_model.safetensors')
+    const { tensors } = await call(core, () => core.readHeader(path))
+    const adapter = readAdapter(directory, config, tensors, family, spec)
+    if (adapter.scored !== this.scored) {
+      throw new PosttrainError(
+        'ERR_INVALID_FILE',
+        adapter.scored
+          ? `${directory} is the adapter of a reward model: open it with RewardModel.load`
+          : `${directory} has no scalar head: it is the adapter of a language model`,
+      )
+    }
+    const before = this.#adapter
+    await this.#install(name, adapter.config)
+    try {
+      await this.setAdapter(name)
+      const entries = [
+        ...adapterEntries(adapter.config),
+        ...(adapter.scored ? [{ ...SCORE, name: SCORE_IN_ADAPTER }] : []),
+      ]
+      await call(core, () => core.loadTensors(this.handle, [{ path, entries }]))
+    } catch (error) {
+      await this.setAdapter(before)
+      await this.#drop(name)
+      throw error
+    }
+  }
+
+  async setAdapter(name: string | null): Promise<void> {
+    const { core } = this.base
+    const handle = name === null ? null : adapterOf(this.base, name).handle
+    await call(core, () => core.setAdapter(this.handle, handle))
+    this.#adapter = name
+  }
+
+  /** A new adapter with the values of another: a start that stays where it is while the other is trained. */
+  async copyAdapter(from: string, to: string): Promise<void> {
+    const { core } = this.base
+    const source = adapterOf(this.base, from)
+    await this.#install(to, source.config)
+    const target = adapterOf(this.base, to)
+    await call(core, () => core.copyAdapter(source.handle, target.handle))
+  }
+
+  /** Writes adapter_config.json and adapter_model.safetensors, whole or not at all. */
+  async saveAdapter(
+    directory: string,
+    overwrite: boolean,
+    extra?: (folder: string) => Promise<void>,
+  ): Promise<void> {
+    const config = this.#activeConfig('saveAdapter')
+    const { core, family, directory: base } = this.base
+    const entries = [
+      ...adapterEntries(config),
+      ...(this.scored ? [{ ...SCORE, name: SCORE_IN_ADAPTER }] : []),
+    ]
+    await writeFolderAtomic(
+      directory,
+      async (folder) => {
+        const path = join(folder, 'adapter_model.safetensors')
+        const options = { dtype: 'float32' as const, metadata: { format: 'pt' } }
+        await call(core, () => core.saveTensors(this.handle, path, entries, options))
+        const written = peftConfig(config, { base, modelType: family.modelType, scored: this.scored })
+        await writeFile(join(folder, 'adapter_config.json'), `${JSON.stringify(written, null, 2)}\n`)
+        await extra?.(folder)
+      },
+      { replace: overwrite },
+    )
+  }
+
+  /** Adds the adapter in use to the weights of the base and takes it off. */
+  async mergeAdapter(): Promise<void> {
+    this.#activeConfig('mergeAdapter')
+    const { core, adapters, users } = this.base
+    if (users > 1 || adapters.size > 1) {
+      throw new PosttrainError(
+        'ERR_INVALID_ARGUMENT',
+        'mergeAdapter changes the weights of the base, which another model or adapter uses too: dispose of those first',
+      )
+    }
+    const name = this.#adapter!
+    await call(core, () => core.mergeAdapter(adapterOf(this.base, name).handle))
+    await this.setAdapter(null)
+    await this.#drop(name)
+  }
+
+  async backward(
+    batch: PackedBatch,
+    terms: LossTerm[],
+    options: BackwardChoices,
+    signal?: AbortSignal,
+  ): Promise<TermResult[]> {
+    const { core } = this.base
+    return await call(core, (cancel) => core.backward(this.handle, batch, terms, options, cancel), signal)
+  }
+
+  async evaluate(
+    batch: PackedBatch,
+    terms: LossTerm[],
+    options: { temperature?: number },
+    signal?: AbortSignal,
+  ): Promise<TermResult[]> {
+    const { core } = this.base
+    return await call(core, (cancel) => core.evaluate(this.handle, batch, terms, options, cancel), signal)
+  }
+
+  async zeroGrad(): Promise<void> {
+    const { core } = this.base
+    await call(core, () => core.zeroGrad(this.handle))
+  }
+
+  /** Every weight by its name in the files; a tied head is not listed twice. */
+  async parameters(): Promise<Parameter[]> {
+    const { core } = this.base
+    const native = await call(core, () => core.parameters(this.handle))
+    const known = new Map(native.map((item) => [item.parameter, item]))
+    return this.#entries().map((entry) => {
+      const { shape, dtype, trainable } = known.get(entry.parameter)!
+      const rows = entry.rows === undefined ? shape : [entry.rows[1], ...shape.slice(1)]
+      return {
+        name: entry.name,
+        shape: entry.transpose === true ? rows.toReversed() : rows,
+        dtype,
+        trainable,
+      }
+    })
+  }
+
+  async getTensor(
+    name: string,
+    which: 'value' | 'gradient',
+  ): Promise<{ shape: number[]; values: Float32Array }> {
+    const { core } = this.base
+    return await call(core, () => core.getTensor(this.handle, this.#entry(name), which))
+  }
+
+  async setTensor(name: string, values: Float32Array): Promise<void> {
+    const { core } = this.base
+    await call(core, () => core.setTensor(this.handle, this.#entry(name), values))
+  }
+
+  /** Weights of the base, and the scalar head where there is one: what a plain model folder holds. */
+  get plainEntries(): WeightMapEntry[] {
+    return [...this.base.family.weights(this.base.spec), ...(this.scored ? [SCORE] : [])]
+  }
+
+  /** Writes what this role trains as one file, for a checkpoint: the adapter, or the whole model. */
+  async saveTrained(path: string, signal?: AbortSignal): Promise<void> {
+    const { core, dtype } = this.base
+    const config = this.adapterConfig
+    const options = { dtype: config === null ? dtype : ('float32' as const), metadata: { format: 'pt' } }
+    await call(
+      core,
+      (cancel) => core.saveTensors(this.handle, path, this.#trainedEntries(), options, cancel),
+      signal,
+    )
+  }
+
+  /** Reads what saveTrained wrote. */
+  async loadTrained(path: string): Promise<void> {
+    const { core, family, spec } = this.base
+    if (this.adapterConfig !== null) {
+      await call(core, (cancel) =>
+        core.loadTensors(this.handle, [{ path, entries: this.#trainedEntries() }], cancel),
+      )
+      return
+    }
+    await call(core, async (cancel) => {
+      const files = await planWeights(core, family, spec, [path], this.scored)
+      await core.loadTensors(this.handle, files, cancel)
+    })
+  }
+
+  /** Calls under way end with ERR_DISPOSED, later ones are refused. The base goes with its last user. */
+  async dispose(): Promise<void> {
+    if (this.#disposed) return
+    this.#disposed = true
+    await this.base.core.dispose(this.#handle)
+    if (--this.base.users === 0) await disposeBase(this.base)
+  }
+
+  #trainedEntries(): WeightMapEntry[] {
+    const config = this.adapterConfig
+    if (config === null) return this.plainEntries
+    return [...adapterEntries(config), ...(this.scored ? [SCORE] : [])]
+  }
+
+  #entries(): WeightMapEntry[] {
+    const config = this.adapterConfig
+    return [...this.plainEntries, ...(config === null ? [] : adapterEntries(config))]
+  }
+
+  #entry(name: string): WeightMapEntry {
+    const entry = this.#entries().find((known) => known.name === name)
+    if (entry !== undefined) return entry
+    throw new PosttrainError(
+      'ERR_INVALID_ARGUMENT',
+      `the model has no parameter ${name}; parameters() lists them`,
+    )
+  }
+
+  async #install(name: string, config: AdapterConfig): Promise<void> {
+    const { core, adapters, handle } = this.base
+    if (adapters.has(name)) {
+      throw new PosttrainError('ERR_INVALID_ARGUMENT', `the model has an adapter ${name} already`)
+    }
+    const adapter = await call(core, () => core.createAdapter(handle, adapterSpec(config)))
+    adapters.set(name, { handle: adapter, config })
+  }
+
+  async #drop(name: string): Promise<void> {
+    const { core, adapters } = this.base
+    const { handle } = adapterOf(this.base, name)
+    adapters.delete(name)
+    await core.dispose(handle)
+  }
+
+  #activeConfig(what: string): AdapterConfig {
+    const config = this.adapterConfig
+    if (config !== null) return config
+    throw new PosttrainError(
+      'ERR_INVALID_ARGUMENT',
+      `${what}: no adapter is in use; addAdapter or setAdapter first`,
+    )
+  }
+}
+
+function adapterOf(base: SharedBase, name: string) {
+  const adapter = base.adapters.get(name)
+  if (adapter !== undefined) return adapter
+  const known = [...base.adapters.keys()].join(', ')
+  throw new PosttrainError(
+    'ERR_INVALID_ARGUMENT',
+    `the model has no adapter ${name}; ${known === '' ? 'it has none' : `it has ${known}`}`,
+  )
+}

@@ -1,0 +1,78 @@
+#pragma once
+#include <span>
+#include <string>
+
+#include "losses/sums.h"
+
+namespace posttrain::losses {
+
+/** Losses of one pair; lc and lr are log p - log reference of the better and the worse answer, d =
+ * lc - lr. */
+enum class DpoKind {
+  sigmoid,       // -logsig(b d): Rafailov et al. 2023, arXiv 2305.18290
+  sigmoid_norm,  // -logsig(b (lc / len_c - lr / len_r)): arXiv 2411.15124
+  hinge,         // relu(1 - b d): SLiC, arXiv 2305.10425
+  ipo,           // (lc / len_c - lr / len_r - 1 / (2 b))^2: arXiv 2310.12036
+  robust,        // (-(1 - e) logsig(b d) + e logsig(-b d)) / (1 - 2 e): arXiv 2403.00409
+  cdpo,          // -(1 - e) logsig(b d) - e logsig(-b d): Mitchell 2023
+  bco,           // -logsig(b lc) - logsig(-b lr): BCO, arXiv 2404.04656
+  sppo,          // (lc - 1 / (2 b))^2 + (lr + 1 / (2 b))^2: arXiv 2405.00675
+  nca,           // -logsig(b lc) - logsig(-b lc) / 2 - logsig(-b lr) / 2: arXiv 2402.05369
+  apo_zero,      // 1 - sig(b lc) + sig(b lr): arXiv 2408.06266
+  apo_down,      // sig(b lc) + 1 - sig(b d): arXiv 2408.06266
+  exo,           // q log(q / (1 - e)) + (1 - q) log((1 - q) / e), q = sig(b d): arXiv 2402.00856
+  discopop,      // -(1 - m) logsig(b d) + m exp(-b d), m = sig(b d / 0.05): arXiv 2406.08414
+  simpo,         // -logsig(b (avg_c - avg_r) - gamma), no reference: arXiv 2405.14734
+  orpo,          // -avg_c - b logsig(log odds ratio), no reference: arXiv 2403.07691
+};
+DpoKind dpo_kind_of(const std::string& name);
+/** Whether the loss compares with a reference. */
+bool dpo_needs_reference(DpoKind kind);
+
+struct DpoOptions {
+  DpoKind kind = DpoKind::sigmoid;
+  double beta = 0.1;
+  /** e above; exo needs it above 0. */
+  double label_smoothing = 0;
+  double gamma = 1;
+};
+/** Throws ValueError for a beta that is not above 0 and the like. */
+void check(const DpoOptions& options);
+
+/** Summed log-probabilities and numbers of tokens of both answers. */
+struct PairInput {
+  double chosen, rejected;
+  double chosen_reference = 0, rejected_reference = 0;
+  double chosen_length = 1, rejected_length = 1;
+};
+
+struct PairLoss {
+  double loss;
+  /** Derivatives by the summed log-probabilities. */
+  double chosen, rejected;
+};
+
+PairLoss dpo_loss(const PairInput& pair, const DpoOptions& options);
+
+struct KtoOptions {
+  double beta = 0.1;
+  double desirable_weight = 1, undesirable_weight = 1;
+  /** Mean log-ratio of mismatched answers, at least 0, not differentiated. */
+  double kl = 0;
+};
+
+struct ExampleLoss {
+  double loss, slope;
+};
+
+/**
+ * Ethayarajh et al. 2024, arXiv 2402.01306: w_D (1 - sig(b (l - z))) where the answer is desirable,
+ * else w_U (1 - sig(b (z - l))), l = log p - log reference of the whole answer.
+ */
+ExampleLoss kto_loss(double log_prob, double reference, bool desirable, const KtoOptions& options);
+
+/** -logsig(better - worse - margin) + center (better + worse)^2: Bradley & Terry 1952; centring:
+ * arXiv 2312.09244. */
+PairLoss pairwise_reward_loss(double better, double worse, double margin, double center);
+
+}  // namespace posttrain::losses

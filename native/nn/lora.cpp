@@ -1,0 +1,129 @@
+#include "nn/lora.h"
+
+#include "core/philox.h"
+#include "nn/linear.h"
+
+namespace posttrain::nn {
+namespace {
+
+at::Tensor rows_of(const at::Tensor& weight_OI, const LowRank& module) {
+  return weight_OI.narrow(0, module.first_row, module.rows);
+}
+
+// 0 or 1 / (1 - p), in the dtype of the adapter; undefined where nothing is dropped
+at::Tensor dropout_mask(const at::Tensor& x_TI, const LowRank& module, uint64_t seed) {
+  if (module.dropout == 0 || seed == 0) return {};
+  auto mask = at::empty(x_TI.sizes(), at::kFloat);
+  core::fill_dropout(mask.mutable_data_ptr<float>(), mask.numel(), module.dropout, seed,
+                     module.stream);
+  return mask.to(x_TI.device(), module.a->value.scalar_type());
+}
+
+at::Tensor input_of(const at::Tensor& x_TI, const LowRank& module, const at::Tensor& mask) {
+  const auto wide = x_TI.to(module.a->value.scalar_type());
+  return mask.defined() ? wide * mask : wide;
+}
+
+// m / ||W + scale B A|| of each row
+at::Tensor magnitude_ratio(const at::Tensor& weight_OI, const LowRank& module, at::Tensor* norms) {
+  const auto& a = module.a->value;
+  const auto updated = at::addmm(rows_of(weight_OI, module).to(a.scalar_type()), module.b->value, a,
+                                 1, module.scale);
+  *norms = at::linalg_vector_norm(updated, 2, at::IntArrayRef{1});
+  return module.magnitude->value / *norms;
+}
+
+}  // namespace
+
+void lora_forward(at::Tensor& y_TO, const at::Tensor& x_TI, const at::Tensor& weight_OI,
+                  const Parameter* bias, const LoraPass& pass) {
+  if (pass.empty()) return;
+  for (const auto& module : *pass.modules) {
+    const auto input = input_of(x_TI, module, dropout_mask(x_TI, module, pass.dropout_seed));
+    const auto low_TR = at::mm(input, module.a->value.t());
+    auto y = y_TO.narrow(1, module.first_row, module.rows);
+    if (module.magnitude == nullptr) {
+      if (y.scalar_type() == low_TR.scalar_type()) {
+        y.addmm_(low_TR, module.b->value.t(), 1, module.scale);
+      } else {
+        y.add_(at::mm(low_TR, module.b->value.t()), module.scale);
+      }
+      continue;
+    }
+    at::Tensor norms;
+    const auto ratio = magnitude_ratio(weight_OI, module, &norms);
+    auto rows = y.to(low_TR.scalar_type());
+    const auto offset =
+        bias == nullptr
+            ? at::Tensor()
+            : bias->value.narrow(0, module.first_row, module.rows).to(low_TR.scalar_type());
+    if (offset.defined()) rows = rows - offset;
+    rows = at::addmm(rows, low_TR, module.b->value.t(), 1, module.scale) * ratio;
+    if (offset.defined()) rows.add_(offset);
+    y.copy_(rows);
+  }
+}
+
+at::Tensor lora_weight_gradient(const at::Tensor& dy_TO, const at::Tensor& weight_OI,
+                                const LoraPass& pass) {
+  at::Tensor scaled;
+  if (!pass.empty()) {
+    for (const auto& module : *pass.modules) {
+      if (module.magnitude == nullptr) continue;
+      if (!scaled.defined()) scaled = dy_TO.clone();
+      at::Tensor norms;
+      scaled.narrow(1, module.first_row, module.rows)
+          .mul_(magnitude_ratio(weight_OI, module, &norms));
+    }
+  }
+  return scaled.defined() ? scaled : dy_TO;
+}
+
+void lora_backward(at::Tensor& dx_TI, const at::Tensor& x_TI, const at::Tensor& dy_TO,
+                   const at::Tensor& weight_OI, const LoraPass& pass) {
+  if (pass.empty()) return;
+  for (const auto& module : *pass.modules) {
+    const auto& a = module.a->value;
+    const auto& b = module.b->value;
+    const auto mask = dropout_mask(x_TI, module, pass.dropout_seed);
+    const auto input = input_of(x_TI, module, mask);
+    const auto low_TR = at::mm(input, a.t());
+    auto dy = dy_TO.narrow(1, module.first_row, module.rows).to(a.scalar_type());
+    if (module.magnitude != nullptr) {
+      at::Tensor norms;
+      const auto ratio = magnitude_ratio(weight_OI, module, &norms);
+      if (module.magnitude->trainable) {
+        auto rows = at::mm(input, rows_of(weight_OI, module).to(a.scalar_type()).t());
+        rows = at::addmm(rows, low_TR, b.t(), 1, module.scale);
+        module.magnitude->gradient().add_((dy * rows).sum(0) / norms);
+      }
+      dy = dy * ratio;
+    }
+    auto dlow_TR = at::mm(dy, b).mul_(module.scale);
+    if (module.b->trainable) module.b->gradient().addmm_(dy.t(), low_TR, 1, module.scale);
+    if (module.a->trainable) accumulate_product(module.a->gradient(), dlow_TR, input);
+    if (!mask.defined() && dx_TI.scalar_type() == a.scalar_type()) {
+      dx_TI.addmm_(dlow_TR, a);
+    } else {
+      auto dx = at::mm(dlow_TR, a);
+      if (mask.defined()) dx.mul_(mask);
+      dx_TI.add_(dx);
+    }
+  }
+}
+
+at::Tensor merged_rows(const at::Tensor& weight_OI, const LowRank& module) {
+  const auto& a = module.a->value;
+  auto rows = at::addmm(rows_of(weight_OI, module).to(a.scalar_type()), module.b->value, a, 1,
+                        module.scale);
+  if (module.magnitude == nullptr) return rows;
+  at::Tensor norms;
+  return rows.mul_(magnitude_ratio(weight_OI, module, &norms).unsqueeze(1));
+}
+
+at::Tensor row_norms(const at::Tensor& weight_OI, const LowRank& module) {
+  return at::linalg_vector_norm(rows_of(weight_OI, module).to(module.a->value.scalar_type()), 2,
+                                at::IntArrayRef{1});
+}
+
+}  // namespace posttrain::nn

@@ -1,0 +1,54 @@
+#pragma once
+#include <vector>
+
+#include "nn/parameter.h"
+
+namespace posttrain::nn {
+
+/**
+ * A low-rank update of the rows `first_row` to `first_row + rows - 1` of a linear layer (LoRA, Hu
+ * et al. 2021, arXiv 2106.09685): y += scale * B A dropout(x). With `magnitude` (DoRA, Liu et al.
+ * 2024, arXiv 2402.09353) the rows become m (W + scale B A) / ||W + scale B A||, the norm held
+ * constant in the gradient, as the paper and PEFT do.
+ */
+struct LowRank {
+  int64_t first_row = 0;
+  int64_t rows = 0;
+  Parameter* a = nullptr;          // [r, in]
+  Parameter* b = nullptr;          // [rows, r]
+  Parameter* magnitude = nullptr;  // [rows], or null
+  double scale = 1;
+  double dropout = 0;
+  /** Separates the dropout of the modules of one forward. */
+  uint32_t stream = 0;
+};
+
+/** The updates of one linear layer in one forward; none by default. */
+struct LoraPass {
+  const std::vector<LowRank>* modules = nullptr;
+  /** Dropout is on only where a seed other than 0 is given: in a training that asks for it. */
+  uint64_t dropout_seed = 0;
+
+  bool empty() const { return modules == nullptr || modules->empty(); }
+};
+
+/** Changes y [T, out] = x W^T + bias into what the updated layer gives. */
+void lora_forward(at::Tensor& y_TO, const at::Tensor& x_TI, const at::Tensor& weight_OI,
+                  const Parameter* bias, const LoraPass& pass);
+
+/** dy as the frozen weight sees it: scaled where a magnitude stands between, else itself. */
+at::Tensor lora_weight_gradient(const at::Tensor& dy_TO, const at::Tensor& weight_OI,
+                                const LoraPass& pass);
+
+/** Adds the gradients of A, B and the magnitudes to their buffers, and their part of dx [T, in]. */
+void lora_backward(at::Tensor& dx_TI, const at::Tensor& x_TI, const at::Tensor& dy_TO,
+                   const at::Tensor& weight_OI, const LoraPass& pass);
+
+/** The rows of `weight` with the update added: scale B A, or DoRA's rescaled rows; float32 or
+ * wider, [rows, in]. */
+at::Tensor merged_rows(const at::Tensor& weight_OI, const LowRank& module);
+
+/** ||W|| of the module's rows, [rows]: where a magnitude starts. */
+at::Tensor row_norms(const at::Tensor& weight_OI, const LowRank& module);
+
+}  // namespace posttrain::nn

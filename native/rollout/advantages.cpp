@@ -1,0 +1,139 @@
+#include "rollout/advantages.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace posttrain::rollout {
+namespace {
+
+void check_offsets(std::span<const int64_t> offsets, size_t count) {
+  TORCH_CHECK_VALUE(!offsets.empty() && offsets.front() == 0 &&
+                        offsets.back() == static_cast<int64_t>(count) &&
+                        std::is_sorted(offsets.begin(), offsets.end()),
+                    "[rollout] offsets must rise from 0 to ", count);
+}
+
+double mean_of(std::span<const double> values) {
+  double sum = 0;
+  for (const double value : values) sum += value;
+  return sum / static_cast<double>(values.size());
+}
+
+// Unbiased
+double variance_of(std::span<const double> values, double mean) {
+  double sum = 0;
+  for (const double value : values) sum += (value - mean) * (value - mean);
+  return values.size() < 2 ? 0 : sum / static_cast<double>(values.size() - 1);
+}
+
+void check_groups(std::span<const double> rewards, int64_t group_size) {
+  TORCH_CHECK_VALUE(group_size >= 2, "[rollout] groupSize must be at least 2, got ", group_size);
+  TORCH_CHECK_VALUE(rewards.size() % static_cast<size_t>(group_size) == 0, "[rollout] ",
+                    rewards.size(), " rewards do not divide into groups of ", group_size);
+}
+
+bool spreads(std::span<const double> group) {
+  const auto [low, high] = std::minmax_element(group.begin(), group.end());
+  return !(*high - *low <= 1e-8);
+}
+
+}  // namespace
+
+Advantages gae(std::span<const double> rewards, std::span<const double> values,
+               std::span<const int64_t> offsets, double gamma, double lambda) {
+  TORCH_CHECK_VALUE(rewards.size() == values.size(), "[gae] ", rewards.size(), " rewards for ",
+                    values.size(), " values");
+  TORCH_CHECK_VALUE(gamma >= 0 && gamma <= 1, "[gae] gamma must be in [0, 1], got ", gamma);
+  TORCH_CHECK_VALUE(lambda >= 0 && lambda <= 1, "[gae] lambda must be in [0, 1], got ", lambda);
+  check_offsets(offsets, rewards.size());
+  Advantages result{std::vector<double>(rewards.size()), std::vector<double>(rewards.size())};
+  for (size_t b = 0; b + 1 < offsets.size(); ++b) {
+    double next_value = 0, next_advantage = 0;
+    for (int64_t t = offsets[b + 1]; t-- > offsets[b];) {
+      const auto i = static_cast<size_t>(t);
+      const double delta = rewards[i] + gamma * next_value - values[i];
+      next_advantage = delta + gamma * lambda * next_advantage;
+      next_value = values[i];
+      result.advantages[i] = next_advantage;
+      result.returns[i] = next_advantage + values[i];
+    }
+  }
+  return result;
+}
+
+std::vector<double> whiten(std::span<const double> values, std::span<const uint8_t> mask,
+                           bool shift) {
+  TORCH_CHECK_VALUE(mask.empty() || mask.size() == values.size(), "[whiten] the mask has ",
+                    mask.size(), " entries for ", values.size(), " values");
+  std::vector<double> counted;
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (mask.empty() || mask[i] != 0) counted.push_back(values[i]);
+  }
+  std::vector<double> result(values.size(), 0.0);
+  if (counted.size() < 2) return result;
+  const double mean = mean_of(counted), variance = variance_of(counted, mean);
+  if (variance == 0) return result;
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (mask.empty() || mask[i] != 0)
+      result[i] = (values[i] - mean) / std::sqrt(variance + 1e-8) + (shift ? 0 : mean);
+  }
+  return result;
+}
+
+std::vector<double> token_rewards(std::span<const double> kl, std::span<const double> scores,
+                                  std::span<const int64_t> offsets, double coefficient) {
+  check_offsets(offsets, kl.size());
+  TORCH_CHECK_VALUE(scores.size() + 1 == offsets.size(), "[rollout] ", scores.size(),
+                    " scores for ", offsets.size() - 1, " responses");
+  std::vector<double> result(kl.size());
+  for (size_t i = 0; i < kl.size(); ++i) result[i] = -coefficient * kl[i];
+  for (size_t b = 0; b < scores.size(); ++b) {
+    TORCH_CHECK_VALUE(offsets[b + 1] > offsets[b], "[rollout] response ", b, " has no token");
+    result[static_cast<size_t>(offsets[b + 1] - 1)] += scores[b];
+  }
+  return result;
+}
+
+GroupAdvantages grpo_advantages(std::span<const double> rewards, int64_t group_size,
+                                const std::string& scale) {
+  check_groups(rewards, group_size);
+  TORCH_CHECK_VALUE(scale == "group" || scale == "batch" || scale == "none",
+                    "[grpo] scaleRewards must be group, batch or none, got ", scale);
+  GroupAdvantages result{std::vector<double>(rewards.size(), 0.0)};
+  const double whole = std::sqrt(variance_of(rewards, mean_of(rewards)));
+  const auto size = static_cast<size_t>(group_size);
+  for (size_t from = 0; from < rewards.size(); from += size) {
+    const auto group = rewards.subspan(from, size);
+    if (!spreads(group)) {
+      ++result.without_spread;
+      continue;
+    }
+    const double mean = mean_of(group);
+    const double divisor = scale == "none"    ? 1
+                           : scale == "batch" ? whole + 1e-4
+                                              : std::sqrt(variance_of(group, mean)) + 1e-4;
+    for (size_t i = 0; i < size; ++i) result.advantages[from + i] = (group[i] - mean) / divisor;
+  }
+  return result;
+}
+
+GroupAdvantages rloo_advantages(std::span<const double> rewards, int64_t group_size) {
+  check_groups(rewards, group_size);
+  GroupAdvantages result{std::vector<double>(rewards.size(), 0.0)};
+  const auto size = static_cast<size_t>(group_size);
+  for (size_t from = 0; from < rewards.size(); from += size) {
+    const auto group = rewards.subspan(from, size);
+    if (!spreads(group)) {
+      ++result.without_spread;
+      continue;
+    }
+    const double sum = mean_of(group) * static_cast<double>(size);
+    for (size_t i = 0; i < size; ++i)
+      result.advantages[from + i] = group[i] - (sum - group[i]) / static_cast<double>(size - 1);
+  }
+  return result;
+}
+
+}  // namespace posttrain::rollout

@@ -1,0 +1,51 @@
+#pragma once
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace posttrain::rollout {
+
+// B responses of N actions in all; `offsets` [B + 1] cuts N. Positions that are not actions are not
+// there.
+
+struct Advantages {
+  std::vector<double> advantages, returns;  // [N]
+};
+
+/**
+ * Generalised advantage estimation (Schulman et al. 2015, arXiv 1506.02438): delta_t = r_t + gamma
+ * V_{t+1} - V_t, A_t = delta_t + gamma lambda A_{t+1}, return = A + V; after the last action of a
+ * response V is 0.
+ */
+Advantages gae(std::span<const double> rewards, std::span<const double> values,
+               std::span<const int64_t> offsets, double gamma, double lambda);
+
+/**
+ * (x - mean) / sqrt(variance + 1e-8) over the values whose mask is not 0 (all without a mask),
+ * unbiased; without `shift` the mean is added again. Others, and all where fewer than two count or
+ * they do not vary, become 0.
+ */
+std::vector<double> whiten(std::span<const double> values, std::span<const uint8_t> mask,
+                           bool shift);
+
+/** Rewards of each action: -coefficient * kl, plus the score at the last action of a response. */
+std::vector<double> token_rewards(std::span<const double> kl, std::span<const double> scores,
+                                  std::span<const int64_t> offsets, double coefficient);
+
+struct GroupAdvantages {
+  std::vector<double> advantages;
+  /** Groups whose rewards are within 1e-8 of one another: advantage 0. */
+  int64_t without_spread = 0;
+};
+
+/** GRPO (Shao et al. 2024, arXiv 2402.03300): (r - mean of the group) / (std + 1e-4); scale 'group'
+ * takes the unbiased std of the group, 'batch' that of all rewards, 'none' (arXiv 2503.20783) does
+ * not divide. */
+GroupAdvantages grpo_advantages(std::span<const double> rewards, int64_t group_size,
+                                const std::string& scale);
+
+/** RLOO (Ahmadian et al. 2024, arXiv 2402.14740): r - mean of the others of its group. */
+GroupAdvantages rloo_advantages(std::span<const double> rewards, int64_t group_size);
+
+}  // namespace posttrain::rollout
