@@ -73,20 +73,17 @@ export function generateCommand(): Command {
   })
 }
 
-/** Rows with `prompt`, `text`, `messages` or `instruction`; a last answer that is there is what is asked for. */
+/** Rows of any kind; a last answer that is there is what is asked for. */
 async function readPrompts(path: string): Promise<Exclude<Prompt, Int32Array>[]> {
   const { readRows } = await import('../data/read.js')
-  const { readRow } = await import('../data/rows.js')
+  const { readPrompt } = await import('../data/prompts.js')
   const prompts: Exclude<Prompt, Int32Array>[] = []
   for await (const { row, origin, failure } of readRows(path)) {
     if (failure) throw failure
-    // Prompts need no answer: one is put there for the reader of training rows, and taken off again.
-    const answered = { output: '', completion: '', ...(row as object) }
-    const example = readRow(answered, origin)
-    if (example.kind === 'text') prompts.push(example.text)
-    else if (example.kind === 'completion') prompts.push(example.prompt)
-    else if (example.messages.at(-1)?.role === 'assistant') prompts.push(example.messages.slice(0, -1))
-    else prompts.push(example.messages)
+    const { text } = row as { text?: unknown }
+    // Paragraphs of a .txt file are continued.
+    const asked = typeof text === 'string' ? { text } : readPrompt(row, origin)
+    prompts.push('text' in asked ? asked.text : asked.messages)
   }
   if (prompts.length === 0) throw new PosttrainError('ERR_DATA', `${path} has no prompts`)
   return prompts

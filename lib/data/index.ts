@@ -9,6 +9,14 @@ export {
   splitPrompt,
 } from './mask.js'
 export { type Batch, isPadded, labelWeight, type PaddedBatch, packRows, padRows, toPacked } from './pack.js'
+export {
+  loadPrompts,
+  type PromptItem,
+  type PromptReport,
+  type PromptSet,
+  readPrompt,
+  takePrompts,
+} from './prompts.js'
 export { type DataSource, type RowSource, spoolRows, type Validation, type WeightedSource } from './read.js'
 export type { DataReport } from './report.js'
 export {

@@ -147,3 +147,17 @@ export const trainingConflicts: readonly Conflict[] = [
     because: 'cannot stand beside resume: go on with the run in the folder, or replace it',
   },
 ]
+
+/** The same for recipes that have `lora`. */
+export const loraConflicts: readonly Conflict[] = [
+  {
+    option: 'saveDtype',
+    when: (given) => given('lora'),
+    because: 'has no effect with lora: adapters are saved in float32',
+  },
+  {
+    option: 'lora.dropout',
+    when: (given) => given('lora.dora'),
+    because: 'cannot stand beside lora.dora',
+  },
+]

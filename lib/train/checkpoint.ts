@@ -2,7 +2,7 @@ import { readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { PosttrainError } from '../errors.js'
 import { writeFolderAtomic } from '../files/atomic.js'
-import type { CausalLM } from '../models/causal-lm.js'
+import type { TrainableModel } from '../models/causal-lm.js'
 import type { AdamW } from '../optim/adamw.js'
 
 /** manifest.json of a checkpoint: written last, so that a folder that has it was written to its end. */
@@ -15,8 +15,23 @@ interface Manifest {
   state: unknown
 }
 
-const WEIGHTS = 'model.safetensors'
-const MOMENTS = 'optimizer.safetensors'
+/** What is trained together: each file of a checkpoint and how it is written and read. */
+export type Parts = Record<string, { save(path: string): Promise<void>; load(path: string): Promise<void> }>
+
+/** The files of one model and its optimizer; `prefix` tells several apart. */
+export function partsOf(model: TrainableModel, optimizer: AdamW, prefix = ''): Parts {
+  return {
+    [`${prefix}model.safetensors`]: {
+      save: (path) => model.saveWeights(path),
+      load: (path) => model.loadWeights(path),
+    },
+    [`${prefix}optimizer.safetensors`]: {
+      save: (path) => optimizer.save(path),
+      load: (path) => optimizer.load(path),
+    },
+  }
+}
+
 const MANIFEST = 'manifest.json'
 
 /** The folder of a step's checkpoint inside `checkpoints/`. */
@@ -25,22 +40,23 @@ export function checkpointPath(folder: string, step: number): string {
 }
 
 /**
- * Writes a checkpoint, whole or not at all: weights, moments and the recipe's state. Then removes all but the
+ * Writes a checkpoint, whole or not at all: its parts and the recipe's state. Then removes all but the
  * `keep` newest ones and that of `keepStep`. Throws ERR_IO, and leaves the others as they were.
  */
 export async function saveCheckpoint(
   folder: string,
-  what: { model: CausalLM; optimizer: AdamW; step: number; state: unknown },
+  what: { parts: Parts; step: number; state: unknown },
   options: { keep: number; keepStep: number | null },
 ): Promise<string> {
   const path = checkpointPath(folder, what.step)
   await writeFolderAtomic(
     path,
     async (temporary) => {
-      await what.model.saveWeights(join(temporary, WEIGHTS))
-      await what.optimizer.save(join(temporary, MOMENTS))
       const files: Record<string, number> = {}
-      for (const name of [WEIGHTS, MOMENTS]) files[name] = (await stat(join(temporary, name))).size
+      for (const [name, part] of Object.entries(what.parts)) {
+        await part.save(join(temporary, name))
+        files[name] = (await stat(join(temporary, name))).size
+      }
       const manifest: Manifest = { format: 1, step: what.step, files, state: what.state }
       await writeFile(join(temporary, MANIFEST), `${JSON.stringify(manifest, null, 2)}\n`)
     },
@@ -62,25 +78,28 @@ export async function newestCheckpoint(folder: string): Promise<string | null> {
   return null
 }
 
-/** Reads weights, and moments where an optimizer is given, in place, and gives the recipe's state. */
-export async function loadCheckpoint(
-  path: string,
-  into: { model: CausalLM; optimizer?: AdamW },
-): Promise<unknown> {
+/** Reads those parts that are given, in place, and gives the recipe's state. */
+export async function loadCheckpoint(path: string, parts: Parts): Promise<unknown> {
   const manifest = await readManifest(path)
   if (manifest === null) {
     throw new PosttrainError('ERR_INVALID_FILE', `${path} is not a whole checkpoint: take another one`)
   }
-  await into.model.loadWeights(join(path, WEIGHTS))
-  await into.optimizer?.load(join(path, MOMENTS))
+  const missing = Object.keys(parts).filter((name) => manifest.files[name] === undefined)
+  if (missing.length > 0) {
+    throw new PosttrainError(
+      'ERR_INVALID_FILE',
+      `the checkpoint ${path} has no ${missing.join(', ')}: it is of another kind of run`,
+    )
+  }
+  for (const [name, part] of Object.entries(parts)) await part.load(join(path, name))
   return manifest.state
 }
 
 async function readManifest(path: string): Promise<Manifest | null> {
   try {
     const manifest = JSON.parse(await readFile(join(path, MANIFEST), 'utf8')) as Manifest
-    for (const name of [WEIGHTS, MOMENTS]) {
-      if ((await stat(join(path, name))).size !== manifest.files[name]) return null
+    for (const [name, size] of Object.entries(manifest.files)) {
+      if ((await stat(join(path, name))).size !== size) return null
     }
     return manifest.format === 1 ? manifest : null
   } catch {

@@ -1,33 +1,22 @@
-import type { DataLoader } from '../data/loader.js'
-import type { CausalLM } from '../models/causal-lm.js'
+import type { TermResult } from '../addon/addon.js'
+import type { EvaluationBase, StepBase } from './events.js'
+import { addSums, type Loader, mean, type Objective, type TrainBatch } from './objective.js'
 
-/** Means over all labels of all rows. */
-export interface Evaluation {
-  loss: number
-  /** exp(loss). */
-  perplexity: number
-  tokenAccuracy: number
-  trainTokens: number
-}
-
-/** The loss of the model on every batch of the loader, without a gradient; the mean is by token, not by batch. */
-export async function evaluate(
-  model: CausalLM,
-  loader: DataLoader,
+/** The objective on every batch of the loader, without a gradient; means are over all of them, not over batches. */
+export async function evaluate<
+  Batch extends TrainBatch,
+  Step extends StepBase,
+  Evaluation extends EvaluationBase,
+>(
+  objective: Objective<Batch, Step, Evaluation>,
+  loader: Loader<Batch>,
   options: { signal?: AbortSignal | undefined } = {},
-): Promise<Evaluation> {
-  let [lossSum, weight, correct, labels] = [0, 0, 0, 0]
+): Promise<{ loss: number } & Omit<Evaluation, keyof EvaluationBase>> {
+  let sums: TermResult | null = null
   for await (const batch of loader.epoch(0)) {
-    const sums = await model.evaluate(
-      batch,
-      { kind: 'crossEntropy' },
-      { ...(options.signal && { signal: options.signal }) },
-    )
-    lossSum += sums.lossSum
-    weight += sums.count
-    correct += sums.correct
-    labels += sums.labels
+    await objective.prepare?.([batch], options.signal)
+    sums = addSums(sums, await objective.evaluate(batch, options.signal))
   }
-  const loss = lossSum / weight
-  return { loss, perplexity: Math.exp(loss), tokenAccuracy: correct / labels, trainTokens: labels }
+  const total = sums ?? { loss: 0, count: 0 }
+  return { loss: mean(total.loss, total.count), ...objective.evaluationMetrics(total) }
 }

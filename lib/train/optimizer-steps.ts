@@ -1,4 +1,4 @@
-import type { DataLoader } from '../data/loader.js'
+import type { Loader, TrainBatch } from './objective.js'
 import type { Cursor, StepData } from './supervised-step.js'
 
 /**
@@ -6,14 +6,14 @@ import type { Cursor, StepData } from './supervised-step.js'
  * fewer in the last one of an epoch, so that no step mixes two epochs. Every epoch's order comes from the seed and
  * its number alone: starting in the middle replays nothing.
  */
-export async function* optimizerSteps(
-  loader: DataLoader,
+export async function* optimizerSteps<Batch extends TrainBatch>(
+  loader: Loader<Batch>,
   options: { from: Cursor; accumulation: number },
-): AsyncGenerator<StepData, void> {
+): AsyncGenerator<StepData<Batch>, void> {
   for (let epoch = options.from.epoch; ; epoch++) {
     const total = loader.batchesIn(epoch)
     let batch = epoch === options.from.epoch ? options.from.batch : 0
-    let step: StepData | null = null
+    let step: StepData<Batch> | null = null
     for await (const item of loader.epoch(epoch, { from: batch })) {
       step ??= {
         batches: [],
@@ -39,7 +39,11 @@ export async function* optimizerSteps(
 }
 
 /** Optimizer steps of the first `epochs` epochs. */
-export function countSteps(loader: DataLoader, epochs: number, accumulation: number): number {
+export function countSteps(
+  loader: Pick<Loader<TrainBatch>, 'batchesIn'>,
+  epochs: number,
+  accumulation: number,
+): number {
   let steps = 0
   for (let epoch = 0; epoch < epochs; epoch++) steps += Math.ceil(loader.batchesIn(epoch) / accumulation)
   return steps

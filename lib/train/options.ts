@@ -2,13 +2,14 @@ import * as z from 'zod'
 import type { DataSource, Validation } from '../data/read.js'
 import type { Template } from '../data/template.js'
 import type { CausalLM } from '../models/causal-lm.js'
+import { loraFields } from '../models/lora.js'
 import { type OptionInput, type OptionSet, option, type ResolvedOptions } from '../options/option.js'
-import { trainingConflicts, trainingFields } from '../options/training.js'
+import { loraConflicts, trainingConflicts, trainingFields } from '../options/training.js'
 
 const text = (placeholder: string) => ({ placeholder, read: (value: string): unknown => value })
 const object = (value: unknown): value is object => value !== null && typeof value === 'object'
 
-const model = option(
+export const model = option(
   z.custom<CausalLM>(
     (value) => object(value) && 'backward' in value,
     'must be a model, such as CausalLM.load() gives',
@@ -26,7 +27,7 @@ function readSources(values: unknown[]): unknown {
   return values.length === 1 && sources[0]?.data === values[0] ? values[0] : sources
 }
 
-const data = option(
+export const data = option(
   z.custom<DataSource>(
     (value) => (typeof value === 'string' && value !== '') || object(value),
     'must be a path, an array of rows, an async iterable of rows, or a list of { data, weight }',
@@ -35,7 +36,7 @@ const data = option(
   { placeholder: 'FILE', read: (value) => value, repeat: true, collect: readSources },
 )
 
-const validation = option(
+export const validation = option(
   z
     .custom<Validation>(
       (value) => (typeof value === 'string' && value !== '') || object(value),
@@ -49,16 +50,42 @@ const validation = option(
   },
 )
 
-const signal = option(
+export const template = option(
+  z
+    .custom<'chat' | 'plain' | 'alpaca' | (string & {}) | Template>(
+      (value) => (typeof value === 'string' && value !== '') || object(value),
+      "must be 'chat', 'plain', 'alpaca', the path of a .jinja file, or a template",
+    )
+    .optional(),
+  "How rows become text (default: the model's own chat template, else plain)",
+  text('chat|plain|alpaca|FILE.jinja'),
+)
+
+export const signal = option(
   z.custom<AbortSignal>((value) => value instanceof AbortSignal, 'must be an AbortSignal').optional(),
   'Aborts between two batches',
   false,
 )
 
-const onBadRow = option(
+export const onBadRow = option(
   z.enum(['error', 'skip']).default('error'),
   'A row that cannot be read or lacks its fields ends the run, or is left out and counted',
 )
+
+const { dropout: _, ...alignmentLoraFields } = loraFields
+const LORA_TEXT = 'Train low-rank updates alone and leave the base as it is'
+
+/** Of recipes that learn from given text. */
+const lora = option(z.object(loraFields).optional(), LORA_TEXT)
+/** Of recipes that compare with a reference, where dropout would make the two differ. */
+export const alignmentLora = option(z.object(alignmentLoraFields).optional(), LORA_TEXT)
+
+/** The peak of the learning rate where none is given: all weights, or low-rank updates alone. */
+export const learningRateOption = (full: number, adapted: number) =>
+  option(
+    z.number().gt(0).optional(),
+    `Peak of the learning rate (default: ${full}, or ${adapted} with LoRA); tiny models need 1e-4 to 2e-3`,
+  )
 
 /** Options of `sft`: the types, defaults, flags and help of the recipe. */
 export const sftOptions = {
@@ -68,20 +95,9 @@ export const sftOptions = {
     data,
     validation,
     epochs: option(z.int().min(1).optional(), 'Passes over the data (default: 3)'),
-    learningRate: option(
-      z.number().gt(0).default(2e-5),
-      'Peak of the learning rate; tiny models need 1e-4 to 2e-3',
-    ),
-    template: option(
-      z
-        .custom<'chat' | 'plain' | 'alpaca' | (string & {}) | Template>(
-          (value) => (typeof value === 'string' && value !== '') || object(value),
-          "must be 'chat', 'plain', 'alpaca', the path of a .jinja file, or a template",
-        )
-        .optional(),
-      "How rows become text (default: the model's own chat template, else plain)",
-      text('chat|plain|alpaca|FILE.jinja'),
-    ),
+    learningRate: learningRateOption(2e-5, 2e-4),
+    lora,
+    template,
     trainOn: option(
       z.enum(['assistant', 'lastAssistant', 'all']).default('assistant'),
       'Whose tokens are trained',
@@ -94,7 +110,7 @@ export const sftOptions = {
     ...trainingFields,
     signal,
   }),
-  conflicts: trainingConflicts,
+  conflicts: [...trainingConflicts, ...loraConflicts],
 } satisfies OptionSet
 
 /** Options of `pretrain`. */
@@ -105,16 +121,20 @@ export const pretrainOptions = {
     data,
     validation,
     epochs: option(z.int().min(1).optional(), 'Passes over the data (default: 1)'),
-    learningRate: option(z.number().gt(0).default(6e-4), 'Peak of the learning rate'),
+    learningRate: learningRateOption(6e-4, 2e-4),
+    lora,
     onBadRow,
     ...trainingFields,
     signal,
   }),
-  conflicts: trainingConflicts,
+  conflicts: [...trainingConflicts, ...loraConflicts],
 } satisfies OptionSet
 
 export type SftOptions = OptionInput<typeof sftOptions>
 export type PretrainOptions = OptionInput<typeof pretrainOptions>
 
 /** What the options of all recipes have in common once they are checked and the defaults filled in. */
-export type TrainingOptions = Omit<ResolvedOptions<typeof pretrainOptions>, 'epochs'> & { epochs: number }
+export type TrainingOptions = Omit<
+  ResolvedOptions<typeof pretrainOptions>,
+  'epochs' | 'learningRate' | 'model' | 'lora'
+> & { epochs: number; learningRate: number }

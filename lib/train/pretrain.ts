@@ -3,6 +3,8 @@ import { DataLoader } from '../data/loader.js'
 import { plainTemplate } from '../data/templates.js'
 import type { ResolvedOptions } from '../options/option.js'
 import { resolveOptions } from '../options/validate.js'
+import { prepareAdapter } from './adapter.js'
+import { crossEntropyObjective } from './cross-entropy-objective.js'
 import type { EndEvent, TrainEvent } from './events.js'
 import { type PretrainOptions, pretrainOptions } from './options.js'
 import { Run, type RunControl } from './run.js'
@@ -32,6 +34,7 @@ async function* train(
 ): AsyncGenerator<TrainEvent, EndEvent> {
   const { model, batchSize, batchTokens, shuffle, seed } = options
   const { tokenizer } = model
+  const adapted = await prepareAdapter(model, options)
   const maxLength = sequenceLength(model, options.maxLength)
   // Rows of another kind than text are rendered as the model would be prompted, and all of it is trained.
   const rows = await loadDataset(options.data, {
@@ -50,7 +53,14 @@ async function* train(
       {
         recipe: 'pretrain',
         model,
-        options: { ...options, maxLength, epochs: options.epochs ?? 1 },
+        options: {
+          ...options,
+          maxLength,
+          learningRate: options.learningRate ?? (adapted ? 2e-4 : 6e-4),
+          epochs: options.epochs ?? 1,
+        },
+        objective: crossEntropyObjective(model),
+        dropout: true,
         train: new DataLoader({ dataset: rows.train, padId }, { ...batching, shuffle, seed }),
         validation:
           rows.validation &&

@@ -59,13 +59,16 @@ const FREE_ON_RESUME = new Set([
   'saveDtype',
 ])
 
-const OURS = ['config.json', 'metrics.jsonl', 'checkpoints', 'model']
+const OURS = ['config.json', 'metrics.jsonl', 'checkpoints', 'model', 'adapter', 'critic']
 
-/** The folder of one run: config.json, metrics.jsonl, checkpoints/ and model/. */
+/** The folder of one run: config.json, metrics.jsonl, checkpoints/, and model/ or with LoRA adapter/. */
 export class RunFolder {
   readonly path: string
   readonly checkpoints: string
   readonly model: string
+  readonly adapter: string
+  /** Of `ppo`. */
+  readonly critic: string
   #unlock: (() => Promise<void>) | null = null
   #metrics: FileHandle | null = null
 
@@ -73,6 +76,8 @@ export class RunFolder {
     this.path = path
     this.checkpoints = join(path, 'checkpoints')
     this.model = join(path, 'model')
+    this.adapter = join(path, 'adapter')
+    this.critic = join(path, 'critic')
   }
 
   /**

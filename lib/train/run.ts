@@ -1,5 +1,6 @@
+import type { DataReport } from '../data/index.js'
 import { AbortError, PosttrainError } from '../errors.js'
-import type { EndEvent, TrainEvent } from './events.js'
+import type { EndEvent, EvaluationBase, EvaluationEvent, StepBase, StepEvent, TrainEvent } from './events.js'
 
 /** What a recipe looks at between steps, and what it offers while it is between two steps. */
 export interface RunControl {
@@ -12,7 +13,7 @@ export interface RunControl {
 }
 
 /** A recipe: yields events only between two optimizer steps, and returns its last event. */
-export type Recipe = (control: RunControl) => AsyncGenerator<TrainEvent, EndEvent>
+export type Recipe<Event> = (control: RunControl) => AsyncGenerator<Event, EndEvent>
 
 /**
  * A training that goes on as it is watched.
@@ -28,9 +29,14 @@ export type Recipe = (control: RunControl) => AsyncGenerator<TrainEvent, EndEven
  * consumer: a second loop is an error. A failure rejects the pull under way, and `finish()`, with the
  * same error.
  */
-export class Run implements AsyncIterable<TrainEvent> {
+export class Run<
+  Step extends StepBase = StepEvent,
+  Evaluation extends EvaluationBase = EvaluationEvent,
+  Report = DataReport,
+> implements AsyncIterable<TrainEvent<Step, Evaluation, Report>>
+{
   readonly #control: RunControl = { stopping: false, save: null, summary: null }
-  readonly #events: AsyncGenerator<TrainEvent, EndEvent>
+  readonly #events: AsyncGenerator<TrainEvent<Step, Evaluation, Report>, EndEvent>
   #state: 'idle' | 'running' | 'ended' = 'idle'
   #consumed = false
   #last: EndEvent | null = null
@@ -38,11 +44,11 @@ export class Run implements AsyncIterable<TrainEvent> {
   /** Pulls and saves follow one another, so that a save always sees a whole step. */
   #queue: Promise<unknown> = Promise.resolve()
 
-  constructor(recipe: Recipe) {
+  constructor(recipe: Recipe<TrainEvent<Step, Evaluation, Report>>) {
     this.#events = recipe(this.#control)
   }
 
-  [Symbol.asyncIterator](): AsyncIterator<TrainEvent, undefined> {
+  [Symbol.asyncIterator](): AsyncIterator<TrainEvent<Step, Evaluation, Report>, undefined> {
     if (this.#consumed) {
       throw new PosttrainError('ERR_INVALID_ARGUMENT', 'A run has one consumer: it is already being read')
     }
@@ -98,7 +104,7 @@ export class Run implements AsyncIterable<TrainEvent> {
     this.#control.stopping = true
   }
 
-  #pull(): Promise<IteratorResult<TrainEvent, undefined>> {
+  #pull(): Promise<IteratorResult<TrainEvent<Step, Evaluation, Report>, undefined>> {
     return this.#enqueue(async () => {
       if (this.#state === 'ended') return { done: true, value: undefined }
       this.#state = 'running'

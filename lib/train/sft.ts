@@ -3,6 +3,8 @@ import { DataLoader } from '../data/loader.js'
 import { templateOf } from '../data/templates.js'
 import type { ResolvedOptions } from '../options/option.js'
 import { resolveOptions } from '../options/validate.js'
+import { prepareAdapter } from './adapter.js'
+import { crossEntropyObjective } from './cross-entropy-objective.js'
 import type { EndEvent, TrainEvent } from './events.js'
 import { type SftOptions, sftOptions } from './options.js'
 import { Run, type RunControl } from './run.js'
@@ -37,6 +39,7 @@ async function* train(
 ): AsyncGenerator<TrainEvent, EndEvent> {
   const { model, batchSize, batchTokens, shuffle, seed } = options
   const { tokenizer } = model
+  const adapted = await prepareAdapter(model, options)
   const maxLength = sequenceLength(model, options.maxLength)
   const template = await templateOf(options.template, tokenizer)
   const rows = await loadDataset(options.data, {
@@ -53,7 +56,14 @@ async function* train(
       {
         recipe: 'sft',
         model,
-        options: { ...options, maxLength, epochs: options.epochs ?? 3 },
+        options: {
+          ...options,
+          maxLength,
+          learningRate: options.learningRate ?? (adapted ? 2e-4 : 2e-5),
+          epochs: options.epochs ?? 3,
+        },
+        objective: crossEntropyObjective(model),
+        dropout: true,
         train: new DataLoader({ dataset: rows.train, padId }, { ...batching, shuffle, seed }),
         validation:
           rows.validation &&

@@ -1,11 +1,12 @@
-import type { LoaderBatch } from '../data/loader.js'
-import type { CausalLM } from '../models/causal-lm.js'
+import type { TermResult } from '../addon/addon.js'
 import type { AdamW } from '../optim/adamw.js'
+import type { EvaluationBase, StepBase } from './events.js'
+import { addSums, type Objective, type TrainBatch } from './objective.js'
 
 /** The batches of one optimizer step, made ready before it. */
-export interface StepData {
-  batches: LoaderBatch[]
-  /** Sum of the label weights of all batches: what the loss of the step divides by. */
+export interface StepData<Batch extends TrainBatch = TrainBatch> {
+  batches: Batch[]
+  /** Sum of the counts of all batches: what the loss of the step divides by. */
   normalizer: number
   tokens: number
   /** Where the data goes on after this step. */
@@ -22,13 +23,10 @@ export interface Cursor {
   batch: number
 }
 
-/** What one optimizer step did; sums over the labels of all its batches. */
+/** What one optimizer step did. */
 export interface StepOutcome {
-  lossSum: number
-  weight: number
-  correct: number
-  entropySum: number
-  labels: number
+  /** Over all its batches, nothing divided. */
+  sums: TermResult
   gradNorm: number
   learningRate: number
   seconds: number
@@ -36,30 +34,32 @@ export interface StepOutcome {
 }
 
 /**
- * One optimizer step: gradients of all batches, clipped, then AdamW. The loss is the mean over the labels of
- * the whole step, whatever their batch. A loss or gradient norm that is not finite leaves weights, moments
- * and step count as they were; so does a step without labels.
+ * One optimizer step: gradients of all batches, clipped, then AdamW. The loss is the mean over what the whole step
+ * counts, whatever its batch. A loss or gradient norm that is not finite leaves weights, moments and step count as
+ * they were; so does a step without labels.
  *
  * An abort between or inside the batches rejects with an AbortError and changes nothing either.
  */
-export async function supervisedStep(
-  model: CausalLM,
+export async function supervisedStep<
+  Batch extends TrainBatch,
+  Step extends StepBase,
+  Evaluation extends EvaluationBase,
+>(
+  objective: Objective<Batch, Step, Evaluation>,
   optimizer: AdamW,
-  data: StepData,
+  data: StepData<Batch>,
   options: {
     learningRate: number
     maxGradNorm: number
     activationCheckpointing: boolean
+    /** Of LoRA dropout in batch `i` of the step; 0: none. */
+    dropoutSeed?: (i: number) => number
     signal?: AbortSignal | undefined
   },
 ): Promise<StepOutcome> {
   const started = performance.now()
   const outcome: StepOutcome = {
-    lossSum: 0,
-    weight: 0,
-    correct: 0,
-    entropySum: 0,
-    labels: 0,
+    sums: { loss: 0, count: 0 },
     gradNorm: 0,
     learningRate: options.learningRate,
     seconds: 0,
@@ -71,23 +71,19 @@ export async function supervisedStep(
     return outcome
   }
   if (data.normalizer === 0) return end('noLabels')
+  await objective.prepare?.(data.batches, options.signal)
   await optimizer.zeroGrad()
-  for (const batch of data.batches) {
-    const sums = await model.backward(
-      batch,
-      { kind: 'crossEntropy' },
-      {
-        normalizer: data.normalizer,
-        checkpointing: options.activationCheckpointing,
-        ...(options.signal && { signal: options.signal }),
-      },
-    )
-    outcome.lossSum += sums.lossSum
-    outcome.weight += sums.count
-    outcome.correct += sums.correct
-    outcome.entropySum += sums.entropySum
-    outcome.labels += sums.labels
-    if (!Number.isFinite(sums.lossSum)) {
+  let total: TermResult | null = null
+  for (const [i, batch] of data.batches.entries()) {
+    const sums = await objective.backward(batch, {
+      normalizer: data.normalizer,
+      checkpointing: options.activationCheckpointing,
+      dropoutSeed: options.dropoutSeed?.(i) ?? 0,
+      ...(options.signal && { signal: options.signal }),
+    })
+    total = addSums(total, sums)
+    outcome.sums = total
+    if (!Number.isFinite(sums.loss)) {
       await optimizer.zeroGrad()
       outcome.gradNorm = Number.NaN
       return end('nonFiniteLoss')

@@ -1,14 +1,15 @@
-import type { DataLoader } from '../data/loader.js'
+import { hash32 } from '../data/random.js'
 import type { Template } from '../data/template.js'
 import { PosttrainError } from '../errors.js'
 import { generate } from '../generate/generate.js'
-import { type CausalLM, nativeOf } from '../models/causal-lm.js'
+import { CausalLM, nativeOf, roleOf, type TrainableModel } from '../models/causal-lm.js'
 import { AdamW } from '../optim/adamw.js'
 import { learningRateAt } from '../optim/schedule.js'
-import { checkpointPath, loadCheckpoint, newestCheckpoint, saveCheckpoint } from './checkpoint.js'
+import { checkpointPath, loadCheckpoint, newestCheckpoint, partsOf, saveCheckpoint } from './checkpoint.js'
 import { afterEvaluation } from './early-stopping.js'
 import { evaluate } from './evaluate.js'
-import type { EndEvent, TrainEvent } from './events.js'
+import type { EndEvent, EvaluationBase, StepBase, TrainEvent } from './events.js'
+import type { Loader, Objective, TrainBatch } from './objective.js'
 import { countSteps, optimizerSteps } from './optimizer-steps.js'
 import type { TrainingOptions } from './options.js'
 import { prefetch } from './prefetch.js'
@@ -21,25 +22,32 @@ import {
   differences,
   notFinite,
   rowsOf,
-  stepEvent,
+  stepBase,
   type TrainingState,
 } from './training-state.js'
 
-/** What a recipe has made ready for the loop that `sft` and `pretrain` share. */
-export interface SupervisedTraining {
+/** What a recipe has made ready for the loop that all of them share that learn from given rows. */
+export interface SupervisedTraining<
+  Batch extends TrainBatch,
+  Step extends StepBase,
+  Evaluation extends EvaluationBase,
+> {
   recipe: string
-  model: CausalLM
+  model: TrainableModel
   options: TrainingOptions
-  train: DataLoader
-  validation: DataLoader | null
+  objective: Objective<Batch, Step, Evaluation>
+  train: Loader<Batch>
+  validation: Loader<Batch> | null
   /** How prompts are put to the model, and what is saved with it where it had no template; null for plain text. */
   template: Template | null
   /** Options of the recipe alone that decide its numbers, for config.json. */
   choices: Record<string, unknown>
+  /** LoRA dropout is for recipes that compare with no other model. */
+  dropout: boolean
 }
 
 /** Tokens of a sequence at most; ERR_INVALID_ARGUMENT where the model cannot read that many. */
-export function sequenceLength(model: CausalLM, maxLength: number | undefined): number {
+export function sequenceLength(model: TrainableModel, maxLength: number | undefined): number {
   const context = model.contextLength ?? Number.POSITIVE_INFINITY
   if (maxLength === undefined) return Math.min(1024, context)
   if (maxLength <= context) return maxLength
@@ -50,11 +58,15 @@ export function sequenceLength(model: CausalLM, maxLength: number | undefined): 
 }
 
 /** The training loop of supervised recipes, from the run folder to the saved model. */
-export async function* superviseTraining(
-  training: SupervisedTraining,
+export async function* superviseTraining<
+  Batch extends TrainBatch,
+  Step extends StepBase,
+  Evaluation extends EvaluationBase,
+>(
+  training: SupervisedTraining<Batch, Step, Evaluation>,
   control: RunControl,
-): AsyncGenerator<TrainEvent, EndEvent> {
-  const { model, options, train, validation, template } = training
+): AsyncGenerator<TrainEvent<Step, Evaluation>, EndEvent> {
+  const { model, options, objective, train, validation, template } = training
   const { signal, gradientAccumulation: accumulation } = options
   const startedAt = performance.now()
 
@@ -84,6 +96,8 @@ export async function* superviseTraining(
     weightDecay: options.weightDecay,
     decay: 'matrices',
   })
+  const parts = partsOf(model, optimizer)
+  const adapted = roleOf(model).adapter !== null
   const { libtorch, threads } = await nativeOf(model).core.info()
   const environment = { libtorch, threads, device: model.device }
   let state: TrainingState = { ...BEGINNING, totalSteps, environment }
@@ -91,14 +105,14 @@ export async function* superviseTraining(
   let savedAt = -1
 
   /** Notes an event in metrics.jsonl on its way to the consumer. */
-  async function note<E extends TrainEvent>(event: E): Promise<E> {
+  async function note<E extends TrainEvent<Step, Evaluation>>(event: E): Promise<E> {
     await folder?.appendMetrics(event)
     return event
   }
   const save = async (run: RunFolder): Promise<string> => {
     const path = await saveCheckpoint(
       run.checkpoints,
-      { model, optimizer, step: state.step, state },
+      { parts, step: state.step, state },
       {
         keep: options.checkpoints?.keep ?? 2,
         keepStep: options.earlyStopping ? state.evaluations.bestStep : null,
@@ -117,7 +131,7 @@ export async function* superviseTraining(
       loss: state.lastLoss,
       ...(bestLoss !== null && bestStep !== null && { bestLoss, bestStep }),
       seconds: (performance.now() - startedAt) / 1000,
-      ...(folder && { output: folder.path, model: folder.model }),
+      ...(folder && { output: folder.path, model: adapted ? folder.adapter : folder.model }),
     }
   }
   const patience = options.earlyStopping ? (options.earlyStopping.patience ?? 3) : Number.POSITIVE_INFINITY
@@ -127,7 +141,7 @@ export async function* superviseTraining(
     if (folder && options.resume) {
       const checkpoint = await newestCheckpoint(folder.checkpoints)
       if (checkpoint) {
-        state = (await loadCheckpoint(checkpoint, { model, optimizer })) as TrainingState
+        state = (await loadCheckpoint(checkpoint, parts)) as TrainingState
         if (state.settled === state.step) savedAt = state.step
         warnings = differences(state, { totalSteps, environment })
         state = { ...state, totalSteps, environment }
@@ -135,7 +149,7 @@ export async function* superviseTraining(
       await folder.rewindMetrics(state)
     }
     // Samples stop where its turns end, and it is saved with a model that had none.
-    if (template) model.adoptTemplate(template)
+    if (template && model instanceof CausalLM) model.adoptTemplate(template)
     control.save = folder && (() => save(folder))
     control.summary = summary
 
@@ -152,21 +166,25 @@ export async function* superviseTraining(
       report: train.report,
       ...(validation && { validationReport: validation.report }),
     })
-    for (const message of warnings) yield await note({ type: 'warning', step: state.step, message })
+    for (const message of warnings)
+      yield await note({ type: 'warning', step: state.step, code: 'resumeDiffers', message })
     if (state.settled < state.step) yield* settle()
     const steps = prefetch(optimizerSteps(train, { from: state.cursor, accumulation }))
     for await (const data of over() ? [] : steps) {
       throwIfAborted(signal)
-      const outcome = await supervisedStep(model, optimizer, data, {
+      const { step } = state
+      const outcome = await supervisedStep(objective, optimizer, data, {
         ...options,
-        learningRate: learningRateAt(state.step, { ...options, totalSteps }),
+        learningRate: learningRateAt(step, { ...options, totalSteps }),
+        ...(training.dropout && { dropoutSeed: (i) => dropoutSeed(options.seed, step, i) }),
       })
       state = afterStep(state, data, outcome)
-      yield await note(stepEvent(state, data, outcome))
+      yield await note({ ...stepBase(state, data, outcome), ...objective.stepMetrics(outcome.sums) } as Step)
       if (outcome.skipped === 'noLabels') {
         yield await note({
           type: 'warning',
           step: state.step,
+          code: 'noLabels',
           message: `Step ${state.step} has no label to train on (rows ${rowsOf(data).join(', ')}) and changed nothing`,
         })
       }
@@ -187,12 +205,10 @@ export async function* superviseTraining(
         yield await note({ type: 'checkpoint', step: state.step, path: await save(folder) })
       const { bestStep } = state.evaluations
       if (options.earlyStopping && bestStep !== null && bestStep !== state.step) {
-        await loadCheckpoint(checkpointPath(folder.checkpoints, bestStep), { model })
+        const [weights] = Object.entries(parts)
+        await loadCheckpoint(checkpointPath(folder.checkpoints, bestStep), Object.fromEntries([weights!]))
       }
-      await model.save(folder.model, {
-        ...(options.saveDtype && { dtype: options.saveDtype }),
-        overwrite: true,
-      })
+      await saveResult(model, folder, options.saveDtype)
     }
     return await note(summary(reason))
   } finally {
@@ -202,7 +218,7 @@ export async function* superviseTraining(
   }
 
   /** What follows a step: the end of its epoch, evaluation, samples, checkpoint, each when it is due. */
-  async function* settle(): AsyncGenerator<TrainEvent, void> {
+  async function* settle(): AsyncGenerator<TrainEvent<Step, Evaluation>, void> {
     const { step, position } = state
     const endsEpoch = state.cursor.batch === 0
     const due = (every: number | undefined) =>
@@ -217,13 +233,19 @@ export async function* superviseTraining(
     }
     let best = false
     if (validation && due(options.evaluation?.everySteps)) {
-      const evaluation = await evaluate(model, validation, { signal })
+      const evaluation = await evaluate(objective, validation, { signal })
       const minDelta = options.earlyStopping?.minDelta ?? 0
       settled.evaluations = afterEvaluation(state.evaluations, { step, loss: evaluation.loss }, minDelta)
       best = settled.evaluations.bestStep === step
-      yield await note({ type: 'evaluation', step, epoch: position, ...evaluation, best })
+      yield await note({
+        type: 'evaluation',
+        step,
+        epoch: position,
+        ...evaluation,
+        best,
+      } as unknown as Evaluation)
     }
-    if (options.samples && due(options.samples.everySteps)) {
+    if (options.samples && model instanceof CausalLM && due(options.samples.everySteps)) {
       const { prompts, maxNewTokens, temperature } = options.samples
       const completions = await generate(
         model,
@@ -246,4 +268,22 @@ export async function* superviseTraining(
       yield await note({ type: 'checkpoint', step, path: await save(folder) })
     }
   }
+}
+
+/** Number of the stream of LoRA dropout. */
+const DROPOUT = 4_000_000
+
+/** Never 0, which means none. */
+function dropoutSeed(seed: number, step: number, batch: number): number {
+  return hash32(seed, DROPOUT + batch, step) + 1
+}
+
+/** The plain model folder, or the adapter in use. */
+export async function saveResult(
+  model: TrainableModel,
+  folder: Pick<RunFolder, 'model' | 'adapter'>,
+  dtype?: 'float32' | 'bfloat16' | 'float16',
+): Promise<void> {
+  if (roleOf(model).adapter !== null) await model.saveAdapter(folder.adapter, { overwrite: true })
+  else await model.save(folder.model, { ...(dtype && { dtype }), overwrite: true })
 }

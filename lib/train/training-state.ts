@@ -1,6 +1,7 @@
 import { PosttrainError } from '../errors.js'
 import { type EvaluationState, NO_EVALUATION } from './early-stopping.js'
-import type { StepEvent } from './events.js'
+import type { StepBase } from './events.js'
+import { mean } from './objective.js'
 import type { Cursor, StepData, StepOutcome } from './supervised-step.js'
 
 /** All that a run knows between two steps, besides weights and moments; saved in each checkpoint. */
@@ -70,27 +71,24 @@ export function afterStep(state: TrainingState, data: StepData, outcome: StepOut
     step: state.step + 1,
     cursor: data.next,
     position: data.position,
-    epochLoss: state.epochLoss + (applied ? outcome.lossSum : 0),
-    epochWeight: state.epochWeight + (applied ? outcome.weight : 0),
-    lastLoss: applied ? outcome.lossSum / outcome.weight : state.lastLoss,
+    epochLoss: state.epochLoss + (applied ? outcome.sums.loss : 0),
+    epochWeight: state.epochWeight + (applied ? outcome.sums.count : 0),
+    lastLoss: applied ? outcome.sums.loss / outcome.sums.count : state.lastLoss,
     skippedInARow: failed ? state.skippedInARow + 1 : applied ? 0 : state.skippedInARow,
   }
 }
 
-export function stepEvent(state: TrainingState, data: StepData, outcome: StepOutcome): StepEvent {
-  const mean = (sum: number, count: number) => (count === 0 ? 0 : sum / count)
+/** What every recipe tells of a step. */
+export function stepBase(state: TrainingState, data: StepData, outcome: StepOutcome): StepBase {
   return {
     type: 'step',
     step: state.step,
     epoch: state.position,
-    loss: mean(outcome.lossSum, outcome.weight),
+    loss: mean(outcome.sums.loss, outcome.sums.count),
     gradNorm: outcome.gradNorm,
     learningRate: outcome.learningRate,
     tokens: data.tokens,
-    trainTokens: outcome.labels,
     tokensPerSecond: outcome.seconds > 0 ? data.tokens / outcome.seconds : 0,
-    tokenAccuracy: mean(outcome.correct, outcome.labels),
-    entropy: mean(outcome.entropySum, outcome.labels),
     ...(outcome.skipped && { skipped: { reason: outcome.skipped, rows: rowsOf(data) } }),
   }
 }

@@ -70,8 +70,8 @@ test('--json: one event a line on stdout, nothing else there, and none of it on 
     'gradNorm',
     'learningRate',
     'tokens',
-    'trainTokens',
     'tokensPerSecond',
+    'trainTokens',
   ]
   t.deepEqual(Object.keys(events[1]!).slice(0, names.length), names)
   t.deepEqual(Object.keys(events[3]!).slice(0, 5), ['type', 'step', 'epoch', 'loss', 'perplexity'])

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
 import { AdamW } from '../../lib/optim/adamw.js'
-import { loadCheckpoint, newestCheckpoint, saveCheckpoint } from '../../lib/train/checkpoint.js'
+import { loadCheckpoint, newestCheckpoint, partsOf, saveCheckpoint } from '../../lib/train/checkpoint.js'
 import { eventsIn, posttrain } from '../helpers/command-line.js'
 import { cleanFolder, instructionRows, tinyModel, weightsOf } from '../helpers/tiny-training.js'
 
@@ -26,7 +26,7 @@ test('what was saved is loaded: weights, moments and state; the newest are kept,
   for (const n of [1, 2, 3, 10]) {
     const path = await saveCheckpoint(
       folder,
-      { model, optimizer, step: n, state: { n, third: 1 / 3 } },
+      { parts: partsOf(model, optimizer), step: n, state: { n, third: 1 / 3 } },
       { keep: 2, keepStep: 1 },
     )
     t.is(path, join(folder, `step-${n}`))
@@ -39,7 +39,7 @@ test('what was saved is loaded: weights, moments and state; the newest are kept,
   await using fresh = new AdamW(other, { learningRate: 1e-2 })
   const newest = await newestCheckpoint(folder)
   t.is(newest, join(folder, 'step-10'))
-  t.deepEqual(await loadCheckpoint(newest!, { model: other, optimizer: fresh }), { n: 10, third: 1 / 3 })
+  t.deepEqual(await loadCheckpoint(newest!, partsOf(other, fresh)), { n: 10, third: 1 / 3 })
   await fresh.zeroGrad()
   await other.backward(batch, { kind: 'crossEntropy' })
   await fresh.step()
@@ -51,11 +51,17 @@ test('a checkpoint that is not whole is passed over for the one before', async (
   await using model = await tinyModel()
   await using optimizer = new AdamW(model, { learningRate: 1e-2 })
   for (const n of [1, 2, 3]) {
-    await saveCheckpoint(folder, { model, optimizer, step: n, state: n }, { keep: 9, keepStep: null })
+    await saveCheckpoint(
+      folder,
+      { parts: partsOf(model, optimizer), step: n, state: n },
+      { keep: 9, keepStep: null },
+    )
   }
   truncateSync(join(folder, 'step-3/optimizer.safetensors'), 100)
   t.is(await newestCheckpoint(folder), join(folder, 'step-2'))
-  await t.throwsAsync(loadCheckpoint(join(folder, 'step-3'), { model }), { code: 'ERR_INVALID_FILE' })
+  await t.throwsAsync(loadCheckpoint(join(folder, 'step-3'), partsOf(model, optimizer)), {
+    code: 'ERR_INVALID_FILE',
+  })
   writeFileSync(join(folder, 'step-2/manifest.json'), '{"format":')
   t.is(await newestCheckpoint(folder), join(folder, 'step-1'))
 })

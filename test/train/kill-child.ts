@@ -20,16 +20,22 @@ for (const name of ['mkdir', 'open', 'readdir', 'rename', 'rm', 'stat', 'writeFi
 syncBuiltinESMExports()
 
 // Only now: what they import from node:fs/promises is the patched one.
-const { loadCheckpoint, newestCheckpoint, saveCheckpoint } = await import('../../lib/train/checkpoint.js')
+const { loadCheckpoint, newestCheckpoint, partsOf, saveCheckpoint } = await import(
+  '../../lib/train/checkpoint.js'
+)
 const { startTiny } = await import('./kill-training.js')
 const { model, optimizer, step } = await startTiny()
 const newest = await newestCheckpoint(folder)
 const first =
-  newest === null ? 0 : ((await loadCheckpoint(newest, { model, optimizer })) as { step: number }).step
+  newest === null ? 0 : ((await loadCheckpoint(newest, partsOf(model, optimizer))) as { step: number }).step
 for (let n = first + 1; n <= first + 3; n++) {
   const loss = await step(n)
   if (n === first + 3) calls = 0
-  await saveCheckpoint(folder, { model, optimizer, step: n, state: { step: n } }, { keep: 2, keepStep: null })
+  await saveCheckpoint(
+    folder,
+    { parts: partsOf(model, optimizer), step: n, state: { step: n } },
+    { keep: 2, keepStep: null },
+  )
   // Synchronous for a pipe on Linux: it is told before the kill.
   process.stdout.write(`${n} ${loss}\n`)
 }

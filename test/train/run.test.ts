@@ -20,7 +20,7 @@ function counting(steps: number, log: string[] = []) {
         await new Promise((resolve) => setTimeout(resolve, 1))
         step++
         log.push(`step ${step}`)
-        yield { type: 'warning', step, message: '' }
+        yield { type: 'warning', code: 'noLabels', step, message: '' }
       }
       return end(control.stopping ? 'stopped' : 'completed')
     } finally {
@@ -102,7 +102,7 @@ test('save() waits for the step under way, and is refused before the start and a
 test('a failure rejects the pull and finish() alike, and releases', async (t) => {
   const broken = new Error('broken')
   const run = new Run(async function* () {
-    yield { type: 'warning', step: 1, message: '' }
+    yield { type: 'warning', code: 'noLabels', step: 1, message: '' }
     throw broken
   })
   const seen: string[] = []
