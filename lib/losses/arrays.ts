@@ -6,20 +6,29 @@ import { PosttrainError } from '../errors.js'
 /** Float64Array computes and gives float64; Float32Array is widened, and results are rounded back. */
 export type FloatArray = Float32Array | Float64Array
 
-/** Runs a native function; refuses arrays that are not what they should be or hold values that are not finite. */
-export async function native<T>(
-  name: string,
-  arrays: Record<string, FloatArray | undefined>,
-  run: (core: Core) => Promise<T>,
-): Promise<T> {
+/** Refuses arrays that are missing, of another kind, or hold values that are not finite. */
+export function needFinite(name: string, arrays: Record<string, FloatArray>): void {
   for (const [field, values] of Object.entries(arrays)) {
-    if (values === undefined) continue
     if (!(values instanceof Float32Array || values instanceof Float64Array)) {
       throw invalid(name, `${field} must be a Float32Array or a Float64Array`)
     }
     const at = values.findIndex((value: number) => !Number.isFinite(value))
     if (at >= 0) throw invalid(name, `${field}[${at}] must be finite, got ${values[at]}`)
   }
+}
+
+/** Refuses what is not an Int32Array. */
+export function needInt32(name: string, field: string, values: Int32Array): void {
+  if (!(values instanceof Int32Array)) throw invalid(name, `${field} must be an Int32Array`)
+}
+
+/** Runs a native function on arrays that `needFinite` takes. */
+export async function native<T>(
+  name: string,
+  arrays: Record<string, FloatArray>,
+  run: (core: Core) => Promise<T>,
+): Promise<T> {
+  needFinite(name, arrays)
   const core = await loadCore()
   return await call(core, () => run(core))
 }

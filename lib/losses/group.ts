@@ -1,4 +1,4 @@
-import { as, type FloatArray, invalid, native, need, optional } from './arrays.js'
+import { as, type FloatArray, invalid, native, need, needFinite, needInt32, optional } from './arrays.js'
 
 /** How the loss of many tokens becomes one number; formulas at `reductionWeights`. */
 export type Reduction = 'dapo' | 'grpo' | 'bnpo' | 'drGrpo'
@@ -32,7 +32,8 @@ export function reductionWeights(
  * GRPO's loss (Shao et al. 2024, arXiv 2402.03300) over responses of ragged length: for each token -min(r A, clip(r, 1 -
  * clipLow, 1 + clipHigh) A) + beta r k3, r = exp(logProbs - oldLogProbs), k3 = exp(-d) - 1 + d with d = logProbs -
  * referenceLogProbs, the ratio before it differentiated too. Arrays have one value a token, `offsets` [B + 1] cuts them
- * into responses. `kl` is the mean of r k3 by the same reduction. `gradient` is by logProbs.
+ * into responses. `kl` is the mean of r k3 and `clipFraction` the share of clipped tokens, over all tokens in every
+ * reduction. `gradient` is by logProbs.
  */
 export async function grpoLoss<A extends FloatArray>(options: {
   logProbs: A
@@ -68,6 +69,9 @@ export async function grpoLoss<A extends FloatArray>(options: {
   if (reduction === 'drGrpo' && !(maxLength !== undefined && maxLength > 0)) {
     throw invalid('grpoLoss', `reduction drGrpo needs a maxLength above 0, got ${maxLength}`)
   }
+  const arrays = { logProbs, oldLogProbs, advantages, ...optional('referenceLogProbs', referenceLogProbs) }
+  needFinite('grpoLoss', arrays)
+  needInt32('grpoLoss', 'offsets', offsets)
   const lengths = Array.from(offsets.subarray(1), (end, i) => end - offsets[i]!)
   if (offsets[0] !== 0 || offsets.at(-1) !== logProbs.length || lengths.some((length) => length < 0)) {
     throw invalid('grpoLoss', `offsets must rise from 0 to ${logProbs.length}`)
@@ -76,22 +80,25 @@ export async function grpoLoss<A extends FloatArray>(options: {
   const weights = Float64Array.from(
     lengths.flatMap((length, i) => Array<number>(length).fill(perResponse[i]!)),
   )
-  const arrays = { logProbs, oldLogProbs, advantages, referenceLogProbs }
-  const given = { logProbs, oldLogProbs, weights, normalizer, gradient }
-  const policy = await native('grpoLoss', arrays, (core) =>
-    core.policyLoss({ ...given, advantages, clipLow, clipHigh }),
+  const tokens = { logProbs, oldLogProbs }
+  const reduced = { ...tokens, weights, normalizer, gradient }
+  const clip = { advantages, clipLow, clipHigh }
+  const policy = await native('grpoLoss', {}, (core) => core.policyLoss({ ...reduced, ...clip }))
+  const { clipped } = await native('grpoLoss', {}, (core) =>
+    core.policyLoss({ ...tokens, ...clip, gradient: false }),
   )
-  const penalty =
-    referenceLogProbs === undefined
-      ? { loss: 0 }
-      : await native('grpoLoss', {}, (core) =>
-          core.klPenalty({ ...given, referenceLogProbs, estimator: 'k3', coefficient: 1 }),
-        )
-  const total = policy.gradient?.map((slope, i) => slope + beta * (penalty.gradient?.[i] ?? 0))
+  const loss = { loss: policy.loss, kl: 0, clipFraction: clipped }
+  if (referenceLogProbs === undefined) {
+    return { ...loss, ...optional('gradient', policy.gradient && as(logProbs, policy.gradient)) }
+  }
+  const k3 = { referenceLogProbs, estimator: 'k3', coefficient: 1 } as const
+  const penalty = await native('grpoLoss', {}, (core) => core.klPenalty({ ...reduced, ...k3 }))
+  const kl = await native('grpoLoss', {}, (core) => core.klPenalty({ ...tokens, ...k3, gradient: false }))
+  const total = policy.gradient?.map((slope, i) => slope + beta * penalty.gradient![i]!)
   return {
+    ...loss,
     loss: policy.loss + beta * penalty.loss,
-    kl: penalty.loss,
-    clipFraction: policy.clipped,
+    kl: kl.loss,
     ...optional('gradient', total && as(logProbs, total)),
   }
 }

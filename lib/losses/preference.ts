@@ -1,5 +1,5 @@
 import type { PairLossName } from '../addon/addon.js'
-import { as, type FloatArray, invalid, native, need, optional } from './arrays.js'
+import { as, type FloatArray, invalid, native, need, needFinite, needInt32, optional } from './arrays.js'
 
 export type { PairLossName } from '../addon/addon.js'
 
@@ -56,14 +56,27 @@ export async function dpoLoss<A extends FloatArray>(options: {
   if (byLength && (options.chosenLengths === undefined || options.rejectedLengths === undefined)) {
     throw invalid('dpoLoss', `kind ${kind} needs chosenLengths and rejectedLengths`)
   }
-  const lengths = (values: Int32Array | undefined) => {
-    if (values?.some((length) => length < 1)) throw invalid('dpoLoss', 'lengths must be at least 1')
-    return values && Float64Array.from(values)
+  const lengths = (name: 'chosenLengths' | 'rejectedLengths') => {
+    const values = options[name]
+    if (values === undefined) return values
+    needInt32('dpoLoss', name, values)
+    const at = values.findIndex((length) => length < 1)
+    if (at >= 0) throw invalid('dpoLoss', `${name}[${at}] must be at least 1, got ${values[at]}`)
+    return Float64Array.from(values)
   }
-  const arrays = { chosenLogProbs, rejectedLogProbs, chosenReferenceLogProbs, rejectedReferenceLogProbs }
-  const chosenLengths = lengths(options.chosenLengths)
-  const rejectedLengths = lengths(options.rejectedLengths)
-  const result = await native('dpoLoss', arrays, (core) =>
+  const arrays = {
+    chosenLogProbs,
+    rejectedLogProbs,
+    ...optional('chosenReferenceLogProbs', chosenReferenceLogProbs),
+    ...optional('rejectedReferenceLogProbs', rejectedReferenceLogProbs),
+  }
+  needFinite('dpoLoss', arrays)
+  if (kind === 'orpo' && [...chosenLogProbs, ...rejectedLogProbs].some((value) => value > 0)) {
+    throw invalid('dpoLoss', 'kind orpo needs log-probabilities of at most 0')
+  }
+  const chosenLengths = lengths('chosenLengths')
+  const rejectedLengths = lengths('rejectedLengths')
+  const result = await native('dpoLoss', {}, (core) =>
     core.dpoLosses({
       chosenLogProbs,
       rejectedLogProbs,
@@ -121,8 +134,10 @@ export async function ktoLoss<A extends FloatArray>(options: {
   const { logProbs, referenceLogProbs, kl, beta = 0.1, desirableWeight = 1, undesirableWeight = 1 } = options
   need(beta > 0 && Number.isFinite(beta), 'ktoLoss', 'beta', 'above 0', beta)
   need(kl >= 0 && Number.isFinite(kl), 'ktoLoss', 'kl', 'at least 0', kl)
-  need(desirableWeight >= 0, 'ktoLoss', 'desirableWeight', 'at least 0', desirableWeight)
-  need(undesirableWeight >= 0, 'ktoLoss', 'undesirableWeight', 'at least 0', undesirableWeight)
+  for (const [field, weight] of Object.entries({ desirableWeight, undesirableWeight }))
+    need(weight >= 0 && Number.isFinite(weight), 'ktoLoss', field, 'at least 0', weight)
+  if (!Array.isArray(options.desirable) || options.desirable.some((value) => typeof value !== 'boolean'))
+    throw invalid('ktoLoss', 'desirable must be a list of true and false')
   const desirable = Uint8Array.from(options.desirable, Number)
   const result = await native('ktoLoss', { logProbs, referenceLogProbs }, (core) =>
     core.ktoLosses({ logProbs, referenceLogProbs, desirable, beta, desirableWeight, undesirableWeight, kl }),
@@ -156,12 +171,13 @@ export async function pairwiseRewardLoss<A extends FloatArray>(options: {
   gradient?: boolean
 }): Promise<{ loss: number; accuracy: number; margin: number; gradient?: { chosen: A; rejected: A } }> {
   const { chosen, rejected, weights, center = 0 } = options
+  needFinite('pairwiseRewardLoss', { chosen, rejected, ...optional('weights', weights) })
   const margins = options.margins ?? new Float64Array(chosen.length)
   need(center >= 0 && Number.isFinite(center), 'pairwiseRewardLoss', 'center', 'at least 0', center)
   if (weights !== undefined && (weights.length !== chosen.length || weights.some((weight) => weight < 0))) {
     throw invalid('pairwiseRewardLoss', 'weights must be one number of at least 0 for each pair')
   }
-  const result = await native('pairwiseRewardLoss', { chosen, rejected, margins, weights }, (core) =>
+  const result = await native('pairwiseRewardLoss', { margins }, (core) =>
     core.pairwiseLosses({ chosen, rejected, margins, center }),
   )
   const weightOf = (i: number) => weights?.[i] ?? 1

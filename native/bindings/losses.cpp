@@ -84,20 +84,20 @@ double total(const std::vector<double>& weights) {
 }
 
 /** Mean loss, means of the further sums, and the gradient where it is asked for. */
-Reply mean_reply(losses::Sums sums, double normalizer, std::vector<double> gradient) {
+Reply mean_reply(losses::Sums sums, double normalizer, bool wanted,
+                 std::vector<double> gradient) {
   return [=](Napi::Env env) -> Napi::Value {
     const double divisor = normalizer == 0 ? 1 : normalizer;
     auto object = Napi::Object::New(env);
     object.Set("loss", sums.loss / divisor);
     for (const auto& [name, sum] : sums.more) object.Set(name, sum / divisor);
-    if (!gradient.empty()) object.Set("gradient", float64_array(env, gradient));
+    if (wanted) object.Set("gradient", float64_array(env, gradient));
     return object;
   };
 }
 
-std::vector<double> gradient_buffer(const Napi::Object& object, size_t count) {
-  return boolean_field(object, "gradient", false) ? std::vector<double>(count, 0)
-                                                  : std::vector<double>();
+std::vector<double> gradient_buffer(bool wanted, size_t count) {
+  return std::vector<double>(wanted ? count : 0, 0);
 }
 
 double reciprocal(double value) { return value == 0 ? 0 : 1 / value; }
@@ -112,11 +112,12 @@ Napi::Value policy_loss(const Napi::CallbackInfo& info) {
                                               : weights_of(object, count);
   const double normalizer = number_field(object, "normalizer", total(weights));
   const auto options = policy_options_of(object);
-  auto gradient = gradient_buffer(object, count);
+  const bool wanted = boolean_field(object, "gradient", false);
+  auto gradient = gradient_buffer(wanted, count);
   return submit(info.Env(), {}, nullptr, [=](const core::Cancel&) mutable {
     const auto sums = losses::ppo_policy({log_probs, old, advantages, weights, {}, {}}, options,
                                          reciprocal(normalizer), gradient);
-    return mean_reply(sums, normalizer, gradient);
+    return mean_reply(sums, normalizer, wanted, gradient);
   });
 }
 
@@ -128,12 +129,13 @@ Napi::Value value_loss(const Napi::CallbackInfo& info) {
   auto returns = vector_field(object, "returns", count);
   auto weights = weights_of(object, count);
   const double clip = has_value(object, "clip") ? number_field(object, "clip") : -1;
-  auto gradient = gradient_buffer(object, count);
+  const bool wanted = boolean_field(object, "gradient", false);
+  auto gradient = gradient_buffer(wanted, count);
   return submit(info.Env(), {}, nullptr, [=](const core::Cancel&) mutable {
     const double normalizer = total(weights);
     const auto sums =
         losses::ppo_value(values, old, returns, weights, clip, reciprocal(normalizer), gradient);
-    return mean_reply(sums, normalizer, gradient);
+    return mean_reply(sums, normalizer, wanted, gradient);
   });
 }
 
@@ -144,18 +146,22 @@ Napi::Value kl_penalty(const Napi::CallbackInfo& info) {
   auto reference = vector_field(object, "referenceLogProbs", count);
   const auto name = string_field(object, "estimator");
   const double coefficient = number_field(object, "coefficient");
-  auto gradient = gradient_buffer(object, count);
+  const bool wanted = boolean_field(object, "gradient", false);
+  auto gradient = gradient_buffer(wanted, count);
   if (name == "full") {
     const int64_t columns = integer_field(object, "columns");
     TORCH_CHECK_VALUE(columns > 0 && count % static_cast<size_t>(columns) == 0,
                       "[kl] logProbs has ", count, " values, not rows of ", columns, " columns");
-    const bool forward = string_field(object, "direction") == "forward";
+    const auto direction = string_field(object, "direction");
+    TORCH_CHECK_VALUE(direction == "forward" || direction == "reverse",
+                      "[kl] direction must be forward or reverse, got ", direction);
+    const bool forward = direction == "forward";
     return submit(info.Env(), {}, nullptr, [=](const core::Cancel&) mutable {
       const double rows = static_cast<double>(count) / static_cast<double>(columns);
       losses::Sums sums;
       sums.loss = coefficient * losses::kl_full(log_probs, reference, forward,
                                                 coefficient * reciprocal(rows), gradient);
-      return mean_reply(sums, rows, gradient);
+      return mean_reply(sums, rows, wanted, gradient);
     });
   }
   const auto estimator = losses::kl_estimator_of(name);
@@ -168,7 +174,7 @@ Napi::Value kl_penalty(const Napi::CallbackInfo& info) {
     auto sums = losses::kl_penalty(log_probs, reference, old, weights, estimator,
                                    coefficient * reciprocal(normalizer), gradient);
     sums.loss *= coefficient;
-    return mean_reply(sums, normalizer, gradient);
+    return mean_reply(sums, normalizer, wanted, gradient);
   });
 }
 

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 
@@ -113,18 +114,22 @@ PairLoss dpo_loss(const PairInput& pair, const DpoOptions& options) {
     }
     case DpoKind::discopop: {
       constexpr double kTau = 0.05;
-      const double m = sigmoid(x / kTau), slope = bell(x / kTau) / kTau;
-      const double logistic = -log_sigmoid(x), exponential = std::exp(-x);
-      return of_margin(
-          (1 - m) * logistic + m * exponential,
-          -slope * logistic - (1 - m) * sigmoid(-x) + slope * exponential - m * exponential);
+      const double y = x / kTau, m = sigmoid(y), slope = bell(y) / kTau;
+      const double logistic = -log_sigmoid(x);
+      // m exp(-x): apart, far below 0, they are 0 and infinity.
+      const double exponential = std::exp(log_sigmoid(y) - x);
+      return of_margin((1 - m) * logistic + exponential,
+                       -slope * logistic - (1 - m) * sigmoid(-x) +
+                           exponential * (sigmoid(-y) / kTau - 1));
     }
     case DpoKind::simpo: {
       const double y = b * (lc * nc - lr * nr) - options.gamma, slope = -b * sigmoid(-y);
       return {-log_sigmoid(y), slope * nc, -slope * nr};
     }
     case DpoKind::orpo: {
-      const double pc = lc * nc, pr = lr * nr;
+      // An answer that is certain has infinite odds.
+      constexpr double kCertain = -1e-12;
+      const double pc = std::min(lc * nc, kCertain), pr = std::min(lr * nr, kCertain);
       const double odds = pc - pr - log1mexp(pc) + log1mexp(pr);
       const double slope = -b * sigmoid(-odds);
       return {-pc - b * log_sigmoid(odds), nc * (-1 + slope / -std::expm1(pc)),

@@ -73,8 +73,10 @@ std::vector<double> whiten(std::span<const double> values, std::span<const uint8
   }
   std::vector<double> result(values.size(), 0.0);
   if (counted.size() < 2) return result;
+  // The mean of equal values may differ from them in its last bit.
+  const auto [low, high] = std::minmax_element(counted.begin(), counted.end());
   const double mean = mean_of(counted), variance = variance_of(counted, mean);
-  if (variance == 0) return result;
+  if (*low == *high || variance == 0) return result;
   for (size_t i = 0; i < values.size(); ++i) {
     if (mask.empty() || mask[i] != 0)
       result[i] = (values[i] - mean) / std::sqrt(variance + 1e-8) + (shift ? 0 : mean);
