@@ -84,8 +84,7 @@ double total(const std::vector<double>& weights) {
 }
 
 /** Mean loss, means of the further sums, and the gradient where it is asked for. */
-Reply mean_reply(losses::Sums sums, double normalizer, bool wanted,
-                 std::vector<double> gradient) {
+Reply mean_reply(losses::Sums sums, double normalizer, bool wanted, std::vector<double> gradient) {
   return [=](Napi::Env env) -> Napi::Value {
     const double divisor = normalizer == 0 ? 1 : normalizer;
     auto object = Napi::Object::New(env);

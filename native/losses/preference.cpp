@@ -118,9 +118,9 @@ PairLoss dpo_loss(const PairInput& pair, const DpoOptions& options) {
       const double logistic = -log_sigmoid(x);
       // m exp(-x): apart, far below 0, they are 0 and infinity.
       const double exponential = std::exp(log_sigmoid(y) - x);
-      return of_margin((1 - m) * logistic + exponential,
-                       -slope * logistic - (1 - m) * sigmoid(-x) +
-                           exponential * (sigmoid(-y) / kTau - 1));
+      return of_margin(
+          (1 - m) * logistic + exponential,
+          -slope * logistic - (1 - m) * sigmoid(-x) + exponential * (sigmoid(-y) / kTau - 1));
     }
     case DpoKind::simpo: {
       const double y = b * (lc * nc - lr * nr) - options.gamma, slope = -b * sigmoid(-y);
