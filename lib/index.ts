@@ -41,6 +41,7 @@ export type { LoraOptions } from './models/lora.js'
 export { type PromptCompletion, RewardModel } from './models/reward-model.js'
 export { AdamW, type AdamWOptions } from './optim/adamw.js'
 export { learningRateAt, type Schedule } from './optim/schedule.js'
+export type { Reward, RewardFunction, RewardSample } from './rollout/rewards.js'
 export type {
   CheckpointEvent,
   EndEvent,
@@ -52,6 +53,7 @@ export type {
   TrainEvent,
   WarningEvent,
 } from './train/events.js'
+export { type PpoOptions, ppo } from './train/ppo.js'
 export { type PretrainOptions, pretrain } from './train/pretrain.js'
 export { Run } from './train/run.js'
 export { type SftOptions, sft } from './train/sft.js'

@@ -338,6 +338,8 @@ export interface Core {
 
   // models
   createBase(spec: DecoderSpec, options: { device: string; dtype: Dtype }): Promise<BaseHandle>
+  /** The same weights a second time in memory, none of them frozen. */
+  copyBase(base: BaseHandle): Promise<BaseHandle>
   /** Roles share their base. `score`: a scalar head of its own, drawn from the seed, or zero without one. */
   createRole(
     base: BaseHandle,

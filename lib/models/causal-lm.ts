@@ -5,7 +5,7 @@ import { PosttrainError } from '../errors.js'
 import { familyOf, type HfConfig } from './families/index.js'
 import { readConfig, readGenerationConfig, weightFiles } from './folder.js'
 import type { LoraOptions } from './lora.js'
-import { createBase, type LoadOptions, type NativeModel, openCore } from './native.js'
+import { copyBase, createBase, type LoadOptions, type NativeModel, openCore } from './native.js'
 import type { RewardModel } from './reward-model.js'
 import { type Parameter, Role } from './role.js'
 import { writeModelFolder, writeTokenizer } from './save.js'
@@ -168,6 +168,18 @@ export class CausalLM {
     })
   }
 
+  /** The same weights a second time in memory, which neither shares with the other; adapters stay behind. */
+  async clone(): Promise<CausalLM> {
+    const role = await Role.create(await copyBase(roleOf(this).base))
+    return new CausalLM({
+      role,
+      generationConfig: this.generationConfig,
+      tokenizer: this.tokenizer,
+      chatTemplate: this.#chatTemplate,
+      stopIds: [...this.#stopIds],
+    })
+  }
+
   /** Names of the adapters on this model's weights. */
   get adapters(): readonly string[] {
     return [...roleOf(this).base.adapters.keys()]
@@ -191,6 +203,11 @@ export class CausalLM {
   /** Reads an adapter folder as PEFT writes it, and puts it to use. Throws ERR_INVALID_FILE for one of another base. */
   async loadAdapter(name: string, directory: string): Promise<void> {
     await roleOf(this).loadAdapter(name, directory)
+  }
+
+  /** A second adapter with the values of the first, which stays as it is while the first is trained on. */
+  async copyAdapter(from: string, to: string): Promise<void> {
+    await roleOf(this).copyAdapter(from, to)
   }
 
   /** Which adapter this model uses from now on; null: the base alone. */

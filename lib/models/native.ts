@@ -76,6 +76,12 @@ export async function createBase(
   return { core, handle, ...of, device, dtype, adapters: new Map(), users: 0 }
 }
 
+/** The same weights a second time in memory, without adapters; nobody uses them yet. */
+export async function copyBase(base: SharedBase): Promise<SharedBase> {
+  const handle = await call(base.core, () => base.core.copyBase(base.handle))
+  return { ...base, handle, adapters: new Map(), users: 0 }
+}
+
 /** Frees the base and its adapters. */
 export async function disposeBase({ core, handle, adapters }: SharedBase): Promise<void> {
   await Promise.all([...adapters.values()].map((adapter) => core.dispose(adapter.handle)))

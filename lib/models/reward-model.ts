@@ -6,7 +6,7 @@ import { type CausalLM, checkVocabulary, nativeOf, roleOf, setRole } from './cau
 import { familyOf, type HfConfig } from './families/index.js'
 import { readConfig, weightFiles } from './folder.js'
 import type { LoraOptions } from './lora.js'
-import { createBase, type LoadOptions, openCore } from './native.js'
+import { copyBase, createBase, type LoadOptions, openCore } from './native.js'
 import { type BackwardChoices, type Parameter, Role } from './role.js'
 import { writeModelFolder, writeTokenizer } from './save.js'
 import { planWeights } from './weights.js'
@@ -117,6 +117,18 @@ export class RewardModel {
     })
   }
 
+  /** The same weights and head a second time in memory, which neither shares with the other; adapters stay behind. */
+  async clone(): Promise<RewardModel> {
+    const role = await Role.create(await copyBase(roleOf(this).base), { score: {} })
+    const { values } = await this.getParameter('score.weight')
+    await role.setTensor('score.weight', values)
+    return new RewardModel(role, {
+      tokenizer: this.tokenizer,
+      chatTemplate: this.#chatTemplate,
+      stopIds: this.#stopIds,
+    })
+  }
+
   get adapter(): string | null {
     return roleOf(this).adapter
   }
@@ -132,6 +144,10 @@ export class RewardModel {
 
   async loadAdapter(name: string, directory: string): Promise<void> {
     await roleOf(this).loadAdapter(name, directory)
+  }
+
+  async copyAdapter(from: string, to: string): Promise<void> {
+    await roleOf(this).copyAdapter(from, to)
   }
 
   async setAdapter(name: string | null): Promise<void> {

@@ -3,6 +3,7 @@ import { type EvaluationState, NO_EVALUATION } from './early-stopping.js'
 import type { StepBase } from './events.js'
 import { mean } from './objective.js'
 import type { Cursor, StepData, StepOutcome } from './supervised-step.js'
+import { SupervisedWatch, type WatchState } from './warnings.js'
 
 /** All that a run knows between two steps, besides weights and moments; saved in each checkpoint. */
 export interface TrainingState {
@@ -17,6 +18,7 @@ export interface TrainingState {
   lastLoss: number
   skippedInARow: number
   evaluations: EvaluationState
+  watch: WatchState
   /** The schedule of the learning rate goes by it. */
   totalSteps: number
   /** What the bits depend on besides all this: the same numbers are promised where these are the same. */
@@ -39,13 +41,14 @@ export const BEGINNING: TrainingState = {
   lastLoss: 0,
   skippedInARow: 0,
   evaluations: NO_EVALUATION,
+  watch: SupervisedWatch.start,
   totalSteps: 0,
   environment: null,
 }
 
 /** What a resumed run is not the same in as the one that was interrupted; its owner is warned of each. */
 export function differences(
-  before: TrainingState,
+  before: Pick<TrainingState, 'totalSteps' | 'environment'>,
   now: { totalSteps: number; environment: Environment },
 ): string[] {
   const environment = otherEnvironment(before.environment, now.environment)

@@ -32,6 +32,17 @@ Napi::Value create_base(const Napi::CallbackInfo& info) {
       });
 }
 
+Napi::Value copy_base(const Napi::CallbackInfo& info) {
+  const auto from = unwrap_as<OwnedBase>(info[0], kBase);
+  return submit(info.Env(), {from}, nullptr, [from](const core::Cancel&) {
+    auto& source = *from->object;
+    auto copy = std::make_shared<models::Decoder>(source.spec(), source.device(), source.dtype());
+    for (auto& parameter : copy->parameters())
+      parameter.value.copy_(source.parameter(parameter.name).value);
+    return handle_reply(kBase, std::move(copy));
+  });
+}
+
 Napi::Value create_role(const Napi::CallbackInfo& info) {
   const auto base = unwrap_as<OwnedBase>(info[0], kBase);
   const auto options = object_of(info[1], "options");
@@ -257,6 +268,7 @@ Napi::Value set_tensor(const Napi::CallbackInfo& info) {
 
 void register_models(Napi::Env env, Napi::Object exports) {
   exports.Set("createBase", method(env, create_base));
+  exports.Set("copyBase", method(env, copy_base));
   exports.Set("createRole", method(env, create_role));
   exports.Set("createAdapter", method(env, create_adapter));
   exports.Set("copyAdapter", method(env, copy_adapter));
