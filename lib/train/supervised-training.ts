@@ -25,6 +25,7 @@ import {
   stepBase,
   type TrainingState,
 } from './training-state.js'
+import { SupervisedWatch } from './warnings.js'
 
 /** What a recipe has made ready for the loop that all of them share that learn from given rows. */
 export interface SupervisedTraining<
@@ -179,7 +180,12 @@ export async function* superviseTraining<
         ...(training.dropout && { dropoutSeed: (i) => dropoutSeed(options.seed, step, i) }),
       })
       state = afterStep(state, data, outcome)
-      yield await note({ ...stepBase(state, data, outcome), ...objective.stepMetrics(outcome.sums) } as Step)
+      const event = { ...stepBase(state, data, outcome), ...objective.stepMetrics(outcome.sums) } as Step
+      const watch = new SupervisedWatch(state.watch)
+      const seen = watch.step(event, totalSteps)
+      state = { ...state, watch: watch.state }
+      yield await note(event)
+      for (const warning of seen) yield await note(warning)
       if (outcome.skipped === 'noLabels') {
         yield await note({
           type: 'warning',
@@ -237,13 +243,18 @@ export async function* superviseTraining<
       const minDelta = options.earlyStopping?.minDelta ?? 0
       settled.evaluations = afterEvaluation(state.evaluations, { step, loss: evaluation.loss }, minDelta)
       best = settled.evaluations.bestStep === step
-      yield await note({
+      const event = {
         type: 'evaluation',
         step,
         epoch: position,
         ...evaluation,
         best,
-      } as unknown as Evaluation)
+      } as unknown as Evaluation
+      const watch = new SupervisedWatch(settled.watch)
+      const seen = watch.evaluation(event)
+      settled.watch = watch.state
+      yield await note(event)
+      for (const warning of seen) yield await note(warning)
     }
     if (options.samples && model instanceof CausalLM && due(options.samples.everySteps)) {
       const { prompts, maxNewTokens, temperature } = options.samples

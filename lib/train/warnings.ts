@@ -26,11 +26,9 @@ class Watch {
     const { first, latest } = this.state
     for (const [name, value] of Object.entries(values)) {
       if (value === undefined || !Number.isFinite(value)) continue
-      const begun = (first[name] ??= [])
-      if (begun.length < window) begun.push(value)
-      const now = (latest[name] ??= [])
-      now.push(value)
-      if (now.length > window) now.shift()
+      const begun = first[name] ?? []
+      first[name] = begun.length < window ? [...begun, value] : begun
+      latest[name] = [...(latest[name] ?? []), value].slice(-window)
     }
   }
 
@@ -170,9 +168,8 @@ export class SupervisedWatch {
     const seen: WarningEvent[] = []
     const watch = this.#watch
     const { first, latest } = watch.state
-    const before = latest.validation ?? []
     watch.push({ validation: event.loss }, 3)
-    const now = latest.validation ?? before
+    const now = latest.validation ?? []
     const rises = now.length === 3 && now[0]! < now[1]! && now[1]! < now[2]!
     const trained =
       first.loss !== undefined && latest.loss !== undefined && mean(latest.loss) < mean(first.loss)
