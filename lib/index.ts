@@ -42,6 +42,7 @@ export { type PromptCompletion, RewardModel } from './models/reward-model.js'
 export { AdamW, type AdamWOptions } from './optim/adamw.js'
 export { learningRateAt, type Schedule } from './optim/schedule.js'
 export type { Reward, RewardFunction, RewardSample } from './rollout/rewards.js'
+export { type DpoOptions, dpo } from './train/dpo.js'
 export type {
   CheckpointEvent,
   EndEvent,
@@ -53,7 +54,9 @@ export type {
   TrainEvent,
   WarningEvent,
 } from './train/events.js'
+export { type GrpoOptions, grpo, type RlooOptions, rloo } from './train/grpo.js'
 export { type PpoOptions, ppo } from './train/ppo.js'
 export { type PretrainOptions, pretrain } from './train/pretrain.js'
+export { type RewardOptions, reward } from './train/reward.js'
 export { Run } from './train/run.js'
 export { type SftOptions, sft } from './train/sft.js'

@@ -1,4 +1,13 @@
 export { type Dataset, type DatasetOptions, loadDataset } from './dataset.js'
+export { type JudgedReport, type JudgedSet, loadPreferences, loadUnpaired } from './judged.js'
+export {
+  type JudgedLoader,
+  type PreferenceBatch,
+  preferenceLoader,
+  type UnpairedBatch,
+  unpairedLoader,
+} from './judged-loader.js'
+export type { JudgedRow, PreferenceRow, RankingRow } from './judged-rows.js'
 export { type BatchOptions, DataLoader, type DataLoaderOptions, type LoaderBatch } from './loader.js'
 export {
   type EncodedRow,

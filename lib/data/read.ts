@@ -3,10 +3,20 @@ import { open, rename, stat } from 'node:fs/promises'
 import { extname } from 'node:path'
 import { Readable } from 'node:stream'
 import { PosttrainError } from '../errors.js'
-import type { Origin, Row } from './rows.js'
+import type { JudgedRow, PreferenceRow, RankingRow } from './judged-rows.js'
+import type { Message, Origin, Row } from './rows.js'
+
+/** A prompt to be answered in a rollout; any other kind of row is one too, its answer left out. */
+interface PromptOnlyRow {
+  prompt: string | Message[]
+  [column: string]: unknown
+}
+
+/** A row of any kind. */
+export type AnyRow = Row | PreferenceRow | RankingRow | JudgedRow | PromptOnlyRow | { instruction: string }
 
 /** Rows: the path of a .jsonl, .json or .txt file, a list, or anything that gives rows one after another. */
-export type RowSource = string | readonly Row[] | AsyncIterable<Row>
+export type RowSource = string | readonly AnyRow[] | AsyncIterable<AnyRow>
 
 /** One source, or several: each gives `weight` times its rows to every epoch, so 0.2 gives another fifth each time. */
 export type DataSource = RowSource | readonly WeightedSource[]
@@ -193,7 +203,10 @@ async function* readText(path: string) {
  * Writes rows into a .jsonl file, synced: what a run keeps of an async iterable, to be read again when it resumes.
  * The file is whole or absent.
  */
-export async function spoolRows(source: AsyncIterable<Row> | Iterable<Row>, path: string): Promise<void> {
+export async function spoolRows(
+  source: AsyncIterable<AnyRow> | Iterable<AnyRow>,
+  path: string,
+): Promise<void> {
   const partial = `${path}.partial`
   const file = await open(partial, 'w')
   try {

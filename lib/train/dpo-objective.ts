@@ -1,0 +1,133 @@
+import type { LossTerm, PairLossName, TermResult } from '../addon/addon.js'
+import type { PreferenceBatch, UnpairedBatch } from '../data/judged-loader.js'
+import { type CausalLM, roleOf } from '../models/causal-lm.js'
+import type { DpoEvaluationEvent } from './dpo.js'
+import type { DpoMetrics, DpoStepEvent, KtoMetrics, KtoStepEvent } from './events.js'
+import { mean, type Objective } from './objective.js'
+import { answerLogProbs, type ReferenceCache } from './reference-cache.js'
+
+/** The losses of pairs, with cross-entropy on the better answers where `sftCoef` asks for it. */
+export function pairObjective(
+  model: CausalLM,
+  reference: ReferenceCache | null,
+  options: {
+    loss: PairLossName
+    beta: number
+    labelSmoothing: number
+    gamma: number
+    sftCoef: number
+  },
+): Objective<PreferenceBatch, DpoStepEvent, DpoEvaluationEvent> {
+  const { sftCoef, ...loss } = options
+  /** Tokens of the better answers of the step: what their cross-entropy divides by. */
+  let betterTokens = 0
+  const termsOf = async (batch: PreferenceBatch, normalizer: number, signal: AbortSignal | undefined) => {
+    const terms: LossTerm[] = [
+      {
+        kind: 'dpo',
+        ...loss,
+        pairs: batch.pairs,
+        weights: batch.pairWeights,
+        ...(reference && { referenceSums: await reference.sums(batch, signal) }),
+      },
+    ]
+    if (sftCoef > 0) {
+      // The terms of one backward share their normalizer; this one has its own count.
+      const coefficient = (sftCoef * normalizer) / Math.max(1, betterTokens)
+      terms.push({ kind: 'weightedLogProb', coefficient, weights: betterWeights(batch) })
+    }
+    return terms
+  }
+  const combine = ([pairs, better]: TermResult[], coefficient: number): TermResult =>
+    better === undefined
+      ? pairs!
+      : { ...pairs!, loss: pairs!.loss + coefficient * better.loss, better: better.loss }
+  const coefficientOf = (normalizer: number) => (sftCoef * normalizer) / Math.max(1, betterTokens)
+  const metrics = (sums: TermResult): DpoMetrics => ({
+    accuracy: mean(sums.correct, sums.count),
+    margin: mean((sums.chosenReward ?? 0) - (sums.rejectedReward ?? 0), sums.count),
+    chosenReward: mean(sums.chosenReward, sums.count),
+    rejectedReward: mean(sums.rejectedReward, sums.count),
+    chosenLogProb: mean(sums.chosenLogProb, sums.count),
+    rejectedLogProb: mean(sums.rejectedLogProb, sums.count),
+  })
+  return {
+    async prepare(batches) {
+      betterTokens = 0
+      for (const batch of batches)
+        betterTokens += betterWeights(batch).reduce((sum, weight) => sum + weight, 0)
+    },
+    async backward(batch, { signal, ...given }) {
+      const terms = await termsOf(batch, given.normalizer, signal)
+      const results = await roleOf(model).backward(batch, terms, given, signal)
+      return combine(results, coefficientOf(given.normalizer))
+    },
+    async evaluate(batch, signal) {
+      const terms = await termsOf(batch, batch.count, signal)
+      const results = await roleOf(model).evaluate(batch, terms, {}, signal)
+      return combine(results, coefficientOf(batch.count))
+    },
+    stepMetrics: metrics,
+    evaluationMetrics: metrics,
+  }
+}
+
+/** 1 at the labels of answers that are the better one of a pair, each counted once. */
+function betterWeights({ offsets, labels, pairs }: PreferenceBatch): Float64Array {
+  const weights = new Float64Array(labels.length)
+  for (let p = 0; p < pairs.length; p += 2) {
+    const document = pairs[p]!
+    for (let t = offsets[document]!; t < offsets[document + 1]!; t++) if (labels[t] !== -100) weights[t] = 1
+  }
+  return weights
+}
+
+/** KTO on single answers: z comes from all batches of a step before the first gradient. */
+export function ktoObjective(
+  model: CausalLM,
+  reference: ReferenceCache,
+  options: { beta: number; desirableWeight: number; undesirableWeight: number },
+): Objective<UnpairedBatch, KtoStepEvent, DpoEvaluationEvent> {
+  let kl = 0
+  const termOf = async (batch: UnpairedBatch, signal: AbortSignal | undefined): Promise<LossTerm> => ({
+    kind: 'kto',
+    ...options,
+    kl,
+    desirable: batch.desirable,
+    referenceSums: await reference.sums(batch, signal),
+  })
+  const metrics = (sums: TermResult): KtoMetrics => {
+    const desirable = mean(sums.desirableReward, sums.desirable)
+    const undesirable = mean(sums.undesirableReward, sums.count - (sums.desirable ?? 0))
+    return {
+      desirableReward: desirable,
+      undesirableReward: undesirable,
+      margin: desirable - undesirable,
+      kl: mean(sums.kl, sums.count),
+    }
+  }
+  const withKl = (sums: TermResult): TermResult => ({ ...sums, kl: kl * sums.count })
+  return {
+    async prepare(batches, signal) {
+      let sum = 0
+      let count = 0
+      for (const { mismatched } of batches) {
+        const policy = await answerLogProbs(model, mismatched, signal)
+        const compared = await reference.other(mismatched, signal)
+        for (const [d, value] of policy.entries()) sum += value - compared[d]!
+        count += policy.length
+      }
+      kl = Math.max(0, mean(sum, count))
+    },
+    async backward(batch, { signal, ...given }) {
+      const [sums] = await roleOf(model).backward(batch, [await termOf(batch, signal)], given, signal)
+      return withKl(sums!)
+    },
+    async evaluate(batch, signal) {
+      const [sums] = await roleOf(model).evaluate(batch, [await termOf(batch, signal)], {}, signal)
+      return withKl(sums!)
+    },
+    stepMetrics: metrics,
+    evaluationMetrics: metrics,
+  }
+}

@@ -1,0 +1,115 @@
+import { loadPreferences } from '../data/judged.js'
+import { type PreferenceBatch, preferenceLoader } from '../data/judged-loader.js'
+import { templateOf } from '../data/templates.js'
+import { CausalLM, roleOf } from '../models/causal-lm.js'
+import { RewardModel } from '../models/reward-model.js'
+import type { OptionInput, ResolvedOptions } from '../options/option.js'
+import { resolveOptions } from '../options/validate.js'
+import { prepareAdapter } from './adapter.js'
+import type { EndEvent, EvaluationBase, RewardMetrics, RewardStepEvent, TrainEvent } from './events.js'
+import { mean, type Objective } from './objective.js'
+import { rewardOptions } from './preference-options.js'
+import { Run, type RunControl } from './run.js'
+import { sequenceLength, superviseTraining } from './supervised-training.js'
+
+export type RewardOptions = OptionInput<typeof rewardOptions>
+
+/** Means over the pairs of the validation rows. */
+export interface RewardEvaluationEvent extends EvaluationBase, RewardMetrics {}
+
+/**
+ * A reward model from rankings: rows of `prompt, chosen, rejected` (with an optional `margin`), or `prompt, responses`
+ * with the best first. The score is read at the last token of prompt and answer; the loss is the mean over pairs of -log
+ * sigmoid(better - worse - margin) (Bradley & Terry 1952), every prompt with the same weight.
+ *
+ * A CausalLM gets a new head; its weights, which the reward model shares, are trained too unless `lora` is given.
+ * Saved as Hugging Face's sequence classification with one label.
+ *
+ * ```ts
+ * const run = reward({ model: await CausalLM.load('./sft'), data: 'rankings.jsonl', output: 'runs/reward' })
+ * for await (const event of run) if (event.type === 'step') console.log(event.step, event.accuracy)
+ * ```
+ *
+ * @throws PosttrainError as `sft` does.
+ */
+export function reward(options: RewardOptions): Run<RewardStepEvent, RewardEvaluationEvent> {
+  const resolved = resolveOptions(rewardOptions, options)
+  return new Run((control) => train(resolved, control))
+}
+
+async function* train(
+  options: ResolvedOptions<typeof rewardOptions>,
+  control: RunControl,
+): AsyncGenerator<TrainEvent<RewardStepEvent, RewardEvaluationEvent>, EndEvent> {
+  const { model: given, seed, shuffle } = options
+  const model = given instanceof CausalLM ? await RewardModel.fromCausalLM(given, { seed }) : given
+  const maxLength = sequenceLength(model, options.maxLength)
+  const template = await templateOf(options.template, model.tokenizer)
+  const rows = await loadPreferences(options.data, {
+    ...options,
+    maxLength,
+    tokenizer: model.tokenizer,
+    template,
+  })
+  const batchSize = options.batchSize ?? 8
+  try {
+    const adapted = await prepareAdapter(model, options)
+    return yield* superviseTraining(
+      {
+        recipe: 'reward',
+        model,
+        options: {
+          ...options,
+          maxLength,
+          batchTokens: undefined,
+          samples: undefined,
+          learningRate: options.learningRate ?? (adapted ? 1e-4 : 1e-5),
+          epochs: options.epochs ?? 1,
+        },
+        objective: objective(model, options.center),
+        dropout: false,
+        train: preferenceLoader(rows.train, { batchSize, shuffle, seed }),
+        validation: rows.validation && preferenceLoader(rows.validation, { batchSize, shuffle: false, seed }),
+        template,
+        choices: { maxLength, template: template.name, center: options.center },
+      },
+      control,
+    )
+  } finally {
+    await rows.train.store.close()
+    await rows.validation?.store.close()
+    if (model !== given) await model.dispose()
+  }
+}
+
+function objective(
+  model: RewardModel,
+  center: number,
+): Objective<PreferenceBatch, RewardStepEvent, RewardEvaluationEvent> {
+  const termOf = ({ pairs, margins, pairWeights }: PreferenceBatch) => ({
+    kind: 'pairwiseReward' as const,
+    center,
+    pairs,
+    margins,
+    weights: pairWeights,
+  })
+  const metrics = (sums: Record<string, number>): RewardMetrics => ({
+    accuracy: mean(sums.correct, sums.count),
+    margin: mean(sums.margin, sums.count),
+    meanReward: mean(sums.rewards, sums.documents),
+    minReward: sums.minReward ?? 0,
+    maxReward: sums.maxReward ?? 0,
+  })
+  return {
+    async backward(batch, { signal, ...options }) {
+      const [sums] = await roleOf(model).backward(batch, [termOf(batch)], options, signal)
+      return sums!
+    },
+    async evaluate(batch, signal) {
+      const [sums] = await roleOf(model).evaluate(batch, [termOf(batch)], {}, signal)
+      return sums!
+    },
+    stepMetrics: metrics,
+    evaluationMetrics: metrics,
+  }
+}
