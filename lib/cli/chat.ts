@@ -5,7 +5,7 @@ import type { Message } from '../data/rows.js'
 import { generateOptions } from '../options/generation.js'
 import { type OptionSet, option } from '../options/option.js'
 import { addFlags, readFlags } from './flags.js'
-import { deviceFields } from './machine.js'
+import { modelFields } from './machine.js'
 
 const text = { placeholder: 'TEXT', read: (value: string): unknown => value }
 const { logProbs: _logProbs, stopIds: _stopIds, ...sampling } = generateOptions.schema.shape
@@ -16,7 +16,7 @@ const set = {
     model: option(z.string(), 'Folder of the model', { ...text, placeholder: 'DIR' }),
     system: option(z.string().optional(), 'What the conversation begins with', text),
     ...sampling,
-    ...deviceFields,
+    ...modelFields,
   }),
   conflicts: generateOptions.conflicts,
 } satisfies OptionSet

@@ -6,7 +6,7 @@ import { generateOptions } from '../options/generation.js'
 import { type OptionSet, option } from '../options/option.js'
 import { addFlags, readFlags, UsageError } from './flags.js'
 import { onInterrupt } from './interrupt.js'
-import { deviceFields } from './machine.js'
+import { modelFields } from './machine.js'
 
 const text = (placeholder: string) => ({ placeholder, read: (value: string): unknown => value })
 
@@ -22,7 +22,7 @@ const set = {
     ),
     chat: option(z.boolean().default(false), 'Put each prompt to the model through its chat template'),
     ...generateOptions.schema.shape,
-    ...deviceFields,
+    ...modelFields,
     json: option(z.boolean().default(false), 'One completion a line on stdout, as JSON'),
   }),
   conflicts: [

@@ -17,9 +17,19 @@ export const deviceFields = {
   threads: option(z.int().min(1).optional(), 'CPU threads (default: one for each core)'),
 } as const
 
+/** Flags of every command that opens a model. */
+export const modelFields = {
+  adapter: option(z.string().optional(), 'Folder of a LoRA adapter to put on the model', {
+    placeholder: 'DIR',
+    read: (text) => text,
+  }),
+  ...deviceFields,
+} as const
+
 /** The model of a command, and where it computes. */
 export interface ModelOptions {
   model: string
+  adapter?: string | undefined
   device: 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
   dtype: 'auto' | 'float32' | 'bfloat16'
   threads?: number | undefined

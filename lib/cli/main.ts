@@ -18,6 +18,36 @@ const COMMANDS: { name: string; summary: string; load: () => Promise<Command> }[
     load: async () => (await import('./pretrain.js')).pretrainCommand(),
   },
   {
+    name: 'reward',
+    summary: 'Train a reward model on rankings',
+    load: async () => (await import('./reward.js')).rewardCommand(),
+  },
+  {
+    name: 'dpo',
+    summary: 'Train on better and worse answers, without a reward model (DPO, KTO and others)',
+    load: async () => (await import('./dpo.js')).dpoCommand(),
+  },
+  {
+    name: 'ppo',
+    summary: 'Reinforcement learning with actor, critic, reward and reference (RLHF)',
+    load: async () => (await import('./policy.js')).ppoCommand(),
+  },
+  {
+    name: 'grpo',
+    summary: 'Reinforcement learning with groups of answers and no critic',
+    load: async () => (await import('./policy.js')).grpoCommand(),
+  },
+  {
+    name: 'rloo',
+    summary: 'The same with each answer against the others of its group',
+    load: async () => (await import('./policy.js')).rlooCommand(),
+  },
+  {
+    name: 'merge',
+    summary: 'Add an adapter to the weights of its base',
+    load: async () => (await import('./merge.js')).mergeCommand(),
+  },
+  {
     name: 'generate',
     summary: 'Continue prompts',
     load: async () => (await import('./generate.js')).generateCommand(),

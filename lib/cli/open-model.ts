@@ -1,12 +1,100 @@
 import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
+import { pathToFileURL } from 'node:url'
 import { Tokenizer } from '../data/tokenizer.js'
+import { PosttrainError } from '../errors.js'
 import { CausalLM } from '../models/causal-lm.js'
+import { isRewardModel, RewardModel } from '../models/reward-model.js'
+import type { RewardFunction } from '../rollout/rewards.js'
 import type { ModelOptions } from './machine.js'
 
-/** The model of a command, with the threads it asked for. */
-export async function openModel({ model, device, dtype, threads }: ModelOptions): Promise<CausalLM> {
-  return CausalLM.load(model, { device, dtype, ...(threads !== undefined && { threads }) })
+/** Name of the adapter that a command puts on its model. */
+const GIVEN = 'given'
+
+/** The model of a command, with the adapter and the threads it asked for. */
+export async function openModel({ model, adapter, device, dtype, threads }: ModelOptions): Promise<CausalLM> {
+  const opened = await CausalLM.load(model, { device, dtype, ...(threads !== undefined && { threads }) })
+  try {
+    if (adapter !== undefined) await opened.loadAdapter(GIVEN, adapter)
+    return opened
+  } catch (error) {
+    await opened.dispose()
+    throw error
+  }
+}
+
+/** A reward model where the folder holds one, else a language model. */
+export async function openTrainable(options: ModelOptions): Promise<CausalLM | RewardModel> {
+  const { model, adapter, device, dtype, threads } = options
+  if (!(await isRewardModel(model))) return await openModel(options)
+  const opened = await RewardModel.load(model, { device, dtype, ...(threads !== undefined && { threads }) })
+  if (adapter !== undefined) await opened.loadAdapter(GIVEN, adapter)
+  return opened
+}
+
+/**
+ * What `--reward` names: a .js file that exports a function (`default` or `reward`), or the folder of a reward model or
+ * of its adapter, which shares the weights of `policy` where it was made for them. `=WEIGHT` may follow.
+ */
+export async function openRewards(
+  given: readonly string[],
+  policy: CausalLM,
+  { model, device, dtype, threads }: ModelOptions,
+): Promise<{
+  rewards: { reward: RewardModel | RewardFunction; weight: number; name: string }[]
+  close: () => Promise<void>
+}> {
+  const opened: RewardModel[] = []
+  const close = async () => {
+    for (const reward of opened) await reward.dispose()
+  }
+  const open = async (path: string): Promise<RewardModel | RewardFunction> => {
+    if (/\.[cm]?js$/.test(path)) return await rewardFunction(path)
+    const reward = await RewardModel.load(path, {
+      device,
+      dtype,
+      ...(threads !== undefined && { threads }),
+      onto: { model: policy, directory: model },
+    })
+    opened.push(reward)
+    return reward
+  }
+  try {
+    const rewards = []
+    for (const text of given) {
+      const [, path, weight] = /^(.*?)(?:=(-?[\d.]+))?$/.exec(text)!
+      rewards.push({
+        reward: await open(path!),
+        weight: weight === undefined ? 1 : Number(weight),
+        name: path!,
+      })
+    }
+    return { rewards, close }
+  } catch (error) {
+    await close()
+    throw error
+  }
+}
+
+async function rewardFunction(path: string): Promise<RewardFunction> {
+  let module: Record<string, unknown>
+  try {
+    module = (await import(pathToFileURL(resolve(path)).href)) as Record<string, unknown>
+  } catch (cause) {
+    throw new PosttrainError(
+      'ERR_INVALID_FILE',
+      `--reward ${path} cannot be loaded: ${(cause as Error).message}`,
+      {
+        cause,
+      },
+    )
+  }
+  const found = module.default ?? module.reward
+  if (typeof found === 'function') return found as RewardFunction
+  throw new PosttrainError(
+    'ERR_INVALID_FILE',
+    `--reward ${path} exports no function: export default (samples) => samples.map(...)`,
+  )
 }
 
 /** New random weights for the config and tokenizer in the folder. */

@@ -1,5 +1,13 @@
-import type { DataReport } from '../data/report.js'
-import type { StepEvent, TrainEvent } from '../train/events.js'
+import type { DataReport, PromptReport } from '../data/index.js'
+import type { EvaluationBase, StepBase, TrainEvent } from '../train/events.js'
+
+/** An event of any recipe. */
+export type AnyEvent = TrainEvent<StepBase, EvaluationBase, DataReport | PromptReport>
+
+/** A run of any recipe, as far as a command needs it. */
+export interface AnyRun extends AsyncIterable<AnyEvent> {
+  stop(): void
+}
 
 /** What of a stream the progress needs; process.stderr is one. */
 export interface Terminal {
@@ -23,14 +31,17 @@ export class Progress {
     this.#now = now
   }
 
-  show(event: TrainEvent): void {
+  show(event: AnyEvent): void {
     switch (event.type) {
       case 'start': {
         this.#total = event.totalSteps
         this.#first = event.step
         this.#startedAt = this.#now()
         const size = `${compact(event.trainableParameters)} trainable of ${compact(event.parameters)} parameters`
-        for (const line of describeData(event.report)) this.line(line)
+        for (const line of 'trainTokens' in event.report
+          ? describeData(event.report)
+          : describePrompts(event.report))
+          this.line(line)
         this.line(
           `Training ${size}, ${event.totalSteps} steps${event.step > 0 ? ` from step ${event.step}` : ''}`,
         )
@@ -49,11 +60,13 @@ export class Progress {
         break
       case 'evaluation':
         this.line(
-          `Step ${event.step}: validation loss ${event.loss.toFixed(4)}, perplexity ${event.perplexity.toFixed(2)}${event.best ? ', the best so far' : ''}`,
+          `Step ${event.step}: validation loss ${event.loss.toFixed(4)}${listed(event, EVALUATION)}${event.best ? ', the best so far' : ''}`,
         )
         break
       case 'sample':
-        this.line(`Step ${event.step}: ${JSON.stringify(event.prompt)} -> ${JSON.stringify(event.text)}`)
+        this.line(
+          `Step ${event.step}: ${JSON.stringify(event.prompt)} -> ${JSON.stringify(event.text)}${listed(event, SAMPLE)}`,
+        )
         break
       case 'checkpoint':
         this.line(`Step ${event.step}: checkpoint ${event.path}`)
@@ -95,14 +108,14 @@ export class Progress {
     this.#bar = ''
   }
 
-  #step(event: StepEvent): void {
+  #step(event: StepBase): void {
     const done = event.step >= this.#total
     const every = this.#out.isTTY ? 100 : 2000
     if (this.#now() - this.#shownAt < every && !done && event.step !== this.#first + 1) return
     this.#shownAt = this.#now()
     const perStep = (this.#now() - this.#startedAt) / 1000 / Math.max(1, event.step - this.#first)
     const left = duration(perStep * Math.max(0, this.#total - event.step))
-    const facts = `${event.step}/${this.#total} loss ${event.loss.toFixed(4)} ${compact(event.tokensPerSecond)} tokens/s ${left} left`
+    const facts = `${event.step}/${this.#total} ${factsOf(event)} ${compact(event.tokensPerSecond)} tokens/s ${left} left`
     if (!this.#out.isTTY) {
       this.#out.write(`${facts}\n`)
       return
@@ -118,6 +131,52 @@ export class Progress {
     this.#bar = bar
     this.#out.write(bar)
   }
+}
+
+/** Metrics that are shown where a recipe has them: their names and their words. */
+const STEP: [string, string][] = [
+  ['score', 'score'],
+  ['kl', 'KL'],
+  ['responseLength', 'length'],
+  ['accuracy', 'accuracy'],
+  ['margin', 'margin'],
+]
+const EVALUATION: [string, string][] = [
+  ['perplexity', 'perplexity'],
+  ['accuracy', 'accuracy'],
+  ['margin', 'margin'],
+]
+const SAMPLE: [string, string][] = [
+  ['score', 'score'],
+  ['kl', 'KL'],
+]
+
+/** The loss of a policy says little: its score stands there instead. */
+function factsOf(event: StepBase): string {
+  const metrics = listed(event, STEP, ' ')
+  return 'score' in event ? metrics.trimStart() : `loss ${event.loss.toFixed(4)}${metrics}`
+}
+
+function listed(event: object, names: [string, string][], separator = ', '): string {
+  const values = event as Record<string, unknown>
+  return names
+    .filter(([name]) => typeof values[name] === 'number')
+    .map(([name, word]) => `${separator}${word} ${(values[name] as number).toFixed(2)}`)
+    .join('')
+}
+
+/** The same for prompts. */
+function describePrompts({ read, rows, dropped, length, firstBadRow }: PromptReport): string[] {
+  const lost = dropped.badRow + dropped.tooLong + dropped.empty
+  const lines = [
+    `Data: ${rows} prompts of ${read} rows, ${length.min} to ${length.max} tokens, median ${length.median}`,
+  ]
+  if (lost > 0)
+    lines.push(
+      `Data: ${lost} prompts left out: ${dropped.badRow} bad, ${dropped.tooLong} too long, ${dropped.empty} empty`,
+    )
+  if (firstBadRow) lines.push(`Data: the first bad row is ${firstBadRow}`)
+  return lines
 }
 
 /** The data report in a line, and one more for each thing that its owner should look at. */

@@ -1,24 +1,23 @@
 import { Command } from 'commander'
 import * as z from 'zod'
 import { PosttrainError } from '../errors.js'
-import { type OptionSet, option } from '../options/option.js'
-import type { Run } from '../train/run.js'
+import { describe, type OptionSet, option } from '../options/option.js'
 import { addFlags, readFlags } from './flags.js'
 import { INTERRUPTED, onInterrupt } from './interrupt.js'
-import { deviceFields, type ModelOptions } from './machine.js'
-import { Progress } from './progress.js'
+import { type ModelOptions, modelFields } from './machine.js'
+import { type AnyRun, Progress } from './progress.js'
 
 /** Flags that every training command has beside the options of its recipe. */
 export const machineFields = {
-  ...deviceFields,
+  ...modelFields,
   json: option(z.boolean().default(false), 'One event a line on stdout, and nothing else there'),
   quiet: option(z.boolean().default(false), 'No progress'),
 } as const
 
 /** The flags of a recipe on the command line, where the model is a folder. */
 export function commandOptions(recipe: OptionSet, more: z.ZodRawShape = {}): OptionSet {
-  const { model: _model, signal: _signal, ...fields } = recipe.schema.shape
-  const model = option(z.string(), 'Folder of the model to train', {
+  const { model: given, signal: _signal, ...fields } = recipe.schema.shape
+  const model = option(z.string(), describe(given as z.ZodType)?.text ?? 'Folder of the model', {
     placeholder: 'DIR',
     read: (text) => text,
   })
@@ -35,7 +34,7 @@ export interface MachineOptions extends ModelOptions {
 export type Start = (
   machine: MachineOptions,
   recipeOptions: Record<string, unknown>,
-) => Promise<{ run: Run; close: () => Promise<void> }>
+) => Promise<{ run: AnyRun; close: () => Promise<void> }>
 
 /** A command that trains: flags from the recipe's own schema, progress or JSON lines, Ctrl-C that saves. */
 export function trainingCommand(summary: string, set: OptionSet, start: Start): Command {
@@ -53,7 +52,7 @@ export function trainingCommand(summary: string, set: OptionSet, start: Start): 
 async function train(name: string, machine: MachineOptions, start: () => ReturnType<Start>): Promise<number> {
   const { json, quiet, output } = machine
   const progress = new Progress(quiet ? { write: () => undefined } : process.stderr)
-  let run: Run | null = null
+  let run: AnyRun | null = null
   let saved: string | undefined
   let stopped = false
   const off = onInterrupt(() => {

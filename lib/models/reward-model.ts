@@ -1,15 +1,62 @@
+import { stat } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
 import type { Dtype, LossTerm, TermResult } from '../addon/addon.js'
 import { call } from '../addon/call.js'
 import { type Batch, Tokenizer, toPacked } from '../data/index.js'
 import { PosttrainError } from '../errors.js'
-import { type CausalLM, checkVocabulary, nativeOf, roleOf, setRole } from './causal-lm.js'
+import { CausalLM, checkVocabulary, nativeOf, roleOf, setRole } from './causal-lm.js'
 import { familyOf, type HfConfig } from './families/index.js'
 import { readConfig, weightFiles } from './folder.js'
-import type { LoraOptions } from './lora.js'
+import { type LoraOptions, readPeftConfig } from './lora.js'
 import { copyBase, createBase, type LoadOptions, openCore } from './native.js'
 import { type BackwardChoices, type Parameter, Role } from './role.js'
 import { writeModelFolder, writeTokenizer } from './save.js'
 import { planWeights } from './weights.js'
+
+export interface RewardLoadOptions extends LoadOptions {
+  /** A model in memory and the folder it came from: an adapter made for that folder shares its weights. */
+  onto?: { model: CausalLM; directory: string }
+}
+
+function labelsOf(config: HfConfig): number {
+  const names = Object.keys((config.id2label as object | undefined) ?? { 0: '', 1: '' }).length
+  return typeof config.num_labels === 'number' ? config.num_labels : names
+}
+
+const isAdapter = async (directory: string) =>
+  (await stat(join(directory, 'adapter_config.json')).catch(() => null)) !== null
+
+/** Whether a folder holds a sequence classifier with one label. */
+export async function isRewardModel(directory: string): Promise<boolean> {
+  const config = await readConfig(directory)
+  const [architecture] = (config.architectures as string[] | undefined) ?? []
+  return architecture?.endsWith('ForSequenceClassification') === true && labelsOf(config) === 1
+}
+
+/** A reward model that is an adapter with a head: its base is opened, or shared. */
+async function loadAdapted(directory: string, { onto, ...options }: RewardLoadOptions): Promise<RewardModel> {
+  const base = (await readPeftConfig(directory)).base_model_name_or_path
+  const name = `reward ${directory}`
+  if (onto !== undefined && typeof base === 'string' && resolve(base) === resolve(onto.directory)) {
+    const reward = await RewardModel.fromCausalLM(onto.model, { seed: null })
+    await reward.loadAdapter(name, directory)
+    return reward
+  }
+  if (typeof base !== 'string' || (await stat(base).catch(() => null)) === null) {
+    throw new PosttrainError(
+      'ERR_INVALID_FILE',
+      `${directory}/adapter_config.json: the base ${JSON.stringify(base ?? null)} is not a folder on this machine`,
+    )
+  }
+  const model = await CausalLM.load(base, options)
+  try {
+    const reward = await RewardModel.fromCausalLM(model, { seed: null })
+    await reward.loadAdapter(name, directory)
+    return reward
+  } finally {
+    await model.dispose()
+  }
+}
 
 /** A prompt and an answer to it, as token ids. */
 export interface PromptCompletion {
@@ -53,14 +100,15 @@ export class RewardModel {
   }
 
   /**
-   * Loads a folder of sequence classification with one label, such as this package or transformers saved.
+   * Loads a folder of sequence classification with one label, such as this package or transformers saved; or an adapter
+   * of one, with the base that it names, or upon a model that has this base in memory already (`onto`).
    *
    * @throws PosttrainError ERR_INVALID_FILE, ERR_UNSUPPORTED_MODEL (more than one label, or no score head).
    */
-  static async load(directory: string, options: LoadOptions = {}): Promise<RewardModel> {
+  static async load(directory: string, options: RewardLoadOptions = {}): Promise<RewardModel> {
+    if (await isAdapter(directory)) return await loadAdapted(directory, options)
     const config = await readConfig(directory)
-    const labels =
-      config.num_labels ?? Object.keys((config.id2label as object | undefined) ?? { 0: '', 1: '' }).length
+    const labels = labelsOf(config)
     if (labels !== 1) {
       throw new PosttrainError(
         'ERR_UNSUPPORTED_MODEL',
@@ -240,7 +288,12 @@ export class RewardModel {
    */
   async save(
     directory: string,
-    options: { dtype?: Exclude<Dtype, 'float64'>; overwrite?: boolean; signal?: AbortSignal } = {},
+    options: {
+      dtype?: Exclude<Dtype, 'float64'>
+      padToken?: string
+      overwrite?: boolean
+      signal?: AbortSignal
+    } = {},
   ): Promise<void> {
     const role = roleOf(this)
     if (role.adapter !== null) {
@@ -250,7 +303,7 @@ export class RewardModel {
       )
     }
     const { family } = role.base
-    const pad = this.#pad()
+    const pad = this.padFor(options.padToken)
     const { num_labels: _, ...config } = family.writeConfig(this.config)
     await writeModelFolder(directory, {
       role,
@@ -290,8 +343,18 @@ export class RewardModel {
     await this.dispose()
   }
 
-  #pad(): { id: number; token: string } {
+  /**
+   * The token that save() notes as padding: one that no text ends with, so that transformers finds the last token behind
+   * it. Throws ERR_INVALID_ARGUMENT where there is none, or `padToken` is not one.
+   */
+  padFor(padToken?: string): { id: number; token: string } {
     const ends = new Set([...this.#stopIds, this.tokenizer.eosId])
+    if (padToken !== undefined) {
+      const id = this.tokenizer.tokenToId(padToken)
+      if (id !== undefined && !ends.has(id)) return { id, token: padToken }
+      const why = id === undefined ? 'is not in the vocabulary' : 'ends an answer'
+      throw new PosttrainError('ERR_INVALID_ARGUMENT', `padToken ${JSON.stringify(padToken)} ${why}`)
+    }
     const { padId } = this.tokenizer
     const special = this.tokenizer.specialTokens.filter(({ id }) => !ends.has(id))
     const found =
@@ -301,7 +364,7 @@ export class RewardModel {
     if (found !== undefined) return found
     throw new PosttrainError(
       'ERR_INVALID_ARGUMENT',
-      'the tokenizer has no special token but the ones that end an answer: add a pad token, without which transformers would read the score at another place',
+      'the tokenizer has no special token but those that end an answer, and transformers would take the end of an answer for padding: name a padToken of the vocabulary that no answer ends with',
     )
   }
 }

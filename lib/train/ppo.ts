@@ -182,7 +182,7 @@ async function* train(
           }
         },
         saveOthers: async ({ critic: path }) => {
-          await saveResult(critic, { model: path, adapter: path }, options.saveDtype)
+          await saveResult(critic, { model: path, adapter: path }, options.saveDtype, criticPad(critic))
         },
       },
       control,
@@ -193,6 +193,12 @@ async function* train(
     await critic.dispose()
     if (owned) await reference.dispose()
   }
+}
+
+/** A critic is read at every token, so any token may pad where the tokenizer has no special one to spare. */
+function criticPad({ tokenizer }: RewardModel): string | undefined {
+  const spare = tokenizer.specialTokens.some(({ id }) => id !== tokenizer.eosId)
+  return spare ? undefined : tokenizer.idToToken(tokenizer.eosId === 0 ? 1 : 0)
 }
 
 /** What a rollout must at least have for its mini-batches. */

@@ -43,11 +43,22 @@ export const rewardOptions = {
       z.number().min(0).default(0),
       'Keeps scores near 0: weight of (better + worse) squared; 0.01 is recommended',
     ),
+    padToken: option(
+      z.string().min(1).optional(),
+      'A token of the vocabulary that no answer ends with, for tokenizers without a special one (default: the pad token, or another special one)',
+    ),
     onBadRow,
     ...fields,
     signal,
   }),
-  conflicts,
+  conflicts: [
+    ...conflicts,
+    {
+      option: 'padToken',
+      when: (given: (path: string) => boolean) => given('lora') || !given('output'),
+      because: 'has no effect without output, or with lora, where the base says what pads',
+    },
+  ],
 } satisfies OptionSet
 
 /** Losses of `dpo` on pairs, and kto on single judged answers. */

@@ -54,6 +54,8 @@ async function* train(
   const batchSize = options.batchSize ?? 8
   try {
     const adapted = await prepareAdapter(model, options)
+    // Before hours of training, not after.
+    if (options.output !== undefined && !adapted) model.padFor(options.padToken)
     return yield* superviseTraining(
       {
         recipe: 'reward',
@@ -68,6 +70,7 @@ async function* train(
         },
         objective: objective(model, options.center),
         dropout: false,
+        padToken: options.padToken,
         train: preferenceLoader(rows.train, { batchSize, shuffle, seed }),
         validation: rows.validation && preferenceLoader(rows.validation, { batchSize, shuffle: false, seed }),
         template,

@@ -43,6 +43,8 @@ export interface SupervisedTraining<
   template: Template | null
   /** Options of the recipe alone that decide its numbers, for config.json. */
   choices: Record<string, unknown>
+  /** Of a reward model: what RewardModel.save() is given. */
+  padToken?: string | undefined
   /** LoRA dropout is for recipes that compare with no other model. */
   dropout: boolean
 }
@@ -214,7 +216,7 @@ export async function* superviseTraining<
         const [weights] = Object.entries(parts)
         await loadCheckpoint(checkpointPath(folder.checkpoints, bestStep), Object.fromEntries([weights!]))
       }
-      await saveResult(model, folder, options.saveDtype)
+      await saveResult(model, folder, options.saveDtype, training.padToken)
     }
     return await note(summary(reason))
   } finally {
@@ -294,7 +296,10 @@ export async function saveResult(
   model: TrainableModel,
   folder: Pick<RunFolder, 'model' | 'adapter'>,
   dtype?: 'float32' | 'bfloat16' | 'float16',
+  padToken?: string,
 ): Promise<void> {
+  const options = { ...(dtype && { dtype }), overwrite: true }
   if (roleOf(model).adapter !== null) await model.saveAdapter(folder.adapter, { overwrite: true })
-  else await model.save(folder.model, { ...(dtype && { dtype }), overwrite: true })
+  else if (model instanceof CausalLM) await model.save(folder.model, options)
+  else await model.save(folder.model, { ...options, ...(padToken !== undefined && { padToken }) })
 }

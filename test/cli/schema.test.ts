@@ -1,19 +1,38 @@
 import test from 'ava'
 import { Command } from 'commander'
+import type * as z from 'zod'
 import { addFlags, readFlags } from '../../lib/cli/flags.js'
 import { commandOptions } from '../../lib/cli/train.js'
 import { flagsOf, kebab } from '../../lib/options/flags.js'
-import { describe } from '../../lib/options/option.js'
+import { describe, type OptionSet } from '../../lib/options/option.js'
 import { optionPaths } from '../../lib/options/validate.js'
 import { pretrainOptions, sftOptions } from '../../lib/train/options.js'
+import { grpoOptions, ppoOptions, rlooOptions } from '../../lib/train/policy-options.js'
+import { dpoOptions, rewardOptions } from '../../lib/train/preference-options.js'
 
-for (const recipe of [sftOptions, pretrainOptions]) {
+// What only a program can give.
+const PROGRAM = ['signal', 'reference', 'critic']
+
+const recipes: OptionSet[] = [
+  sftOptions,
+  pretrainOptions,
+  rewardOptions,
+  dpoOptions,
+  ppoOptions,
+  grpoOptions,
+  rlooOptions,
+]
+for (const recipe of recipes) {
   test(`${recipe.name}: each option but the signal has its flag, and each flag its option`, (t) => {
     const flags = flagsOf(commandOptions(recipe).schema).map(({ name }) => name)
     const options = optionPaths(recipe.schema).map((path) => path.split('.').map(kebab).join('-'))
-    const machine = ['device', 'dtype', 'threads', 'json', 'quiet']
-    t.deepEqual(flags.toSorted(), [...options.filter((name) => name !== 'signal'), ...machine].toSorted())
-    for (const [name, field] of Object.entries(recipe.schema.shape)) t.truthy(describe(field)?.text, name)
+    const machine = ['adapter', 'device', 'dtype', 'threads', 'json', 'quiet']
+    t.deepEqual(
+      flags.toSorted(),
+      [...options.filter((name) => !PROGRAM.includes(name)), ...machine].toSorted(),
+    )
+    for (const [name, field] of Object.entries(recipe.schema.shape))
+      t.truthy(describe(field as z.ZodType)?.text, name)
   })
 }
 
