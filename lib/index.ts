@@ -19,6 +19,19 @@ export {
   toPacked,
   type Validation,
 } from './data/index.js'
+export { distill } from './distill/distill.js'
+export type {
+  DistillDuplicateEvent,
+  DistillEndEvent,
+  DistillEvent,
+  DistilledRow,
+  DistillFailureEvent,
+  DistillRetryEvent,
+  DistillRowEvent,
+  DistillStartEvent,
+} from './distill/events.js'
+export type { DistillOptions, SeedRow, SeedSource } from './distill/options.js'
+export { DistillRun } from './distill/run.js'
 export { AbortError, type ErrorCode, PosttrainError } from './errors.js'
 export { chat } from './generate/chat.js'
 export {

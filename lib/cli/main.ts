@@ -58,6 +58,11 @@ const COMMANDS: { name: string; summary: string; load: () => Promise<Command> }[
     load: async () => (await import('./chat.js')).chatCommand(),
   },
   {
+    name: 'distill',
+    summary: 'Make training rows with a stronger model',
+    load: async () => (await import('./distill.js')).distillCommand(),
+  },
+  {
     name: 'inspect',
     summary: 'Show which tokens of a data file would be trained',
     load: async () => (await import('./inspect.js')).inspectCommand(),

@@ -87,7 +87,7 @@ async function train(name: string, machine: MachineOptions, start: () => ReturnT
 }
 
 /** Waits for a slow reader; a reader that has gone ends the command. */
-function print(line: string): Promise<void> {
+export function print(line: string): Promise<void> {
   return new Promise((resolve, reject) => {
     process.stdout.write(`${line}\n`, (error) => {
       if (error)

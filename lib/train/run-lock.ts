@@ -1,88 +1,19 @@
-import { randomBytes } from 'node:crypto'
-import { link, readFile, rename, rm, writeFile } from 'node:fs/promises'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { PosttrainError } from '../errors.js'
-
-/** Folders that runs of this process hold. */
-const held = new Set<string>()
+import { takeLock } from '../files/lock.js'
 
 /**
  * Takes a run folder for this run alone, until the function it gives is called. The lock of a process that is
  * no more is taken over. Throws ERR_INVALID_ARGUMENT while another run, here or in another process, holds it.
  */
-export async function lockRunFolder(folder: string): Promise<() => Promise<void>> {
-  const key = resolve(folder)
+export function lockRunFolder(folder: string): Promise<() => Promise<void>> {
   const path = join(folder, '.lock')
-  const refuse = (pid: number) =>
-    new PosttrainError(
-      'ERR_INVALID_ARGUMENT',
-      `The folder ${folder} is in use by a run of process ${pid}: wait for it, or take another output (if no such run exists, remove ${path})`,
-    )
-  if (held.has(key)) throw refuse(process.pid)
-  held.add(key)
-  try {
-    await takeLock(path, refuse)
-  } catch (error) {
-    held.delete(key)
-    throw error
-  }
-  return async () => {
-    held.delete(key)
-    await rm(path, { force: true })
-  }
-}
-
-async function takeLock(path: string, refuse: (pid: number) => PosttrainError): Promise<void> {
-  const unique = () => `${path}.${randomBytes(6).toString('hex')}`
-  const own = unique()
-  await writeFile(own, `${process.pid}\n`)
-  try {
-    // A link is made whole or not at all, and never over another.
-    while (!(await linked(own, path))) {
-      const pid = await holder(path)
-      if (pid === null) continue
-      if (pid !== process.pid && isAlive(pid)) throw refuse(pid)
-      // Only one of two that find a dead process's lock gets it by this name.
-      const old = unique()
-      if (!(await rename(path, old).then(() => true, isMissing))) continue
-      const moved = await holder(old)
-      if (moved !== pid) await linked(old, path)
-      await rm(old, { force: true })
-    }
-  } finally {
-    await rm(own, { force: true })
-  }
-}
-
-/** The process that holds a lock; null where the lock has just gone. */
-async function holder(path: string): Promise<number | null> {
-  try {
-    return Number(await readFile(path, 'utf8'))
-  } catch (error) {
-    return isMissing(error as NodeJS.ErrnoException) || null
-  }
-}
-
-async function linked(from: string, to: string): Promise<boolean> {
-  try {
-    await link(from, to)
-    return true
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false
-    throw error
-  }
-}
-
-function isMissing(error: NodeJS.ErrnoException): false {
-  if (error.code !== 'ENOENT') throw error
-  return false
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    return pid > 0 && process.kill(pid, 0)
-  } catch (error) {
-    // EPERM: alive, and another user's.
-    return (error as NodeJS.ErrnoException).code === 'EPERM'
-  }
+  return takeLock(
+    path,
+    (pid) =>
+      new PosttrainError(
+        'ERR_INVALID_ARGUMENT',
+        `The folder ${folder} is in use by a run of process ${pid}: wait for it, or take another output (if no such run exists, remove ${path})`,
+      ),
+  )
 }

@@ -1,0 +1,147 @@
+import { Command } from 'commander'
+import * as z from 'zod'
+import { distill } from '../distill/distill.js'
+import type { DistillEndEvent, DistillEvent } from '../distill/events.js'
+import { type DistillOptions, distillOptions } from '../distill/options.js'
+import { type Conflict, type OptionSet, option } from '../options/option.js'
+import { addFlags, readFlags, UsageError } from './flags.js'
+import { INTERRUPTED, onInterrupt } from './interrupt.js'
+import { deviceFields } from './machine.js'
+import { duration } from './progress.js'
+import { print } from './train.js'
+
+const { signal: _, ...fields } = distillOptions.schema.shape
+const idleBesideEndpoint = Object.keys(deviceFields).map(
+  (name): Conflict => ({
+    option: name,
+    when: (given) => given('endpoint'),
+    because: 'has no effect with an endpoint',
+  }),
+)
+
+export const set = {
+  ...distillOptions,
+  schema: z.object({
+    ...fields,
+    model: option(z.string().min(1).optional(), 'Folder of a local model that teaches', {
+      placeholder: 'DIR',
+      read: (text) => text,
+    }),
+    ...deviceFields,
+    json: option(z.boolean().default(false), 'One event a line on stdout, and nothing else there'),
+    quiet: option(z.boolean().default(false), 'No progress'),
+  }),
+  conflicts: [...distillOptions.conflicts, ...idleBesideEndpoint],
+} satisfies OptionSet
+
+/** `posttrain distill --data FILE --output FILE --endpoint-model NAME | --model DIR`: rows made by a teacher. */
+export function distillCommand(): Command {
+  const command = new Command('distill')
+    .description('Make training rows with a stronger model')
+    .addHelpText('after', '\nThe key of an endpoint is read from OPENAI_API_KEY and written nowhere.')
+  return addFlags(command, set).action(async () => {
+    const { options, given } = await readFlags(command, set)
+    const { model: folder, device, dtype, threads, json, quiet } = options
+    if (folder === undefined && options.endpoint === undefined) {
+      throw new UsageError('distill: --endpoint-model NAME or --model DIR is needed')
+    }
+    let run: ReturnType<typeof distill> | null = null
+    const progress = quiet ? () => undefined : reporter((line) => process.stderr.write(`${line}\n`))
+    const off = onInterrupt(() => {
+      if (!run) process.exit(INTERRUPTED)
+      run.stop()
+      process.stderr.write('Stopping after the requests under way, press Ctrl-C again to leave at once\n')
+    })
+    try {
+      const model =
+        folder === undefined
+          ? null
+          : await (await import('./open-model.js')).openModel({ model: folder, device, dtype, threads })
+      try {
+        const own = Object.keys(fields).filter((name) => name !== 'model')
+        const recipe = Object.fromEntries(Object.entries(given).filter(([name]) => own.includes(name)))
+        run = distill({ ...recipe, ...(model && { model }) } as unknown as DistillOptions)
+        for await (const event of run) {
+          if (json) await print(JSON.stringify(event))
+          else progress(event)
+          if (event.type === 'end') process.exitCode = conclude(event)
+        }
+      } finally {
+        await model?.dispose()
+      }
+    } finally {
+      off()
+    }
+  })
+}
+
+/** The exit code, and what to do where it is not 0. */
+function conclude({ reason, rows, total, output }: DistillEndEvent): number {
+  if (reason === 'stopped') {
+    process.stderr.write(
+      `posttrain distill: interrupted; what is done is in ${output}, go on with the same command and --resume\n`,
+    )
+    return INTERRUPTED
+  }
+  // New instructions that failed do not matter once there are enough others.
+  if (rows >= total) return 0
+  process.stderr.write(
+    `posttrain distill: ${total - rows} of ${total} rows are missing in ${output}: their seeds got no good answer; the same command with --resume asks for them again\n`,
+  )
+  return 1
+}
+
+/** Progress in lines: what needs to be looked at as it comes, the rest for about every two seconds. */
+export function reporter(line: (text: string) => unknown, now = Date.now): (event: DistillEvent) => void {
+  let [first, startedAt, shownAt, retries, failed] = [0, 0, 0, 0, 0]
+  return (event) => {
+    switch (event.type) {
+      case 'start': {
+        first = event.finished
+        startedAt = now()
+        const left = [
+          event.duplicates > 0 ? `${event.duplicates} the same as others` : '',
+          event.badRows > 0 ? `${event.badRows} bad rows left out` : '',
+        ].filter(Boolean)
+        line(
+          `${event.seeds} seeds${left.length > 0 ? ` (${left.join(', ')})` : ''}, teacher ${event.teacher}`,
+        )
+        if (event.repaired) line(`The last line of ${event.output} was torn and is made again`)
+        if (event.finished > 0) line(`${event.finished} of ${event.total} rows are there already`)
+        break
+      }
+      case 'row': {
+        if (now() - shownAt < 2000 && event.done < event.total) return
+        shownAt = now()
+        const seconds = (now() - startedAt) / 1000
+        const left = (seconds / (event.done - first)) * (event.total - event.done)
+        const trouble = `${retries > 0 ? `, ${retries} asked again` : ''}${failed > 0 ? `, ${failed} failed` : ''}`
+        line(`${event.done}/${event.total} rows${trouble}, ${duration(left)} left`)
+        break
+      }
+      case 'retry':
+        retries++
+        // Also where no row comes at all one wants to know why.
+        if (now() - shownAt < 2000) return
+        shownAt = now()
+        line(`Asking again in ${(event.waitMs / 1000).toFixed(1)} s: ${event.reason}`)
+        break
+      case 'failure':
+        failed++
+        line(`${event.origin}: no good answer: ${event.reason}`)
+        break
+      case 'duplicate':
+        break
+      case 'end': {
+        const { rows, written, requests, seconds, promptTokens, completionTokens, duplicates } = event
+        const copies = duplicates > 0 ? `, ${duplicates} duplicates left out` : ''
+        line(
+          `${rows} rows in ${event.output}, ${written} of them new${copies}; ${requests} requests, ${promptTokens} + ${completionTokens} tokens, ${duration(seconds)}`,
+        )
+        break
+      }
+      default:
+        event satisfies never
+    }
+  }
+}

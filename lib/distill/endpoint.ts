@@ -1,0 +1,140 @@
+import type { APIError, OpenAI } from 'openai'
+import { AbortError, PosttrainError } from '../errors.js'
+import type { ResolvedDistillOptions } from './options.js'
+import { type Question, type Reply, type Teacher, TeacherFailure } from './teacher.js'
+
+type Endpoint = NonNullable<ResolvedDistillOptions['endpoint']>
+
+/**
+ * A teacher behind the chat completions of an OpenAI-compatible server. The key goes into the requests alone: what the
+ * server says is cleared of it before it gets into a message. Nothing is retried here.
+ */
+export async function openEndpoint(endpoint: Endpoint, timeoutMs: number): Promise<Teacher> {
+  const openai = await import('openai')
+  const baseUrl = endpoint.baseUrl ?? (process.env.OPENAI_BASE_URL?.trim() || undefined)
+  const key = endpoint.apiKey ?? process.env.OPENAI_API_KEY
+  if (!key && baseUrl === undefined) {
+    throw new PosttrainError(
+      'ERR_INVALID_ARGUMENT',
+      'distill: there is no API key: set OPENAI_API_KEY, or name a server that needs none with endpoint.baseUrl',
+    )
+  }
+  const client = new openai.OpenAI({
+    // Servers of one's own mostly want none, and the client wants one.
+    apiKey: key || 'none',
+    ...(baseUrl !== undefined && { baseURL: baseUrl }),
+    maxRetries: 0,
+    // The client's limit ends with the headers; ours, below, holds for the whole answer.
+    timeout: timeoutMs + 60_000,
+    logLevel: 'off',
+  })
+  const { origin, pathname } = new URL(client.baseURL)
+  const address = `${origin}${pathname}`
+  const clear = (text: string) => (key ? text.replaceAll(key, '***') : text)
+
+  const ask = async (question: Question, signal: AbortSignal): Promise<Reply> => {
+    const { messages, temperature, seed, maxNewTokens } = question
+    const request = new AbortController()
+    const abort = () => request.abort()
+    signal.addEventListener('abort', abort, { once: true })
+    let late = false
+    const timer = setTimeout(() => {
+      late = true
+      abort()
+    }, timeoutMs)
+    try {
+      if (signal.aborted) throw new AbortError(signal.reason)
+      const completion = await client.chat.completions.create(
+        {
+          model: endpoint.model,
+          messages: messages.map(({ role, content }) => ({
+            role,
+            content,
+          })) as OpenAI.ChatCompletionMessageParam[],
+          seed,
+          ...(temperature !== undefined && { temperature }),
+          // OpenAI's own newer models refuse the old name, and other servers do not all know the new one.
+          ...(baseUrl === undefined ? { max_completion_tokens: maxNewTokens } : { max_tokens: maxNewTokens }),
+        },
+        { signal: request.signal },
+      )
+      return readCompletion(completion)
+    } catch (error) {
+      if (signal.aborted) throw new AbortError(signal.reason)
+      if (error instanceof TeacherFailure) throw error
+      if (late) throw new TeacherFailure('transport', `no answer within ${timeoutMs} ms`)
+      if (!(error instanceof openai.APIError) || error.status === undefined) {
+        throw new TeacherFailure('transport', clear(`${address} gave no answer: ${causes(error)}`))
+      }
+      throw failureOf(error, clear(error.message), address, endpoint.model)
+    } finally {
+      clearTimeout(timer)
+      signal.removeEventListener('abort', abort)
+    }
+  }
+  return {
+    name: `${endpoint.model} at ${address}`,
+    temperature: undefined,
+    repeats: false,
+    ask,
+    close: async () => undefined,
+  }
+}
+
+/** What came may be anything: a server that is only nearly compatible counts as an answer of no use. */
+function readCompletion(completion: unknown): Reply {
+  const { choices, usage } = (completion ?? {}) as Partial<OpenAI.ChatCompletion>
+  const choice = choices?.[0]
+  if (choice?.message === undefined || choice.message === null) {
+    throw new TeacherFailure('answer', 'the answer has no message')
+  }
+  const { content, refusal } = choice.message
+  const refused = Boolean(refusal) || choice.finish_reason === 'content_filter'
+  return {
+    text: refused ? (refusal ?? '') : typeof content === 'string' ? content : '',
+    finish: refused ? 'refused' : choice.finish_reason === 'length' ? 'length' : 'stop',
+    promptTokens: usage?.prompt_tokens ?? 0,
+    completionTokens: usage?.completion_tokens ?? 0,
+  }
+}
+
+function failureOf(error: APIError, message: string, address: string, model: string): Error {
+  const { status } = error
+  if (status === 401) {
+    return new PosttrainError(
+      'ERR_INVALID_ARGUMENT',
+      `${address} does not take the API key (${message}): set OPENAI_API_KEY`,
+    )
+  }
+  if (status === 404) {
+    return new PosttrainError(
+      'ERR_INVALID_ARGUMENT',
+      `${address} knows no chat completions or no model ${model} (${message}): look at endpoint.baseUrl and endpoint.model`,
+    )
+  }
+  if (error.code === 'insufficient_quota') {
+    return new PosttrainError('ERR_IO', `${address} says that the account is used up (${message})`)
+  }
+  if (status === 408 || status === 409 || status === 429 || status! >= 500) {
+    return new TeacherFailure('transport', message, retryAfter(error.headers))
+  }
+  return new TeacherFailure('request', message)
+}
+
+/** Of `retry-after` (RFC 9110, section 10.2.3: seconds or a date) or OpenAI's `retry-after-ms`. */
+export function retryAfter(headers: Headers | undefined, now = Date.now()): number | undefined {
+  const milliseconds = headers?.get('retry-after-ms')
+  if (milliseconds && Number.isFinite(Number(milliseconds))) return Math.max(0, Number(milliseconds))
+  const said = headers?.get('retry-after')
+  if (!said) return undefined
+  const wait = Number.isFinite(Number(said)) ? Number(said) * 1000 : Date.parse(said) - now
+  return Number.isFinite(wait) ? Math.max(0, wait) : undefined
+}
+
+/** The innermost cause says what is wrong: `fetch failed` does not. */
+function causes(error: unknown): string {
+  let inner = error
+  while (inner instanceof Error && inner.cause instanceof Error) inner = inner.cause
+  if (!(inner instanceof Error)) return String(inner)
+  return inner.message || ((inner as NodeJS.ErrnoException).code ?? inner.name)
+}

@@ -1,0 +1,121 @@
+import { type FileHandle, mkdir, open, stat } from 'node:fs/promises'
+import { dirname, resolve } from 'node:path'
+import { readRows } from '../data/read.js'
+import { PosttrainError } from '../errors.js'
+import { takeLock } from '../files/lock.js'
+import type { DistilledRow } from './events.js'
+import type { DistillMode } from './options.js'
+
+interface RowFileOptions {
+  mode: DistillMode
+  resume: boolean
+  overwrite: boolean
+}
+
+function ioError(doing: string, path: string, cause: unknown): PosttrainError {
+  return new PosttrainError('ERR_IO', `${doing} ${path} failed: ${(cause as Error).message}`, { cause })
+}
+
+/** The output file of a run, locked against others: whole lines are added to it, each synced. */
+export class RowFile {
+  readonly path: string
+  readonly #unlock: () => Promise<void>
+  #handle: FileHandle | null = null
+  #last: Promise<void> = Promise.resolve()
+
+  private constructor(path: string, unlock: () => Promise<void>) {
+    this.path = path
+    this.#unlock = unlock
+  }
+
+  /** Takes the lock. Throws ERR_INVALID_ARGUMENT where there is a file that is neither to go on nor to be replaced. */
+  static async lock(path: string, { resume, overwrite }: RowFileOptions): Promise<RowFile> {
+    const found = await stat(path).catch(() => null)
+    if (found && !found.isFile()) throw new PosttrainError('ERR_INVALID_ARGUMENT', `${path} is not a file`)
+    if (found && found.size > 0 && !resume && !overwrite) {
+      throw new PosttrainError(
+        'ERR_INVALID_ARGUMENT',
+        `${path} already exists: go on with it (resume), replace it (overwrite), or take another output`,
+      )
+    }
+    await mkdir(dirname(resolve(path)), { recursive: true }).catch((cause) => {
+      throw ioError('making the folder of', path, cause)
+    })
+    const lock = `${path}.lock`
+    const unlock = await takeLock(
+      lock,
+      (pid) =>
+        new PosttrainError(
+          'ERR_INVALID_ARGUMENT',
+          `${path} is being written by process ${pid}: wait for it, or take another output (if there is no such process, remove ${lock})`,
+        ),
+    ).catch((cause) => {
+      throw cause instanceof PosttrainError ? cause : ioError('locking', path, cause)
+    })
+    return new RowFile(path, unlock)
+  }
+
+  /** Opens it for adding, and gives the rows that are in it; a torn last line is taken off first. */
+  async open({ mode, resume }: RowFileOptions): Promise<{ rows: DistilledRow[]; repaired: boolean }> {
+    const rows: DistilledRow[] = []
+    let repaired = false
+    try {
+      this.#handle = await open(this.path, resume ? 'a+' : 'w')
+      if (resume) repaired = await repairEnd(this.#handle)
+    } catch (cause) {
+      throw ioError('opening', this.path, cause)
+    }
+    if (!resume) return { rows, repaired }
+    for await (const { row, origin, failure } of readRows(this.path)) {
+      if (failure) throw failure
+      const id = (row as Partial<DistilledRow> | null)?.seedId
+      if (typeof id !== 'string' || !id.startsWith(`${mode}-`)) {
+        throw new PosttrainError(
+          'ERR_DATA',
+          `${origin.source}:${origin.line}: seedId must begin with ${mode}-: the file was not written by distill in mode ${mode}, take another output`,
+        )
+      }
+      rows.push(row as DistilledRow)
+    }
+    return { rows, repaired }
+  }
+
+  /** Resolves when the row is on the disk. After a failure it takes no more, so that no line follows a torn one. */
+  append(row: DistilledRow): Promise<void> {
+    const written = this.#last.then(async () => {
+      try {
+        await this.#handle!.appendFile(`${JSON.stringify(row)}\n`)
+        await this.#handle!.datasync()
+      } catch (cause) {
+        throw ioError('writing', this.path, cause)
+      }
+    })
+    this.#last = written
+    written.catch(() => undefined)
+    return written
+  }
+
+  async close(): Promise<void> {
+    await this.#last.catch(() => undefined)
+    await this.#handle?.close()
+    await this.#unlock()
+  }
+}
+
+/** Cuts off what follows the last line end: a line that was torn when the process or the machine went down. */
+async function repairEnd(handle: FileHandle): Promise<boolean> {
+  const { size } = await handle.stat()
+  const chunk = Buffer.alloc(64 * 1024)
+  let end = size
+  while (end > 0) {
+    const from = Math.max(0, end - chunk.length)
+    const { bytesRead } = await handle.read(chunk, 0, end - from, from)
+    const at = chunk.subarray(0, bytesRead).lastIndexOf(10)
+    end = at < 0 ? from : from + at + 1
+    if (at >= 0) break
+  }
+  if (end === size) return false
+  await handle.truncate(end)
+  await handle.sync()
+  return true
+}

@@ -1,0 +1,129 @@
+import { createHash } from 'node:crypto'
+import { type Message, type RowSource, readPrompt } from '../data/index.js'
+import { readRows } from '../data/read.js'
+import { bad, type Origin } from '../data/rows.js'
+import { PosttrainError } from '../errors.js'
+import type { DistilledRow } from './events.js'
+import type { DistillMode, SeedSource } from './options.js'
+
+type Fields = Readonly<Record<string, unknown>>
+
+/** What is asked in a row, and the row itself. */
+export interface Seed {
+  /** `<mode>-<hash of what is asked>`: the same for the same seed wherever it stands. */
+  id: string
+  origin: string
+  row: Fields
+  /** What is asked, without the option systemPrompt. */
+  messages: readonly Message[]
+  /** Answers that the row brings, in mode rank. */
+  responses: readonly string[] | null
+}
+
+export interface SeedSet {
+  seeds: Seed[]
+  duplicates: number
+  badRows: number
+}
+
+export function seedId(mode: string, content: unknown): string {
+  return `${mode}-${createHash('sha256').update(JSON.stringify(content)).digest('hex').slice(0, 16)}`
+}
+
+/** Reads all seeds. Throws ERR_DATA with file and line, or where there is none. */
+export async function readSeeds(
+  source: SeedSource,
+  options: { mode: DistillMode; onBadRow: 'error' | 'skip' },
+): Promise<SeedSet> {
+  const seeds = new Map<string, Seed>()
+  let [duplicates, badRows] = [0, 0]
+  for await (const { row, origin, failure } of readRows(source as RowSource)) {
+    try {
+      if (failure) throw failure
+      const seed = readSeed(row, origin, options.mode)
+      if (seeds.has(seed.id)) duplicates++
+      else seeds.set(seed.id, seed)
+    } catch (error) {
+      if (options.onBadRow === 'error' || !(error instanceof PosttrainError)) throw error
+      badRows++
+    }
+  }
+  if (seeds.size === 0) {
+    const where = typeof source === 'string' ? source : 'the data'
+    throw new PosttrainError('ERR_DATA', `distill: ${where} has no seeds, and ${badRows} rows that are bad`)
+  }
+  return { seeds: [...seeds.values()], duplicates, badRows }
+}
+
+function readSeed(row: unknown, origin: Origin, mode: DistillMode): Seed {
+  const fields = (typeof row === 'object' && row !== null ? row : {}) as Fields
+  // A paragraph of a .txt file is asked as it stands.
+  const asked = typeof fields.text === 'string' ? { text: fields.text } : readPrompt(row, origin)
+  if ('tools' in asked) throw bad(origin, 'tools', 'cannot be given to a teacher: leave such rows out')
+  const said: Message[] = 'text' in asked ? [{ role: 'user', content: asked.text }] : asked.messages
+  const last = said.at(-1)!
+  if (last.role !== 'user' || last.content.trim() === '') {
+    throw bad(origin, 'the last message', 'must be a question: of role user, and not empty')
+  }
+  if (mode === 'extend' && typeof fields.instruction !== 'string' && !('text' in asked)) {
+    throw bad(origin, 'messages', 'cannot be extended: expected instruction, prompt or text')
+  }
+  const responses = mode === 'rank' ? responsesOf(fields, origin) : null
+  return {
+    id: seedId(mode, [said.map(({ role, content }) => [role, content]), responses]),
+    origin: `${origin.source}:${origin.line}`,
+    row: fields,
+    messages: said,
+    responses,
+  }
+}
+
+/** `responses`, or `chosen` and `rejected`; null where the row has neither. */
+function responsesOf(fields: Fields, origin: Origin): string[] | null {
+  const pair = fields.chosen !== undefined || fields.rejected !== undefined
+  const given = pair ? [fields.chosen, fields.rejected] : fields.responses
+  if (given === undefined || given === null) return null
+  const expected = 'must be at least two different texts, none of them empty'
+  const field = pair ? 'chosen and rejected' : 'responses'
+  if (!Array.isArray(given) || given.some((text) => typeof text !== 'string' || text.trim() === '')) {
+    throw bad(origin, field, expected)
+  }
+  const different = [...new Set(given as string[])]
+  if (different.length < 2) throw bad(origin, field, expected)
+  return different
+}
+
+/** An instruction and its input as one text, to be shown and compared. */
+export interface Instruction {
+  instruction: string
+  input: string
+}
+
+export function instructionOf({ row, messages }: Seed): Instruction {
+  return typeof row.instruction === 'string'
+    ? { instruction: row.instruction, input: typeof row.input === 'string' ? row.input : '' }
+    : { instruction: messages.at(-1)!.content, input: '' }
+}
+
+/** The seed's row with the teacher's answer: { instruction, input?, output }, or its messages and one more. */
+export function answerRow(seed: Seed, output: string): DistilledRow {
+  if (typeof seed.row.instruction === 'string') return { ...seed.row, output, seedId: seed.id }
+  const { prompt, text, completion: _c, messages: _m, conversations: _s, ...columns } = seed.row
+  if (typeof prompt === 'string' || typeof text === 'string') {
+    return { ...columns, instruction: prompt ?? text, output, seedId: seed.id }
+  }
+  const messages = [...seed.messages, { role: 'assistant', content: output }]
+  return { ...columns, messages, seedId: seed.id }
+}
+
+/** The seed's prompt and its own further columns: what a preference row begins with. */
+export function promptColumns({ row, messages }: Seed): Record<string, unknown> {
+  const columns = { ...row }
+  for (const name of PROMPT_COLUMNS) delete columns[name]
+  return { ...columns, prompt: typeof row.prompt === 'string' ? row.prompt : messages }
+}
+
+const PROMPT_COLUMNS = [
+  ...['instruction', 'input', 'output', 'history', 'system', 'messages', 'conversations', 'text'],
+  ...['completion', 'responses', 'chosen', 'rejected', 'margin'],
+]

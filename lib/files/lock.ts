@@ -1,0 +1,81 @@
+import { randomBytes } from 'node:crypto'
+import { link, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { resolve } from 'node:path'
+
+/** Locks that this process holds. */
+const held = new Set<string>()
+
+/**
+ * Takes the lock file `path`, until the function it gives is called. The lock of a process that is no more is taken
+ * over. Throws what `refuse` makes while this process or another one, which it is told, holds it.
+ */
+export async function takeLock(path: string, refuse: (pid: number) => Error): Promise<() => Promise<void>> {
+  const key = resolve(path)
+  if (held.has(key)) throw refuse(process.pid)
+  held.add(key)
+  try {
+    await takeFile(path, refuse)
+  } catch (error) {
+    held.delete(key)
+    throw error
+  }
+  return async () => {
+    held.delete(key)
+    await rm(path, { force: true })
+  }
+}
+
+async function takeFile(path: string, refuse: (pid: number) => Error): Promise<void> {
+  const unique = () => `${path}.${randomBytes(6).toString('hex')}`
+  const own = unique()
+  await writeFile(own, `${process.pid}\n`)
+  try {
+    // A link is made whole or not at all, and never over another.
+    while (!(await linked(own, path))) {
+      const pid = await holder(path)
+      if (pid === null) continue
+      if (pid !== process.pid && isAlive(pid)) throw refuse(pid)
+      // Only one of two that find a dead process's lock gets it by this name.
+      const old = unique()
+      if (!(await rename(path, old).then(() => true, isMissing))) continue
+      const moved = await holder(old)
+      if (moved !== pid) await linked(old, path)
+      await rm(old, { force: true })
+    }
+  } finally {
+    await rm(own, { force: true })
+  }
+}
+
+/** The process that holds a lock; null where the lock has just gone. */
+async function holder(path: string): Promise<number | null> {
+  try {
+    return Number(await readFile(path, 'utf8'))
+  } catch (error) {
+    return isMissing(error as NodeJS.ErrnoException) || null
+  }
+}
+
+async function linked(from: string, to: string): Promise<boolean> {
+  try {
+    await link(from, to)
+    return true
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false
+    throw error
+  }
+}
+
+function isMissing(error: NodeJS.ErrnoException): false {
+  if (error.code !== 'ENOENT') throw error
+  return false
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    return pid > 0 && process.kill(pid, 0)
+  } catch (error) {
+    // EPERM: alive, and another user's.
+    return (error as NodeJS.ErrnoException).code === 'EPERM'
+  }
+}
