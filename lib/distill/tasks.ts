@@ -85,7 +85,8 @@ export function extending(context: Context): Tasks {
     const messages = proposalMessages(examples, options.proposals)
     const proposals = await asker.ask({ seedId: id, messages }, readProposals)
     const fresh: Instruction[] = []
-    for (const proposal of proposals.slice(0, wanted - taken)) {
+    for (const proposal of proposals) {
+      if (taken + fresh.length >= wanted) break
       const text = textOf(proposal)
       const found = known.find(text)
       if (found) {
