@@ -6,12 +6,12 @@ import { type DistillOptions, distillOptions } from '../distill/options.js'
 import { type Conflict, type OptionSet, option } from '../options/option.js'
 import { addFlags, readFlags, UsageError } from './flags.js'
 import { INTERRUPTED, onInterrupt } from './interrupt.js'
-import { deviceFields } from './machine.js'
+import { modelFields } from './machine.js'
 import { duration } from './progress.js'
 import { print } from './train.js'
 
 const { signal: _, ...fields } = distillOptions.schema.shape
-const idleBesideEndpoint = Object.keys(deviceFields).map(
+const idleBesideEndpoint = Object.keys(modelFields).map(
   (name): Conflict => ({
     option: name,
     when: (given) => given('endpoint'),
@@ -27,7 +27,7 @@ export const set = {
       placeholder: 'DIR',
       read: (text) => text,
     }),
-    ...deviceFields,
+    ...modelFields,
     json: option(z.boolean().default(false), 'One event a line on stdout, and nothing else there'),
     quiet: option(z.boolean().default(false), 'No progress'),
   }),
@@ -41,7 +41,7 @@ export function distillCommand(): Command {
     .addHelpText('after', '\nThe key of an endpoint is read from OPENAI_API_KEY and written nowhere.')
   return addFlags(command, set).action(async () => {
     const { options, given } = await readFlags(command, set)
-    const { model: folder, device, dtype, threads, json, quiet } = options
+    const { model: folder, adapter, device, dtype, threads, json, quiet } = options
     if (folder === undefined && options.endpoint === undefined) {
       throw new UsageError('distill: --endpoint-model NAME or --model DIR is needed')
     }
@@ -56,7 +56,13 @@ export function distillCommand(): Command {
       const model =
         folder === undefined
           ? null
-          : await (await import('./open-model.js')).openModel({ model: folder, device, dtype, threads })
+          : await (await import('./open-model.js')).openModel({
+              model: folder,
+              adapter,
+              device,
+              dtype,
+              threads,
+            })
       try {
         const own = Object.keys(fields).filter((name) => name !== 'model')
         const recipe = Object.fromEntries(Object.entries(given).filter(([name]) => own.includes(name)))

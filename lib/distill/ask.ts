@@ -138,6 +138,6 @@ export class Asker {
   }
 }
 
-export function shorten(text: string): string {
-  return text.length > 100 ? `${text.slice(0, 100)}...` : text
+export function shorten(text: string, most = 100): string {
+  return text.length > most ? `${text.slice(0, most)}...` : text
 }

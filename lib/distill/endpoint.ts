@@ -1,5 +1,6 @@
 import type { APIError, OpenAI } from 'openai'
 import { AbortError, PosttrainError } from '../errors.js'
+import { shorten } from './ask.js'
 import type { ResolvedDistillOptions } from './options.js'
 import { type Question, type Reply, type Teacher, TeacherFailure } from './teacher.js'
 
@@ -12,7 +13,7 @@ type Endpoint = NonNullable<ResolvedDistillOptions['endpoint']>
 export async function openEndpoint(endpoint: Endpoint, timeoutMs: number): Promise<Teacher> {
   const openai = await import('openai')
   const baseUrl = endpoint.baseUrl ?? (process.env.OPENAI_BASE_URL?.trim() || undefined)
-  const key = endpoint.apiKey ?? process.env.OPENAI_API_KEY
+  const key = (endpoint.apiKey ?? process.env.OPENAI_API_KEY)?.trim()
   if (!key && baseUrl === undefined) {
     throw new PosttrainError(
       'ERR_INVALID_ARGUMENT',
@@ -30,7 +31,7 @@ export async function openEndpoint(endpoint: Endpoint, timeoutMs: number): Promi
   })
   const { origin, pathname } = new URL(client.baseURL)
   const address = `${origin}${pathname}`
-  const clear = (text: string) => (key ? text.replaceAll(key, '***') : text)
+  const clear = (text: string) => shorten(key ? text.replaceAll(key, '***') : text, 300)
 
   const ask = async (question: Question, signal: AbortSignal): Promise<Reply> => {
     const { messages, temperature, seed, maxNewTokens } = question
@@ -93,8 +94,8 @@ function readCompletion(completion: unknown): Reply {
   return {
     text: refused ? (refusal ?? '') : typeof content === 'string' ? content : '',
     finish: refused ? 'refused' : choice.finish_reason === 'length' ? 'length' : 'stop',
-    promptTokens: usage?.prompt_tokens ?? 0,
-    completionTokens: usage?.completion_tokens ?? 0,
+    promptTokens: Number(usage?.prompt_tokens) || 0,
+    completionTokens: Number(usage?.completion_tokens) || 0,
   }
 }
 

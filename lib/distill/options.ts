@@ -125,7 +125,7 @@ export const distillOptions = {
       z.int().min(0).default(5),
       'Times that a request that failed, or an answer that is of no use, is asked again',
     ),
-    timeoutMs: option(count().default(120_000), 'Milliseconds that one request may take'),
+    timeoutMs: option(count().max(86_400_000).default(120_000), 'Milliseconds that one request may take'),
     maxFailures: option(
       count().default(10),
       'Stop with an error after so many seeds in a row without a good answer',

@@ -83,14 +83,20 @@ function responsesOf(fields: Fields, origin: Origin): string[] | null {
   const pair = fields.chosen !== undefined || fields.rejected !== undefined
   const given = pair ? [fields.chosen, fields.rejected] : fields.responses
   if (given === undefined || given === null) return null
-  const expected = 'must be at least two different texts, none of them empty'
+  const expected = 'must be at least two different answers, none of them empty'
   const field = pair ? 'chosen and rejected' : 'responses'
-  if (!Array.isArray(given) || given.some((text) => typeof text !== 'string' || text.trim() === '')) {
-    throw bad(origin, field, expected)
-  }
-  const different = [...new Set(given as string[])]
+  const texts = Array.isArray(given) ? given.map(answerText) : []
+  if (texts.some((text) => text === null || text.trim() === '')) throw bad(origin, field, expected)
+  const different = [...new Set(texts as string[])]
   if (different.length < 2) throw bad(origin, field, expected)
   return different
+}
+
+/** An answer stands as a text, or as the assistant's message alone or in a list. */
+function answerText(answer: unknown): string | null {
+  const message = Array.isArray(answer) && answer.length === 1 ? answer[0] : answer
+  const text = typeof message === 'object' && message !== null ? (message as Fields).content : message
+  return typeof text === 'string' ? text : null
 }
 
 /** An instruction and its input as one text, to be shown and compared. */

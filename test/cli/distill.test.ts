@@ -43,7 +43,10 @@ test('each option has its flag, but the signal and the key', (t) => {
   const flags = flagsOf(set.schema).map(({ name }) => name)
   const options = optionPaths(distillOptions.schema).map((path) => path.split('.').map(kebab).join('-'))
   const without = options.filter((name) => name !== 'signal' && name !== 'endpoint-api-key')
-  t.deepEqual(flags.toSorted(), [...without, 'device', 'dtype', 'threads', 'json', 'quiet'].toSorted())
+  t.deepEqual(
+    flags.toSorted(),
+    [...without, 'adapter', 'device', 'dtype', 'threads', 'json', 'quiet'].toSorted(),
+  )
   for (const [name, field] of Object.entries(set.schema.shape)) t.truthy(describe(field)?.text, name)
 })
 

@@ -2,7 +2,6 @@ import { existsSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import test, { type ExecutionContext } from 'ava'
 import { readRow } from '../../lib/data/index.js'
 import { distill } from '../../lib/distill/distill.js'
-import { retryAfter } from '../../lib/distill/endpoint.js'
 import type { DistillEvent } from '../../lib/distill/events.js'
 import type { DistillOptions } from '../../lib/distill/options.js'
 import type { DistillRun } from '../../lib/distill/run.js'
@@ -54,6 +53,9 @@ test('each kind of seed becomes a row that can be trained on', async (t) => {
       weight: 2,
     },
     { instruction: 'Translate', input: 'cat', output: 'the same seed' },
+    { prompt: [{ role: 'user', content: 'Where?' }], completion: 'old' },
+    { conversations: [{ from: 'human', value: 'Who?' }] },
+    { text: 'When?' },
   ]
   const options = {
     ...optionsFor(t, server, data),
@@ -76,24 +78,37 @@ test('each kind of seed becomes a row that can be trained on', async (t) => {
         ],
         weight: 2,
       },
+      {
+        messages: [
+          { role: 'user', content: 'Where?', train: false },
+          { role: 'assistant', content: 'answer to Where?' },
+        ],
+      },
+      {
+        messages: [
+          { role: 'user', content: 'Who?' },
+          { role: 'assistant', content: 'answer to Who?' },
+        ],
+      },
+      { instruction: 'When?', output: 'answer to When?' },
     ],
   )
   for (const [i, row] of linesOf(options.output).entries()) {
     t.is(readRow(row, { source: 'made', line: i }).kind, 'messages')
     t.regex(row.seedId, /^answer-[0-9a-f]{16}$/)
   }
-  t.like(events[0], { type: 'start', seeds: 3, duplicates: 1, finished: 0, total: 3 })
+  t.like(events[0], { type: 'start', seeds: 6, duplicates: 1, finished: 0, total: 6 })
   t.like(events.at(-1), {
     type: 'end',
     reason: 'done',
-    rows: 3,
-    written: 3,
-    requests: 3,
-    promptTokens: 30,
-    completionTokens: 15,
+    rows: 6,
+    written: 6,
+    requests: 6,
+    promptTokens: 60,
+    completionTokens: 30,
   })
   t.deepEqual(
-    server.asked.map(({ body }) => body.messages[0]),
+    server.asked.slice(0, 3).map(({ body }) => body.messages[0]),
     [
       { role: 'system', content: 'You teach' },
       { role: 'system', content: 'You teach' },
@@ -163,20 +178,24 @@ test('answers of no use are asked again, then counted, and never written', async
 test('what is wrong with a request is not asked again; what is wrong with all ends the run', async (t) => {
   const server = await teacherServer(t, ({ question, authorization, body }) => {
     if (question === 'too long') return reply(400, { error: { message: 'context exceeded' } })
+    if (question === 'tomorrow')
+      return reply(429, { error: { message: 'come back tomorrow' } }, { 'retry-after': '86400' })
     if (body.model === 'none') return reply(404, { error: { message: 'no such model' } })
     if (question === 'quota') return reply(429, { error: { message: 'used up', code: 'insufficient_quota' } })
     return reply(401, { error: { message: `bad key ${authorization}` } })
   })
-  const one = await all(distill(optionsFor(t, server, seedsNamed('too long'))))
-  t.deepEqual(reasons(one, 'failure'), ['400 context exceeded'])
-  t.like(one.at(-1), { requests: 1, failed: 1 })
+  const one = await all(
+    distill({ ...optionsFor(t, server, seedsNamed('too long', 'tomorrow')), concurrency: 1 }),
+  )
+  t.deepEqual(reasons(one, 'failure'), ['400 context exceeded', '429 come back tomorrow'])
+  t.like(one.at(-1), { requests: 2, failed: 2 })
   const options = optionsFor(t, server, many(20))
   const refused = await t.throwsAsync(distill({ ...options, concurrency: 1 }).finish(), {
     code: 'ERR_INVALID_ARGUMENT',
     message: /does not take the API key.*set OPENAI_API_KEY/,
   })
   t.false(refused!.message.includes('sk-test-key'))
-  t.is(server.asked.length, 2)
+  t.is(server.asked.length, 3)
   await t.throwsAsync(
     distill({ ...options, endpoint: { ...options.endpoint, model: 'none' }, overwrite: true }).finish(),
     { code: 'ERR_INVALID_ARGUMENT', message: /no model none/ },
@@ -327,19 +346,10 @@ test('bad options and bad seeds', async (t) => {
   await bad([{ instruction: '  ' }], /rows:1: the last message must be a question/)
   await bad([], /has no seeds/)
   await bad([{ messages: [{ role: 'user', content: 'a' }] }], /cannot be extended/, { mode: 'extend' })
-  await bad([{ prompt: 'a', responses: ['b', 'b'] }], /responses must be at least two/, { mode: 'rank' })
+  for (const responses of [['b', 'b'], ['b', ' '], ['b', 5], ['b'], 'b'])
+    await bad([{ prompt: 'a', responses }], /responses must be at least two/, { mode: 'rank' })
+  await bad([{ prompt: 'a', chosen: 'b' }], /chosen and rejected must be/, { mode: 'rank' })
   const mixed = [{ instruction: 'a' }, { what: 1 }]
   const [start] = await all(distill({ ...options, data: mixed, onBadRow: 'skip' }))
   t.like(start, { seeds: 1, badRows: 1 })
-})
-
-test('retry-after in seconds, as a date, and in milliseconds', (t) => {
-  const now = Date.parse('2026-01-01T00:00:00Z')
-  const wait = (headers: Record<string, string>) => retryAfter(new Headers(headers), now)
-  t.is(wait({ 'retry-after': '2.5' }), 2500)
-  t.is(wait({ 'retry-after': 'Thu, 01 Jan 2026 00:00:07 GMT' }), 7000)
-  t.is(wait({ 'retry-after': 'Wed, 31 Dec 2025 00:00:00 GMT' }), 0)
-  t.is(wait({ 'retry-after': 'soon' }), undefined)
-  t.is(wait({ 'retry-after-ms': '120', 'retry-after': '9' }), 120)
-  t.is(wait({}), undefined)
 })

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import test, { type ExecutionContext } from 'ava'
+import { readRanking } from '../../lib/data/judged-rows.js'
 import { distill } from '../../lib/distill/distill.js'
 import type { DistillOptions } from '../../lib/distill/options.js'
 import { type Asked, teacherServer } from '../helpers/teacher-server.js'
@@ -40,6 +41,8 @@ async function rank(
   }
   const end = await distill(options).finish()
   const rows = linesOf(options.output).map(({ seedId, ...row }) => row)
+  // What the trainings on preferences read.
+  for (const row of rows) t.true(readRanking(row, { source: 'made', line: 1 }).answers.length >= 2)
   return { end, rows, server }
 }
 
@@ -58,7 +61,15 @@ test('answers of the row, scored: the best first, in whatever order they are sho
 })
 
 test('a pair judged anew, as a ranking and as pairs with a margin', async (t) => {
-  const data = [{ instruction: 'add', input: '1 1', output: 'old', chosen: 'three', rejected: 'two' }]
+  const data = [
+    {
+      instruction: 'add',
+      input: '1 1',
+      output: 'old',
+      chosen: 'three',
+      rejected: [{ role: 'assistant', content: 'two' }],
+    },
+  ]
   const place = (shown: string[]) => shown.indexOf('two') + 1
   const ranked = await rank(t, data, { judge: 'rank', form: 'pairs' }, (shown) => [
     place(shown),
