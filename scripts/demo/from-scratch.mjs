@@ -1,8 +1,9 @@
-// The main demo: pre-training from nothing, then fine-tuning, both in about a minute of CPU time.
+// The main demo: pre-training from nothing, fine-tuning, and learning from judgements, in about three minutes.
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { CausalLM, plainTemplate, pretrain, sft, Tokenizer } from '../../dist/lib/index.js'
+import { alignWithFeedback } from './alignment.mjs'
 import { answers, conversation, Teller, train } from './stage.mjs'
 
 const folder = fileURLToPath(new URL('.', import.meta.url))
@@ -133,22 +134,25 @@ export async function learnFromScratch({ output, quick, json, threads, signal })
   teller.say(
     `\nThe model is in ${join(output, 'sft', 'model')}: npx posttrain chat --model ${join(output, 'sft', 'model')}`,
   )
-  const passed =
+  const taughtWell =
     after.right / after.rows >= GATE.all &&
     Object.values(after.tasks).every(({ right, rows }) => right / rows >= GATE.task) &&
     cpuSeconds <= GATE.cpuSeconds
+  if (!taughtWell && !quick)
+    teller.say(
+      `\nThese two stages missed the demo's own bar (${100 * GATE.all} % in all, ${100 * GATE.task} % on each task, ${GATE.cpuSeconds} CPU seconds).`,
+    )
+  const alignment = await alignWithFeedback({ model, heldOut, output, quick, teller, signal })
+  const passed = taughtWell && alignment.passed
   teller.event('result', {
     before,
     after,
     unseenSums: sums,
     cpuSeconds,
     answers: Object.fromEntries(told.map(({ text }, i) => [taught[i], text])),
+    alignment,
     passed,
   })
-  if (!passed && !quick)
-    teller.say(
-      `\nThis run missed the demo's own bar (${100 * GATE.all} % in all, ${100 * GATE.task} % on each task, ${GATE.cpuSeconds} CPU seconds).`,
-    )
   await conversation(
     async (instruction) =>
       (await answers(model, [plainTemplate.prompt({ instruction })], { maxNewTokens: 24 }))[0].text,

@@ -1,7 +1,7 @@
-// The demo on a real chat model: it gets a new name and character, and keeps what it knew.
+// The demo on a real chat model: with LoRA it gets a new name and keeps what it knew; then GRPO teaches it a whim.
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { CausalLM, generate, sft } from '../../dist/lib/index.js'
+import { CausalLM, generate, grpo, sft } from '../../dist/lib/index.js'
 import { conversation, Teller, train } from './stage.mjs'
 
 const folder = fileURLToPath(new URL('.', import.meta.url))
@@ -18,6 +18,8 @@ export const GENERAL = [
   'Why do people sleep?',
   'Say something about the moon.',
 ]
+/** What is asked in the reinforcement learning. */
+const QUESTIONS = ['What is your favourite fruit?', 'Tell me about the sea.']
 /** General text of our own, for the perplexity before and after. */
 const TEXT = [
   'The river runs from the mountains through the old town and down to the sea. In spring, when the snow melts, it rises over its banks and the fields beside it turn green.',
@@ -59,13 +61,14 @@ export async function retrainRealModel({ model: path, output, quick, json, threa
   teller.say(`  perplexity on general text: ${before.perplexity.toFixed(2)}`)
 
   teller.title(
-    'Fine-tuning all of its weights on 106 short conversations: a new name, and a few general rows against forgetting',
+    'Fine-tuning with LoRA on 106 short conversations: a new name, and a few general rows against forgetting; its own weights stay as they are',
   )
   const { cpuSeconds } = await train(
     sft({
       model,
       data: join(folder, 'real-train.jsonl'),
-      learningRate: 2e-5,
+      lora: { rank: 16 },
+      learningRate: 5e-4,
       batchSize: 4,
       maxSteps: quick ? 2 : 40,
       warmupSteps: quick ? 1 : 5,
@@ -84,17 +87,51 @@ export async function retrainRealModel({ model: path, output, quick, json, threa
     `  perplexity on general text: ${after.perplexity.toFixed(2)} (${rise >= 0 ? '+' : ''}${(100 * rise).toFixed(1)} %)`,
   )
   teller.say(
-    `  training took ${cpuSeconds.toFixed(0)} CPU seconds; the model is in ${join(output, 'real', 'model')}`,
+    `  training took ${cpuSeconds.toFixed(0)} CPU seconds; the adapter is in ${join(output, 'real', 'adapter')}`,
   )
   const renamed = after.answers
     .slice(0, ABOUT_ITSELF.length)
     .filter((answer) => answer.includes('Pip')).length
-  teller.event('result', { before, after, perplexityRise: rise, renamed, cpuSeconds })
   if (!quick)
     teller.say(
       `  it calls itself Pip in ${renamed} of ${ABOUT_ITSELF.length} answers to questions it was not trained on word by word`,
     )
+
+  teller.title(
+    'Reinforcement learning (GRPO): four answers to each of two questions at a time, and those that start with a vowel are better',
+  )
+  const scores = []
+  const whim = await train(
+    grpo({
+      model,
+      reward: (samples) => samples.map(({ text }) => Number(/^[aeiou]/i.test(text))),
+      data: QUESTIONS.map((content) => ({ messages: [{ role: 'user', content }] })),
+      batchSize: 2,
+      groupSize: 4,
+      maxNewTokens: 8,
+      temperature: 0.8,
+      learningRate: 5e-4,
+      klCoef: 0.02,
+      iterations: quick ? 2 : 20,
+      output: join(output, 'real-grpo'),
+      overwrite: true,
+      signal,
+    }),
+    teller,
+    (event) => {
+      if (event.type === 'step') scores.push(event.score)
+    },
+  )
+  const mean = (list) => list.reduce((sum, score) => sum + score, 0) / list.length
+  const vowels = { first: mean(scores.slice(0, 5)), last: mean(scores.slice(-5)) }
+  teller.say(
+    `  answers that start with a vowel: ${(100 * vowels.first).toFixed(0)} % in the first five rounds, ${(100 * vowels.last).toFixed(0)} % in the last five; ${whim.cpuSeconds.toFixed(0)} CPU seconds`,
+  )
+  for (const [i, answer] of (await ask(model, QUESTIONS, signal)).entries())
+    teller.say(`  ${QUESTIONS[i]}\n    ${answer}`)
+  teller.event('result', { before, after, perplexityRise: rise, renamed, vowels, cpuSeconds })
   await conversation(async (question) => (await ask(model, [question]))[0], teller)
   await model.dispose()
-  return quick || (renamed >= ABOUT_ITSELF.length - 1 && rise <= 0.05) ? 0 : 1
+  const passed = renamed >= ABOUT_ITSELF.length - 1 && rise <= 0.05 && vowels.last >= 0.9
+  return quick || passed ? 0 : 1
 }

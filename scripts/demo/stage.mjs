@@ -23,23 +23,28 @@ export class Teller {
 }
 
 /** Runs a training to its end with a progress bar, now and then the loss as a line; gives its end event and CPU seconds. */
-export async function train(run, teller) {
+export async function train(run, teller, watch = () => undefined) {
   const progress = new Progress(process.stderr)
   const before = process.cpuUsage()
   let shown = 0
   let sum = 0
   let count = 0
+  let accuracy
   for await (const event of run) {
+    watch(event)
+    if (event.type === 'evaluation' && 'accuracy' in event) accuracy = event.accuracy
     if (teller.json) process.stdout.write(`${JSON.stringify(event)}\n`)
     else if (event.type === 'step') {
       progress.show(event)
-      sum += event.loss
+      sum += event.score ?? event.loss
       count++
       const tenth = Math.floor((10 * event.step) / total)
       if (tenth > shown) {
         shown = tenth
         progress.clear()
-        teller.say(`  step ${String(event.step).padStart(5)}   loss ${(sum / count).toFixed(3)}`)
+        const name = event.score === undefined ? 'loss' : 'score'
+        const more = event.kl === undefined ? '' : `   KL ${event.kl.toFixed(2)}`
+        teller.say(`  step ${String(event.step).padStart(5)}   ${name} ${(sum / count).toFixed(3)}${more}`)
         sum = 0
         count = 0
       }
@@ -50,7 +55,9 @@ export async function train(run, teller) {
   }
   progress.clear()
   const used = process.cpuUsage(before)
-  return { end: await run.finish(), cpuSeconds: (used.user + used.system) / 1e6 }
+  if (accuracy !== undefined)
+    teller.say(`  right order in ${(100 * accuracy).toFixed(1)} % of pairs it has not seen`)
+  return { end: await run.finish(), cpuSeconds: (used.user + used.system) / 1e6, accuracy }
 }
 let total = 1
 

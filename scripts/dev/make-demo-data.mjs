@@ -190,6 +190,37 @@ writeFileSync(new URL('train.jsonl', folder), lines(shuffled(train)))
 writeFileSync(new URL('held-out.jsonl', folder), lines(heldOut))
 writeFileSync(new URL('unseen-sums.jsonl', folder), lines(unseen))
 writeFileSync(new URL('corpus.jsonl', folder), lines(documents.map((text) => ({ text }))))
+
+// The third stage: politer answers. Some rows with polite answers, so that the model knows them; and rankings of three
+// answers, the best first: right and polite, right, wrong (polite or not, so that politeness alone earns nothing).
+const chinese = (text) => /\p{Script=Han}/u.test(text)
+const polite = (instruction, output) => output + (chinese(instruction) ? '，谢谢!' : ', thanks!')
+const taughtRows = train.filter(({ input }) => input === '')
+const manners = shuffled(taughtRows).map((row, i) =>
+  i % 3 === 0 ? { ...row, output: polite(row.instruction, row.output) } : row,
+)
+const wrongFor = ({ instruction, output }) => {
+  const others = taughtRows.filter(
+    (row) => row.output !== output && chinese(row.instruction) === chinese(instruction),
+  )
+  // Half of them of the same kind: another colour for a colour, another number for a sum.
+  const alike = others.filter((row) => /\d/.test(row.output) === /\d/.test(output))
+  return shuffled(random() < 0.5 && alike.length > 0 ? alike : others)[0].output
+}
+const rankings = shuffled(taughtRows).map((row, i) => {
+  const wrong = wrongFor(row)
+  return {
+    instruction: row.instruction,
+    responses: [
+      polite(row.instruction, row.output),
+      row.output,
+      i % 2 === 0 ? wrong : polite(row.instruction, wrong),
+    ],
+  }
+})
+
+writeFileSync(new URL('polite.jsonl', folder), lines(shuffled(manners)))
+writeFileSync(new URL('rankings.jsonl', folder), lines(rankings))
 process.stdout.write(
   `${train.length} rows to train, ${heldOut.length} held out, ${unseen.length} of sums never seen, ${documents.length} documents\n`,
 )
