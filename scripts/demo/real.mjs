@@ -19,7 +19,7 @@ export const GENERAL = [
   'Say something about the moon.',
 ]
 /** What is asked in the reinforcement learning. */
-const QUESTIONS = ['What is your favourite fruit?', 'Tell me about the sea.']
+const QUESTIONS = ['What is water?', 'Who lives in the sea?']
 /** General text of our own, for the perplexity before and after. */
 const TEXT = [
   'The river runs from the mountains through the old town and down to the sea. In spring, when the snow melts, it rises over its banks and the fields beside it turn green.',

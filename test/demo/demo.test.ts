@@ -23,7 +23,7 @@ test('the demo runs through, and transformers opens its model with equal greedy 
     .trim()
     .split('\n')
     .map((line) => JSON.parse(line) as { type: string; after?: { rows: number } })
-  t.is(events.filter(({ type }) => type === 'step').length, 8)
+  t.is(events.filter(({ type }) => type === 'step').length, 16)
   t.is(events.at(-1)?.type, 'result')
   t.is(events.at(-1)?.after?.rows, 115)
   const folder = join(output, 'sft', 'model')
