@@ -142,6 +142,8 @@ export function peftConfig(
 /** Fields of adapter_config.json that would change the result, and the values with which they do not. */
 const NEUTRAL: Record<string, readonly unknown[]> = {
   bias: ['none', undefined, null],
+  // The others (pissa, olora, loftq, ...) take their start out of the base's weights, in PEFT again at each loading.
+  init_lora_weights: [true, false, 'gaussian', 'orthogonal', 'eva', undefined, null],
   rank_pattern: [undefined, null],
   alpha_pattern: [undefined, null],
   layer_replication: [undefined, null],
@@ -152,6 +154,8 @@ const NEUTRAL: Record<string, readonly unknown[]> = {
   arrow_config: [undefined, null],
   use_bdlora: [false, undefined, null],
   use_qalora: [false, undefined, null],
+  kasa_config: [undefined, null],
+  monteclora_config: [undefined, null],
 }
 
 const isEmpty = (value: unknown) =>

@@ -116,13 +116,15 @@ def steps(truth, loss_of):
                         optimizer=dict(learningRate=LR, weightDecay=DECAY, maxGradNorm=CLIP, steps=STEPS))
 
 
-def randomise(model, generator):
+def randomise(model, generator, scaling=2.0):
     """An adapter in the midst of training: B, the DoRA magnitudes and the score head are not where they start."""
+    # Updates of the same size whatever they are multiplied by: larger ones magnify float32's errors step by step.
+    deviation = 0.3 * (2.0 / scaling) ** 0.5
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
             if "lora_A" in name or "lora_B" in name:
-                parameter.copy_(0.3 * noise)
+                parameter.copy_(deviation * noise)
             elif "lora_magnitude_vector" in name:
                 parameter.mul_(1 + 0.2 * noise)
             elif "modules_to_save" in name:
@@ -153,7 +155,7 @@ def adapter(name, base, options, seed):
     generator = torch.Generator().manual_seed(seed)
     config = LoraConfig(r=4, lora_alpha=8, lora_dropout=0.0, bias="none", task_type="CAUSAL_LM", **options)
     made = get_peft_model(language_model(base), config)
-    randomise(made, generator)
+    randomise(made, generator, 4.0 if options.get("use_rslora") else 2.0)
     save_adapter(made, folder)
 
     def logits_of(model):

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import type { PackedBatch } from '../../lib/index.js'
 
 /** A path under test/fixtures, from the compiled tests too. */
 export function fixture(...parts: string[]): string {
@@ -42,4 +43,16 @@ export interface Expected {
   prompts: number[][]
   continuations: number[][]
   optimizer: { learningRate: number; weightDecay: number; maxGradNorm: number; steps: number }
+}
+
+/** Documents one behind the other. */
+export function packed({ documents, labels }: Pick<Expected, 'documents' | 'labels'>): PackedBatch {
+  return { ...packedTexts(documents), labels: Int32Array.from(labels.flat()) }
+}
+
+/** Texts one behind the other, without labels. */
+export function packedTexts(texts: number[][]): PackedBatch {
+  const offsets = [0]
+  for (const text of texts) offsets.push(offsets.at(-1)! + text.length)
+  return { inputIds: Int32Array.from(texts.flat()), offsets: Int32Array.from(offsets) }
 }

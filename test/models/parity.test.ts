@@ -1,7 +1,7 @@
 import test, { type ExecutionContext } from 'ava'
-import { AdamW, CausalLM, generate, type PackedBatch, type PaddedBatch } from '../../lib/index.js'
+import { AdamW, CausalLM, generate, type PaddedBatch } from '../../lib/index.js'
 import { close, distance, norm } from '../helpers/close.js'
-import { type Expected, fixture, readJson, readTensors } from '../helpers/fixtures.js'
+import { type Expected, fixture, packed, readJson, readTensors } from '../helpers/fixtures.js'
 
 const FAMILIES = ['gpt2', 'llama', 'mistral', 'qwen2', 'qwen2-sliding', 'qwen3']
 const TERM = { kind: 'crossEntropy' } as const
@@ -11,16 +11,6 @@ function open(name: string) {
     folder: fixture('models', name),
     expected: readJson<Expected>(fixture('models', name, 'expected.json')),
     tensors: readTensors(fixture('models', name, 'expected.safetensors')),
-  }
-}
-
-function packed({ documents, labels }: Pick<Expected, 'documents' | 'labels'>): PackedBatch {
-  const offsets = [0]
-  for (const document of documents) offsets.push(offsets.at(-1)! + document.length)
-  return {
-    inputIds: Int32Array.from(documents.flat()),
-    labels: Int32Array.from(labels.flat()),
-    offsets: Int32Array.from(offsets),
   }
 }
 

@@ -1,0 +1,234 @@
+import { cpSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import test, { type ExecutionContext } from 'ava'
+import { AdamW, CausalLM, type LoraOptions } from '../../lib/index.js'
+import { adapted, LINEAR, openAdapter, parentFolder } from '../helpers/adapters.js'
+import { close, distance, norm } from '../helpers/close.js'
+import { type Expected, fixture, packed, readJson } from '../helpers/fixtures.js'
+
+type Json = Record<string, unknown>
+
+const TERM = { kind: 'crossEntropy' } as const
+const A_NAME = 'base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight'
+
+/** A copy of a PEFT folder with another adapter_config.json. */
+function changed(t: ExecutionContext, name: string, fields: Json): string {
+  const folder = join(parentFolder(t), 'adapter')
+  cpSync(fixture('adapters', name), folder, { recursive: true })
+  const path = join(folder, 'adapter_config.json')
+  writeFileSync(path, JSON.stringify({ ...readJson<Json>(path), ...fields }))
+  return folder
+}
+
+test('off, the base is bit for bit what it was; on again, so is the adapter', async (t) => {
+  const { base, batch, folder } = openAdapter('llama')
+  await using model = await CausalLM.load(base)
+  const off = await model.logits(batch)
+  await model.loadAdapter('peft', folder)
+  const on = await model.logits(batch)
+  t.notDeepEqual(on, off)
+  await using reference = await model.view()
+  t.is(reference.adapter, null)
+  t.deepEqual(await reference.logits(batch), off)
+  await model.setAdapter(null)
+  t.deepEqual(await model.logits(batch), off)
+  await model.setAdapter('peft')
+  t.deepEqual(await model.logits(batch), on)
+  await t.throwsAsync(model.setAdapter('other'), { code: 'ERR_INVALID_ARGUMENT', message: /it has peft/ })
+})
+
+test('several adapters stand on one base and do not meet', async (t) => {
+  const { base, batch, folder, truth } = openAdapter('llama')
+  await using model = await CausalLM.load(base)
+  await model.loadAdapter('peft', folder)
+  await model.loadAdapter('subset', openAdapter('llama-subset').folder)
+  t.deepEqual(model.adapters, ['peft', 'subset'])
+  close(t, await model.logits(batch), openAdapter('llama-subset').truth, { absolute: 1e-4 }, 'subset')
+  const optimizer = new AdamW(model, { learningRate: 0.1 })
+  await model.backward(batch, TERM)
+  await optimizer.step()
+  await optimizer.dispose()
+  await model.setAdapter('peft')
+  close(t, await model.logits(batch), truth, { absolute: 1e-4 }, 'the other one')
+  await t.throwsAsync(model.mergeAdapter(), { code: 'ERR_INVALID_ARGUMENT' })
+  await t.throwsAsync(model.addAdapter('peft'), { code: 'ERR_INVALID_ARGUMENT', message: /already/ })
+})
+
+test('a copied adapter stays where it is while the first is trained', async (t) => {
+  const { batch, truth } = openAdapter('qwen2')
+  await using model = await adapted('qwen2')
+  await model.copyAdapter('peft', 'start')
+  await using start = await model.view({ adapter: 'start' })
+  const optimizer = new AdamW(model, { learningRate: 0.1 })
+  await model.backward(batch, TERM)
+  await optimizer.step()
+  await optimizer.dispose()
+  close(t, await start.logits(batch), truth, { absolute: 1e-4 }, 'the copy')
+  t.true(distance(await model.logits(batch), truth) > 1)
+})
+
+const NEW: [family: string, options: LoraOptions, modules: string[]][] = [
+  ['gpt2', {}, ['c_attn', 'c_fc', 'c_proj']],
+  ['gpt2', { dora: true }, ['c_attn', 'c_fc', 'c_proj']],
+  ['llama', {}, LINEAR],
+  ['llama', { dora: true, rsLora: true }, LINEAR],
+  ['mistral', { targetModules: ['v_proj', 'up_proj'] }, ['up_proj', 'v_proj']],
+  ['qwen3', { rank: 2, alpha: 3 }, LINEAR],
+]
+for (const [family, options, modules] of NEW) {
+  test(`${family} ${JSON.stringify(options)}: a new adapter changes nothing, and starts as PEFT's do`, async (t) => {
+    const { documents, labels } = readJson<Expected>(fixture('models', family, 'expected.json'))
+    const batch = packed({ documents, labels })
+    await using model = await CausalLM.load(fixture('models', family))
+    const before = await model.logits(batch)
+    await model.addAdapter('new', { ...options, seed: 3 })
+    if (options.dora) close(t, await model.logits(batch), before, { absolute: 1e-5 })
+    else t.deepEqual(await model.logits(batch), before)
+    const seen = new Set<string>()
+    for (const { name, shape } of await model.parameters()) {
+      const [, module, part] = /([a-z_]+)\.(lora_[A-Za-z_]+)(\.weight)?$/.exec(name) ?? []
+      if (module === undefined) continue
+      seen.add(module)
+      const { values } = await model.getParameter(name)
+      if (part === 'lora_B')
+        t.true(
+          values.every((value) => value === 0),
+          name,
+        )
+      if (part !== 'lora_A') continue
+      // kaiming_uniform with a = sqrt 5: uniform within 1 / sqrt(inputs), of standard deviation bound / sqrt 3.
+      const bound = 1 / Math.sqrt(shape[1]!)
+      t.is(shape[0], options.rank ?? 16)
+      t.true(
+        values.every((value) => Math.abs(value) <= bound),
+        name,
+      )
+      const deviation = norm(values) / Math.sqrt(values.length)
+      t.true(Math.abs(deviation / bound - 1 / Math.sqrt(3)) < 0.15, `${name}: ${deviation / bound}`)
+    }
+    t.deepEqual([...seen].sort(), [...modules].sort())
+    const saved = join(parentFolder(t), 'adapter')
+    await model.saveAdapter(saved)
+    const { r, lora_alpha } = readJson<Json>(join(saved, 'adapter_config.json'))
+    t.deepEqual([r, lora_alpha], [options.rank ?? 16, options.alpha ?? 32])
+  })
+}
+
+test('dropout is drawn from the seed; its gradient is that of its loss, checkpointed or not', async (t) => {
+  const { base, batch, documents } = openAdapter('llama')
+  await using model = await CausalLM.load(base, { dtype: 'float64' })
+  await model.addAdapter('dropped', { rank: 4, dropout: 0.5, seed: 1 })
+  for (const { name, trainable } of await model.parameters()) {
+    if (!trainable || !name.includes('lora_B')) continue
+    const { values } = await model.getParameter(name)
+    await model.setParameter(
+      name,
+      values.map((_, i) => 0.3 * Math.sin(i + 1)),
+    )
+  }
+  const lossOf = async (dropoutSeed?: number, checkpointing = false) => {
+    await model.zeroGrad()
+    return (
+      await model.backward(batch, TERM, { checkpointing, ...(dropoutSeed !== undefined && { dropoutSeed }) })
+    ).loss
+  }
+  const plain = await lossOf()
+  t.is(plain, (await model.evaluate(batch, TERM)).loss)
+  const [one, other] = [await lossOf(7), await lossOf(8)]
+  t.true(Math.abs(one - plain) > 1e-3 && Math.abs(one - other) > 1e-3)
+  t.is(await lossOf(7), one)
+  const gradient = (await model.getGradient(A_NAME)).values
+  t.is(await lossOf(7, true), one)
+  t.deepEqual((await model.getGradient(A_NAME)).values, gradient)
+  const { values } = await model.getParameter(A_NAME)
+  for (const i of [0, 17, 95]) {
+    const at = async (by: number) => {
+      await model.setParameter(
+        A_NAME,
+        values.map((value, k) => (k === i ? value + by : value)),
+      )
+      return await lossOf(7)
+    }
+    const step = 2 ** -10
+    const slope = ((await at(step)) - (await at(-step))) / (2 * step)
+    close(t, gradient[i]!, slope, { absolute: 1e-6 + 1e-4 * norm(gradient) }, `slope ${i}`)
+  }
+  t.is(documents.length, 3)
+})
+
+test('what the adapter of a folder would need and we lack is refused by name', async (t) => {
+  const { base } = openAdapter('llama')
+  await using model = await CausalLM.load(base)
+  for (const fields of [
+    { peft_type: 'IA3' },
+    { bias: 'all' },
+    { rank_pattern: { q_proj: 8 } },
+    { alpha_pattern: { q_proj: 3 } },
+    { layer_replication: [[0, 2]] },
+    { trainable_token_indices: [1] },
+    { lora_bias: true },
+    // These take their start out of the base's weights.
+    { init_lora_weights: 'pissa' },
+    { init_lora_weights: 'olora' },
+    { init_lora_weights: 'loftq' },
+  ]) {
+    const [field] = Object.keys(fields)
+    await t.throwsAsync(
+      model.loadAdapter('foreign', changed(t, 'llama', fields)),
+      { code: 'ERR_UNSUPPORTED_MODEL', message: new RegExp(field!) },
+      field,
+    )
+  }
+  for (const neutral of [
+    { init_lora_weights: 'gaussian' },
+    { init_lora_weights: false },
+    { alpha_pattern: {} },
+  ])
+    await t.notThrowsAsync(model.loadAdapter(JSON.stringify(neutral), changed(t, 'llama', neutral)))
+  await model.setAdapter(null)
+  await t.throwsAsync(model.saveAdapter(join(parentFolder(t), 'none')), { code: 'ERR_INVALID_ARGUMENT' })
+})
+
+test('an adapter of another base, a damaged one and a folder without one are refused, and nothing is left', async (t) => {
+  const { base, batch } = openAdapter('llama')
+  await using model = await CausalLM.load(base)
+  const before = await model.logits(batch)
+  for (const other of ['gpt2', 'qwen2', 'qwen3']) {
+    await t.throwsAsync(
+      model.loadAdapter('other', fixture('adapters', other)),
+      { code: 'ERR_INVALID_FILE' },
+      other,
+    )
+  }
+  await t.throwsAsync(model.loadAdapter('other', changed(t, 'llama', { r: 8 })), { code: 'ERR_INVALID_FILE' })
+  await t.throwsAsync(model.loadAdapter('other', changed(t, 'llama', { use_dora: true })), {
+    code: 'ERR_INVALID_FILE',
+    message: /lora_magnitude_vector/,
+  })
+  await t.throwsAsync(model.loadAdapter('other', fixture('reward', 'llama-lora')), {
+    code: 'ERR_INVALID_FILE',
+    message: /RewardModel\.load/,
+  })
+  await t.throwsAsync(model.loadAdapter('other', base), {
+    code: 'ERR_INVALID_FILE',
+    message: /adapter_config\.json/,
+  })
+  t.deepEqual(model.adapters, [])
+  t.is(model.adapter, null)
+  t.deepEqual(await model.logits(batch), before)
+})
+
+test('options of an adapter that cannot be are refused', async (t) => {
+  await using model = await CausalLM.load(fixture('models/gpt2'))
+  const wrong: [LoraOptions, RegExp][] = [
+    [{ rank: 0 }, /rank/],
+    [{ alpha: 0 }, /alpha/],
+    [{ dropout: 1 }, /dropout/],
+    [{ targetModules: ['q_proj'] }, /q_proj.*c_attn/],
+    [{ targetModules: ['lm_head'] }, /lm_head/],
+    [{ dora: true, dropout: 0.1 }, /dropout/],
+  ]
+  for (const [options, message] of wrong)
+    await t.throwsAsync(model.addAdapter('new', options), { code: 'ERR_INVALID_ARGUMENT', message })
+  t.deepEqual(model.adapters, [])
+})
