@@ -6,6 +6,7 @@ import { PosttrainError } from '../errors.js'
 import { type OptionInput, type OptionSet, option } from '../options/option.js'
 import { resolveOptions } from '../options/validate.js'
 import type { Family } from './families/index.js'
+import { shapeInFile } from './shapes.js'
 
 /** Fields of `lora` in every recipe, and the options of `addAdapter`. */
 export const loraFields = {
@@ -112,6 +113,22 @@ export function adapterEntries(config: AdapterConfig): WeightMapEntry[] {
       ? [{ name: `${PREFIX}${name}.lora_magnitude_vector`, parameter: `${name}.lora_magnitude_vector` }]
       : []),
   ])
+}
+
+/** Shapes of the adapter's parameters. */
+function adapterShapes(config: AdapterConfig, family: Family, spec: DecoderSpec): Map<string, number[]> {
+  const weights = new Map(family.weights(spec).map((entry) => [entry.name, entry]))
+  return new Map(
+    config.modules.flatMap(({ name }): [string, number[]][] => {
+      const { transpose: _, ...weight } = weights.get(`${name}.weight`)!
+      const [rows, columns] = shapeInFile(spec, weight) as [number, number]
+      return [
+        [`${name}.lora_A`, [config.rank, columns]],
+        [`${name}.lora_B`, [rows, config.rank]],
+        [`${name}.lora_magnitude_vector`, [rows]],
+      ]
+    }),
+  )
 }
 
 /** adapter_config.json, as PEFT writes it. */
@@ -224,8 +241,17 @@ export function readAdapter(
     seed: 0,
     modules,
   }
-  for (const { name } of adapterEntries(read)) {
+  // Before an adapter is made, which freezes the base.
+  const asked = adapterShapes(read, family, spec)
+  for (const { name, parameter } of adapterEntries(read)) {
+    const [shape, needed] = [present.get(name), asked.get(parameter)!]
     if (!present.delete(name)) throw new PosttrainError('ERR_INVALID_FILE', `${where} has no ${name}`)
+    if (shape!.join() !== needed.join()) {
+      throw new PosttrainError(
+        'ERR_INVALID_FILE',
+        `${where}: ${name} has shape [${shape!.join(', ')}], rank ${rank} on this model asks for [${needed.join(', ')}]: the adapter was made for another base`,
+      )
+    }
   }
   const [stranger] = present.keys()
   if (stranger !== undefined || modules.length === 0) {

@@ -216,6 +216,10 @@ test('an adapter of another base, a damaged one and a folder without one are ref
   t.deepEqual(model.adapters, [])
   t.is(model.adapter, null)
   t.deepEqual(await model.logits(batch), before)
+  t.true(
+    (await model.parameters()).every(({ trainable }) => trainable),
+    'the base is not frozen',
+  )
 })
 
 test('options of an adapter that cannot be are refused', async (t) => {
