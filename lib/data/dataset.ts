@@ -128,7 +128,11 @@ async function loadSource(
   await flush()
 }
 
-function neverStops({ tokenizer, template }: DatasetOptions): PosttrainError {
+/** The error of data with answers none of which would teach the model to end one. */
+export function neverStops({
+  tokenizer,
+  template,
+}: Pick<DatasetOptions, 'tokenizer' | 'template'>): PosttrainError {
   const expected = stopIdsOf(tokenizer, template).map((id) => tokenizer.idToToken(id))
   return new PosttrainError(
     'ERR_DATA',

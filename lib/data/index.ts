@@ -7,7 +7,7 @@ export {
   type UnpairedBatch,
   unpairedLoader,
 } from './judged-loader.js'
-export type { JudgedRow, PreferenceRow, RankingRow } from './judged-rows.js'
+export type { Answer, JudgedRow, PreferenceRow, RankingRow } from './judged-rows.js'
 export { type BatchOptions, DataLoader, type DataLoaderOptions, type LoaderBatch } from './loader.js'
 export {
   type EncodedRow,

@@ -1,12 +1,13 @@
 import { createHash } from 'node:crypto'
 import { AbortError, PosttrainError } from '../errors.js'
-import { STREAM } from './dataset.js'
-import { RowEncoder } from './encode.js'
+import { neverStops, STREAM } from './dataset.js'
+import { type Digest, DigestSet, digest } from './digests.js'
+import { type Encoded, RowEncoder } from './encode.js'
 import { readJudged, readRanking } from './judged-rows.js'
 import type { EncodedRow } from './mask.js'
 import { permutation } from './random.js'
 import { type DataSource, readRows, sourcesOf, type Validation } from './read.js'
-import type { DataReport } from './report.js'
+import { type DataReport, ReportBuilder } from './report.js'
 import type { Example, Origin } from './rows.js'
 import type { Template } from './template.js'
 import { TokenStore } from './token-store.js'
@@ -23,10 +24,15 @@ export interface Judgement {
   origin: string
 }
 
-/** What became of the rows. `rows` counts answers, `judgements` prompts with answers that are left. */
+/**
+ * What became of the rows. `rows` and `dropped` count answers, but `dropped.badRow` rows; `judgements` counts prompts
+ * with answers that are left. `duplicates` and `sharedWithValidation` count prompts with all their answers.
+ */
 export interface JudgedReport extends DataReport {
   judgements: number
   pairs: number
+  /** Pairs that were dropped since a side was: it is too long, or empty. */
+  brokenPairs: number
   /** Pairs that were dropped since both sides are the same. */
   identical: number
 }
@@ -38,6 +44,7 @@ export interface JudgedSet {
   firstPlace: number
   judgements: Judgement[]
   report: JudgedReport
+  /** Changes with every id, pair and label, and with which rows are meant. */
   hash: string
 }
 
@@ -91,11 +98,18 @@ async function loadJudged(
     if (typeof validation === 'object' && 'fraction' in validation)
       return split(whole, validation.fraction, options)
     const other = await loadSource(validation, options, read)
-    return { train: whole, validation: { ...other, firstPlace: whole.store.length } }
+    return withShared(whole, { ...other, firstPlace: whole.store.length })
   } catch (error) {
     await whole.store.close()
     throw error
   }
+}
+
+/** A set while its rows come by. */
+interface Loading {
+  set: JudgedSet
+  builder: ReportBuilder
+  counts: Omit<JudgedReport, keyof DataReport>
 }
 
 async function loadSource(
@@ -105,22 +119,22 @@ async function loadSource(
 ): Promise<JudgedSet> {
   const encoder = new RowEncoder(options.tokenizer, options.template, {
     maxLength: options.maxLength,
-    trainOn: 'lastAssistant',
+    trainOn: 'assistant',
     overflow: 'drop',
   })
+  const builder = new ReportBuilder()
+  const counts = { judgements: 0, pairs: 0, brokenPairs: 0, identical: 0 }
   const set: JudgedSet = {
     store: new TokenStore(),
     firstPlace: 0,
     judgements: [],
-    report: emptyReport(),
+    report: { ...builder.finish(), ...counts },
     hash: '',
   }
-  const lengths: number[] = []
-  const { report } = set
+  const loading = { set, builder, counts }
   const refuse = (error: unknown) => {
     if (!(error instanceof PosttrainError) || options.onBadRow === 'error') throw error
-    report.dropped.badRow++
-    report.firstBadRow ??= error.message
+    builder.badRow(error.message)
   }
   let slice: Judged[] = []
   const flush = async () => {
@@ -130,18 +144,12 @@ async function loadSource(
       const results = encoded.slice(at, at + judged.examples.length)
       at += judged.examples.length
       const failed = results.find((result) => 'error' in result)
-      if (failed && 'error' in failed) {
-        refuse(
-          new PosttrainError('ERR_DATA', `${judged.origin.source}:${judged.origin.line}: ${failed.error}`),
-        )
+      if (failed === undefined) {
+        await keep(loading, judged, results as Exclude<Encoded, { error: string }>[])
         continue
       }
-      await keep(
-        set,
-        judged,
-        results.map((result) => ('rows' in result ? result.rows[0]! : 'empty')),
-        lengths,
-      )
+      const { source: file, line } = judged.origin
+      refuse(new PosttrainError('ERR_DATA', `${file}:${line}: ${failed.error}`))
     }
     slice = []
   }
@@ -154,7 +162,6 @@ async function loadSource(
         )
       for await (const { row, origin, failure } of readRows(data)) {
         if (options.signal?.aborted) throw new AbortError(options.signal.reason)
-        report.read++
         try {
           if (failure) throw failure
           slice.push(read(row, origin))
@@ -165,14 +172,9 @@ async function loadSource(
       }
     }
     await flush()
-    if (set.judgements.length === 0) {
-      const { badRow, tooLong, noLabels, empty } = report.dropped
-      throw new PosttrainError(
-        'ERR_DATA',
-        `there is nothing to learn from: of ${report.read} rows ${badRow} are bad, ${tooLong} answers too long (maxLength ${options.maxLength}), ${noLabels + empty} empty, ${report.identical} pairs identical`,
-      )
-    }
-    finish(report, lengths)
+    set.report = { ...builder.finish(), ...counts }
+    if (set.judgements.length === 0) throw nothingLeft(set.report, options)
+    if (builder.neverStops) throw neverStops(options)
     set.hash = hashOf(set)
     return set
   } catch (error) {
@@ -183,55 +185,48 @@ async function loadSource(
   }
 }
 
+function nothingLeft({ read, dropped, identical }: JudgedReport, { maxLength }: JudgedOptions) {
+  const { badRow, tooLong, noLabels, empty } = dropped
+  return new PosttrainError(
+    'ERR_DATA',
+    `there is nothing to learn from: of ${read} rows ${badRow} are bad, ${tooLong} answers too long (maxLength ${maxLength}), ${noLabels + empty} empty, ${identical} pairs identical`,
+  )
+}
+
+/** Stores the answers to one prompt that a pair is left of. */
 async function keep(
-  set: JudgedSet,
-  { margin, desirable, origin }: Judged,
-  rows: (EncodedRow | string)[],
-  lengths: number[],
+  { set, builder, counts }: Loading,
+  { examples, margin, desirable, origin }: Judged,
+  encoded: Exclude<Encoded, { error: string }>[],
 ): Promise<void> {
-  const { report, store } = set
-  const kept: EncodedRow[] = []
-  const placeOf = rows.map((row) => {
-    if (typeof row === 'string') {
-      report.dropped[row as keyof typeof report.dropped]++
-      return -1
-    }
-    return kept.push(row) - 1
+  builder.read()
+  const rows = encoded.map((result): EncodedRow | null => {
+    const row = result.rows[0] ?? 'empty'
+    if (typeof row !== 'string') return row
+    builder.left(row)
+    return null
   })
-  const pairs: Judgement['pairs'] = []
-  for (let better = 0; better < rows.length; better++) {
-    for (let worse = better + 1; worse < rows.length; worse++) {
-      const [a, b] = [placeOf[better]!, placeOf[worse]!]
-      if (a < 0 || b < 0) continue
-      if (sameIds(kept[a]!.inputIds, kept[b]!.inputIds)) {
-        report.identical++
-        continue
-      }
-      pairs.push({ better: a, worse: b, margin, weight: 1 })
+  const pairs: { better: number; worse: number }[] = []
+  for (const [better, a] of rows.entries()) {
+    for (const [offset, b] of rows.slice(better + 1).entries()) {
+      if (a === null || b === null) counts.brokenPairs++
+      else if (sameIds(a.inputIds, b.inputIds)) counts.identical++
+      else pairs.push({ better, worse: better + 1 + offset })
     }
   }
-  if (rows.length > 1 ? pairs.length === 0 : kept.length === 0) return
+  const alone = rows.length === 1 && rows[0] !== null
   // An answer that no pair is left of is not computed for nothing.
-  const used =
-    rows.length === 1
-      ? [0]
-      : [...new Set(pairs.flatMap(({ better, worse }) => [better, worse]))].sort((a, b) => a - b)
+  const used = rows.flatMap((row, i) =>
+    row !== null && (alone || pairs.some(({ better, worse }) => better === i || worse === i)) ? [i] : [],
+  )
+  if (used.length === 0) return
+  const { store } = set
   const first = store.length
   for (const place of used) {
-    const row = kept[place]!
-    await store.append(row)
-    lengths.push(row.inputIds.length)
-    report.rows++
-    report.tokens += row.inputIds.length
-    for (const label of row.labels) if (label !== -100) report.trainTokens++
-    report.emptyOutputs += Number(row.emptyOutput)
-    report.doubleBos += Number(row.doubleBos)
-    report.jointDiffers += Number(row.jointDiffers)
-    report.withoutStop += Number(!row.stops)
+    await store.append(rows[place]!)
+    builder.kept(rows[place]!, examples[place]!.kind)
   }
-  report.judgements++
-  report.pairs += pairs.length
-  set.judgements.push({
+  const judgement: Judgement = {
     first,
     count: used.length,
     pairs: pairs.map(({ better, worse }) => ({
@@ -242,7 +237,29 @@ async function keep(
     })),
     desirable,
     origin: `${origin.source}:${origin.line}`,
-  })
+  }
+  builder.content([keyOf(store, judgement)], joined(encoded.map(({ words }) => words)))
+  counts.judgements++
+  counts.pairs += pairs.length
+  set.judgements.push(judgement)
+}
+
+const joined = (digests: readonly Digest[]) => digest(digests.join())
+
+/** The same for judgements that have the same answers in the same order. */
+function keyOf(store: TokenStore, { first, count, desirable }: Judgement): Digest {
+  return joined([
+    ...Array.from({ length: count }, (_, i) => store.digestOf(first + i)),
+    [Number(desirable), 0],
+  ])
+}
+
+/** Counts what training and validation have in common. */
+function withShared(train: JudgedSet, validation: JudgedSet) {
+  const known = new DigestSet()
+  for (const judgement of validation.judgements) known.add(keyOf(validation.store, judgement))
+  const shared = train.judgements.filter((judgement) => known.has(keyOf(train.store, judgement))).length
+  return { train: { ...train, report: { ...train.report, sharedWithValidation: shared } }, validation }
 }
 
 const sameIds = (a: Int32Array, b: Int32Array) => a.length === b.length && a.every((id, i) => id === b[i])
@@ -261,7 +278,10 @@ function split(whole: JudgedSet, fraction: number, { seed }: JudgedOptions) {
     const set = { ...whole, judgements: whole.judgements.filter((_, i) => of(i)) }
     return { ...set, hash: hashOf(set) }
   }
-  return { train: part((i) => !held.has(i)), validation: part((i) => held.has(i)) }
+  return withShared(
+    part((i) => !held.has(i)),
+    part((i) => held.has(i)),
+  )
 }
 
 function hashOf({ store, judgements }: JudgedSet): string {
@@ -269,32 +289,4 @@ function hashOf({ store, judgements }: JudgedSet): string {
   for (const { first, count, pairs, desirable } of judgements)
     hash.update(JSON.stringify([first, count, pairs, desirable]))
   return hash.digest('hex')
-}
-
-function emptyReport(): JudgedReport {
-  return {
-    read: 0,
-    rows: 0,
-    judgements: 0,
-    pairs: 0,
-    identical: 0,
-    dropped: { badRow: 0, tooLong: 0, noLabels: 0, empty: 0 },
-    truncated: 0,
-    tokens: 0,
-    trainTokens: 0,
-    length: { min: 0, median: 0, p90: 0, p99: 0, max: 0 },
-    duplicates: { exact: 0, near: 0 },
-    sharedWithValidation: 0,
-    emptyOutputs: 0,
-    doubleBos: 0,
-    withoutStop: 0,
-    jointDiffers: 0,
-    firstBadRow: null,
-  }
-}
-
-function finish(report: JudgedReport, lengths: number[]): void {
-  lengths.sort((a, b) => a - b)
-  const at = (q: number) => lengths[Math.min(lengths.length - 1, Math.floor(q * lengths.length))] ?? 0
-  report.length = { min: at(0), median: at(0.5), p90: at(0.9), p99: at(0.99), max: at(1) }
 }

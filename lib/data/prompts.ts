@@ -1,8 +1,10 @@
 import { createHash } from 'node:crypto'
 import { AbortError, PosttrainError } from '../errors.js'
+import { rankedPrompt } from './judged-rows.js'
 import { splitPrompt } from './mask.js'
 import { permutation } from './random.js'
 import { type DataSource, readRows, sourcesOf } from './read.js'
+import { LengthCounts, type Lengths } from './report.js'
 import { bad, type Message, type Origin, readRow } from './rows.js'
 import type { Template } from './template.js'
 import type { Tokenizer } from './tokenizer.js'
@@ -11,7 +13,7 @@ import type { Tokenizer } from './tokenizer.js'
 export interface PromptItem {
   /** Exactly what generation is fed. */
   promptIds: Int32Array
-  /** What a person reads: the text, or what was said last. */
+  /** What a person reads: the text, or what the user said last. */
   prompt: string
   /** The conversation; null for a text. */
   messages: readonly Message[] | null
@@ -24,7 +26,7 @@ export interface PromptItem {
 export interface PromptSet {
   items: PromptItem[]
   report: PromptReport
-  /** Changes with every id and with which rows are meant. */
+  /** Changes with every id and column: rewards may look at them all. */
   hash: string
 }
 
@@ -34,7 +36,7 @@ export interface PromptReport {
   rows: number
   dropped: { badRow: number; tooLong: number; empty: number }
   tokens: number
-  length: { min: number; median: number; p90: number; p99: number; max: number }
+  length: Lengths
   /** The first bad row that was skipped, as an error message; null where there was none. */
   firstBadRow: string | null
 }
@@ -43,11 +45,13 @@ export interface PromptReport {
 export type Asked = { text: string } | { messages: Message[]; tools?: unknown[] }
 
 /**
- * The prompt of a row of any kind: `prompt` alone (a text or messages), `instruction`, `messages` or `conversations`;
- * a last answer that is there is left out. Throws ERR_DATA.
+ * The prompt of a row of any kind: `prompt` alone (a text or messages), `instruction`, `messages` or `conversations`,
+ * or what `chosen` and `rejected` have in common; a last answer that is there is left out. Throws ERR_DATA.
  */
 export function readPrompt(row: unknown, origin: Origin): Asked {
   const fields = (typeof row === 'object' && row !== null ? row : {}) as Record<string, unknown>
+  const ranked = rankedPrompt(row, origin)
+  if (ranked !== null) return askedIn(ranked)
   const answer = Array.isArray(fields.prompt) ? [{ role: 'assistant', content: '' }] : ''
   // The reader of training rows wants an answer: an empty one stands in for it, and is taken off again.
   const filled =
@@ -65,7 +69,13 @@ export function readPrompt(row: unknown, origin: Origin): Asked {
   const { messages, tools } = example
   const asked = messages.at(-1)?.role === 'assistant' ? messages.slice(0, -1) : messages
   if (asked.length === 0) throw bad(origin, 'messages', 'has an answer and nothing that was asked')
-  return { messages: asked, ...(tools !== undefined && { tools }) }
+  return askedIn({ messages: asked, ...(tools !== undefined && { tools }) })
+}
+
+/** Without marks of what is trained, which say nothing of what is asked. */
+function askedIn(conversation: { messages: Message[]; tools?: unknown[] }): Asked {
+  const messages = conversation.messages.map(({ train: _, ...message }) => message as Message)
+  return { ...conversation, messages }
 }
 
 export interface PromptOptions {
@@ -92,6 +102,7 @@ export async function loadPrompts(source: DataSource, options: PromptOptions): P
     length: { min: 0, median: 0, p90: 0, p99: 0, max: 0 },
     firstBadRow: null,
   }
+  const lengths = new LengthCounts()
   for (const { data, weight } of sourcesOf(source)) {
     if (weight !== 1) {
       throw new PosttrainError('ERR_INVALID_ARGUMENT', `prompts have no weight, got ${weight}: leave it out`)
@@ -138,10 +149,12 @@ export async function loadPrompts(source: DataSource, options: PromptOptions): P
         report.dropped.tooLong++
         continue
       }
-      hash.update(`${promptIds.length};`).update(new Uint8Array(promptIds.buffer))
+      lengths.add(promptIds.length)
+      report.tokens += promptIds.length
+      hash.update(`${promptIds.length};`).update(new Uint8Array(promptIds.buffer)).update(columnsOf(row))
       items.push({
         promptIds,
-        prompt: 'text' in asked ? asked.text : (asked.messages.at(-1)?.content ?? ''),
+        prompt: 'text' in asked ? asked.text : lastSaid(asked.messages),
         messages: 'text' in asked ? null : asked.messages,
         row: row as Record<string, unknown>,
         origin: `${origin.source}:${origin.line}`,
@@ -155,12 +168,24 @@ export async function loadPrompts(source: DataSource, options: PromptOptions): P
       `there is no prompt: of ${report.read} rows ${badRow} are bad, ${tooLong} too long and ${empty} empty`,
     )
   }
-  const lengths = items.map((item) => item.promptIds.length).sort((a, b) => a - b)
-  const at = (q: number) => lengths[Math.min(lengths.length - 1, Math.floor(q * lengths.length))]!
   report.rows = items.length
-  report.tokens = lengths.reduce((sum, length) => sum + length, 0)
-  report.length = { min: at(0), median: at(0.5), p90: at(0.9), p99: at(0.99), max: at(1) }
+  report.length = lengths.percentiles()
   return { items, report, hash: hash.digest('hex') }
+}
+
+/** The columns as JSON has them, so that rows that were kept in a file and read again are the same. */
+function columnsOf(row: unknown): string {
+  try {
+    return JSON.stringify(row, (_, value: unknown) => (typeof value === 'bigint' ? `${value}` : value))
+  } catch {
+    // A list in memory may hold what has no JSON; such columns are not told apart.
+    return ''
+  }
+}
+
+function lastSaid(messages: readonly Message[]): string {
+  const { content } = messages.filter(({ role }) => role === 'user').at(-1) ?? messages.at(-1)!
+  return content
 }
 
 /** Numbers of the streams that prompts draw from. */

@@ -1,8 +1,40 @@
-import { DigestSet } from './digests.js'
+import { type Digest, DigestSet } from './digests.js'
 import type { Encoded } from './encode.js'
-import type { EncodedRow } from './mask.js'
+import type { Dropped, EncodedRow } from './mask.js'
 import type { Example } from './rows.js'
 import type { TokenStore } from './token-store.js'
+
+export interface Lengths {
+  min: number
+  median: number
+  p90: number
+  p99: number
+  max: number
+}
+
+/** How many rows have each length; its size does not grow with the rows. */
+export class LengthCounts {
+  readonly #counts = new Map<number, number>()
+  #rows = 0
+
+  add(length: number): void {
+    this.#counts.set(length, (this.#counts.get(length) ?? 0) + 1)
+    this.#rows++
+  }
+
+  percentiles(): Lengths {
+    const lengths = [...this.#counts].sort(([a], [b]) => a - b)
+    const at = (q: number): number => {
+      let left = Math.min(this.#rows - 1, Math.floor(q * this.#rows))
+      for (const [length, count] of lengths) {
+        if (left < count) return length
+        left -= count
+      }
+      return 0
+    }
+    return { min: at(0), median: at(0.5), p90: at(0.9), p99: at(0.99), max: at(1) }
+  }
+}
 
 /** What was read, what is trained, and what looks wrong, before the first step. */
 export interface DataReport {
@@ -15,7 +47,7 @@ export interface DataReport {
   /** Tokens that are labels. */
   trainTokens: number
   /** Tokens of a row. */
-  length: { min: number; median: number; p90: number; p99: number; max: number }
+  length: Lengths
   /** Rows that are the same as an earlier one: in every token, or but for case, punctuation and spaces. */
   duplicates: { exact: number; near: number }
   /** Rows that the validation data have too. */
@@ -32,8 +64,7 @@ export interface DataReport {
 
 /** Gathers the report while rows come by. */
 export class ReportBuilder {
-  /** How many rows have each length. */
-  readonly #lengths = new Map<number, number>()
+  readonly #lengths = new LengthCounts()
   readonly #exact = new DigestSet()
   readonly #words = new DigestSet()
   /** Rows with an answer, and those of them that train a stop token. */
@@ -70,35 +101,33 @@ export class ReportBuilder {
     first: number,
   ): void {
     this.#report.read++
-    let place = first
-    let fresh = encoded.rows.length > 0
+    const ids: Digest[] = []
     for (const row of encoded.rows) {
       if (typeof row === 'string') {
-        this.#report.dropped[row]++
+        this.left(row)
         continue
       }
-      this.#row(row, kind)
-      if (!this.#exact.add(store.digestOf(place++))) {
-        this.#report.duplicates.exact++
-        fresh = false
-      }
+      this.kept(row, kind)
+      ids.push(store.digestOf(first + ids.length))
     }
-    if (!this.#words.add(encoded.words) && fresh) this.#report.duplicates.near++
+    this.content(ids, encoded.words)
   }
 
-  /** There are answers, and none of them trains a stop token. */
-  get neverStops(): boolean {
-    return this.#answers > 0 && this.#stopping === 0
+  /** A row was read whose parts are told one by one. */
+  read(): void {
+    this.#report.read++
   }
 
-  finish(): DataReport {
-    return { ...this.#report, length: this.#percentiles() }
+  /** An encoded row that gives nothing to train on. */
+  left(reason: Dropped): void {
+    this.#report.dropped[reason]++
   }
 
-  #row(row: EncodedRow, kind: Example['kind']): void {
+  /** An encoded row that stays. */
+  kept(row: EncodedRow, kind: Example['kind']): void {
     const report = this.#report
     const { length } = row.inputIds
-    this.#lengths.set(length, (this.#lengths.get(length) ?? 0) + 1)
+    this.#lengths.add(length)
     report.rows++
     report.tokens += length
     for (let t = 1; t < length; t++) if (row.labels[t] !== -100) report.trainTokens++
@@ -112,17 +141,24 @@ export class ReportBuilder {
     this.#stopping += Number(row.stops)
   }
 
-  #percentiles(): DataReport['length'] {
-    const lengths = [...this.#lengths].sort(([a], [b]) => a - b)
-    const at = (q: number): number => {
-      let left = Math.min(this.#report.rows - 1, Math.floor(q * this.#report.rows))
-      for (const [length, count] of lengths) {
-        if (left < count) return length
-        left -= count
-      }
-      return 0
+  /** What was kept of an example, by its ids and by its words, to find what comes again. */
+  content(ids: readonly Digest[], words: Digest): void {
+    let fresh = ids.length > 0
+    for (const each of ids) {
+      if (this.#exact.add(each)) continue
+      this.#report.duplicates.exact++
+      fresh = false
     }
-    return { min: at(0), median: at(0.5), p90: at(0.9), p99: at(0.99), max: at(1) }
+    if (!this.#words.add(words) && fresh) this.#report.duplicates.near++
+  }
+
+  /** There are answers, and none of them trains a stop token. */
+  get neverStops(): boolean {
+    return this.#answers > 0 && this.#stopping === 0
+  }
+
+  finish(): DataReport {
+    return { ...this.#report, length: this.#lengths.percentiles() }
   }
 }
 

@@ -92,7 +92,7 @@ function text(row: Fields, field: string, origin: Origin): string {
   return value
 }
 
-function kindOf(value: unknown): string {
+export function kindOf(value: unknown): string {
   return value === undefined
     ? 'nothing'
     : value === null
@@ -110,7 +110,8 @@ function weightOf(row: Fields, origin: Origin): number {
   return value
 }
 
-function messagesOf(value: unknown, field: string, origin: Origin): Message[] {
+/** Messages in either spelling, `role` and `content` or ShareGPT's; the error names the field. */
+export function messagesOf(value: unknown, field: string, origin: Origin): Message[] {
   if (!Array.isArray(value) || value.length === 0)
     throw bad(origin, field, 'must be a list of at least one message')
   return value.map((item: unknown, i) => {
@@ -139,7 +140,7 @@ function messagesOf(value: unknown, field: string, origin: Origin): Message[] {
   })
 }
 
-function toolsOf(value: unknown, origin: Origin): unknown[] | undefined {
+export function toolsOf(value: unknown, origin: Origin): unknown[] | undefined {
   if (value === undefined || value === null || value === '') return undefined
   let tools = value
   if (typeof value === 'string') {

@@ -1,0 +1,123 @@
+import test from 'ava'
+import { type DataSource, type JudgedRow, loadUnpaired, unpairedLoader } from '../../lib/data/index.js'
+import { assistant, drain, marked, options, user } from '../helpers/judged-rows.js'
+
+const still = { batchSize: 100, shuffle: false, seed: 0, maxLength: options.maxLength }
+
+async function batchOf(rows: DataSource, given: Partial<typeof options> = {}) {
+  const { train } = await loadUnpaired(rows, { ...options, ...given })
+  const [batch] = await drain(unpairedLoader(train, { ...still, ...given }).epoch(0))
+  return batch!
+}
+
+test('texts stand as they are, and each is judged', async (t) => {
+  const batch = await batchOf([
+    { prompt: 'A: ', completion: 'x', label: true },
+    { prompt: 'B:', completion: ' y', label: false },
+  ])
+  t.deepEqual(marked(batch), ['A:« x<eos>»', 'B:« y<eos>»'])
+  t.deepEqual([...batch.desirable], [1, 0])
+  t.is(batch.count, 2)
+})
+
+test('every form of a conversation gives the same row, whose last answer is judged', async (t) => {
+  const history = [user('A'), assistant('B'), user('C')]
+  const whole = [...history, assistant('x')]
+  const forms: Record<string, unknown> = {
+    messages: { messages: whole },
+    'messages and messages': { prompt: history, completion: [assistant('x')] },
+    'messages and a text': { prompt: history, completion: 'x' },
+    'from and value': {
+      conversations: whole.map(({ role, content }) => ({
+        from: role === 'user' ? 'human' : 'gpt',
+        value: content,
+      })),
+    },
+    'an instruction': { instruction: 'C', history: [['A', 'B']], output: 'x' },
+    'columns of null': { prompt: null, completion: null, messages: whole, weight: null },
+  }
+  for (const [name, row] of Object.entries(forms)) {
+    for (const label of [{ label: false }, { kto_tag: false }, { label: null, kto_tag: false }]) {
+      const batch = await batchOf([{ ...(row as object), ...label } as JudgedRow])
+      t.deepEqual(marked(batch), ['[user]A<eos>\n[assistant]B<eos>\n[user]C<eos>\n[assistant]«x<eos>»'], name)
+      t.deepEqual([...batch.desirable], [0])
+    }
+  }
+  const apart = await batchOf([{ prompt: 'A', completion: [assistant('x')], label: true }])
+  t.deepEqual(marked(apart), ['[user]A<eos>\n[assistant]«x<eos>»'])
+})
+
+test('each prompt is put before the next answer of the batch, the last before the first', async (t) => {
+  const rows = ['1', '22', '333'].map((n) => ({ prompt: [user(`Q${n}`)], completion: `a${n}`, label: true }))
+  const batch = await batchOf(rows)
+  const document = (asked: string, said: string) => `[user]Q${asked}<eos>\n[assistant]«a${said}<eos>»`
+  t.deepEqual(marked(batch.mismatched), [document('1', '22'), document('22', '333'), document('333', '1')])
+  t.is(batch.tokens, batch.inputIds.length + batch.mismatched.inputIds.length)
+  // In batches of two the third stands alone.
+  const { train } = await loadUnpaired(rows, options)
+  const batches = await drain(unpairedLoader(train, { ...still, batchSize: 2 }).epoch(0))
+  t.deepEqual(
+    batches.map(({ mismatched }) => marked(mismatched)),
+    [[document('1', '22'), document('22', '1')], [document('333', '333')]],
+  )
+})
+
+test('a mismatched pair is no longer than a row may be', async (t) => {
+  const batch = await batchOf(
+    [
+      { prompt: '12345', completion: 'a', label: true },
+      { prompt: '1', completion: 'abcde', label: true },
+    ],
+    { maxLength: 7 },
+  )
+  t.deepEqual(marked(batch.mismatched), ['12345«ab»', '1«a<eos>»'])
+})
+
+test('too long rows are dropped and counted, the order is the seed and the epoch', async (t) => {
+  const rows = Array.from({ length: 9 }, (_, i) => ({ prompt: `Q${i}`, completion: 'a', label: i % 2 === 0 }))
+  const long = { prompt: 'x'.repeat(60), completion: 'a', label: true }
+  const { train } = await loadUnpaired([...rows, long], { ...options, maxLength: 50 })
+  t.is(train.report.dropped.tooLong, 1)
+  t.deepEqual([train.report.read, train.report.rows, train.report.pairs], [10, 9, 0])
+  const make = (seed: number) => unpairedLoader(train, { ...still, batchSize: 2, shuffle: true, seed })
+  const whole = await drain(make(1).epoch(3))
+  t.is(whole.length, make(1).batchesIn(3))
+  t.is(new Set(whole.flatMap(({ rowNames }) => rowNames)).size, 9)
+  for (const { rowNames, desirable } of whole)
+    t.deepEqual(
+      [...desirable],
+      rowNames.map((name) => Number(name.slice(5)) % 2),
+    )
+  t.deepEqual(await drain(make(1).epoch(3, { from: 3 })), whole.slice(3))
+  t.notDeepEqual(await drain(make(1).epoch(4)), whole)
+})
+
+test('the hash changes with a label, and an answer judged both ways is not an exact copy', async (t) => {
+  const row = { prompt: 'P', completion: 'a', label: true }
+  const of = async (...rows: JudgedRow[]) => (await loadUnpaired(rows, options)).train
+  t.not((await of(row)).hash, (await of({ ...row, label: false })).hash)
+  t.is((await of(row, row)).report.duplicates.exact, 1)
+  t.is((await of(row, { ...row, label: false })).report.duplicates.exact, 0)
+})
+
+test('bad rows are named with their field', async (t) => {
+  const cases: [unknown, RegExp][] = [
+    [{ prompt: 'P', completion: 'a' }, /^rows:1: label must be true or false, got nothing/],
+    [{ prompt: 'P', completion: 'a', label: 1 }, /^rows:1: label must be true or false, got a number/],
+    [
+      { prompt: 'P', label: true },
+      /^rows:1: completion must be a text, a message or a list of messages, got nothing/,
+    ],
+    [{ prompt: 7, completion: 'a', label: true }, /^rows:1: prompt must be a text or messages/],
+    [{ messages: [user('P')], label: true }, /^rows:1: messages must end with the answer/],
+    [{ text: 'a', label: true }, /^rows:1: text is no answer/],
+    [{ label: true }, /^rows:1: the fields \(label\) are of no known kind/],
+    [{ prompt: 'P', completion: 'a', label: true, weight: 0.5 }, /^rows:1: weight has no effect/],
+  ]
+  for (const [row, message] of cases)
+    await t.throwsAsync(
+      loadUnpaired([row] as JudgedRow[], options),
+      { code: 'ERR_DATA', message },
+      JSON.stringify(row),
+    )
+})
