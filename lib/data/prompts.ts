@@ -51,7 +51,7 @@ export type Asked = { text: string } | { messages: Message[]; tools?: unknown[] 
 export function readPrompt(row: unknown, origin: Origin): Asked {
   const fields = (typeof row === 'object' && row !== null ? row : {}) as Record<string, unknown>
   const ranked = rankedPrompt(row, origin)
-  if (ranked !== null) return askedIn(ranked)
+  if (ranked !== null) return ranked
   const answer = Array.isArray(fields.prompt) ? [{ role: 'assistant', content: '' }] : ''
   // The reader of training rows wants an answer: an empty one stands in for it, and is taken off again.
   const filled =
@@ -69,13 +69,12 @@ export function readPrompt(row: unknown, origin: Origin): Asked {
   const { messages, tools } = example
   const asked = messages.at(-1)?.role === 'assistant' ? messages.slice(0, -1) : messages
   if (asked.length === 0) throw bad(origin, 'messages', 'has an answer and nothing that was asked')
-  return askedIn({ messages: asked, ...(tools !== undefined && { tools }) })
+  return { messages: asked, ...(tools !== undefined && { tools }) }
 }
 
 /** Without marks of what is trained, which say nothing of what is asked. */
-function askedIn(conversation: { messages: Message[]; tools?: unknown[] }): Asked {
-  const messages = conversation.messages.map(({ train: _, ...message }) => message as Message)
-  return { ...conversation, messages }
+function unmarked(messages: readonly Message[]): Message[] {
+  return messages.map(({ train: _, ...message }) => message as Message)
 }
 
 export interface PromptOptions {
@@ -155,7 +154,7 @@ export async function loadPrompts(source: DataSource, options: PromptOptions): P
       items.push({
         promptIds,
         prompt: 'text' in asked ? asked.text : lastSaid(asked.messages),
-        messages: 'text' in asked ? null : asked.messages,
+        messages: 'text' in asked ? null : unmarked(asked.messages),
         row: row as Record<string, unknown>,
         origin: `${origin.source}:${origin.line}`,
       })
