@@ -14,6 +14,7 @@ export const ERROR_CODES = [
   'ERR_LIBTORCH_LOAD',
   'ERR_DATA',
   'ERR_IO',
+  'ERR_NETWORK',
   'ERR_INTERNAL',
 ] as const
 

@@ -3,12 +3,13 @@ import { mkdir, open, readdir, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { PosttrainError } from '../errors.js'
 
-function ioError(doing: string, path: string, cause: unknown): PosttrainError {
+/** ERR_IO that says what was done to which file; what is typed already stays. */
+export function ioError(doing: string, path: string, cause: unknown): PosttrainError {
   if (cause instanceof PosttrainError) return cause
   return new PosttrainError('ERR_IO', `${doing} ${path} failed: ${(cause as Error).message}`, { cause })
 }
 
-async function syncPath(path: string): Promise<void> {
+export async function syncPath(path: string): Promise<void> {
   const handle = await open(path, 'r')
   try {
     await handle.sync()

@@ -1,6 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import { link, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { AbortError } from '../errors.js'
 
 /** Locks that this process holds. */
 const held = new Set<string>()
@@ -22,6 +24,29 @@ export async function takeLock(path: string, refuse: (pid: number) => Error): Pr
   return async () => {
     held.delete(key)
     await rm(path, { force: true })
+  }
+}
+
+/** As `takeLock`, but waits while another holds the lock; `onWait` is told once whom it waits for. */
+export async function waitForLock(
+  path: string,
+  options: { signal?: AbortSignal | undefined; onWait?: (pid: number) => void } = {},
+): Promise<() => Promise<void>> {
+  const refusal = new Error('the lock is held')
+  let told = false
+  for (;;) {
+    try {
+      return await takeLock(path, (pid) => {
+        if (!told) options.onWait?.(pid)
+        told = true
+        return refusal
+      })
+    } catch (error) {
+      if (error !== refusal) throw error
+    }
+    await sleep(100, undefined, options.signal ? { signal: options.signal } : {}).catch(() => {
+      throw new AbortError(options.signal?.reason)
+    })
   }
 }
 

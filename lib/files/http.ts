@@ -1,0 +1,176 @@
+import { request as httpRequest, type IncomingHttpHeaders, type IncomingMessage } from 'node:http'
+import { request as httpsRequest } from 'node:https'
+import type { Readable } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { AbortError, PosttrainError } from '../errors.js'
+import { proxyFor, proxyHeaders, tunnel } from './proxy.js'
+
+/** An answer whose body is still to be read, or to be destroyed. */
+export interface Answer {
+  status: number
+  headers: IncomingHttpHeaders
+  /** Where it came from, after redirects. */
+  url: URL
+  body: IncomingMessage
+}
+
+export interface RequestOptions {
+  method?: 'GET' | 'HEAD' | 'POST' | 'PUT'
+  headers?: Record<string, string>
+  /** A stream is opened anew for each attempt. */
+  body?: string | Uint8Array | (() => Readable)
+  signal?: AbortSignal | undefined
+  /** The longest silence, connecting included; default 30 seconds. */
+  stallTimeoutMs?: number
+  /** Whether a redirect is followed; by default all are. */
+  follow?: (answer: Answer, to: URL) => boolean
+}
+
+const MAX_REDIRECTS = 10
+export const STALL_TIMEOUT_MS = 30_000
+
+/** A URL for people: without user and without the query, in which signatures and tokens stand. */
+export function shown(url: URL | string): string {
+  const { origin, pathname } = new URL(url)
+  return origin + pathname
+}
+
+/**
+ * Asks, through a proxy where the environment names one, and follows redirects; any status is an answer. Credentials
+ * never go to another origin than the one they were given for.
+ *
+ * @throws PosttrainError ERR_NETWORK where nothing answers, AbortError.
+ */
+export async function request(url: string | URL, options: RequestOptions = {}): Promise<Answer> {
+  let at = new URL(url)
+  let headers = { 'User-Agent': 'posttrain', 'Accept-Encoding': 'identity', ...options.headers }
+  for (let redirects = 0; ; redirects++) {
+    const answer = await ask(at, headers, options)
+    const { location } = answer.headers
+    if (![301, 302, 303, 307, 308].includes(answer.status) || location === undefined) return answer
+    const to = new URL(location, at)
+    if (options.follow?.(answer, to) === false) return answer
+    answer.body.destroy()
+    if (redirects === MAX_REDIRECTS) throw failure(at, `it redirects more than ${MAX_REDIRECTS} times`)
+    if (!/^https?:$/.test(to.protocol) || (at.protocol === 'https:' && to.protocol === 'http:'))
+      throw failure(at, `it redirects to ${shown(to)}, which is not https`)
+    if (to.origin !== at.origin) headers = withoutCredentials(headers)
+    at = to
+  }
+}
+
+/** As `request`, and asks again where nothing answers or the server says that it is for now. */
+export async function requestAgain(
+  url: string | URL,
+  options: RequestOptions & { retries?: number; retryDelayMs?: number } = {},
+): Promise<Answer> {
+  const { retries = 2, retryDelayMs = 500, ...given } = options
+  for (let attempt = 0; ; attempt++) {
+    let retryAfter: number | null = null
+    try {
+      const answer = await request(url, given)
+      if (attempt >= retries || !isTemporary(answer.status)) return answer
+      retryAfter = retryAfterMs(answer)
+      answer.body.destroy()
+    } catch (error) {
+      if (attempt >= retries || (error as PosttrainError).code !== 'ERR_NETWORK') throw error
+    }
+    await pause(retryAfter ?? retryDelayMs * 2 ** attempt, options.signal)
+  }
+}
+
+/** Statuses after which the same request may well succeed. */
+export function isTemporary(status: number): boolean {
+  return [408, 425, 429, 500, 502, 503, 504].includes(status)
+}
+
+/** What the server asks for in Retry-After, a minute at most; null where it does not. */
+export function retryAfterMs({ headers }: Answer): number | null {
+  const given = headers['retry-after']
+  if (given === undefined) return null
+  const ms = /^\d+$/.test(given) ? Number(given) * 1000 : Date.parse(given) - Date.now()
+  return Number.isNaN(ms) ? null : Math.min(60_000, Math.max(0, ms))
+}
+
+export async function pause(ms: number, signal?: AbortSignal | undefined): Promise<void> {
+  await sleep(ms, undefined, signal ? { signal } : {}).catch(() => {
+    throw new AbortError(signal?.reason)
+  })
+}
+
+/** The whole body as text; what is longer than `limit` bytes is an error. */
+export async function textOf({ body, url }: Answer, limit = 64 * 2 ** 20): Promise<string> {
+  const pieces: Buffer[] = []
+  let size = 0
+  try {
+    for await (const piece of body as AsyncIterable<Buffer>) {
+      size += piece.length
+      if (size > limit) throw new Error(`the answer is longer than ${limit} bytes`)
+      pieces.push(piece)
+    }
+  } catch (cause) {
+    throw failure(url, (cause as Error).message, cause)
+  }
+  return Buffer.concat(pieces).toString('utf8')
+}
+
+function failure(url: URL, why: string, cause?: unknown): PosttrainError {
+  return new PosttrainError(
+    'ERR_NETWORK',
+    `${shown(url)} cannot be fetched: ${why}; check the connection, and HTTPS_PROXY where a proxy is needed`,
+    { cause },
+  )
+}
+
+function withoutCredentials<T extends Record<string, string>>(headers: T): T {
+  const kept = Object.entries(headers).filter(([name]) => !/^(authorization|cookie)$/i.test(name))
+  return Object.fromEntries(kept) as T
+}
+
+async function ask(url: URL, headers: Record<string, string>, options: RequestOptions): Promise<Answer> {
+  const { method = 'GET', body, signal, stallTimeoutMs = STALL_TIMEOUT_MS } = options
+  if (signal?.aborted) throw new AbortError(signal.reason)
+  const secure = url.protocol === 'https:'
+  const proxy = proxyFor(url)
+  try {
+    const socket =
+      secure && proxy !== null ? await tunnel(proxy, url, { signal, timeoutMs: stallTimeoutMs }) : null
+    return await new Promise((resolve, reject) => {
+      const common = { method, headers: { ...headers }, ...(signal && { signal }) }
+      const message =
+        proxy !== null && !secure
+          ? httpRequest(proxy, {
+              ...common,
+              path: url.href,
+              headers: { Host: url.host, ...proxyHeaders(proxy), ...headers },
+            })
+          : secure
+            ? httpsRequest(url, { ...common, ...(socket && { createConnection: () => socket }) })
+            : httpRequest(url, common)
+      let response: IncomingMessage | undefined
+      message.setTimeout(stallTimeoutMs, () => {
+        const silent = new Error(`nothing came for ${stallTimeoutMs / 1000} seconds`)
+        if (response) response.destroy(silent)
+        else message.destroy(silent)
+      })
+      message.on('response', (came) => {
+        response = came
+        // Whoever reads the body hears of its end; nobody does where only the headers are wanted.
+        came.on('error', () => undefined)
+        resolve({ status: came.statusCode!, headers: came.headers, url, body: came })
+      })
+      message.on('error', reject)
+      if (typeof body === 'function') {
+        const stream = body()
+        stream.on('error', (error) => message.destroy(error))
+        stream.pipe(message)
+      } else {
+        message.end(body)
+      }
+    })
+  } catch (cause) {
+    if (signal?.aborted) throw new AbortError(signal.reason)
+    const { code, message } = cause as NodeJS.ErrnoException
+    throw failure(url, message || code || 'the connection failed', cause)
+  }
+}

@@ -1,0 +1,72 @@
+import { request as httpRequest } from 'node:http'
+import { request as httpsRequest } from 'node:https'
+import { isIP, type Socket } from 'node:net'
+import { connect as connectTls } from 'node:tls'
+
+type Env = Record<string, string | undefined>
+
+const portOf = (url: URL) => url.port || (url.protocol === 'https:' ? '443' : '80')
+
+/**
+ * The proxy for a URL by HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY, in small letters or capitals; null where it is
+ * asked directly. (Node 20 does not look at them by itself.)
+ */
+export function proxyFor(url: URL, env: Env = process.env): URL | null {
+  const variable = (name: string) => env[name] || env[name.toUpperCase()] || ''
+  const host = url.hostname.toLowerCase()
+  for (const entry of variable('no_proxy')
+    .toLowerCase()
+    .split(/[\s,]+/)) {
+    if (entry === '*') return null
+    const [, name, port] = /^\*?\.?(.*?)(?::(\d+))?$/.exec(entry)!
+    if (name === '' || (port !== undefined && port !== portOf(url))) continue
+    if (host === name || host.endsWith(`.${name}`)) return null
+  }
+  const proxy = variable(url.protocol === 'https:' ? 'https_proxy' : 'http_proxy') || variable('all_proxy')
+  if (proxy === '') return null
+  return new URL(/^[a-z]+:\/\//i.test(proxy) ? proxy : `http://${proxy}`)
+}
+
+/** What the proxy wants to know of its user. */
+export function proxyHeaders(proxy: URL): Record<string, string> {
+  if (proxy.username === '') return {}
+  const user = `${decodeURIComponent(proxy.username)}:${decodeURIComponent(proxy.password)}`
+  return { 'Proxy-Authorization': `Basic ${Buffer.from(user).toString('base64')}` }
+}
+
+/** A TLS connection to the host of an https URL through a tunnel (CONNECT) that the proxy makes. */
+export async function tunnel(
+  proxy: URL,
+  to: URL,
+  options: { signal?: AbortSignal | undefined; timeoutMs: number },
+): Promise<Socket> {
+  const authority = `${to.hostname}:${portOf(to)}`
+  const socket = await new Promise<Socket>((resolve, reject) => {
+    const ask = (proxy.protocol === 'https:' ? httpsRequest : httpRequest)({
+      host: proxy.hostname,
+      port: portOf(proxy),
+      method: 'CONNECT',
+      path: authority,
+      headers: { Host: authority, ...proxyHeaders(proxy) },
+      timeout: options.timeoutMs,
+      ...(options.signal && { signal: options.signal }),
+    })
+    const refused = (status: number | undefined) =>
+      new Error(`the proxy ${proxy.host} answered CONNECT ${authority} with ${status}`)
+    ask.on('connect', ({ statusCode }, connected) => {
+      if (statusCode === 200) return resolve(connected as Socket)
+      connected.destroy()
+      reject(refused(statusCode))
+    })
+    ask.on('response', ({ statusCode }) => {
+      ask.destroy()
+      reject(refused(statusCode))
+    })
+    ask.on('timeout', () => ask.destroy(new Error(`the proxy ${proxy.host} does not answer`)))
+    ask.on('error', reject)
+    ask.end()
+  })
+  // The tunnel's own limit has served; what asks through it sets its own.
+  socket.setTimeout(0)
+  return connectTls({ socket, ...(isIP(to.hostname) === 0 && { servername: to.hostname }) })
+}
