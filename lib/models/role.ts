@@ -132,6 +132,14 @@ export class Role {
     this.#adapter = name
   }
 
+  /** Takes the adapter in use off and frees it. */
+  async removeAdapter(): Promise<void> {
+    this.#activeConfig('removeAdapter')
+    const name = this.#adapter!
+    await this.setAdapter(null)
+    await this.#drop(name)
+  }
+
   /** A new adapter with the values of another: a start that stays where it is while the other is trained. */
   async copyAdapter(from: string, to: string): Promise<void> {
     const { core } = this.base

@@ -42,11 +42,15 @@ export interface RewardSource {
 export function rewardSources(reward: Reward<never>, policy: CausalLM): RewardSource[] {
   const list = Array.isArray(reward) ? reward : [{ reward }]
   if (list.length === 0) throw invalid('reward must not be empty')
+  const names = new Set<string>()
   const sources = list.map(
     (item: { reward: RewardModel | RewardFunction; weight?: number; name?: string }, i) => {
       const { reward: source, weight = 1 } = item
       const own = typeof source === 'function' ? source.name : 'model'
-      const name = item.name ?? (own === '' || own === 'reward' ? `reward ${i + 1}` : own)
+      const known = item.name ?? (own === '' || own === 'reward' ? `reward ${i + 1}` : own)
+      // Metrics tell sources apart by their names.
+      const name = names.has(known) ? `${known} ${i + 1}` : known
+      names.add(name)
       if (!Number.isFinite(weight))
         throw invalid(`the weight of ${name} must be a finite number, got ${weight}`)
       if (typeof source !== 'function' && !(source instanceof RewardModel)) {
@@ -56,13 +60,17 @@ export function rewardSources(reward: Reward<never>, policy: CausalLM): RewardSo
     },
   )
   for (const { name, reward: source } of sources) {
-    if (source instanceof RewardModel && !sameTokens(source, policy)) {
-      throw invalid(
-        `${name} has another tokenizer than the model that is trained: its scores of these ids would mean nothing; train a reward model from the same family, or give a function that asks it with text`,
-      )
-    }
+    if (source instanceof RewardModel) refuseOtherTokens(source, policy, name)
   }
   return sources
+}
+
+/** Throws ERR_INVALID_ARGUMENT for a model with another tokenizer than the policy's. */
+export function refuseOtherTokens(model: RewardModel, policy: CausalLM, what: string): void {
+  if (sameTokens(model, policy)) return
+  throw invalid(
+    `${what} has another tokenizer than the model that is trained: its scores of these ids would mean nothing; take one of the same family, or as a reward give a function that asks it with text`,
+  )
 }
 
 function sameTokens(reward: RewardModel, policy: CausalLM): boolean {
@@ -110,9 +118,9 @@ export async function rewardsOf(
         : await functionScores(source.name, source.reward, responses.map(sampleOf), options)
     for (const [i, value] of values.entries()) {
       if (typeof value !== 'number' || !Number.isFinite(value)) {
-        const what = typeof value === 'number' ? String(value) : `${JSON.stringify(value)} (${typeof value})`
+        const what = typeof value === 'string' ? JSON.stringify(value) : String(value)
         throw invalid(
-          `the reward ${source.name} gave ${what} for sample ${i}: rewards must be finite numbers`,
+          `the reward ${source.name} gave ${what} (${typeof value}) for sample ${i}: rewards must be finite numbers`,
         )
       }
       total[i]! += source.weight * value
@@ -166,7 +174,16 @@ async function functionScores(
     if (signal?.aborted) onAbort()
     signal?.addEventListener('abort', onAbort, { once: true })
   })
-  const asked = async () => await reward(samples)
+  const asked = async () => {
+    try {
+      return await reward(samples)
+    } catch (cause) {
+      if (signal?.aborted) throw new AbortError(signal.reason)
+      throw new PosttrainError('ERR_INVALID_ARGUMENT', `the reward ${name} threw: ${messageOf(cause)}`, {
+        cause,
+      })
+    }
+  }
   try {
     const values = await Promise.race([asked(), ended])
     if (!Array.isArray(values) && !ArrayBuffer.isView(values)) {
@@ -177,11 +194,6 @@ async function functionScores(
       throw invalid(`the reward ${name} gave ${list.length} values for ${samples.length} samples`)
     }
     return list
-  } catch (cause) {
-    if (cause instanceof PosttrainError || cause instanceof AbortError) throw cause
-    throw new PosttrainError('ERR_INVALID_ARGUMENT', `the reward ${name} threw: ${messageOf(cause)}`, {
-      cause,
-    })
   } finally {
     clearTimeout(timer)
     if (onAbort) signal?.removeEventListener('abort', onAbort)

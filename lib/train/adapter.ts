@@ -1,3 +1,4 @@
+import { PosttrainError } from '../errors.js'
 import type { TrainableModel } from '../models/causal-lm.js'
 import type { LoraOptions } from '../models/lora.js'
 
@@ -13,6 +14,13 @@ export async function prepareAdapter(
   options: { lora?: Omit<LoraOptions, 'seed'> | undefined; seed: number },
   name = TRAINED,
 ): Promise<boolean> {
+  if (options.lora && model.adapter !== null) {
+    // A new one would take its place, and what it has learnt would be gone.
+    throw new PosttrainError(
+      'ERR_INVALID_ARGUMENT',
+      `lora adds an adapter, and the model has ${model.adapter} in use: leave lora out to train that one further, or merge it first`,
+    )
+  }
   if (options.lora) await model.addAdapter(name, { ...options.lora, seed: options.seed })
   return model.adapter !== null
 }

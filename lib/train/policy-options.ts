@@ -113,6 +113,10 @@ const noEffect = (name: string, when: Conflict['when'], because: string): Confli
   because,
 })
 
+const withoutKl: readonly Conflict[] = ['reference', 'klLimit'].map((name) =>
+  noEffect(name, (_, options) => options.klCoef === 0, 'has no effect with klCoef 0: no reference is held'),
+)
+
 const policyConflicts: readonly Conflict[] = [
   noEffect(
     'warmupRatio',
@@ -209,6 +213,13 @@ export const ppoOptions = {
       (_, options) => (options.kl as { estimator?: string } | undefined)?.estimator !== 'full',
       'has no effect without kl.estimator full',
     ),
+    ...['in', 'estimator', 'target'].map((name) =>
+      noEffect(
+        `kl.${name}`,
+        (_, options) => options.klCoef === 0,
+        'has no effect with klCoef 0: there is no KL penalty',
+      ),
+    ),
     noEffect('kl.horizon', (given) => !given('kl.target'), 'has no effect without kl.target'),
     noEffect(
       'kl.target',
@@ -268,13 +279,7 @@ export const grpoOptions = {
       (_, options) => options.reduction === 'drGrpo' && options.scaleRewards !== 'none',
       "must be none with reduction 'drGrpo'",
     ),
-    ...['reference', 'klLimit'].map((name) =>
-      noEffect(
-        name,
-        (_, options) => options.klCoef === 0,
-        'has no effect with klCoef 0: no reference is held',
-      ),
-    ),
+    ...withoutKl,
     noEffect(
       'overlongTokens',
       (_, options) => (options.overlongTokens as number) >= (options.maxNewTokens as number),
@@ -296,7 +301,7 @@ export const rlooOptions = {
       'Advantages of a rollout with mean 0 and deviation 1',
     ),
   }),
-  conflicts: policyConflicts,
+  conflicts: [...policyConflicts, ...withoutKl],
 } satisfies OptionSet
 
 /** What the three have in common once checked. */

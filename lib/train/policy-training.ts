@@ -5,35 +5,19 @@ import { hash32 } from '../data/random.js'
 import { PosttrainError } from '../errors.js'
 import { type CausalLM, nativeOf } from '../models/causal-lm.js'
 import { learningRateAt } from '../optim/schedule.js'
-import { actionOffsets, logProbsOf } from '../rollout/experience.js'
-import { type Rewarded, type RewardSource, rewardsOf } from '../rollout/rewards.js'
-import { type Response, rollout } from '../rollout/rollout.js'
+import { type RewardSource, rewardsOf } from '../rollout/rewards.js'
+import { rollout } from '../rollout/rollout.js'
 import { loadCheckpoint, newestCheckpoint, type Parts, saveCheckpoint } from './checkpoint.js'
 import type { EndEvent, PolicyStepEvent, SampleEvent, TrainEvent, WarningEvent } from './events.js'
+import { type Experience, experienceOf, iterationEvent, samplesOf } from './experience.js'
 import type { PolicyOptions } from './policy-options.js'
 import type { Learned } from './policy-update.js'
+import { likelihoodOf, refuseOtherReference } from './reference.js'
 import { type RunControl, throwIfAborted } from './run.js'
 import { RunFolder, runConfig } from './run-folder.js'
 import { saveResult } from './supervised-training.js'
 import { differences, type Environment } from './training-state.js'
 import { PolicyWatch, type WatchState } from './warnings.js'
-
-/** What is known of a rollout before anything is learnt from it. */
-export interface Experience {
-  responses: Response[]
-  /** Where the tokens of each answer begin in the vectors below, [B + 1]. */
-  offsets: Int32Array
-  /** Scores of the answers, before penalties, [B]. */
-  rewarded: Rewarded
-  /** Log-probabilities of every token by the training forward of the policy that drew it, and of the reference, [N]. */
-  oldLogProbs: Float64Array
-  referenceLogProbs: Float64Array | null
-  /** Sum of log p - log p_ref over each answer, [B]; zeros without a reference. */
-  kl: Float64Array
-  /** Of this iteration, from 0. */
-  iteration: number
-  klCoef: number
-}
 
 /** What a recipe made of a rollout. */
 export interface Outcome<Step extends PolicyStepEvent> {
@@ -46,7 +30,10 @@ export interface Outcome<Step extends PolicyStepEvent> {
 /** All that a run knows between two iterations, besides weights and moments. */
 export interface PolicyState {
   step: number
+  /** Iterations after which all events were told. */
   settled: number
+  /** Events of the iteration just made that are still to be told. */
+  pending: (WarningEvent | SampleEvent)[]
   /** Prompts taken so far. */
   taken: number
   klCoef: number
@@ -54,10 +41,17 @@ export interface PolicyState {
   scores: { count: number; mean: number; squares: number }
   lastLoss: number
   skippedInARow: number
+  /** The KL was above its limit: the run is over. */
+  overLimit: boolean
+  /** What the reference says of some prompts, by which a resume knows it again; null without one. */
+  reference: number | null
   totalSteps: number
   environment: Environment | null
   watch: WatchState
 }
+
+/** What an iteration may change besides weights and moments. */
+export type LearningState = Pick<PolicyState, 'scores'>
 
 /** What PPO, GRPO and RLOO have made ready for the loop that they share. */
 export interface PolicyTraining<Step extends PolicyStepEvent> {
@@ -79,7 +73,7 @@ export interface PolicyTraining<Step extends PolicyStepEvent> {
   /** Learns from a rollout; changes `state.scores` where scores are normalised. */
   learn(
     experience: Experience,
-    context: { learningRate: number; state: PolicyState; seed: number },
+    context: { learningRate: number; state: LearningState; seed: number },
   ): Promise<Outcome<Step>>
   /** Saves what the run made beside the policy. */
   saveOthers(folder: RunFolder): Promise<void>
@@ -101,7 +95,17 @@ export async function* trainPolicy<Step extends PolicyStepEvent>(
   const totalSteps = options.iterations ?? Math.max(1, Math.ceil(prompts.items.length / options.batchSize))
   const folder = options.output === undefined ? null : new RunFolder(options.output)
   await folder?.open(
-    runConfig(training.recipe, { ...options, ...training.choices }, { data: prompts.hash }),
+    runConfig(
+      training.recipe,
+      {
+        ...options,
+        ...training.choices,
+        // Models are not written down.
+        reference: options.reference && '(model)',
+        reward: sources.map(({ name, weight }) => ({ name, weight })),
+      },
+      { data: prompts.hash },
+    ),
     options,
   )
   const { libtorch, threads } = await nativeOf(model).core.info()
@@ -109,18 +113,20 @@ export async function* trainPolicy<Step extends PolicyStepEvent>(
   let state: PolicyState = {
     step: 0,
     settled: 0,
+    pending: [],
     taken: 0,
     klCoef: training.klCoef.start,
     scores: { count: 0, mean: 0, squares: 0 },
     lastLoss: 0,
     skippedInARow: 0,
+    overLimit: false,
+    reference: null,
     totalSteps,
     environment,
     watch: PolicyWatch.start,
   }
   let warnings: string[] = []
   let savedAt = -1
-  let overLimit = false
 
   async function note<E extends Event>(event: E): Promise<E> {
     await folder?.appendMetrics(event)
@@ -148,19 +154,21 @@ export async function* trainPolicy<Step extends PolicyStepEvent>(
       model: model.adapter === null ? folder.model : folder.adapter,
     }),
   })
-  const over = () => control.stopping || overLimit || state.step >= totalSteps
+  const over = () => control.stopping || state.overLimit || state.step >= totalSteps
 
   try {
+    const likelihood = reference === null ? null : await likelihoodOf(reference, prompts.items)
     if (folder && options.resume) {
       const checkpoint = await newestCheckpoint(folder.checkpoints)
       if (checkpoint) {
         state = (await loadCheckpoint(checkpoint, parts)) as PolicyState
         savedAt = state.step
         warnings = differences(state, { totalSteps, environment })
-        state = { ...state, totalSteps, environment }
+        refuseOtherReference(state, { reference: likelihood, environment })
       }
       await folder.rewindMetrics(state)
     }
+    state = { ...state, totalSteps, environment, reference: likelihood }
     model.adoptTemplate(training.template)
     control.save = folder && (() => save(folder))
     control.summary = summary
@@ -176,53 +184,18 @@ export async function* trainPolicy<Step extends PolicyStepEvent>(
     for (const message of warnings)
       yield await note({ type: 'warning', step: state.step, code: 'resumeDiffers', message })
     if (model.stopIds.length === 0) yield await note(noStopToken(state.step))
+    yield* tellPending()
 
     while (!over()) {
       throwIfAborted(signal)
-      const iteration = state.step
-      const { experience, entropy, seconds } = await gatherExperience(iteration)
-      const before = performance.now()
-      const learningRate = learningRateAt(iteration, { ...options, totalSteps })
-      const { policy, reward, metrics } = await training.learn(experience, {
-        learningRate,
-        state,
-        seed: options.seed,
-      })
-      seconds.update = (performance.now() - before) / 1000
-      const event = stepEvent(experience, policy, reward, entropy, seconds, learningRate, metrics)
-      const { kl } = event
-      state = {
-        ...state,
-        step: iteration + 1,
-        settled: iteration + 1,
-        taken: state.taken + options.batchSize,
-        klCoef:
-          kl === undefined
-            ? state.klCoef
-            : training.klCoef.next(state.klCoef, kl, experience.responses.length),
-        lastLoss: policy.failed === null ? policy.loss : state.lastLoss,
-        skippedInARow: policy.failed === null ? 0 : state.skippedInARow + 1,
-      }
-      const watch = new PolicyWatch(state.watch, options)
-      const seen = watch.see(event)
-      state = { ...state, watch: watch.state }
+      const { event, failed } = await iterate()
       yield await note(event)
-      for (const warning of seen) yield await note(warning)
+      yield* tellPending()
       if (state.skippedInARow >= options.maxSkippedSteps) {
         throw new PosttrainError(
           'ERR_NON_FINITE',
-          `Training stopped at iteration ${state.step}: the ${policy.failed === 'nonFiniteLoss' ? 'loss' : 'gradient'} was not finite in ${state.skippedInARow} iterations in a row; lower the learning rate, or look at the rewards`,
+          `Training stopped at iteration ${state.step}: the ${failed === 'nonFiniteLoss' ? 'loss' : 'gradient'} was not finite in ${state.skippedInARow} iterations in a row; lower the learning rate, or look at the rewards`,
         )
-      }
-      for (const sample of samplesOf(experience)) yield await note(sample)
-      if (training.klLimit !== undefined && kl !== undefined && kl > training.klLimit) {
-        overLimit = true
-        yield await note({
-          type: 'warning',
-          step: state.step,
-          code: 'klExplodes',
-          message: `The mean KL of an answer is ${kl.toFixed(2)} nats, above the limit of ${training.klLimit}: the run stops here; raise klCoef or lower the learning rate`,
-        })
       }
       const every = options.checkpoints?.everySteps ?? 10
       if (folder && state.skippedInARow === 0 && state.step % every === 0)
@@ -230,7 +203,7 @@ export async function* trainPolicy<Step extends PolicyStepEvent>(
     }
 
     throwIfAborted(signal)
-    const reason = overLimit ? 'klLimit' : state.step >= totalSteps ? 'completed' : 'stopped'
+    const reason = state.overLimit ? 'klLimit' : state.step >= totalSteps ? 'completed' : 'stopped'
     if (folder) {
       if (savedAt !== state.step)
         yield await note({ type: 'checkpoint', step: state.step, path: await save(folder) })
@@ -243,9 +216,64 @@ export async function* trainPolicy<Step extends PolicyStepEvent>(
     await folder?.close()
   }
 
+  /** What follows an iteration: a save() in between leaves all of it to be told by the resume. */
+  async function* tellPending(): AsyncGenerator<Event, void> {
+    for (const event of state.pending) yield await note(event)
+    state = { ...state, settled: state.step, pending: [] }
+  }
+
+  /** A rollout, and what is learnt from it. */
+  async function iterate(): Promise<{ event: Step; failed: Learned['failed'] }> {
+    const learningRate = learningRateAt(state.step, { ...options, totalSteps })
+    const { experience, seconds } = await drawExperience()
+    const before = performance.now()
+    const { policy, reward, metrics } = await training.learn(experience, {
+      learningRate,
+      state,
+      seed: options.seed,
+    })
+    seconds.update = (performance.now() - before) / 1000
+    const taken = state.taken + options.batchSize
+    const epoch = taken / prompts.items.length
+    const common = iterationEvent(experience, { policy, reward, epoch, learningRate, seconds })
+    const event = { ...common, ...metrics } as Step
+    const { kl } = event
+    const watch = new PolicyWatch(state.watch, options)
+    const pending: PolicyState['pending'] = watch.see(event)
+    const { samples } = options
+    if (samples && event.step % samples.everySteps === 0)
+      pending.push(...samplesOf(experience, samples.count))
+    const overLimit = training.klLimit !== undefined && kl !== undefined && kl > training.klLimit
+    if (overLimit) {
+      pending.push({
+        type: 'warning',
+        step: event.step,
+        code: 'klExplodes',
+        message: `The mean KL of an answer is ${kl.toFixed(2)} nats, above the limit of ${training.klLimit}: the run stops here; raise klCoef or lower the learning rate`,
+      })
+    }
+    const applied = policy.failed === null
+    state = {
+      ...state,
+      step: event.step,
+      pending,
+      taken,
+      klCoef:
+        kl !== undefined && applied
+          ? training.klCoef.next(state.klCoef, kl, experience.responses.length)
+          : state.klCoef,
+      lastLoss: applied ? policy.loss : state.lastLoss,
+      skippedInARow: applied ? 0 : state.skippedInARow + 1,
+      overLimit,
+      watch: watch.state,
+    }
+    return { event, failed: policy.failed }
+  }
+
   /** One rollout with its scores and log-probabilities. */
-  async function gatherExperience(iteration: number) {
+  async function drawExperience() {
     const begun = performance.now()
+    const iteration = state.step
     const taken = takePrompts(prompts, { from: state.taken, count: options.batchSize, ...options })
     const asked = taken.flatMap((prompt) => Array<typeof prompt>(groupSize).fill(prompt))
     const responses = await rollout(model, asked, {
@@ -258,19 +286,13 @@ export async function* trainPolicy<Step extends PolicyStepEvent>(
       batchTokens: options.batchTokens,
       signal,
     })
-    const { logProbs: oldLogProbs, entropy } = await logProbsOf(model, responses, options)
-    const referenceLogProbs =
-      reference === null ? null : (await logProbsOf(reference, responses, options)).logProbs
-    const offsets = actionOffsets(responses)
-    const kl = new Float64Array(responses.length)
-    if (referenceLogProbs !== null) {
-      for (let i = 0; i < kl.length; i++)
-        for (let t = offsets[i]!; t < offsets[i + 1]!; t++) kl[i]! += oldLogProbs[t]! - referenceLogProbs[t]!
-    }
-    if (iteration === 0 && options.reference === undefined && kl.some((value) => Math.abs(value) > 1e-3)) {
+    const drawn = { responses, rewarded, iteration, klCoef: state.klCoef }
+    const experience = await experienceOf({ model, reference }, drawn, options)
+    const away = experience.kl.find((value) => Math.abs(value) > 1e-3)
+    if (iteration === 0 && options.reference === undefined && away !== undefined) {
       throw new PosttrainError(
         'ERR_INTERNAL',
-        `the reference differs from the policy before the first update (KL ${kl.find((value) => Math.abs(value) > 1e-3)})`,
+        `the reference differs from the policy before the first update (KL ${away})`,
       )
     }
     const seconds = {
@@ -278,88 +300,7 @@ export async function* trainPolicy<Step extends PolicyStepEvent>(
       score: (performance.now() - rolledOut) / 1000,
       update: 0,
     }
-    const experience: Experience = {
-      responses,
-      offsets,
-      rewarded,
-      oldLogProbs,
-      referenceLogProbs,
-      kl,
-      iteration,
-      klCoef: state.klCoef,
-    }
-    return { experience, entropy, seconds }
-  }
-
-  function stepEvent(
-    { responses, rewarded, oldLogProbs, offsets, kl, iteration, klCoef }: Experience,
-    policy: Learned,
-    reward: number,
-    entropy: number,
-    seconds: PolicyStepEvent['seconds'],
-    learningRate: number,
-    metrics: Omit<Step, keyof PolicyStepEvent>,
-  ): Step {
-    const mean = (values: ArrayLike<number>) =>
-      values.length === 0 ? 0 : Array.from(values).reduce((sum, value) => sum + value, 0) / values.length
-    let gap = 0
-    for (const [i, { sampledLogProbs }] of responses.entries())
-      for (const [t, sampled] of sampledLogProbs.entries())
-        gap = Math.max(gap, Math.abs(sampled - oldLogProbs[offsets[i]! + t]!))
-    const sums = policy.sums[0] ?? { loss: 0, count: 0 }
-    const per = (value: number | undefined) => (value ?? 0) / Math.max(1e-12, sums.count)
-    const ratioMean = per(sums.ratio)
-    const tokens = responses.reduce(
-      (sum, { prompt, tokenIds }) => sum + prompt.promptIds.length + tokenIds.length,
-      0,
-    )
-    const total = seconds.rollout + seconds.score + seconds.update
-    const event: PolicyStepEvent = {
-      type: 'step',
-      step: iteration + 1,
-      epoch: (state.taken + options.batchSize) / prompts.items.length,
-      loss: policy.loss,
-      gradNorm: policy.gradNorm,
-      learningRate,
-      tokens,
-      tokensPerSecond: tokens / total,
-      ...(policy.failed && {
-        skipped: { reason: policy.failed, rows: responses.map(({ prompt }) => prompt.origin) },
-      }),
-      score: mean(rewarded.total),
-      scoreBySource: Object.fromEntries(
-        Object.entries(rewarded.bySource).map(([name, values]) => [name, mean(values)]),
-      ),
-      reward,
-      ...(reference !== null && { kl: mean(kl), klCoef }),
-      entropy,
-      policyLoss: per(sums.loss),
-      approxKl: per(sums.approxKl),
-      clipFraction: per(sums.clipped),
-      ratioMean,
-      ratioVariance: Math.max(0, per(sums.ratioSquared) - ratioMean * ratioMean),
-      responseLength: mean(responses.map(({ tokenIds }) => tokenIds.length)),
-      stoppedFraction: mean(responses.map(({ stopped }) => Number(stopped))),
-      distinctFraction: new Set(responses.map(({ tokenIds }) => tokenIds.join())).size / responses.length,
-      logProbGap: gap,
-      updates: policy.steps,
-      seconds,
-    }
-    return { ...event, ...metrics } as Step
-  }
-
-  function samplesOf({ responses, rewarded, kl, iteration }: Experience): SampleEvent[] {
-    const { samples } = options
-    if (!samples || (iteration + 1) % samples.everySteps !== 0) return []
-    return responses.slice(0, samples.count).map(({ prompt, text, stopped }, i) => ({
-      type: 'sample',
-      step: iteration + 1,
-      prompt: prompt.prompt,
-      text,
-      finishReason: stopped ? 'stop' : 'length',
-      score: rewarded.total[i]!,
-      ...(reference !== null && { kl: kl[i]! }),
-    }))
+    return { experience, seconds }
   }
 }
 

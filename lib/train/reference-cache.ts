@@ -4,6 +4,7 @@ import type { JudgedSet } from '../data/judged.js'
 import { packRows } from '../data/pack.js'
 import { PosttrainError } from '../errors.js'
 import { type CausalLM, nativeOf } from '../models/causal-lm.js'
+import { release } from './reference.js'
 
 /** Answers whose log-probabilities are computed at once. */
 const FILL = 8
@@ -83,6 +84,6 @@ export class ReferenceCache {
   }
 
   async dispose(): Promise<void> {
-    if (this.#owned) await this.#model?.dispose()
+    if (this.#owned && this.#model) await release(this.#model)
   }
 }

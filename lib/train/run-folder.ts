@@ -48,8 +48,6 @@ const FREE_ON_RESUME = new Set([
   'output',
   'resume',
   'overwrite',
-  'epochs',
-  'maxSteps',
   'evaluation',
   'earlyStopping',
   'samples',
@@ -57,7 +55,13 @@ const FREE_ON_RESUME = new Set([
   'maxSkippedSteps',
   'activationCheckpointing',
   'saveDtype',
+  'rewardTimeoutMs',
 ])
+
+/** The options that say how long a run is; `epochs` of those that roll out are passes over each rollout. */
+function lengthOf(recipe: string): readonly string[] {
+  return ['ppo', 'grpo', 'rloo'].includes(recipe) ? ['iterations'] : ['epochs', 'maxSteps']
+}
 
 const OURS = ['config.json', 'metrics.jsonl', 'checkpoints', 'model', 'adapter', 'critic']
 
@@ -192,7 +196,7 @@ function refuseOtherRun(before: RunConfig, now: RunConfig, path: string): void {
   }
   if (before.recipe !== now.recipe) refuse('the recipe', before.recipe, now.recipe)
   for (const name of new Set([...Object.keys(before.options), ...Object.keys(now.options)])) {
-    if (FREE_ON_RESUME.has(name)) continue
+    if (FREE_ON_RESUME.has(name) || lengthOf(now.recipe).includes(name)) continue
     const [old, given] = [before.options[name], now.options[name]]
     if (JSON.stringify(old) !== JSON.stringify(given)) refuse(`option ${name}`, old ?? null, given ?? null)
   }
