@@ -104,5 +104,6 @@ async function main(argv: string[]): Promise<number> {
 process.stdout.on('error', () => undefined)
 
 main(process.argv.slice(2)).then((code) => {
-  process.exitCode = code
+  // Not process.exitCode alone: a reward function that was given up may still hold timers and sockets.
+  process.stdout.write('', () => process.stderr.write('', () => process.exit(code)))
 })

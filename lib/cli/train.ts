@@ -79,9 +79,9 @@ async function train(name: string, machine: MachineOptions, start: () => ReturnT
   }
   if (!stopped) return 0
   process.stderr.write(
-    saved === undefined
+    output === undefined
       ? `posttrain ${name}: interrupted; nothing was saved, because no --output was given\n`
-      : `posttrain ${name}: interrupted and saved in ${saved}; go on with the same command and --resume (--output ${output})\n`,
+      : `posttrain ${name}: interrupted and saved in ${saved ?? output}; go on with the same command and --resume (--output ${output})\n`,
   )
   return INTERRUPTED
 }

@@ -38,10 +38,15 @@ export function pairObjective(
     }
     return terms
   }
-  const combine = ([pairs, better]: TermResult[], coefficient: number): TermResult =>
-    better === undefined
-      ? pairs!
-      : { ...pairs!, loss: pairs!.loss + coefficient * better.loss, better: better.loss }
+  const combine = (
+    batch: PreferenceBatch,
+    [pairs, better]: TermResult[],
+    coefficient: number,
+  ): TermResult => ({
+    ...pairs!,
+    chosenTokens: chosenTokens(batch),
+    ...(better && { loss: pairs!.loss + coefficient * better.loss, better: better.loss }),
+  })
   const coefficientOf = (normalizer: number) => (sftCoef * normalizer) / Math.max(1, betterTokens)
   const metrics = (sums: TermResult): DpoMetrics => ({
     accuracy: mean(sums.correct, sums.count),
@@ -50,6 +55,7 @@ export function pairObjective(
     rejectedReward: mean(sums.rejectedReward, sums.count),
     chosenLogProb: mean(sums.chosenLogProb, sums.count),
     rejectedLogProb: mean(sums.rejectedLogProb, sums.count),
+    chosenLength: mean(sums.chosenTokens, sums.count),
   })
   return {
     async prepare(batches) {
@@ -60,12 +66,12 @@ export function pairObjective(
     async backward(batch, { signal, ...given }) {
       const terms = await termsOf(batch, given.normalizer, signal)
       const results = await roleOf(model).backward(batch, terms, given, signal)
-      return combine(results, coefficientOf(given.normalizer))
+      return combine(batch, results, coefficientOf(given.normalizer))
     },
     async evaluate(batch, signal) {
       const terms = await termsOf(batch, batch.count, signal)
       const results = await roleOf(model).evaluate(batch, terms, {}, signal)
-      return combine(results, coefficientOf(batch.count))
+      return combine(batch, results, coefficientOf(batch.count))
     },
     stepMetrics: metrics,
     evaluationMetrics: metrics,
@@ -80,6 +86,16 @@ function betterWeights({ offsets, labels, pairs }: PreferenceBatch): Float64Arra
     for (let t = offsets[document]!; t < offsets[document + 1]!; t++) if (labels[t] !== -100) weights[t] = 1
   }
   return weights
+}
+
+/** Tokens of the better answers, each with the weight of its pair. */
+function chosenTokens({ offsets, labels, pairs, pairWeights }: PreferenceBatch): number {
+  let sum = 0
+  for (const [p, weight] of pairWeights.entries()) {
+    const document = pairs[2 * p]!
+    for (let t = offsets[document]!; t < offsets[document + 1]!; t++) if (labels[t] !== -100) sum += weight
+  }
+  return sum
 }
 
 /** KTO on single answers: z comes from all batches of a step before the first gradient. */

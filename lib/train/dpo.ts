@@ -14,6 +14,7 @@ import type {
   KtoMetrics,
   KtoStepEvent,
   TrainEvent,
+  WarningEvent,
 } from './events.js'
 import { dpoOptions } from './preference-options.js'
 import { frozenReference } from './reference.js'
@@ -91,6 +92,7 @@ async function* train(
           }),
           train: loader(rows.train, shuffle),
           validation: rows.validation && loader(rows.validation, false),
+          warnings: balanceOf(rows.train, options),
         },
         control,
       )
@@ -117,6 +119,24 @@ async function* train(
     await rows.train.store.close()
     await rows.validation?.store.close()
   }
+}
+
+/** KTO wants as much weight on good answers as on bad ones, or up to a third more (arXiv 2402.01306, section 4.2). */
+function balanceOf(
+  { judgements }: JudgedSet,
+  { desirableWeight = 1, undesirableWeight = 1 }: Resolved,
+): readonly Pick<WarningEvent, 'code' | 'message'>[] {
+  const good = judgements.filter(({ desirable }) => desirable).length
+  const bad = judgements.length - good
+  const ratio = (desirableWeight * good) / (undesirableWeight * bad)
+  // A tenth beside the range is chance in some hundred rows, and no trouble.
+  if (ratio >= 0.9 && ratio <= 1.1 * (4 / 3)) return []
+  const counts = `Of ${judgements.length} answers ${good} are good and ${bad} are bad`
+  const message =
+    good === 0 || bad === 0
+      ? `${counts}: kto learns from both; add rows of the other kind`
+      : `${counts}, which with their weights is ${ratio.toPrecision(2)} to 1, where 1 to 1.33 is recommended: set ${ratio < 1 ? 'desirableWeight' : 'undesirableWeight'} to about ${(ratio < 1 ? desirableWeight / ratio : (undesirableWeight * ratio * 3) / 4).toPrecision(2)}`
+  return [{ code: 'ktoBalance', message }]
 }
 
 /** The log-probabilities to compare with, taken before anything is trained; null for losses without a reference. */

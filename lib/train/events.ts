@@ -68,6 +68,8 @@ export interface DpoMetrics {
   rejectedReward: number
   chosenLogProb: number
   rejectedLogProb: number
+  /** Tokens of the better answers. */
+  chosenLength: number
 }
 
 /** After one optimizer step of `dpo` with pairs. */

@@ -2,7 +2,7 @@ import { call } from '../addon/call.js'
 import type { PromptReport, PromptSet, Template } from '../data/index.js'
 import { takePrompts } from '../data/index.js'
 import { hash32 } from '../data/random.js'
-import { PosttrainError } from '../errors.js'
+import { AbortError, PosttrainError } from '../errors.js'
 import { type CausalLM, nativeOf } from '../models/causal-lm.js'
 import { learningRateAt } from '../optim/schedule.js'
 import { type RewardSource, rewardsOf } from '../rollout/rewards.js'
@@ -53,6 +53,12 @@ export interface PolicyState {
 /** What an iteration may change besides weights and moments. */
 export type LearningState = Pick<PolicyState, 'scores'>
 
+/** A rollout that nothing was learnt from yet. */
+interface Drawn {
+  experience: Experience
+  seconds: PolicyStepEvent['seconds']
+}
+
 /** What PPO, GRPO and RLOO have made ready for the loop that they share. */
 export interface PolicyTraining<Step extends PolicyStepEvent> {
   recipe: string
@@ -68,6 +74,8 @@ export interface PolicyTraining<Step extends PolicyStepEvent> {
   /** Weight of the KL penalty at first, and after an iteration. */
   klCoef: { start: number; next(coef: number, kl: number, answers: number): number }
   klLimit: number | undefined
+  /** Of PPO: what scores far from 0 are too much for, where nothing else bounds them. */
+  valueClip?: number | undefined
   choices: Record<string, unknown>
   parameters: { all: number; trainable: number }
   /** Learns from a rollout; changes `state.scores` where scores are normalised. */
@@ -91,6 +99,8 @@ export async function* trainPolicy<Step extends PolicyStepEvent>(
   type Event = TrainEvent<Step, never, PromptReport>
   const { model, options, prompts, sources, reference, groupSize, parts } = training
   const { signal } = options
+  // What ends a rollout; updates are ended by `signal` alone.
+  const drawing = { ...options, signal: signal ? AbortSignal.any([signal, control.stop]) : control.stop }
   const startedAt = performance.now()
   const totalSteps = options.iterations ?? Math.max(1, Math.ceil(prompts.items.length / options.batchSize))
   const folder = options.output === undefined ? null : new RunFolder(options.output)
@@ -154,7 +164,7 @@ export async function* trainPolicy<Step extends PolicyStepEvent>(
       model: model.adapter === null ? folder.model : folder.adapter,
     }),
   })
-  const over = () => control.stopping || state.overLimit || state.step >= totalSteps
+  const over = () => control.stop.aborted || state.overLimit || state.step >= totalSteps
 
   try {
     const likelihood = reference === null ? null : await likelihoodOf(reference, prompts.items)
@@ -183,12 +193,18 @@ export async function* trainPolicy<Step extends PolicyStepEvent>(
     } as Event)
     for (const message of warnings)
       yield await note({ type: 'warning', step: state.step, code: 'resumeDiffers', message })
-    if (model.stopIds.length === 0) yield await note(noStopToken(state.step))
+    for (const warning of watchOf().begin(state.step)) yield await note(warning)
     yield* tellPending()
 
     while (!over()) {
       throwIfAborted(signal)
-      const { event, failed } = await iterate()
+      const drawn = await drawExperience().catch((error: unknown) => {
+        // Nothing was learnt from it yet: a resume draws the same answers again.
+        if (error instanceof AbortError && control.stop.aborted && !signal?.aborted) return null
+        throw error
+      })
+      if (drawn === null) break
+      const { event, failed } = await learnFrom(drawn)
       yield await note(event)
       yield* tellPending()
       if (state.skippedInARow >= options.maxSkippedSteps) {
@@ -222,10 +238,17 @@ export async function* trainPolicy<Step extends PolicyStepEvent>(
     state = { ...state, settled: state.step, pending: [] }
   }
 
-  /** A rollout, and what is learnt from it. */
-  async function iterate(): Promise<{ event: Step; failed: Learned['failed'] }> {
+  function watchOf(): PolicyWatch {
+    const { maxNewTokens } = options
+    const stops = model.stopIds.length > 0
+    return new PolicyWatch(state.watch, { maxNewTokens, stops, valueClip: training.valueClip })
+  }
+
+  async function learnFrom({
+    experience,
+    seconds,
+  }: Drawn): Promise<{ event: Step; failed: Learned['failed'] }> {
     const learningRate = learningRateAt(state.step, { ...options, totalSteps })
-    const { experience, seconds } = await drawExperience()
     const before = performance.now()
     const { policy, reward, metrics } = await training.learn(experience, {
       learningRate,
@@ -238,7 +261,7 @@ export async function* trainPolicy<Step extends PolicyStepEvent>(
     const common = iterationEvent(experience, { policy, reward, epoch, learningRate, seconds })
     const event = { ...common, ...metrics } as Step
     const { kl } = event
-    const watch = new PolicyWatch(state.watch, options)
+    const watch = watchOf()
     const pending: PolicyState['pending'] = watch.see(event)
     const { samples } = options
     if (samples && event.step % samples.everySteps === 0)
@@ -271,23 +294,23 @@ export async function* trainPolicy<Step extends PolicyStepEvent>(
   }
 
   /** One rollout with its scores and log-probabilities. */
-  async function drawExperience() {
+  async function drawExperience(): Promise<Drawn> {
     const begun = performance.now()
     const iteration = state.step
     const taken = takePrompts(prompts, { from: state.taken, count: options.batchSize, ...options })
     const asked = taken.flatMap((prompt) => Array<typeof prompt>(groupSize).fill(prompt))
     const responses = await rollout(model, asked, {
-      ...options,
+      ...drawing,
       seed: hash32(options.seed, ROLLOUT, iteration),
     })
     const rolledOut = performance.now()
     const rewarded = await rewardsOf(sources, responses, {
       timeoutMs: options.rewardTimeoutMs,
       batchTokens: options.batchTokens,
-      signal,
+      signal: drawing.signal,
     })
     const drawn = { responses, rewarded, iteration, klCoef: state.klCoef }
-    const experience = await experienceOf({ model, reference }, drawn, options)
+    const experience = await experienceOf({ model, reference }, drawn, drawing)
     const away = experience.kl.find((value) => Math.abs(value) > 1e-3)
     if (iteration === 0 && options.reference === undefined && away !== undefined) {
       throw new PosttrainError(
@@ -301,16 +324,6 @@ export async function* trainPolicy<Step extends PolicyStepEvent>(
       update: 0,
     }
     return { experience, seconds }
-  }
-}
-
-function noStopToken(step: number): WarningEvent {
-  return {
-    type: 'warning',
-    step,
-    code: 'noStopToken',
-    message:
-      'The model knows no token that ends an answer, so every answer runs into maxNewTokens: name an eos_token in tokenizer_config.json, or take a template whose turns end in a special token',
   }
 }
 

@@ -103,6 +103,7 @@ async function* train(
             : coef * (1 + (Math.min(0.2, Math.max(-0.2, value / target - 1)) * answers) / horizon),
       },
       klLimit: options.kl?.limit,
+      valueClip: options.scoreNormalize || (options.scoreClip ?? 6) <= 5 ? undefined : options.valueClip,
       choices: { template: template.name, critic: options.critic && '(model)' },
       parameters: await sizeOf(model),
       learn: ppoLearning(

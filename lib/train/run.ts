@@ -4,8 +4,8 @@ import type { EndEvent, EvaluationBase, EvaluationEvent, StepBase, StepEvent, Tr
 
 /** What a recipe looks at between steps, and what it offers while it is between two steps. */
 export interface RunControl {
-  /** Set by `stop()`: the recipe ends after the step under way, as if it had come to its last one. */
-  stopping: boolean
+  /** Aborted by `stop()`: the recipe ends after the step under way, as if it had come to its last one. */
+  readonly stop: AbortSignal
   /** Set by the recipe once there is something to save: writes a checkpoint and gives its folder. */
   save: (() => Promise<string>) | null
   /** Set by the recipe at its start: what its end event would say now. */
@@ -35,7 +35,8 @@ export class Run<
   Report = DataReport,
 > implements AsyncIterable<TrainEvent<Step, Evaluation, Report>>
 {
-  readonly #control: RunControl = { stopping: false, save: null, summary: null }
+  readonly #stop = new AbortController()
+  readonly #control: RunControl = { stop: this.#stop.signal, save: null, summary: null }
   readonly #events: AsyncGenerator<TrainEvent<Step, Evaluation, Report>, EndEvent>
   #state: 'idle' | 'running' | 'ended' = 'idle'
   #consumed = false
@@ -99,9 +100,12 @@ export class Run<
     })
   }
 
-  /** Ends the run after the step under way: it saves as at its regular end, and its end event says `'stopped'`. */
+  /**
+   * Ends the run after the step under way: it saves as at its regular end, and its end event says `'stopped'`. An
+   * iteration of PPO, GRPO and RLOO that still draws answers or waits for rewards is dropped; a resume makes it again.
+   */
   stop(): void {
-    this.#control.stopping = true
+    this.#stop.abort()
   }
 
   #pull(): Promise<IteratorResult<TrainEvent<Step, Evaluation, Report>, undefined>> {
@@ -126,7 +130,7 @@ export class Run<
   #end(): Promise<void> {
     return this.#enqueue(async () => {
       if (this.#state === 'ended') return
-      this.#control.stopping = true
+      this.#stop.abort()
       this.#last = this.#control.summary?.('stopped') ?? null
       this.#close()
       // The recipe is between two steps here: its `finally` blocks run, and it gives no further event.

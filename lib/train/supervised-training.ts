@@ -8,7 +8,7 @@ import { learningRateAt } from '../optim/schedule.js'
 import { checkpointPath, loadCheckpoint, newestCheckpoint, partsOf, saveCheckpoint } from './checkpoint.js'
 import { afterEvaluation } from './early-stopping.js'
 import { evaluate } from './evaluate.js'
-import type { EndEvent, EvaluationBase, StepBase, TrainEvent } from './events.js'
+import type { EndEvent, EvaluationBase, StepBase, TrainEvent, WarningEvent } from './events.js'
 import type { Loader, Objective, TrainBatch } from './objective.js'
 import { countSteps, optimizerSteps } from './optimizer-steps.js'
 import type { TrainingOptions } from './options.js'
@@ -47,6 +47,8 @@ export interface SupervisedTraining<
   padToken?: string | undefined
   /** LoRA dropout is for recipes that compare with no other model. */
   dropout: boolean
+  /** What its owner should know of the data before the first step. */
+  warnings?: readonly Pick<WarningEvent, 'code' | 'message'>[]
 }
 
 /** Tokens of a sequence at most; ERR_INVALID_ARGUMENT where the model cannot read that many. */
@@ -138,7 +140,8 @@ export async function* superviseTraining<
     }
   }
   const patience = options.earlyStopping ? (options.earlyStopping.patience ?? 3) : Number.POSITIVE_INFINITY
-  const over = () => control.stopping || state.step >= totalSteps || state.evaluations.withoutGain >= patience
+  const over = () =>
+    control.stop.aborted || state.step >= totalSteps || state.evaluations.withoutGain >= patience
 
   try {
     if (folder && options.resume) {
@@ -171,6 +174,8 @@ export async function* superviseTraining<
     })
     for (const message of warnings)
       yield await note({ type: 'warning', step: state.step, code: 'resumeDiffers', message })
+    for (const warning of training.warnings ?? [])
+      yield await note({ type: 'warning', step: state.step, ...warning })
     if (state.settled < state.step) yield* settle()
     const steps = prefetch(optimizerSteps(train, { from: state.cursor, accumulation }))
     for await (const data of over() ? [] : steps) {

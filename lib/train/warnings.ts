@@ -1,4 +1,12 @@
-import type { EvaluationBase, PolicyStepEvent, StepBase, WarningCode, WarningEvent } from './events.js'
+import type {
+  EvaluationBase,
+  GroupStepEvent,
+  PolicyStepEvent,
+  PpoStepEvent,
+  StepBase,
+  WarningCode,
+  WarningEvent,
+} from './events.js'
 
 /** What has been seen and said so far; part of a checkpoint, so that a resumed run says the same. */
 export interface WatchState {
@@ -9,10 +17,17 @@ export interface WatchState {
   said: WarningCode[]
 }
 
-/** Values of one metric that make its beginning, and its present. */
-const WINDOW = 5
+type Values = readonly number[]
+const mean = (values: Values) => values.reduce((sum, value) => sum + value, 0) / values.length
 
-const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length
+/** How far apart the means of two windows are by chance. */
+const noiseOf = (a: Values, b: Values) => Math.hypot(standardError(a), standardError(b))
+
+function standardError(values: Values): number {
+  const centre = mean(values)
+  const squares = values.reduce((sum, value) => sum + (value - centre) ** 2, 0)
+  return Math.sqrt(squares / Math.max(1, values.length - 1) / values.length)
+}
 
 /** Keeps the windows of some metrics and tells each code once. */
 class Watch {
@@ -27,22 +42,21 @@ class Watch {
     for (const [name, value] of Object.entries(values)) {
       if (value === undefined || !Number.isFinite(value)) continue
       const begun = first[name] ?? []
-      first[name] = begun.length < window ? [...begun, value] : begun
+      if (begun.length < window) first[name] = [...begun, value]
       latest[name] = [...(latest[name] ?? []), value].slice(-window)
     }
   }
 
-  /** Means of the beginning and of the present, once they are apart; null before. */
-  change(name: string, window: number, steps: number): { first: number; now: number } | null {
-    const first = this.state.first[name] ?? []
-    const latest = this.state.latest[name] ?? []
-    if (first.length < window || latest.length < window || steps < 2 * window) return null
-    return { first: mean(first), now: mean(latest) }
-  }
-
-  every(name: string, holds: (value: number) => boolean): boolean {
-    const latest = this.state.latest[name] ?? []
-    return latest.length === WINDOW && latest.every(holds)
+  /** The windows of the beginning and of the present, once they are full and apart; null before. */
+  windows(
+    name: string,
+    size: { first: number; now: number },
+    steps: number,
+  ): { first: Values; now: Values } | null {
+    const first = (this.state.first[name] ?? []).slice(0, size.first)
+    const now = (this.state.latest[name] ?? []).slice(-size.now)
+    const whole = first.length === size.first && now.length === size.now
+    return whole && steps >= size.first + size.now ? { first, now } : null
   }
 
   tell(seen: WarningEvent[], step: number, code: WarningCode, when: boolean, message: () => string): void {
@@ -54,13 +68,27 @@ class Watch {
 
 const START: WatchState = { first: {}, latest: {}, said: [] }
 
+/** Iterations that make the beginning and the present of a policy's run. */
+const ITERATIONS = 5
+
+export interface PolicyWatchOptions {
+  maxNewTokens: number
+  /** Whether the model knows a token that ends an answer. */
+  stops: boolean
+  /** Of PPO, where nothing else keeps the scores near 0. */
+  valueClip?: number | undefined
+}
+
+export type WatchedIteration = PolicyStepEvent &
+  Partial<Pick<GroupStepEvent, 'withoutSpread' | 'scoreSpread'> & Pick<PpoStepEvent, 'valueClipFraction'>>
+
 /** Looks at the iterations of PPO, GRPO and RLOO for what commonly goes wrong. */
 export class PolicyWatch {
   static readonly start = START
   readonly #watch: Watch
-  readonly #options: { maxNewTokens: number; valueClip?: number }
+  readonly #options: PolicyWatchOptions
 
-  constructor(state: WatchState, options: { maxNewTokens: number; valueClip?: number }) {
+  constructor(state: WatchState, options: PolicyWatchOptions) {
     this.#watch = new Watch(state)
     this.#options = options
   }
@@ -69,60 +97,84 @@ export class PolicyWatch {
     return this.#watch.state
   }
 
-  see(event: PolicyStepEvent & { withoutSpread?: number }): WarningEvent[] {
-    const seen: WarningEvent[] = []
-    const { step, score, kl, responseLength, entropy, stoppedFraction, withoutSpread } = event
-    const watch = this.#watch
-    watch.push({ score, kl, responseLength, entropy, stoppedFraction, withoutSpread }, WINDOW)
-    const change = (name: string) => watch.change(name, WINDOW, step)
-    const [length, spread, rewards] = [change('responseLength'), change('entropy'), change('score')]
+  /** Before the first iteration of a run, and again where it is resumed. */
+  begin(step: number): WarningEvent[] {
+    if (this.#options.stops) return []
+    const message =
+      'The model knows no token that ends an answer, so every answer runs into maxNewTokens: name an eos_token in tokenizer_config.json, or take a template whose turns end in a special token'
+    return [{ type: 'warning', step, code: 'noStopToken', message }]
+  }
 
-    const away = change('kl')
-    watch.tell(seen, step, 'klExplodes', away !== null && away.now > 10 && away.now > 2 * away.first, () => {
-      const better = rewards !== null && rewards.now > rewards.first ? ' while the score rises' : ''
-      return `The policy runs away from its reference: ${away!.now.toFixed(1)} nats of KL an answer${better}; read some samples (it may have found a hole in the reward), raise klCoef, lower the learning rate, or set kl.limit`
+  see(event: WatchedIteration): WarningEvent[] {
+    const seen: WarningEvent[] = []
+    const { step, score, kl, responseLength, entropy, stoppedFraction } = event
+    const { withoutSpread, scoreSpread, valueClipFraction } = event
+    const { maxNewTokens, stops, valueClip } = this.#options
+    const watch = this.#watch
+    // RLOO's rewards differ by their KL alone where its scores agree.
+    const flat = withoutSpread === undefined ? undefined : Number(withoutSpread === 1 || scoreSpread === 0)
+    const farAndClipped = Math.abs(score) > 5 && (valueClipFraction ?? 0) > 0.1
+    const values = { score, kl, responseLength, entropy, stoppedFraction, flat }
+    watch.push({ ...values, farAndClipped: Number(farAndClipped) }, ITERATIONS)
+    const change = (name: string) => {
+      const windows = watch.windows(name, { first: ITERATIONS, now: ITERATIONS }, step)
+      return windows && { first: mean(windows.first), now: mean(windows.now) }
+    }
+    const lately = (name: string, holds: (value: number) => boolean) => {
+      const latest = watch.state.latest[name] ?? []
+      return latest.length === ITERATIONS && latest.every(holds)
+    }
+    const [length, spread, rewards, away] = [
+      change('responseLength'),
+      change('entropy'),
+      change('score'),
+      change('kl'),
+    ]
+
+    // A long answer may be further away: what is too far is the more of 10 nats and a quarter of a nat a token.
+    const farAway = Math.max(10, 0.25 * responseLength)
+    watch.tell(
+      seen,
+      step,
+      'klExplodes',
+      away !== null && away.now > Math.max(farAway, 2 * away.first),
+      () => {
+        const better = rewards !== null && rewards.now > rewards.first ? ' while the score rises' : ''
+        return `The policy runs away from its reference: ${away!.now.toFixed(1)} nats of KL an answer${better}; read some samples (it may have found a hole in the reward), raise klCoef, lower the learning rate, or set a limit (kl.limit of ppo, klLimit of grpo and rloo)`
+      },
+    )
+    // Answers that all ran into the limit get shorter as they learn to end: that is no trouble before hardly one is left.
+    const ended = (change('stoppedFraction')?.first ?? 0) >= 0.5
+    const shrunk = length !== null && length.now < (ended ? 0.5 : 0.1) * length.first
+    watch.tell(seen, step, 'responsesShrink', shrunk, () => {
+      return `Answers shrink: ${length!.now.toFixed(1)} tokens on average, ${length!.first.toFixed(1)} at the beginning; the reward may favour short ones, or the KL penalty, which grows with every token, outweighs it`
     })
-    watch.tell(seen, step, 'responsesShrink', length !== null && length.now < 0.5 * length.first, () => {
-      return `Answers shrink: ${length!.now.toFixed(1)} tokens on average, ${length!.first.toFixed(1)} at the beginning; the reward may favour short ones, or the KL penalty grows with their length`
+    const truncated = stops && lately('stoppedFraction', (share) => share < 0.5)
+    watch.tell(seen, step, 'responsesTruncated', truncated, () => {
+      return `Most answers run into maxNewTokens (${maxNewTokens}) instead of ending: raise it, take something off the reward of those (missingEosPenalty of ppo, overlongTokens of grpo), or fine-tune the model on answers that end first`
     })
-    watch.tell(
-      seen,
-      step,
-      'responsesTruncated',
-      watch.every('stoppedFraction', (share) => share < 0.5),
-      () => {
-        return `Most answers run into maxNewTokens (${this.#options.maxNewTokens}) instead of ending: raise it, set missingEosPenalty or overlongTokens, or fine-tune the model on answers that end first`
-      },
-    )
-    watch.tell(
-      seen,
-      step,
-      'entropyCollapse',
-      spread !== null && spread.now < 0.1 * spread.first && spread.now < 0.2,
-      () => {
-        return `The policy says nearly the same every time: entropy ${spread!.now.toFixed(3)} nats a token, ${spread!.first.toFixed(3)} at the beginning; lower the learning rate, raise klCoef, or give an entropyCoef`
-      },
-    )
-    watch.tell(
-      seen,
-      step,
-      'noSpread',
-      watch.every('withoutSpread', (share) => share === 1),
-      () => {
-        return 'All answers to a prompt earn the same, in every group, so there is nothing to learn: the task is too easy or too hard for the model, or the reward is too coarse; raise the temperature or groupSize, or take other prompts'
-      },
-    )
-    const { valueClip } = this.#options
-    const far = Math.abs(score) > 5
-    watch.tell(seen, step, 'valueClip', valueClip !== undefined && far, () => {
-      return `Scores are far from ±1 (mean ${score.toFixed(1)}), so the critic, whose change in an iteration is bounded by valueClip ${valueClip}, needs many iterations to reach them: set scoreNormalize, scale the reward, or raise valueClip`
+    const collapsed = spread !== null && spread.now < 0.1 * spread.first && spread.now < 0.2
+    watch.tell(seen, step, 'entropyCollapse', collapsed, () => {
+      return `The policy says nearly the same every time: entropy ${spread!.now.toFixed(3)} nats a token, ${spread!.first.toFixed(3)} at the beginning; lower the learning rate, raise klCoef, or give an entropyCoef (ppo)`
+    })
+    const nothing = lately('flat', (value) => value === 1)
+    watch.tell(seen, step, 'noSpread', nothing, () => {
+      const anyMore = watch.state.first.flat!.some((value) => value === 0) ? ' any more' : ''
+      return `All answers to a prompt earn the same, in every group of the last ${ITERATIONS} iterations, so there is nothing to learn${anyMore}: the task is too easy or too hard for the model, or the reward is too coarse; raise the temperature or groupSize, or take other prompts`
+    })
+    const bounded = valueClip !== undefined && lately('farAndClipped', (value) => value === 1)
+    watch.tell(seen, step, 'valueClip', bounded, () => {
+      return `Scores are far from ±1 (mean ${score.toFixed(1)}) and the critic, whose change in an iteration is bounded by valueClip ${valueClip}, needs many iterations to reach them: set scoreNormalize, scale the reward, or raise valueClip`
     })
     return seen
   }
 }
 
-/** Steps that make the beginning and the present of a supervised run. */
-const STEPS = 10
+/** Steps that make the beginning of a supervised run: few, since most falls in its first steps. */
+const BEGINNING = 10
+
+/** Steps of it before its loss is first looked at. */
+const lookAt = (totalSteps: number) => Math.max(60, Math.min(200, Math.floor(totalSteps / 2)))
 
 /** Looks at the steps and evaluations of recipes that learn from given rows. */
 export class SupervisedWatch {
@@ -138,28 +190,32 @@ export class SupervisedWatch {
   }
 
   step(
-    event: StepBase & { chosenReward?: number; rejectedReward?: number },
+    event: StepBase & { chosenLogProb?: number; chosenLength?: number },
     totalSteps: number,
   ): WarningEvent[] {
     const seen: WarningEvent[] = []
-    const { step, loss, chosenReward } = event
+    const { step, loss, learningRate, chosenLogProb, chosenLength } = event
     const watch = this.#watch
-    if (event.skipped === undefined) watch.push({ loss, chosenReward }, STEPS)
-    const losses = watch.change('loss', STEPS, step)
-    // A tenth of a long run is long enough to see; a short one is looked at near its end.
-    const late = step >= Math.max(3 * STEPS, Math.min(200, totalSteps / 2))
-    watch.tell(
-      seen,
-      step,
-      'lossNotFalling',
-      late && losses !== null && losses.now > 0.99 * losses.first,
-      () => {
-        return `The loss does not fall: ${losses!.now.toPrecision(4)} over the last steps, ${losses!.first.toPrecision(4)} over the first ones; try a learning rate 3 to 10 times higher (or lower, if it rises), and look at some rows with posttrain inspect`
-      },
-    )
-    const chosen = watch.change('chosenReward', STEPS, step)
-    watch.tell(seen, step, 'chosenFalls', chosen !== null && chosen.now < -0.5, () => {
-      return `The better answers themselves become less likely (implicit reward ${chosen!.now.toFixed(2)}): the model may drift to a third kind of answer; lower the learning rate, raise beta, or add sftCoef`
+    const look = lookAt(totalSteps)
+    const window = Math.floor(look / 3)
+    const warmingUp = learningRate > (watch.state.latest.learningRate?.at(-1) ?? learningRate)
+    watch.push({ learningRate }, 1)
+    if (event.skipped === undefined) {
+      const perToken = chosenLength && chosenLogProb !== undefined ? chosenLogProb / chosenLength : undefined
+      watch.push({ loss, chosen: perToken }, window)
+    }
+    // Each further look would be one more chance to be fooled by noise: few of them, each twice as late as the last.
+    const due = Number.isInteger(Math.log2(step / look)) && step >= look && !warmingUp
+    const losses = due ? watch.windows('loss', { first: BEGINNING, now: window }, step) : null
+    watch.tell(seen, step, 'lossNotFalling', losses !== null && isFlat(losses), () => {
+      return `The loss does not fall: ${mean(losses!.now).toPrecision(4)} over the last ${window} steps, ${mean(losses!.first).toPrecision(4)} over the first ones; try a learning rate 3 to 10 times higher (or lower, if it rises), and look at some rows with posttrain inspect`
+    })
+    // Pairs of other lengths come by in each step, so nats a token are compared.
+    const chosen = watch.windows('chosen', { first: BEGINNING, now: BEGINNING }, step)
+    const fallen = chosen === null ? 0 : mean(chosen.first) - mean(chosen.now)
+    const certain = chosen !== null && fallen > 3 * noiseOf(chosen.first, chosen.now)
+    watch.tell(seen, step, 'chosenFalls', certain && fallen > 0.3, () => {
+      return `The better answers themselves become less likely, by ${fallen.toFixed(2)} nats a token: the model may drift to a third kind of answer; lower the learning rate, raise beta, or add sftCoef`
     })
     return seen
   }
@@ -170,12 +226,19 @@ export class SupervisedWatch {
     const { first, latest } = watch.state
     watch.push({ validation: event.loss }, 3)
     const now = latest.validation ?? []
-    const rises = now.length === 3 && now[0]! < now[1]! && now[1]! < now[2]!
-    const trained =
-      first.loss !== undefined && latest.loss !== undefined && mean(latest.loss) < mean(first.loss)
-    watch.tell(seen, event.step, 'validationRises', rises && trained, () => {
+    const [a, b, c] = now
+    // In a plateau it goes up and down by less than this.
+    const rises = c !== undefined && a! < b! && b! < c && c - a! > 0.01 * Math.abs(a!)
+    const falls = first.loss !== undefined && mean(latest.loss!.slice(-5)) < mean(first.loss.slice(0, 5))
+    watch.tell(seen, event.step, 'validationRises', rises && falls, () => {
       return `The validation loss rises (${now.map((loss) => loss.toPrecision(4)).join(', ')}) while the training loss falls: the model learns the rows by heart; stop earlier (earlyStopping), train fewer epochs, or add data`
     })
     return seen
   }
+}
+
+/** Has fallen by less than 2 % and by no more than the noise of its batches; what is learnt already cannot fall. */
+function isFlat({ first, now }: { first: Values; now: Values }): boolean {
+  const fallen = mean(first) - mean(now)
+  return mean(first) > 0.05 && fallen < 0.02 * mean(first) && fallen <= noiseOf(first, now)
 }

@@ -16,13 +16,13 @@ function counting(steps: number, log: string[] = []) {
     }
     control.summary = end
     try {
-      while (step < steps && !control.stopping) {
+      while (step < steps && !control.stop.aborted) {
         await new Promise((resolve) => setTimeout(resolve, 1))
         step++
         log.push(`step ${step}`)
         yield { type: 'warning', code: 'noLabels', step, message: '' }
       }
-      return end(control.stopping ? 'stopped' : 'completed')
+      return end(control.stop.aborted ? 'stopped' : 'completed')
     } finally {
       log.push('released')
     }
