@@ -4,7 +4,7 @@ import type { CausalLM } from '../models/causal-lm.js'
 import { RewardModel } from '../models/reward-model.js'
 import type { OptionInput, ResolvedOptions } from '../options/option.js'
 import { resolveOptions } from '../options/validate.js'
-import { type Reward, rewardSources } from '../rollout/rewards.js'
+import { type Judged, rewardSources } from '../rollout/rewards.js'
 import { prepareAdapter } from './adapter.js'
 import { partsOf } from './checkpoint.js'
 import type { EndEvent, GroupStepEvent, TrainEvent } from './events.js'
@@ -17,14 +17,18 @@ import { Run, type RunControl } from './run.js'
 import { sizeOf } from './sizes.js'
 
 /** Options of `grpo`; `Row` types the columns of the prompts' rows that reward functions see. */
-export type GrpoOptions<Row = Record<string, unknown>> = Omit<OptionInput<typeof grpoOptions>, 'reward'> & {
-  reward: Reward<Row>
-}
+export type GrpoOptions<Row = Record<string, unknown>> = Omit<
+  OptionInput<typeof grpoOptions>,
+  'reward' | 'data'
+> &
+  Judged<Row>
 
 /** Options of `rloo`. */
-export type RlooOptions<Row = Record<string, unknown>> = Omit<OptionInput<typeof rlooOptions>, 'reward'> & {
-  reward: Reward<Row>
-}
+export type RlooOptions<Row = Record<string, unknown>> = Omit<
+  OptionInput<typeof rlooOptions>,
+  'reward' | 'data'
+> &
+  Judged<Row>
 
 export type GroupRun = Run<GroupStepEvent, never, PromptReport>
 
@@ -41,7 +45,7 @@ export type GroupRun = Run<GroupStepEvent, never, PromptReport>
  * @throws PosttrainError as `ppo` does.
  */
 export function grpo<Row = Record<string, unknown>>(options: GrpoOptions<Row>): GroupRun {
-  const resolved = resolveOptions(grpoOptions, options as OptionInput<typeof grpoOptions>)
+  const resolved = resolveOptions(grpoOptions, options as unknown as OptionInput<typeof grpoOptions>)
   return new Run((control) => train(resolved, grpoMethod(resolved), control))
 }
 
@@ -52,7 +56,7 @@ export function grpo<Row = Record<string, unknown>>(options: GrpoOptions<Row>): 
  * @throws PosttrainError as `ppo` does.
  */
 export function rloo<Row = Record<string, unknown>>(options: RlooOptions<Row>): GroupRun {
-  const resolved = resolveOptions(rlooOptions, options as OptionInput<typeof rlooOptions>)
+  const resolved = resolveOptions(rlooOptions, options as unknown as OptionInput<typeof rlooOptions>)
   return new Run((control) => train(resolved, rlooMethod(resolved), control))
 }
 

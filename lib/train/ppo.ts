@@ -4,7 +4,7 @@ import { templateOf } from '../data/templates.js'
 import { RewardModel } from '../models/reward-model.js'
 import type { OptionInput, ResolvedOptions } from '../options/option.js'
 import { resolveOptions } from '../options/validate.js'
-import { type Reward, rewardSources } from '../rollout/rewards.js'
+import { type Judged, rewardSources } from '../rollout/rewards.js'
 import { prepareAdapter } from './adapter.js'
 import { partsOf } from './checkpoint.js'
 import { makeCritic, saveCritic } from './critic.js'
@@ -18,9 +18,11 @@ import { Run, type RunControl } from './run.js'
 import { sizeOf } from './sizes.js'
 
 /** Options of `ppo`; `Row` types the columns of the prompts' rows that reward functions see. */
-export type PpoOptions<Row = Record<string, unknown>> = Omit<OptionInput<typeof ppoOptions>, 'reward'> & {
-  reward: Reward<Row>
-}
+export type PpoOptions<Row = Record<string, unknown>> = Omit<
+  OptionInput<typeof ppoOptions>,
+  'reward' | 'data'
+> &
+  Judged<Row>
 
 type Resolved = ResolvedOptions<typeof ppoOptions>
 
@@ -45,7 +47,7 @@ type Resolved = ResolvedOptions<typeof ppoOptions>
 export function ppo<Row = Record<string, unknown>>(
   options: PpoOptions<Row>,
 ): Run<PpoStepEvent, never, PromptReport> {
-  const resolved = resolveOptions(ppoOptions, options as OptionInput<typeof ppoOptions>)
+  const resolved = resolveOptions(ppoOptions, options as unknown as OptionInput<typeof ppoOptions>)
   return new Run((control) => train(resolved, control))
 }
 
