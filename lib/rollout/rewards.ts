@@ -126,9 +126,8 @@ export async function rewardsOf(
         : await functionScores(source.name, source.reward, responses.map(sampleOf), options)
     for (const [i, value] of values.entries()) {
       if (typeof value !== 'number' || !Number.isFinite(value)) {
-        const what = typeof value === 'string' ? JSON.stringify(value) : String(value)
         throw invalid(
-          `the reward ${source.name} gave ${what} (${typeof value}) for sample ${i}: rewards must be finite numbers`,
+          `the reward ${source.name} gave ${shown(value)} (${typeof value}) for sample ${i}: rewards must be finite numbers`,
         )
       }
       total[i]! += source.weight * value
@@ -136,6 +135,11 @@ export async function rewardsOf(
     bySource[source.name] = Float64Array.from(values)
   }
   return { total, bySource }
+}
+
+function shown(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value)
+  return typeof value === 'object' && value !== null ? 'an object' : String(value)
 }
 
 export function sampleOf({ prompt, text, tokenIds, stopped }: Response): RewardSample {

@@ -1,0 +1,168 @@
+import test from 'ava'
+import { CausalLM, PosttrainError, RewardModel } from '../../lib/index.js'
+import {
+  type Reward,
+  type RewardFunction,
+  type RewardSample,
+  rewardSources,
+  rewardsOf,
+} from '../../lib/rollout/rewards.js'
+import { characterTokenizer } from '../helpers/character-tokenizer.js'
+import { answered } from '../helpers/policy-learning.js'
+import { policyConfig, tinyPolicy } from '../helpers/tiny-policy.js'
+
+const answers = ['ab>cd.', 'e>.', 'g>hhaib'].map(answered)
+const options = { timeoutMs: 5000, batchTokens: 8 }
+
+async function judged(reward: Reward<never>, more: Partial<Parameters<typeof rewardsOf>[2]> = {}) {
+  await using policy = await tinyPolicy()
+  return await rewardsOf(rewardSources(reward, policy), answers, { ...options, ...more })
+}
+const byLength: RewardFunction = (samples) => samples.map(({ tokenIds }) => tokenIds.length)
+
+test('a function, now or later, a typed array, a reward model, and several with their weights', async (t) => {
+  t.deepEqual([...(await judged(byLength)).total], [3, 1, 5])
+  t.deepEqual([...(await judged(async (samples) => samples.map((_, i) => i))).total], [0, 1, 2])
+  const typed = (() => Float32Array.of(0.5, 1, 2)) as unknown as RewardFunction
+  t.deepEqual([...(await judged(typed)).total], [0.5, 1, 2])
+  await using policy = await tinyPolicy()
+  await using model = await RewardModel.fromCausalLM(policy, { seed: 3 })
+  const rows = answers.map(({ prompt, tokenIds }) => ({
+    promptIds: prompt.promptIds,
+    completionIds: tokenIds,
+  }))
+  // One by one: what is judged with an answer does not matter to it.
+  const alone: number[] = []
+  for (const row of rows) alone.push((await model.scores([row]))[0]!)
+  const list = [{ reward: model }, { reward: byLength, weight: -2 }, { reward: model, weight: 0.5 }]
+  const { total, bySource } = await rewardsOf(rewardSources(list, policy), answers, options)
+  t.deepEqual(Object.keys(bySource), ['model', 'byLength', 'model 3'])
+  for (const [i, score] of alone.entries()) {
+    t.true(Math.abs(score) > 1e-3)
+    t.true(Math.abs(bySource.model![i]! - score) < 1e-5)
+    t.true(Math.abs(total[i]! - (1.5 * score - 2 * answers[i]!.tokenIds.length)) < 1e-5)
+  }
+})
+
+test('a sample carries prompt, answer, ids, why it ended and the columns of its row', async (t) => {
+  let seen: readonly RewardSample[] = []
+  await judged((samples) => {
+    seen = samples
+    return samples.map(() => 0)
+  })
+  const [first, , last] = answers
+  t.deepEqual(seen[0], {
+    prompt: first!.prompt.prompt,
+    messages: null,
+    text: first!.text,
+    promptIds: first!.prompt.promptIds,
+    tokenIds: first!.tokenIds,
+    stopReason: 'stop',
+    row: first!.prompt.row,
+  })
+  t.is(seen[2]?.stopReason, 'length')
+  t.is(seen[2]?.row, last!.prompt.row)
+})
+
+const thrown = new PosttrainError('ERR_DISPOSED', 'the model was disposed')
+const BAD: Record<string, [reward: unknown, says: RegExp]> = {
+  'one that throws': [
+    function sour() {
+      throw new Error('no milk')
+    },
+    /^the reward sour threw: no milk$/,
+  ],
+  'one that throws what is no error': [
+    () => {
+      // biome-ignore lint/style/useThrowOnlyError: users do
+      throw 'milk'
+    },
+    /^the reward reward 1 threw: milk$/,
+  ],
+  'one that rejects': [() => Promise.reject(new Error('late')), /^the reward reward 1 threw: late$/],
+  'one that uses what is gone': [() => Promise.reject(thrown), /^the reward reward 1 threw: the model was/],
+  'too few values': [() => [1, 2], /gave 2 values for 3 samples/],
+  'too many values': [() => [1, 2, 3, 4], /gave 4 values for 3 samples/],
+  'no list': [() => 7, /gave number, expected a list of 3 numbers/],
+  nothing: [() => undefined, /gave undefined, expected a list/],
+  NaN: [() => [1, Number.NaN, 3], /gave NaN \(number\) for sample 1: rewards must be finite numbers/],
+  infinity: [() => [1, 2, Number.POSITIVE_INFINITY], /gave Infinity \(number\) for sample 2/],
+  'a text': [() => ['1', 2, 3], /gave "1" \(string\) for sample 0/],
+  null: [() => [1, null, 3], /gave null \(object\) for sample 1/],
+  'a big integer': [() => [1n, 2, 3], /gave 1 \(bigint\) for sample 0/],
+  'an object without a text': [() => [Object.create(null), 2, 3], /gave an object \(object\) for sample 0/],
+  // biome-ignore lint/suspicious/noSparseArray: that is the point
+  'a hole': [() => [1, , 3], /gave undefined \(undefined\) for sample 1/],
+}
+
+for (const [what, [reward, says]] of Object.entries(BAD)) {
+  test(`rewards that cannot be used: ${what}`, async (t) => {
+    const error = await t.throwsAsync(judged(reward as RewardFunction), {
+      code: 'ERR_INVALID_ARGUMENT',
+      message: says,
+    })
+    t.true(error instanceof PosttrainError)
+    t.is(error?.cause !== undefined, what.startsWith('one that'))
+  })
+}
+
+test('a function that hangs has failed after rewardTimeoutMs, and an abort ends the wait', async (t) => {
+  const hangs: RewardFunction = () => new Promise(() => undefined)
+  await t.throwsAsync(judged([{ reward: hangs, name: 'slow judge' }], { timeoutMs: 20 }), {
+    code: 'ERR_INVALID_ARGUMENT',
+    message: 'the reward slow judge gave no answer within 20 ms (rewardTimeoutMs)',
+  })
+  const abort = new AbortController()
+  const waits: RewardFunction = () => {
+    setImmediate(() => abort.abort('enough'))
+    return new Promise(() => undefined)
+  }
+  const error = await t.throwsAsync(judged(waits, { signal: abort.signal }))
+  t.is(error?.name, 'AbortError')
+  t.is(error?.cause, 'enough')
+  // What it throws because of the abort is the abort.
+  const again = new AbortController()
+  const quits: RewardFunction = async () => {
+    again.abort()
+    throw new Error('fetch failed')
+  }
+  t.is((await t.throwsAsync(judged(quits, { signal: again.signal })))?.name, 'AbortError')
+})
+
+test('a failure after the time is over goes unnoticed', async (t) => {
+  let fail: (error: Error) => void = () => undefined
+  const late: RewardFunction = () =>
+    new Promise((_, reject) => {
+      fail = reject
+    })
+  await t.throwsAsync(judged(late, { timeoutMs: 5 }), { message: /within 5 ms/ })
+  fail(new Error('too late'))
+  await new Promise((resolve) => setImmediate(resolve))
+  t.pass()
+})
+
+test('a reward model with other tokens is refused, one with the same is not', async (t) => {
+  await using policy = await tinyPolicy()
+  const other = characterTokenizer('ihgfedcba')
+  await using stranger = await CausalLM.create(policyConfig, { tokenizer: other })
+  await using reward = await RewardModel.fromCausalLM(stranger)
+  t.throws(() => rewardSources([{ reward, name: 'taste' }], policy), {
+    code: 'ERR_INVALID_ARGUMENT',
+    message: /^taste has another tokenizer than the model that is trained/,
+  })
+  await using sibling = await CausalLM.create(policyConfig, { tokenizer: characterTokenizer('abcdefghi') })
+  await using known = await RewardModel.fromCausalLM(sibling)
+  t.is(rewardSources(known, policy)[0]?.name, 'model')
+})
+
+test('what is no reward is refused before anything runs', async (t) => {
+  await using policy = await tinyPolicy()
+  for (const [reward, says] of [
+    [[], /must not be empty/],
+    [[{ reward: byLength, weight: Number.NaN }], /weight of byLength must be a finite number/],
+    [[{ reward: 'judge' }], /must be a RewardModel or a function/],
+    [policy, /must be a RewardModel or a function/],
+  ] as const) {
+    t.throws(() => rewardSources(reward as never, policy), { code: 'ERR_INVALID_ARGUMENT', message: says })
+  }
+})
