@@ -25,6 +25,8 @@ export class Progress {
   #startedAt = 0
   #shownAt = Number.NEGATIVE_INFINITY
   #bar = ''
+  /** What the last step said of itself. */
+  #facts = ''
 
   constructor(out: Terminal, now: () => number = Date.now) {
     this.#out = out
@@ -80,9 +82,8 @@ export class Progress {
             ? ''
             : `, best validation loss ${event.bestLoss.toFixed(4)} at step ${event.bestStep}`
         const where = event.model === undefined ? '' : `; model in ${event.model}`
-        this.line(
-          `Ended after ${event.steps} steps in ${duration(event.seconds)}, loss ${event.loss.toFixed(4)}${best}${where}`,
-        )
+        const result = this.#facts.startsWith('score') ? this.#facts : `loss ${event.loss.toFixed(4)}`
+        this.line(`Ended after ${event.steps} steps in ${duration(event.seconds)}, ${result}${best}${where}`)
         break
       }
       default:
@@ -109,13 +110,14 @@ export class Progress {
   }
 
   #step(event: StepBase): void {
+    this.#facts = factsOf(event)
     const done = event.step >= this.#total
     const every = this.#out.isTTY ? 100 : 2000
     if (this.#now() - this.#shownAt < every && !done && event.step !== this.#first + 1) return
     this.#shownAt = this.#now()
     const perStep = (this.#now() - this.#startedAt) / 1000 / Math.max(1, event.step - this.#first)
     const left = duration(perStep * Math.max(0, this.#total - event.step))
-    const facts = `${event.step}/${this.#total} ${factsOf(event)} ${compact(event.tokensPerSecond)} tokens/s ${left} left`
+    const facts = `${event.step}/${this.#total} ${this.#facts} ${compact(event.tokensPerSecond)} tokens/s ${left} left`
     if (!this.#out.isTTY) {
       this.#out.write(`${facts}\n`)
       return
@@ -161,9 +163,12 @@ function listed(event: object, names: [string, string][], separator = ', '): str
   const values = event as Record<string, unknown>
   return names
     .filter(([name]) => typeof values[name] === 'number')
-    .map(([name, word]) => `${separator}${word} ${(values[name] as number).toFixed(2)}`)
+    .map(([name, word]) => `${separator}${word} ${twoDigits(values[name] as number)}`)
     .join('')
 }
+
+/** A KL of nearly nothing is 0.00, not -0.00. */
+const twoDigits = (value: number) => value.toFixed(2).replace(/^-0\.00$/, '0.00')
 
 /** The same for prompts. */
 function describePrompts({ read, rows, dropped, length, firstBadRow }: PromptReport): string[] {
