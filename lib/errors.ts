@@ -15,6 +15,7 @@ export const ERROR_CODES = [
   'ERR_DATA',
   'ERR_IO',
   'ERR_NETWORK',
+  'ERR_HUB',
   'ERR_INTERNAL',
 ] as const
 

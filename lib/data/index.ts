@@ -43,3 +43,4 @@ export {
 export { type PromptRow, Template, type TrainOn } from './template.js'
 export { alpacaTemplate, plainTemplate, templateOf } from './templates.js'
 export { Tokenizer, type TokenizerFiles } from './tokenizer.js'
+export { tokenizerSelection } from './tokenizer-files.js'

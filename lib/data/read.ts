@@ -3,6 +3,8 @@ import { open, rename, stat } from 'node:fs/promises'
 import { extname } from 'node:path'
 import { Readable } from 'node:stream'
 import { PosttrainError } from '../errors.js'
+import { isHubFile } from '../files/hub/id.js'
+import { hubFile } from '../files/hub/snapshot.js'
 import type { JudgedRow, PreferenceRow, RankingRow } from './judged-rows.js'
 import type { Message, Origin, Row } from './rows.js'
 
@@ -15,7 +17,7 @@ interface PromptOnlyRow {
 /** A row of any kind. */
 export type AnyRow = Row | PreferenceRow | RankingRow | JudgedRow | PromptOnlyRow | { instruction: string }
 
-/** Rows: the path of a .jsonl, .json or .txt file, a list, or anything that gives rows one after another. */
+/** Rows: the path of a .jsonl, .json or .txt file or its address on the Hub (hf://datasets/org/name/file.jsonl), a list, or anything that gives rows one after another. */
 export type RowSource = string | readonly AnyRow[] | AsyncIterable<AnyRow>
 
 /** One source, or several: each gives `weight` times its rows to every epoch, so 0.2 gives another fifth each time. */
@@ -67,6 +69,13 @@ export async function* readRows(
   if (!['.jsonl', '.ndjson', '.json', '.txt'].includes(kind)) {
     throw new PosttrainError('ERR_DATA', `${source}: data files must end in .jsonl, .json or .txt`)
   }
+  yield* readRowFile(isHubFile(source) ? await hubFile(source) : source, kind)
+}
+
+async function* readRowFile(
+  source: string,
+  kind: string,
+): AsyncGenerator<{ row: unknown; origin: Origin; failure?: PosttrainError }> {
   const found = await stat(source).catch((cause: unknown) => {
     throw new PosttrainError('ERR_DATA', `${source} does not exist or cannot be read`, { cause })
   })

@@ -1,6 +1,8 @@
 import { readFile } from 'node:fs/promises'
 import { Tokenizer as Encoder } from '@huggingface/tokenizers'
 import { PosttrainError } from '../errors.js'
+import { repositoryUnlessPath } from '../files/hub/id.js'
+import { type HubOptions, hubSnapshot, type Selection } from '../files/hub/snapshot.js'
 
 export type Json = Record<string, unknown>
 
@@ -11,6 +13,26 @@ export interface TokenizerFiles {
   tokenizerConfig: string
   /** chat_template.jinja, or the template of tokenizer_config.json. */
   chatTemplate?: string | undefined
+}
+
+/** Files of a tokenizer on the Hub. */
+export const tokenizerSelection: Selection = {
+  optional: ['tokenizer_config.json', 'special_tokens_map.json', 'chat_template.jinja'],
+  choose: async (names) => {
+    if (!names.has('tokenizer.json')) {
+      throw new PosttrainError(
+        'ERR_HUB',
+        'it has no tokenizer.json: convert its tokenizer with transformers (AutoTokenizer, save_pretrained)',
+      )
+    }
+    return ['tokenizer.json', ...tokenizerSelection.optional.filter((name) => names.has(name))]
+  },
+}
+
+/** The folder that a tokenizer is read from: the one named, or what of a repository of the Hub is needed. */
+export async function tokenizerFolder(name: string, options: HubOptions): Promise<string> {
+  const repository = await repositoryUnlessPath(name, options.revision)
+  return repository === null ? name : (await hubSnapshot(repository, tokenizerSelection, options)).folder
 }
 
 export interface AddedToken {

@@ -2,6 +2,7 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Tokenizer as Encoder } from '@huggingface/tokenizers'
 import { PosttrainError } from '../errors.js'
+import type { HubOptions } from '../files/hub/snapshot.js'
 import {
   type AddedToken,
   addedTokens,
@@ -14,6 +15,7 @@ import {
   readIfThere,
   type TokenizerFiles,
   templateIn,
+  tokenizerFolder,
   usesByteLevel,
   withSpecialTokens,
 } from './tokenizer-files.js'
@@ -100,8 +102,12 @@ export class Tokenizer {
     return new Tokenizer(files)
   }
 
-  /** From a model folder: tokenizer.json, and tokenizer_config.json and chat_template.jinja where they are. */
-  static async load(directory: string): Promise<Tokenizer> {
+  /**
+   * From a model folder, or `org/name` on the Hub: tokenizer.json, and tokenizer_config.json and chat_template.jinja
+   * where they are.
+   */
+  static async load(model: string, options: HubOptions = {}): Promise<Tokenizer> {
+    const directory = await tokenizerFolder(model, options)
     const tokenizerJson = await readIfThere(join(directory, 'tokenizer.json'))
     if (tokenizerJson === undefined) {
       throw new PosttrainError('ERR_INVALID_FILE', `${directory} has no tokenizer.json`)

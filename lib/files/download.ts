@@ -22,6 +22,8 @@ export interface DownloadOptions {
   /** Where the bytes are kept until all are there; default `<path>.partial`. */
   partial?: string
   headers?: Record<string, string>
+  /** Says what an answer that is no success means; by default its status is named. */
+  refusal?: (answer: Answer) => PosttrainError
   onProgress?: (progress: DownloadProgress) => void
   /** Told before each further attempt. */
   onRetry?: (reason: Error) => void
@@ -205,7 +207,8 @@ class Transfer {
       await this.#restart()
       return { reason: this.#refused('the server has fewer bytes than are here already'), waitMs: 0 }
     }
-    if (status !== 200 && status !== 206) throw this.#refused(`the server answered ${status}`)
+    if (status !== 200 && status !== 206)
+      throw this.#options.refusal?.(answer) ?? this.#refused(`the server answered ${status}`)
     let total: number | null = null
     if (status === 206) {
       const [, from, of] = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(headers['content-range'] ?? '') ?? []

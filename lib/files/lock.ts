@@ -27,10 +27,17 @@ export async function takeLock(path: string, refuse: (pid: number) => Error): Pr
   }
 }
 
-/** As `takeLock`, but waits while another holds the lock; `onWait` is told once whom it waits for. */
+/**
+ * As `takeLock`, but waits while another holds the lock; `onWait` is told once whom it waits for. `isStale` says that a
+ * lock is not to be minded: its holder's number may be another process's by now.
+ */
 export async function waitForLock(
   path: string,
-  options: { signal?: AbortSignal | undefined; onWait?: (pid: number) => void } = {},
+  options: {
+    signal?: AbortSignal | undefined
+    onWait?: (pid: number) => void
+    isStale?: (path: string) => Promise<boolean>
+  } = {},
 ): Promise<() => Promise<void>> {
   const refusal = new Error('the lock is held')
   let told = false
@@ -44,6 +51,7 @@ export async function waitForLock(
     } catch (error) {
       if (error !== refusal) throw error
     }
+    if (await options.isStale?.(path).catch(() => false)) await rm(path, { force: true })
     await sleep(100, undefined, options.signal ? { signal: options.signal } : {}).catch(() => {
       throw new AbortError(options.signal?.reason)
     })

@@ -2,8 +2,10 @@ import type { DecoderSpec, Dtype, LossTerm, PackedBatch, TermResult } from '../a
 import { call } from '../addon/call.js'
 import { type Batch, labelWeight, type Template, Tokenizer, toPacked } from '../data/index.js'
 import { PosttrainError } from '../errors.js'
+import type { HubOptions } from '../files/hub/snapshot.js'
 import { familyOf, type HfConfig } from './families/index.js'
 import { readConfig, readGenerationConfig, weightFiles } from './folder.js'
+import { modelSource } from './hub.js'
 import type { LoraOptions } from './lora.js'
 import { copyBase, createBase, type LoadOptions, type NativeModel, openCore } from './native.js'
 import type { RewardModel } from './reward-model.js'
@@ -99,12 +101,16 @@ export class CausalLM {
   }
 
   /**
-   * Loads a Hugging Face folder: config.json, safetensors (single or sharded), tokenizer.json and what lies beside it.
+   * Loads a Hugging Face folder: config.json, safetensors (single or sharded), tokenizer.json and what lies beside it; or
+   * the same from the Hub, `org/name` or `org/name@revision`, through the cache that Hugging Face's own tools use. A path
+   * that is there always wins.
    *
-   * @throws PosttrainError ERR_INVALID_FILE for missing or damaged files, ERR_UNSUPPORTED_MODEL naming a config field
+   * @throws PosttrainError ERR_HUB and ERR_NETWORK for what cannot be fetched, ERR_INVALID_FILE for missing or damaged files, ERR_UNSUPPORTED_MODEL naming a config field
    * or tensor that is not supported, ERR_INVALID_ARGUMENT for a device or dtype that cannot be.
    */
-  static async load(directory: string, options: LoadOptions = {}): Promise<CausalLM> {
+  static async load(model: string, options: LoadOptions = {}): Promise<CausalLM> {
+    const source = await modelSource(model, 'model', options)
+    const directory = source.folder
     const config = await readConfig(directory)
     const family = familyOf(config)
     const spec = family.decoder(config)
@@ -116,7 +122,7 @@ export class CausalLM {
     checkVocabulary(tokenizer, spec)
     const core = await openCore(options)
     const files = await call(core, () => planWeights(core, family, spec, paths))
-    const role = await Role.create(await createBase(core, { family, spec, config, directory }, options))
+    const role = await Role.create(await createBase(core, { family, spec, config, source }, options))
     try {
       await call(core, (cancel) => core.loadTensors(role.handle, files, cancel), options.signal)
     } catch (error) {
@@ -139,7 +145,7 @@ export class CausalLM {
         `seed must be a whole number of at least 0, got ${seed}`,
       )
     const core = await openCore(options)
-    const parts = { family, spec, config: { ...config }, directory: null }
+    const parts = { family, spec, config: { ...config }, source: null }
     const base = await createBase(core, parts, options)
     await call(core, () => core.initialise(base.handle, { seed, ...family.initialisation(config) }))
     const { tokenizer } = options
@@ -200,9 +206,12 @@ export class CausalLM {
     await roleOf(this).addAdapter(name, options)
   }
 
-  /** Reads an adapter folder as PEFT writes it, and puts it to use. Throws ERR_INVALID_FILE for one of another base. */
-  async loadAdapter(name: string, directory: string): Promise<void> {
-    await roleOf(this).loadAdapter(name, directory)
+  /**
+   * Reads an adapter as PEFT writes it, from a folder or the Hub, and puts it to use. Throws ERR_INVALID_FILE for one of
+   * another base.
+   */
+  async loadAdapter(name: string, adapter: string, options: HubOptions = {}): Promise<void> {
+    await roleOf(this).loadAdapter(name, adapter, options)
   }
 
   /** A second adapter with the values of the first, which stays as it is while the first is trained on. */

@@ -63,10 +63,11 @@ async function inside(directory: string, name: string): Promise<string> {
 
 /** The weight files of a folder: model.safetensors, or the shards of its index. */
 export async function weightFiles(directory: string): Promise<string[]> {
+  // Where both are there, transformers too takes the single file.
+  const single = await stat(join(directory, 'model.safetensors')).catch(() => null)
+  if (single !== null) return [await inside(directory, 'model.safetensors')]
   const index = await readJson(join(directory, 'model.safetensors.index.json'), false)
   if (index === null) {
-    const single = await stat(join(directory, 'model.safetensors')).catch(() => null)
-    if (single !== null) return [await inside(directory, 'model.safetensors')]
     for (const name of ['pytorch_model.bin', 'model.bin', 'model.gguf']) {
       if (await stat(join(directory, name)).catch(() => null)) {
         throw new PosttrainError(

@@ -6,6 +6,7 @@ import { PosttrainError } from '../errors.js'
 import { type OptionInput, type OptionSet, option } from '../options/option.js'
 import { resolveOptions } from '../options/validate.js'
 import type { Family } from './families/index.js'
+import type { SharedBase } from './native.js'
 import { shapeInFile } from './shapes.js'
 
 /** Fields of `lora` in every recipe, and the options of `addAdapter`. */
@@ -134,13 +135,14 @@ function adapterShapes(config: AdapterConfig, family: Family, spec: DecoderSpec)
 /** adapter_config.json, as PEFT writes it. */
 export function peftConfig(
   config: AdapterConfig,
-  of: { base: string | null; modelType: string; scored: boolean },
+  of: { base: SharedBase['source']; modelType: string; scored: boolean },
 ): Record<string, unknown> {
   const leaves = [...new Set(config.modules.map(({ name }) => name.split('.').at(-1)!))]
   return {
     peft_type: 'LORA',
     task_type: of.scored ? 'SEQ_CLS' : 'CAUSAL_LM',
-    base_model_name_or_path: of.base,
+    base_model_name_or_path: of.base?.name ?? null,
+    ...(of.base?.revision && { revision: of.base.revision }),
     r: config.rank,
     lora_alpha: config.alpha,
     lora_dropout: config.dropout,

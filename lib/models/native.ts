@@ -2,10 +2,12 @@ import type { AdapterHandle, BaseHandle, Core, DecoderSpec, Dtype, RoleHandle } 
 import { call } from '../addon/call.js'
 import { loadCore } from '../addon/load.js'
 import { PosttrainError } from '../errors.js'
+import type { HubOptions } from '../files/hub/snapshot.js'
 import type { Family, HfConfig } from './families/index.js'
+import type { ModelSource } from './hub.js'
 import type { AdapterConfig } from './lora.js'
 
-export interface LoadOptions {
+export interface LoadOptions extends HubOptions {
   /** 'auto' takes the first CUDA device, else the CPU. */
   device?: 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
   /** 'auto' is float32 on the CPU and bfloat16 on CUDA. */
@@ -31,8 +33,8 @@ export interface SharedBase {
   readonly config: HfConfig
   readonly device: string
   readonly dtype: Dtype
-  /** Folder it was loaded from; null for a new one. */
-  readonly directory: string | null
+  /** Where it was loaded from: a folder, or org/name of the Hub at a revision; null for a new one. */
+  readonly source: Pick<ModelSource, 'name' | 'revision'> | null
   readonly adapters: Map<string, { handle: AdapterHandle; config: AdapterConfig }>
   /** Models that use it: the last one's dispose() frees it. */
   users: number
@@ -48,7 +50,7 @@ export async function openCore({ threads }: LoadOptions): Promise<Core> {
 /** An empty base on the device and in the dtype asked for; nobody uses it yet. */
 export async function createBase(
   core: Core,
-  of: { family: Family; spec: DecoderSpec; config: HfConfig; directory: string | null },
+  of: { family: Family; spec: DecoderSpec; config: HfConfig; source: SharedBase['source'] },
   options: LoadOptions,
 ): Promise<SharedBase> {
   const { cuda } = await call(core, () => core.info())

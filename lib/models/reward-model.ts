@@ -4,9 +4,12 @@ import type { Dtype, LossTerm, TermResult } from '../addon/addon.js'
 import { call } from '../addon/call.js'
 import { type Batch, Tokenizer, toPacked } from '../data/index.js'
 import { PosttrainError } from '../errors.js'
+import { repositoryOf } from '../files/hub/id.js'
+import type { HubOptions } from '../files/hub/snapshot.js'
 import { CausalLM, checkVocabulary, nativeOf, roleOf, setRole } from './causal-lm.js'
 import { familyOf, type HfConfig } from './families/index.js'
 import { readConfig, weightFiles } from './folder.js'
+import { modelSource } from './hub.js'
 import { type LoraOptions, readPeftConfig } from './lora.js'
 import { copyBase, createBase, type LoadOptions, openCore } from './native.js'
 import { type BackwardChoices, type Parameter, Role } from './role.js'
@@ -14,7 +17,7 @@ import { writeModelFolder, writeTokenizer } from './save.js'
 import { planWeights } from './weights.js'
 
 export interface RewardLoadOptions extends LoadOptions {
-  /** A model in memory and the folder it came from: an adapter made for that folder shares its weights. */
+  /** A model in memory and the folder or id it came from: an adapter made for that one shares its weights. */
   onto?: { model: CausalLM; directory: string }
 }
 
@@ -33,22 +36,30 @@ export async function isRewardModel(directory: string): Promise<boolean> {
   return architecture?.endsWith('ForSequenceClassification') === true && labelsOf(config) === 1
 }
 
-/** A reward model that is an adapter with a head: its base is opened, or shared. */
-async function loadAdapted(directory: string, { onto, ...options }: RewardLoadOptions): Promise<RewardModel> {
-  const base = (await readPeftConfig(directory)).base_model_name_or_path
-  const name = `reward ${directory}`
+/** A reward model that is an adapter with a head: its base is opened, or shared. `given`: as the caller named it. */
+async function loadAdapted(
+  given: string,
+  directory: string,
+  { onto, revision: _, ...options }: RewardLoadOptions,
+): Promise<RewardModel> {
+  const { base_model_name_or_path: base, revision } = await readPeftConfig(directory)
+  const name = `reward ${given}`
   if (onto !== undefined && typeof base === 'string' && resolve(base) === resolve(onto.directory)) {
     const reward = await RewardModel.fromCausalLM(onto.model, { seed: null })
     await reward.loadAdapter(name, directory)
     return reward
   }
-  if (typeof base !== 'string' || (await stat(base).catch(() => null)) === null) {
+  const found = typeof base === 'string' && (await stat(base).catch(() => null)) !== null
+  if (typeof base !== 'string' || (!found && repositoryOf(base) === null)) {
     throw new PosttrainError(
       'ERR_INVALID_FILE',
       `${directory}/adapter_config.json: the base ${JSON.stringify(base ?? null)} is not a folder on this machine`,
     )
   }
-  const model = await CausalLM.load(base, options)
+  const model = await CausalLM.load(base, {
+    ...options,
+    ...(!found && typeof revision === 'string' && { revision }),
+  })
   try {
     const reward = await RewardModel.fromCausalLM(model, { seed: null })
     await reward.loadAdapter(name, directory)
@@ -101,12 +112,15 @@ export class RewardModel {
 
   /**
    * Loads a folder of sequence classification with one label, such as this package or transformers saved; or an adapter
-   * of one, with the base that it names, or upon a model that has this base in memory already (`onto`).
+   * of one, with the base that it names, or upon a model that has this base in memory already (`onto`). From the Hub, as
+   * CausalLM.load.
    *
    * @throws PosttrainError ERR_INVALID_FILE, ERR_UNSUPPORTED_MODEL (more than one label, or no score head).
    */
-  static async load(directory: string, options: RewardLoadOptions = {}): Promise<RewardModel> {
-    if (await isAdapter(directory)) return await loadAdapted(directory, options)
+  static async load(model: string, options: RewardLoadOptions = {}): Promise<RewardModel> {
+    const source = await modelSource(model, 'reward', options)
+    const directory = source.folder
+    if (await isAdapter(directory)) return await loadAdapted(model, directory, options)
     const config = await readConfig(directory)
     const labels = labelsOf(config)
     if (labels !== 1) {
@@ -122,7 +136,7 @@ export class RewardModel {
     checkVocabulary(tokenizer, spec)
     const core = await openCore(options)
     const files = await call(core, () => planWeights(core, family, spec, paths, true))
-    const base = await createBase(core, { family, spec, config, directory }, options)
+    const base = await createBase(core, { family, spec, config, source }, options)
     const role = await Role.create(base, { score: {} })
     try {
       await call(core, (cancel) => core.loadTensors(role.handle, files, cancel), options.signal)
@@ -190,8 +204,8 @@ export class RewardModel {
     await roleOf(this).addAdapter(name, options)
   }
 
-  async loadAdapter(name: string, directory: string): Promise<void> {
-    await roleOf(this).loadAdapter(name, directory)
+  async loadAdapter(name: string, adapter: string, options: HubOptions = {}): Promise<void> {
+    await roleOf(this).loadAdapter(name, adapter, options)
   }
 
   async copyAdapter(from: string, to: string): Promise<void> {

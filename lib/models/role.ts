@@ -4,6 +4,8 @@ import type { Dtype, LossTerm, PackedBatch, RoleHandle, TermResult, WeightMapEnt
 import { call } from '../addon/call.js'
 import { PosttrainError } from '../errors.js'
 import { writeFolderAtomic } from '../files/atomic.js'
+import type { HubOptions } from '../files/hub/snapshot.js'
+import { modelSource } from './hub.js'
 import {
   type AdapterConfig,
   adapterConfig,
@@ -95,8 +97,9 @@ export class Role {
   }
 
   /** Reads a folder of PEFT's. A scalar head in it is read too where this role has one. */
-  async loadAdapter(name: string, directory: string): Promise<void> {
+  async loadAdapter(name: string, from: string, options: HubOptions = {}): Promise<void> {
     const { core, family, spec } = this.base
+    const { folder: directory } = await modelSource(from, 'adapter', options)
     const config = await readPeftConfig(directory)
     const path = join(directory, 'adapter_model.safetensors')
     const { tensors } = await call(core, () => core.readHeader(path))
@@ -156,7 +159,7 @@ export class Role {
     extra?: (folder: string) => Promise<void>,
   ): Promise<void> {
     const config = this.#activeConfig('saveAdapter')
-    const { core, family, directory: base } = this.base
+    const { core, family, source: base } = this.base
     const entries = [
       ...adapterEntries(config),
       ...(this.scored ? [{ ...SCORE, name: SCORE_IN_ADAPTER }] : []),

@@ -1,0 +1,184 @@
+import { PosttrainError } from '../../errors.js'
+import { type Answer, requestAgain, shown, textOf } from '../http.js'
+import { isSafePath, nameOf, type Repository } from './id.js'
+import type { HubSettings } from './settings.js'
+
+/** A file of a commit. */
+export interface RemoteFile {
+  path: string
+  bytes: number
+  /** sha256 where the Hub keeps it as a large file, else git's sha1 of the blob; the name of the blob in the cache. */
+  hash: string
+}
+
+const encoded = (path: string) => path.split('/').map(encodeURIComponent).join('/')
+
+/** Asks one Hub about one repository. */
+export class HubClient {
+  readonly repository: Repository
+  readonly #settings: HubSettings
+  readonly #signal: AbortSignal | undefined
+
+  constructor(repository: Repository, settings: HubSettings, signal?: AbortSignal) {
+    this.repository = repository
+    this.#settings = settings
+    this.#signal = signal
+  }
+
+  get headers(): Record<string, string> {
+    const { token } = this.#settings
+    return token === null ? {} : { Authorization: `Bearer ${token}` }
+  }
+
+  /** The commit that the revision stands for now. */
+  async commit(): Promise<string> {
+    const { revision } = this.repository
+    const { sha } = (await this.#json(`${this.#api()}/revision/${encodeURIComponent(revision)}`)) as {
+      sha?: unknown
+    }
+    if (typeof sha !== 'string' || !/^[0-9a-f]{40}$/.test(sha)) throw this.#strange('names no commit')
+    return sha
+  }
+
+  /** Every file of a commit. */
+  async list(commit: string): Promise<RemoteFile[]> {
+    const files: RemoteFile[] = []
+    let next: string | null = `${this.#api()}/tree/${commit}?recursive=true`
+    while (next !== null) {
+      const answer: Answer = await this.#ask(next)
+      const entries: unknown = JSON.parse(await textOf(answer))
+      if (!Array.isArray(entries)) throw this.#strange('gives no list of files')
+      for (const entry of entries as {
+        type?: string
+        path?: string
+        size?: number
+        oid?: string
+        lfs?: { oid?: string; size?: number }
+      }[]) {
+        if (entry.type !== 'file') continue
+        files.push(
+          this.#file(entry.path, entry.lfs ? entry.lfs.oid : entry.oid, entry.lfs?.size ?? entry.size),
+        )
+      }
+      const following: string | undefined = /<([^>]+)>\s*;\s*rel="?next"?/.exec(
+        String(answer.headers.link ?? ''),
+      )?.[1]
+      next = following === undefined ? null : new URL(following, next).href
+      // The token goes with the next page.
+      if (next !== null && new URL(next).origin !== new URL(this.#settings.endpoint).origin)
+        throw this.#strange('continues its list of files elsewhere')
+    }
+    return files
+  }
+
+  /** One file at the revision, and the commit it is of. */
+  async head(path: string): Promise<{ file: RemoteFile; commit: string }> {
+    const answer = await this.#ask(this.url(this.repository.revision, path), {
+      method: 'HEAD',
+      // What the Hub says of the file stands in its own answer, not in that of the server it sends to.
+      follow: ({ headers }, to) =>
+        headers['x-linked-etag'] === undefined && to.origin === new URL(this.#settings.endpoint).origin,
+    })
+    const { headers } = answer
+    const linked = headers['x-linked-etag'] ?? headers.etag
+    const size = headers['x-linked-size'] ?? headers['content-length']
+    const commit = headers['x-repo-commit']
+    if (typeof commit !== 'string' || !/^[0-9a-f]{40}$/.test(commit)) throw this.#strange('names no commit')
+    const hash = String(linked).replace(/^W\//, '').replace(/^"|"$/g, '')
+    return { file: this.#file(path, hash, Number(size)), commit }
+  }
+
+  url(revision: string, path: string): string {
+    const { type, id } = this.repository
+    const prefix = type === 'dataset' ? 'datasets/' : ''
+    return `${this.#settings.endpoint}/${prefix}${id}/resolve/${encodeURIComponent(revision)}/${encoded(path)}`
+  }
+
+  #api(): string {
+    return `${this.#settings.endpoint}/api/${this.repository.type}s/${this.repository.id}`
+  }
+
+  #file(path: unknown, hash: unknown, bytes: unknown): RemoteFile {
+    if (typeof path !== 'string' || !isSafePath(path))
+      throw this.#strange(`names a file ${JSON.stringify(path)}, which leads out of its folder`)
+    if (typeof hash !== 'string' || !/^([0-9a-f]{40}|[0-9a-f]{64})$/.test(hash))
+      throw this.#strange(`gives no hash of ${path}`)
+    if (!Number.isSafeInteger(bytes) || (bytes as number) < 0) throw this.#strange(`gives no size of ${path}`)
+    return { path, hash, bytes: bytes as number }
+  }
+
+  #strange(what: string): PosttrainError {
+    return new PosttrainError(
+      'ERR_NETWORK',
+      `${this.#settings.endpoint} answers for ${nameOf(this.repository)} as no Hub does: it ${what}; check HF_ENDPOINT`,
+    )
+  }
+
+  async #json(url: string): Promise<unknown> {
+    const text = await textOf(await this.#ask(url))
+    try {
+      return JSON.parse(text)
+    } catch {
+      throw this.#strange('sends what is not JSON')
+    }
+  }
+
+  async #ask(url: string, more: Parameters<typeof requestAgain>[1] = {}): Promise<Answer> {
+    const answer = await requestAgain(url, { headers: this.headers, signal: this.#signal, ...more })
+    if (answer.status < 400) {
+      if (more.method === 'HEAD') answer.body.resume()
+      return answer
+    }
+    answer.body.resume()
+    throw this.refusal(answer)
+  }
+
+  /** One sentence for what the Hub refuses: why, and what to do. */
+  refusal({ status, headers, url }: Answer): PosttrainError {
+    const { endpoint, token } = this.#settings
+    const { type, id, revision } = this.repository
+    const name = nameOf(this.repository)
+    const said = headers['x-error-message']
+    const page = `${endpoint}/${type === 'dataset' ? 'datasets/' : ''}${id}`
+    const other = new PosttrainError(
+      'ERR_NETWORK',
+      `${shown(url)} cannot be fetched: the server answered ${status}${said ? ` (${said})` : ''}`,
+    )
+    if (url.origin !== new URL(endpoint).origin) return other
+    const fail = (message: string) => new PosttrainError('ERR_HUB', message)
+    switch (headers['x-error-code']) {
+      case 'GatedRepo':
+        return fail(
+          token === null
+            ? `${name} is gated: ask for access at ${page}, then set HF_TOKEN to a token of yours`
+            : `${name} is gated and the token may not read it: ask for access at ${page}`,
+        )
+      case 'RevisionNotFound':
+        return fail(
+          `${id} has no revision ${revision} on ${endpoint}: name a branch, tag or commit of ${page}`,
+        )
+      case 'EntryNotFound':
+        return fail(`${name} has no such file on ${endpoint}: ${shown(url)}; look at ${page}`)
+      case 'DisabledRepo':
+        return fail(`${name} was disabled on ${endpoint}`)
+    }
+    if (status === 401 && token !== null && /invalid/i.test(String(said)))
+      return fail(
+        `${endpoint} does not accept the token: make another at ${endpoint}/settings/tokens and set HF_TOKEN`,
+      )
+    if (status === 401 || status === 404) {
+      const none =
+        type === 'dataset'
+          ? `${endpoint} has no data set ${id}`
+          : `${id} is neither a path here nor a model on ${endpoint}`
+      return fail(
+        `${none}: check the name, ${token === null ? 'and set HF_TOKEN where it is private' : 'and whether the token may read it'}`,
+      )
+    }
+    if (status === 403)
+      return fail(
+        `${endpoint} refuses ${name}${said ? ` (${said})` : ''}: the token must be allowed to read it`,
+      )
+    return other
+  }
+}

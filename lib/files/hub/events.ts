@@ -1,0 +1,123 @@
+/** What happens while files come from the Hub; `repository` is `org/name`, with @revision where it is not main. */
+export type HubEvent =
+  | HubStartEvent
+  | HubProgressEvent
+  | HubRetryEvent
+  | HubWaitEvent
+  | HubUnreachableEvent
+  | HubEndEvent
+
+export interface HubStartEvent {
+  type: 'start'
+  repository: string
+  commit: string
+  /** What is fetched; what is in the cache already is not among them. */
+  files: { path: string; bytes: number }[]
+  totalBytes: number
+}
+
+export interface HubProgressEvent {
+  type: 'progress'
+  repository: string
+  /** Of all files of the start event. */
+  receivedBytes: number
+  totalBytes: number
+}
+
+/** A download was cut and is taken up again. */
+export interface HubRetryEvent {
+  type: 'retry'
+  repository: string
+  path: string
+  reason: string
+}
+
+/** Another process fetches the same file. */
+export interface HubWaitEvent {
+  type: 'wait'
+  repository: string
+  path: string
+  pid: number
+}
+
+/** Nothing answers, and what is in the cache is used. */
+export interface HubUnreachableEvent {
+  type: 'unreachable'
+  repository: string
+  reason: string
+}
+
+export interface HubEndEvent {
+  type: 'end'
+  repository: string
+  /** The folder of the snapshot. */
+  path: string
+}
+
+export type HubListener = (event: HubEvent) => void
+
+const listeners = new Set<HubListener>()
+
+/**
+ * Tells `listener` of everything that comes from the Hub in this process, data files included, until the function that
+ * it gives is called.
+ */
+export function onHubEvent(listener: HubListener): () => void {
+  listeners.add(listener)
+  return () => listeners.delete(listener)
+}
+
+/** Tells of one repository. */
+export class Told {
+  readonly #repository: string
+  readonly #own: HubListener | undefined
+  readonly #received = new Map<string, number>()
+  #total = 0
+
+  constructor(repository: string, own: HubListener | undefined) {
+    this.#repository = repository
+    this.#own = own
+  }
+
+  start(commit: string, files: readonly { path: string; bytes: number }[]): void {
+    this.#received.clear()
+    for (const { path } of files) this.#received.set(path, 0)
+    this.#total = files.reduce((sum, { bytes }) => sum + bytes, 0)
+    const listed = files.map(({ path, bytes }) => ({ path, bytes }))
+    this.#tell({
+      type: 'start',
+      repository: this.#repository,
+      commit,
+      files: listed,
+      totalBytes: this.#total,
+    })
+  }
+
+  progress(path: string, bytes: number): void {
+    if (this.#received.get(path) === bytes) return
+    this.#received.set(path, bytes)
+    const receivedBytes = [...this.#received.values()].reduce((sum, value) => sum + value, 0)
+    this.#tell({ type: 'progress', repository: this.#repository, receivedBytes, totalBytes: this.#total })
+  }
+
+  retry(path: string, reason: string): void {
+    this.#tell({ type: 'retry', repository: this.#repository, path, reason })
+  }
+
+  wait(path: string, pid: number): void {
+    this.#tell({ type: 'wait', repository: this.#repository, path, pid })
+  }
+
+  unreachable(reason: string): void {
+    this.#tell({ type: 'unreachable', repository: this.#repository, reason })
+  }
+
+  end(path: string): void {
+    this.#tell({ type: 'end', repository: this.#repository, path })
+  }
+
+  #tell(event: HubEvent): void {
+    this.#own?.(event)
+    for (const listener of listeners) listener(event)
+  }
+}

@@ -1,0 +1,85 @@
+import { stat } from 'node:fs/promises'
+import { PosttrainError } from '../../errors.js'
+
+/** A repository of the Hub, at a branch, tag or commit. */
+export interface Repository {
+  type: 'model' | 'dataset'
+  /** org/name */
+  id: string
+  revision: string
+}
+
+const NAME = '[A-Za-z0-9_][A-Za-z0-9._-]{0,95}'
+const ID = new RegExp(`^(${NAME}/${NAME})(?:@(.+))?$`)
+const SCHEME = 'hf://'
+const DEFAULT_REVISION = 'main'
+
+/** Branches and tags may have slashes; nothing that leads out of a folder may stand in one. */
+function isRevision(text: string): boolean {
+  return /^[\w.+-]+(\/[\w.+-]+)*$/.test(text) && !/(^|\/)\.{1,2}(\/|$)/.test(text)
+}
+
+/**
+ * The repository of `org/name` or `org/name@revision`, with or without `hf://`; null where the text is no such id. A
+ * revision given apart says the same as one after the @.
+ */
+export function repositoryOf(text: string, revision?: string): Repository | null {
+  const bare = text.startsWith(SCHEME) ? text.slice(SCHEME.length) : text
+  const [, id, own] = ID.exec(bare) ?? []
+  if (id === undefined || /\.\.|--|\.git$/.test(id)) return null
+  if (own !== undefined && revision !== undefined && own !== revision) {
+    throw new PosttrainError(
+      'ERR_INVALID_ARGUMENT',
+      `${text} names the revision ${own} and the option revision is ${revision}: give one of them`,
+    )
+  }
+  const wanted = own ?? revision ?? DEFAULT_REVISION
+  if (!isRevision(wanted)) {
+    throw new PosttrainError('ERR_INVALID_ARGUMENT', `${JSON.stringify(wanted)} is no branch, tag or commit`)
+  }
+  return { type: 'model', id, revision: wanted }
+}
+
+/** As `repositoryOf`, unless a file or folder of this name is there: a path always wins. */
+export async function repositoryUnlessPath(text: string, revision?: string): Promise<Repository | null> {
+  if ((await stat(text).catch(() => null)) !== null) {
+    if (revision === undefined) return null
+    throw new PosttrainError(
+      'ERR_INVALID_ARGUMENT',
+      `revision is given and ${text} is a path here, which has none: write hf://org/name for what is on the Hub`,
+    )
+  }
+  return repositoryOf(text, revision)
+}
+
+export const isHubFile = (text: string) => text.startsWith(SCHEME)
+
+/** The repository and path of `hf://datasets/org/name[@revision]/path`, or of the same without `datasets/`, of a model. */
+export function hubFileOf(text: string): { repository: Repository; path: string } {
+  const [, datasets, owner, name, revision, path] =
+    /^hf:\/\/(datasets\/)?(?!datasets\/)([^/@]+)\/([^/@]+)(?:@((?:refs\/(?:pr|convert)\/)?[^/]+))?\/(.+)$/.exec(
+      text,
+    ) ?? []
+  const repository = path === undefined ? null : repositoryOf(`${owner}/${name}`, revision)
+  if (repository === null || !isSafePath(path!)) {
+    throw new PosttrainError(
+      'ERR_INVALID_ARGUMENT',
+      `${text} names no file of the Hub: write hf://datasets/org/name/file.jsonl, with @revision after the name where another than main is meant`,
+    )
+  }
+  return { repository: { ...repository, type: datasets === undefined ? 'model' : 'dataset' }, path: path! }
+}
+
+/** Whether the path of a file stays inside the folder that it is put into. */
+export function isSafePath(path: string): boolean {
+  if (/[\\\0]|^[A-Za-z]:/.test(path)) return false
+  return path.split('/').every((part) => part !== '' && part !== '.' && part !== '..')
+}
+
+export const isCommit = (revision: string) => /^[0-9a-f]{40}$/.test(revision)
+
+/** For people: without the revision that is meant anyway. */
+export function nameOf({ type, id, revision }: Repository): string {
+  const name = revision === DEFAULT_REVISION ? id : `${id}@${revision}`
+  return type === 'dataset' ? `the data set ${name}` : name
+}

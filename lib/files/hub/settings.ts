@@ -1,0 +1,63 @@
+import { readFileSync } from 'node:fs'
+import { homedir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { PosttrainError } from '../../errors.js'
+import { HUB_ORIGIN } from '../origins.js'
+
+type Env = Record<string, string | undefined>
+
+/** What the environment says of the Hub, as Hugging Face's own tools read it. */
+export interface HubSettings {
+  endpoint: string
+  /** Where repositories are kept. */
+  cache: string
+  token: string | null
+  /** No request is made. */
+  offline: boolean
+}
+
+const isTrue = (value: string | undefined) => /^(1|on|yes|true)$/i.test(value ?? '')
+
+function expanded(path: string, env: Env): string {
+  const named = path.replace(/\$(?:\{(\w+)\}|(\w+))/g, (whole, braced, bare) => env[braced ?? bare] ?? whole)
+  return resolve(named.replace(/^~(?=$|[\\/])/, homedir()))
+}
+
+/** `token` goes before the environment's. */
+export function hubSettings(token?: string, env: Env = process.env): HubSettings {
+  const home = expanded(
+    env.HF_HOME ?? join(env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'huggingface'),
+    env,
+  )
+  const endpoint = (env.HF_ENDPOINT || HUB_ORIGIN).replace(/\/+$/, '')
+  if (!URL.canParse(endpoint) || !/^https?:/.test(endpoint)) {
+    throw new PosttrainError(
+      'ERR_INVALID_ARGUMENT',
+      `HF_ENDPOINT is ${endpoint}, which is no http(s) address`,
+    )
+  }
+  return {
+    endpoint,
+    cache: expanded(env.HF_HUB_CACHE ?? env.HUGGINGFACE_HUB_CACHE ?? join(home, 'hub'), env),
+    token: token ?? tokenOf(home, env),
+    offline: isTrue(env.HF_HUB_OFFLINE || env.TRANSFORMERS_OFFLINE),
+  }
+}
+
+/** Of the environment, else of the file that `hf auth login` writes. */
+function tokenOf(home: string, env: Env): string | null {
+  if (isTrue(env.HF_HUB_DISABLE_IMPLICIT_TOKEN)) return null
+  const given = (env.HF_TOKEN || env.HUGGING_FACE_HUB_TOKEN || '').trim()
+  if (given !== '') return given
+  const path = expanded(env.HF_TOKEN_PATH ?? join(home, 'token'), env)
+  try {
+    return readFileSync(path, 'utf8').trim() || null
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null
+    throw new PosttrainError(
+      'ERR_IO',
+      `the token file ${path} cannot be read: ${(error as Error).message}; set HF_TOKEN instead`,
+      { cause: error },
+    )
+  }
+}

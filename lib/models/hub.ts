@@ -1,0 +1,106 @@
+import { tokenizerSelection } from '../data/index.js'
+import { PosttrainError } from '../errors.js'
+import { repositoryOf, repositoryUnlessPath } from '../files/hub/id.js'
+import { type HubOptions, hubSnapshot, type Selection } from '../files/hub/snapshot.js'
+
+/** Where a model or an adapter is read from. */
+export interface ModelSource {
+  folder: string
+  /** As adapters note their base: the folder as it was named, or org/name. */
+  name: string
+  /** Of what is on the Hub, where one was asked for. */
+  revision: string | null
+}
+
+const WEIGHTS = 'model.safetensors'
+const INDEX = 'model.safetensors.index.json'
+const ADAPTER = ['adapter_config.json', 'adapter_model.safetensors']
+
+/** The weight files: one, or those that the index names. */
+async function weights(
+  names: ReadonlySet<string>,
+  read: (name: string) => Promise<string>,
+): Promise<string[]> {
+  if (names.has(WEIGHTS)) return [WEIGHTS]
+  if (!names.has(INDEX)) {
+    const other = [...names].find((name) => /^[^/]*\.(bin|gguf|pt|h5|msgpack)$/.test(name))
+    throw new PosttrainError(
+      'ERR_HUB',
+      `it has no ${WEIGHTS}${other === undefined ? '' : `, only ${other}`}: convert its weights to safetensors`,
+    )
+  }
+  const shards = [...new Set(Object.values(weightMap(await read(INDEX))))]
+  const lacking = shards.find((name) => !names.has(name))
+  if (lacking !== undefined)
+    throw new PosttrainError('ERR_HUB', `its ${INDEX} names ${lacking}, which it does not have`)
+  return [INDEX, ...shards]
+}
+
+function weightMap(text: string): Record<string, string> {
+  try {
+    return (JSON.parse(text) as { weight_map?: Record<string, string> }).weight_map ?? {}
+  } catch (cause) {
+    throw new PosttrainError('ERR_INVALID_FILE', `${INDEX} is not valid JSON: ${(cause as Error).message}`, {
+      cause,
+    })
+  }
+}
+
+const modelSelection: Selection = {
+  optional: ['generation_config.json', ...tokenizerSelection.optional],
+  choose: async (names, read) => {
+    if (!names.has('config.json')) {
+      const adapter = names.has(ADAPTER[0]!)
+      throw new PosttrainError(
+        'ERR_HUB',
+        `it has no config.json${adapter ? ', for it is an adapter: load its base, and it with loadAdapter or --adapter' : ''}`,
+      )
+    }
+    const own = ['config.json', 'generation_config.json'].filter((name) => names.has(name))
+    const tokenizer = await tokenizerSelection.choose(names, read)
+    return [...own, ...tokenizer, ...(await weights(names, read))]
+  },
+}
+
+const adapterSelection: Selection = {
+  optional: [],
+  choose: async (names) => {
+    const lacking = ADAPTER.find((name) => !names.has(name))
+    if (lacking === undefined) return ADAPTER
+    throw new PosttrainError(
+      'ERR_HUB',
+      `it has no ${lacking}: an adapter is what PEFT writes, as safetensors`,
+    )
+  },
+}
+
+const SELECTIONS = {
+  model: modelSelection,
+  adapter: adapterSelection,
+  /** A classifier, or an adapter with a head. */
+  reward: {
+    optional: modelSelection.optional,
+    choose: (names, read) => (names.has(ADAPTER[0]!) ? adapterSelection : modelSelection).choose(names, read),
+  },
+  /** A model to be made anew: all but its weights. */
+  blank: {
+    optional: tokenizerSelection.optional,
+    choose: async (names, read) => {
+      if (!names.has('config.json')) throw new PosttrainError('ERR_HUB', 'it has no config.json')
+      return ['config.json', ...(await tokenizerSelection.choose(names, read))]
+    },
+  },
+} satisfies Record<string, Selection>
+
+/** The folder of a path or of `org/name[@revision]` on the Hub, with the files that are needed of the latter. */
+export async function modelSource(
+  model: string,
+  kind: keyof typeof SELECTIONS,
+  options: HubOptions = {},
+): Promise<ModelSource> {
+  const repository = await repositoryUnlessPath(model, options.revision)
+  if (repository === null) return { folder: model, name: model, revision: null }
+  const { folder } = await hubSnapshot(repository, SELECTIONS[kind], options)
+  const { id, revision } = repository
+  return { folder, name: id, revision: revision === repositoryOf(id)!.revision ? null : revision }
+}

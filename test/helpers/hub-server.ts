@@ -1,0 +1,154 @@
+import { createHash } from 'node:crypto'
+import { readdirSync, readFileSync } from 'node:fs'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { join } from 'node:path'
+import type { ExecutionContext } from 'ava'
+import { type Fault, sendFile, serve } from './file-server.js'
+
+export type Files = Record<string, Buffer | string>
+
+export interface HubRepository {
+  /** Newest last. */
+  commits: { sha: string; files: Map<string, Buffer> }[]
+  refs: Map<string, string>
+  /** Only this token may read it; for others it is not there. */
+  token?: string
+  /** Only this token may read its files. */
+  gatedFor?: string
+}
+
+/** A server that answers as the Hub does, with a second one for large files. */
+export interface Hub {
+  endpoint: string
+  /** `models/org/name` and `datasets/org/name`. */
+  repositories: Map<string, HubRepository>
+  /** Requests to the Hub in order, such as `GET /api/models/org/name/revision/main`. */
+  asked: string[]
+  /** Requests to the server of large files, with the Range header where there is one. */
+  blobsAsked: string[]
+  /** Authorization headers that the server of large files saw. */
+  leaked: string[]
+  /** Answer the next requests of large files. */
+  faults: Fault[]
+  /** What the Hub answers instead, for requests that match. */
+  refuse: ((request: IncomingMessage, response: ServerResponse) => boolean) | null
+  /** Adds a commit; its id. */
+  commit(repository: string, files: Files, ref?: string): string
+}
+
+const hashOf = (algorithm: string, ...parts: (string | Buffer)[]) => {
+  const hash = createHash(algorithm)
+  for (const part of parts) hash.update(part)
+  return hash.digest('hex')
+}
+export const sha256Of = (file: Buffer) => hashOf('sha256', file)
+export const gitSha1Of = (file: Buffer) => hashOf('sha1', `blob ${file.length}\0`, file)
+export const isLarge = (path: string) => /\.(safetensors|bin)$/.test(path)
+
+/** The files of a folder. */
+export function filesIn(folder: string): Files {
+  return Object.fromEntries(readdirSync(folder).map((name) => [name, readFileSync(join(folder, name))]))
+}
+
+const PAGE = 3
+
+export async function hubServer(t: ExecutionContext): Promise<Hub> {
+  const blobs = new Map<string, Buffer>()
+  const hub: Omit<Hub, 'endpoint'> = {
+    repositories: new Map(),
+    asked: [],
+    blobsAsked: [],
+    leaked: [],
+    faults: [],
+    refuse: null,
+    commit(name, given, ref = 'main') {
+      const files = new Map(Object.entries(given).map(([path, content]) => [path, Buffer.from(content)]))
+      const repository: HubRepository = hub.repositories.get(name) ?? { commits: [], refs: new Map() }
+      hub.repositories.set(name, repository)
+      const sha = hashOf('sha1', name, String(repository.commits.length), ...[...files].flat())
+      repository.commits.push({ sha, files })
+      repository.refs.set(ref, sha)
+      for (const file of files.values()) blobs.set(sha256Of(file), file)
+      return sha
+    },
+  }
+  const cdn = await serve(t, (request, response) => {
+    const { range, authorization } = request.headers
+    hub.blobsAsked.push(`${request.url!.split('?')[0]}${range === undefined ? '' : ` ${range}`}`)
+    if (authorization !== undefined) hub.leaked.push(authorization)
+    const file = blobs.get(/^\/blob\/(\w+)/.exec(request.url!)?.[1] ?? '')
+    const fault = hub.faults.shift()
+    if (file === undefined) response.writeHead(404).end()
+    else if (fault) fault(request, response, file)
+    else sendFile(request, response, file)
+  })
+  const endpoint = await serve(t, (request, response) => {
+    hub.asked.push(`${request.method} ${request.url}`)
+    if (hub.refuse?.(request, response)) return
+    answer(hub, cdn, request, response)
+  })
+  return Object.assign(hub, { endpoint })
+}
+
+function answer(
+  hub: Omit<Hub, 'endpoint'>,
+  cdn: string,
+  request: IncomingMessage,
+  response: ServerResponse,
+): void {
+  const url = new URL(request.url!, `http://${request.headers.host}`)
+  const token = /^Bearer (.*)$/.exec(request.headers.authorization ?? '')?.[1]
+  const refuse = (status: number, code: string, message: string) =>
+    response.writeHead(status, { 'X-Error-Code': code, 'X-Error-Message': message }).end()
+  const json = (value: unknown, headers: Record<string, string> = {}) =>
+    response.writeHead(200, { 'Content-Type': 'application/json', ...headers }).end(JSON.stringify(value))
+  const [, api, name, what, given, path] =
+    /^\/(api\/)?((?:models\/|datasets\/)?[^/]+\/[^/]+)\/(revision|tree|resolve)\/([^/]+)(?:\/(.*))?$/.exec(
+      url.pathname,
+    ) ?? []
+  if (name === undefined) return void refuse(404, 'EntryNotFound', 'no such page')
+  const repository = hub.repositories.get(api || name.startsWith('datasets/') ? name : `models/${name}`)
+  if (repository === undefined || (repository.token !== undefined && repository.token !== token))
+    return void refuse(token === undefined ? 401 : 404, 'RepoNotFound', 'Repository not found')
+  if (what !== 'revision' && repository.gatedFor !== undefined && repository.gatedFor !== token)
+    return void refuse(token === undefined ? 401 : 403, 'GatedRepo', 'Access is restricted')
+  const revision = decodeURIComponent(given!)
+  const sha = repository.refs.get(revision) ?? revision
+  const commit = repository.commits.find((one) => one.sha === sha)
+  if (commit === undefined) return void refuse(404, 'RevisionNotFound', 'Invalid rev id')
+  const { files } = commit
+  if (what === 'revision') {
+    const siblings = [...files.keys()].map((rfilename) => ({ rfilename }))
+    return void json({ id: name, modelId: name, sha, siblings, private: false, tags: [], downloads: 0 })
+  }
+  if (what === 'tree') {
+    const from = Number(url.searchParams.get('cursor') ?? 0)
+    const page = [...files].slice(from, from + PAGE).map(([path, file]) => ({
+      type: 'file',
+      path,
+      size: file.length,
+      oid: gitSha1Of(isLarge(path) ? Buffer.from(`pointer ${sha256Of(file)}`) : file),
+      ...(isLarge(path) && { lfs: { oid: sha256Of(file), size: file.length, pointerSize: 130 } }),
+    }))
+    url.searchParams.set('cursor', String(from + PAGE))
+    const next = from + PAGE < files.size ? { Link: `<${url.href}>; rel="next"` } : {}
+    return void json(
+      [{ type: 'directory', path: 'folder', size: 0, oid: '0'.repeat(40) }, ...page],
+      next as Record<string, string>,
+    )
+  }
+  const file = files.get(decodeURIComponent(path!))
+  if (file === undefined) return void refuse(404, 'EntryNotFound', 'Entry not found')
+  response.setHeader('X-Repo-Commit', sha)
+  if (isLarge(decodeURIComponent(path!))) {
+    response.writeHead(302, {
+      Location: `${cdn}/blob/${sha256Of(file)}?signature=secret`,
+      'X-Linked-Etag': `"${sha256Of(file)}"`,
+      'X-Linked-Size': file.length,
+    })
+    return void response.end()
+  }
+  if (request.method === 'HEAD')
+    response.writeHead(200, { ETag: `W/"${gitSha1Of(file)}"`, 'Content-Length': file.length }).end()
+  else sendFile(request, response, file, `"${gitSha1Of(file)}"`)
+}
