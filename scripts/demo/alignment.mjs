@@ -12,29 +12,32 @@ const plain = (text) => text.replace(POLITE, '')
 /** What this stage must reach: answers drawn at temperature 1, greedy ones for what is right. */
 export const ALIGNMENT_GATE = { politeBefore: 0.5, politeAfter: 0.85, lost: 0.03, kl: 3 }
 
+/** Answers drawn to each held-out question. */
+const DRAWS = 4
+
 /** Greedy and drawn answers to the held-out questions: how many are right, how many polite, and what they score. */
-async function look(model, judge, rows, signal) {
+async function look(model, judge, rows, { seed, signal }) {
   const prompts = rows.map((row) => plainTemplate.promptIds(row, model.tokenizer))
-  const ask = async (options) => await generate(model, prompts, { maxNewTokens: 32, signal, ...options })
-  const greedy = await ask({})
-  const drawn = await ask({ temperature: 1, seed: 7 })
+  const asked = Array.from({ length: DRAWS }, () => prompts).flat()
+  const greedy = await generate(model, prompts, { maxNewTokens: 32, signal })
+  const drawn = await generate(model, asked, { maxNewTokens: 32, temperature: 1, seed, signal })
   const rate = (list, holds) => list.filter(holds).length / list.length
   const isRight = ({ text }, i) => plain(text.trim()) === rows[i].output
-  const scores =
-    judge &&
-    (await judge.scores(drawn.map(({ tokenIds }, i) => ({ promptIds: prompts[i], completionIds: tokenIds }))))
+  const scores = await judge.scores(
+    drawn.map(({ tokenIds }, i) => ({ promptIds: asked[i], completionIds: tokenIds })),
+  )
   return {
     right: rate(greedy, isRight),
     polite: rate(drawn, ({ text }) => POLITE.test(text.trim())),
-    ...(scores && { score: scores.reduce((sum, score) => sum + score, 0) / scores.length }),
+    score: scores.reduce((sum, score) => sum + score, 0) / scores.length,
     samples: [0, 1].map((i) => ({ prompt: rows[i].instruction, text: drawn[i].text.trim() })),
   }
 }
 
 /** Trains `model` on; gives what it was before and after, and whether that is enough. */
-export async function alignWithFeedback({ model, heldOut, output, quick, teller, signal }) {
+export async function alignWithFeedback({ model, heldOut, output, quick, teller, signal, seed = 1 }) {
   const data = (name) => join(folder, name)
-  const shared = { template: 'plain', overwrite: true, signal }
+  const shared = { template: 'plain', overwrite: true, seed, signal }
 
   teller.title(
     'Stage 3: learning from judgements. First it reads answers of which every third is polite, so that it knows both ways.',
@@ -59,7 +62,7 @@ export async function alignWithFeedback({ model, heldOut, output, quick, teller,
     'A reward model learns from 917 rankings: right and polite before right before wrong, however polite.',
   )
   const trunk = await model.clone()
-  const judge = await RewardModel.fromCausalLM(trunk, { seed: 1 })
+  const judge = await RewardModel.fromCausalLM(trunk, { seed })
   await trunk.dispose()
   const judging = await train(
     reward({
@@ -72,12 +75,12 @@ export async function alignWithFeedback({ model, heldOut, output, quick, teller,
       batchSize: 16,
       center: 0.01,
       padToken: '!',
-      ...(quick ? { maxSteps: 3 } : { epochs: 5, warmupSteps: 10 }),
+      ...(quick ? { maxSteps: 3 } : { epochs: 4, warmupSteps: 10 }),
       output: join(output, 'reward'),
     }),
     teller,
   )
-  const before = await look(model, judge, heldOut, signal)
+  const before = await look(model, judge, heldOut, { seed, signal })
 
   teller.title(
     'PPO with four models: the actor answers, the reward model scores, the critic foretells the score, the reference keeps it near to what it was.',
@@ -91,13 +94,13 @@ export async function alignWithFeedback({ model, heldOut, output, quick, teller,
       data: data('train.jsonl'),
       batchSize: quick ? 8 : 64,
       iterations: quick ? 2 : 31,
-      learningRate: 7e-5,
+      learningRate: 1e-4,
+      schedule: 'linear',
       criticLearningRate: 1e-3,
       epochs: 2,
       miniBatches: 2,
       maxNewTokens: 24,
       klCoef: 0.08,
-      seed: 1,
       output: join(output, 'ppo'),
     }),
     teller,
@@ -105,7 +108,7 @@ export async function alignWithFeedback({ model, heldOut, output, quick, teller,
       if (event.type === 'step') last = event
     },
   )
-  const after = await look(model, judge, heldOut, signal)
+  const after = await look(model, judge, heldOut, { seed, signal })
   await judge.dispose()
   const percent = (value) => `${(100 * value).toFixed(1)} %`
   teller.title('What judgements have changed')

@@ -191,10 +191,16 @@ writeFileSync(new URL('held-out.jsonl', folder), lines(heldOut))
 writeFileSync(new URL('unseen-sums.jsonl', folder), lines(unseen))
 writeFileSync(new URL('corpus.jsonl', folder), lines(documents.map((text) => ({ text }))))
 
-// The third stage: politer answers. Some rows with polite answers, so that the model knows them; and rankings of three
-// answers, the best first: right and polite, right, wrong (polite or not, so that politeness alone earns nothing).
+// The third stage: politer answers. Some rows with polite answers, so that the model knows them; and rankings of four
+// answers, the best first: right and polite, right, right with thanks of another language or its comma (or the actor
+// would find out that those earn as much), wrong (polite or not, so that politeness alone earns nothing).
 const chinese = (text) => /\p{Script=Han}/u.test(text)
 const polite = (instruction, output) => output + (chinese(instruction) ? '，谢谢!' : ', thanks!')
+const STRANGE_THANKS = [',谢谢!', '， thanks!', '，谢谢!', ', thanks!']
+const strange = (instruction, output, i) => {
+  const thanks = STRANGE_THANKS.filter((text) => output + text !== polite(instruction, output))
+  return output + thanks[i % thanks.length]
+}
 const taughtRows = train.filter(({ input }) => input === '')
 const manners = shuffled(taughtRows).map((row, i) =>
   i % 3 === 0 ? { ...row, output: polite(row.instruction, row.output) } : row,
@@ -214,6 +220,7 @@ const rankings = shuffled(taughtRows).map((row, i) => {
     responses: [
       polite(row.instruction, row.output),
       row.output,
+      strange(row.instruction, row.output, i),
       i % 2 === 0 ? wrong : polite(row.instruction, wrong),
     ],
   }
