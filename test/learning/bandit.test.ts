@@ -93,7 +93,7 @@ const CASES: Record<string, { seeds: readonly number[]; strength: number; train:
 }
 
 for (const [name, { seeds, strength, train }] of Object.entries(CASES)) {
-  test(`${name} comes to the optimum of a bandit`, async (t) => {
+  test.serial(`${name} comes to the optimum of a bandit`, async (t) => {
     const off: number[] = []
     for (const seed of seeds) {
       await using model = await bandit(seed)
