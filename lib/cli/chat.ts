@@ -13,7 +13,7 @@ const { logProbs: _logProbs, stopIds: _stopIds, ...sampling } = generateOptions.
 const set = {
   name: 'chat',
   schema: z.object({
-    model: option(z.string(), 'Folder of the model', { ...text, placeholder: 'DIR' }),
+    model: option(z.string(), 'Folder of the model, or org/name on the Hub', { ...text, placeholder: 'DIR' }),
     system: option(z.string().optional(), 'What the conversation begins with', text),
     ...sampling,
     ...modelFields,

@@ -23,10 +23,14 @@ export const set = {
   ...distillOptions,
   schema: z.object({
     ...fields,
-    model: option(z.string().min(1).optional(), 'Folder of a local model that teaches', {
-      placeholder: 'DIR',
-      read: (text) => text,
-    }),
+    model: option(
+      z.string().min(1).optional(),
+      'Folder of a local model that teaches, or org/name on the Hub',
+      {
+        placeholder: 'DIR',
+        read: (text) => text,
+      },
+    ),
     ...modelFields,
     json: option(z.boolean().default(false), 'One event a line on stdout, and nothing else there'),
     quiet: option(z.boolean().default(false), 'No progress'),

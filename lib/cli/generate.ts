@@ -13,7 +13,7 @@ const text = (placeholder: string) => ({ placeholder, read: (value: string): unk
 const set = {
   ...generateOptions,
   schema: z.object({
-    model: option(z.string(), 'Folder of the model', text('DIR')),
+    model: option(z.string(), 'Folder of the model, or org/name on the Hub', text('DIR')),
     prompt: option(z.array(z.string()).min(1).optional(), 'What to continue'),
     prompts: option(
       z.string().optional(),

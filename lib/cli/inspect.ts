@@ -143,8 +143,8 @@ function wholeNumber(name: string, least: number): (text: string) => number {
 export function inspectCommand(): Command {
   return new Command('inspect')
     .description('Show which tokens of a data file would be trained')
-    .argument('<data>', 'Rows: a .jsonl, .json or .txt file')
-    .requiredOption('--model <DIR>', 'Folder with the tokenizer and chat template')
+    .argument('<data>', 'Rows: a .jsonl, .json or .txt file, or hf://datasets/org/name/file.jsonl')
+    .requiredOption('--model <DIR>', 'Folder with the tokenizer and chat template, or org/name on the Hub')
     .option(
       '--template <NAME>',
       "chat, plain, alpaca, or a .jinja file (default: the model's own, else plain)",

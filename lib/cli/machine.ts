@@ -19,10 +19,14 @@ export const deviceFields = {
 
 /** Flags of every command that opens a model. */
 export const modelFields = {
-  adapter: option(z.string().optional(), 'Folder of a LoRA adapter to put on the model', {
-    placeholder: 'DIR',
-    read: (text) => text,
-  }),
+  adapter: option(
+    z.string().optional(),
+    'Folder of a LoRA adapter to put on the model, or org/name on the Hub',
+    {
+      placeholder: 'DIR',
+      read: (text) => text,
+    },
+  ),
   ...deviceFields,
 } as const
 

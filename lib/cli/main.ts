@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { AbortError } from '../errors.js'
+import { onHubEvent } from '../files/hub/events.js'
 import { UsageError } from './flags.js'
 import { INTERRUPTED } from './interrupt.js'
 
@@ -74,6 +75,13 @@ const COMMANDS: { name: string; summary: string; load: () => Promise<Command> }[
   },
 ]
 
+/** On stderr, so that --json has stdout to itself. */
+async function showHub(): Promise<void> {
+  const { HubProgress } = await import('./hub-progress.js')
+  const progress = new HubProgress(process.stderr)
+  onHubEvent((event) => progress.show(event))
+}
+
 async function main(argv: string[]): Promise<number> {
   const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8'))
   const program = new Command('posttrain')
@@ -87,6 +95,7 @@ async function main(argv: string[]): Promise<number> {
     for (const { name, summary } of COMMANDS) program.command(name).description(summary)
     program.addHelpText('after', '\nposttrain <command> --help lists the options of a command.')
   }
+  if (!argv.includes('--quiet')) await showHub()
   try {
     await program.parseAsync(argv, { from: 'user' })
     return Number(process.exitCode ?? 0)

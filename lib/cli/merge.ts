@@ -9,8 +9,8 @@ const text = (placeholder: string) => ({ placeholder, read: (value: string): unk
 const set = {
   name: 'merge',
   schema: z.object({
-    model: option(z.string(), 'Folder of the base', text('DIR')),
-    adapter: option(z.string(), 'Folder of the adapter', text('DIR')),
+    model: option(z.string(), 'Folder of the base, or org/name on the Hub', text('DIR')),
+    adapter: option(z.string(), 'Folder of the adapter, or org/name on the Hub', text('DIR')),
     output: option(z.string(), 'Folder to write', text('DIR')),
     saveDtype: option(
       z.enum(['float32', 'bfloat16', 'float16']).optional(),
@@ -29,8 +29,10 @@ export function mergeCommand(): Command {
     const { options } = await readFlags(command, set)
     const { openModel } = await import('./open-model.js')
     const { readPeftConfig } = await import('../models/lora.js')
+    const { modelSource } = await import('../models/hub.js')
     const { RewardModel } = await import('../models/reward-model.js')
-    const scored = (await readPeftConfig(options.adapter)).task_type === 'SEQ_CLS'
+    const { folder } = await modelSource(options.adapter, 'adapter')
+    const scored = (await readPeftConfig(folder)).task_type === 'SEQ_CLS'
     await using base = await openModel({ ...options, adapter: scored ? undefined : options.adapter })
     const write = { overwrite: options.overwrite, ...(options.saveDtype && { dtype: options.saveDtype }) }
     if (scored) {

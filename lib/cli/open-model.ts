@@ -4,6 +4,7 @@ import { pathToFileURL } from 'node:url'
 import { Tokenizer } from '../data/tokenizer.js'
 import { PosttrainError } from '../errors.js'
 import { CausalLM } from '../models/causal-lm.js'
+import { modelSource } from '../models/hub.js'
 import { isRewardModel, RewardModel } from '../models/reward-model.js'
 import type { RewardFunction } from '../rollout/rewards.js'
 import type { ModelOptions } from './machine.js'
@@ -26,7 +27,8 @@ export async function openModel({ model, adapter, device, dtype, threads }: Mode
 /** A reward model where the folder holds one, else a language model. */
 export async function openTrainable(options: ModelOptions): Promise<CausalLM | RewardModel> {
   const { model, adapter, device, dtype, threads } = options
-  if (!(await isRewardModel(model))) return await openModel(options)
+  const { folder } = await modelSource(model, 'model')
+  if (!(await isRewardModel(folder))) return await openModel(options)
   const opened = await RewardModel.load(model, { device, dtype, ...(threads !== undefined && { threads }) })
   if (adapter !== undefined) await opened.loadAdapter(GIVEN, adapter)
   return opened
@@ -97,15 +99,16 @@ async function rewardFunction(path: string): Promise<RewardFunction> {
   )
 }
 
-/** New random weights for the config and tokenizer in the folder. */
+/** New random weights for the config and tokenizer of the model. */
 export async function createModel(
   { model, device, dtype, threads }: ModelOptions,
   seed: number,
 ): Promise<CausalLM> {
-  const config = JSON.parse(await readFile(join(model, 'config.json'), 'utf8'))
+  const { folder } = await modelSource(model, 'blank')
+  const config = JSON.parse(await readFile(join(folder, 'config.json'), 'utf8'))
   return CausalLM.create(config, {
     seed,
-    tokenizer: await Tokenizer.load(model),
+    tokenizer: await Tokenizer.load(folder),
     device,
     dtype,
     ...(threads !== undefined && { threads }),

@@ -17,10 +17,14 @@ export const machineFields = {
 /** The flags of a recipe on the command line, where the model is a folder. */
 export function commandOptions(recipe: OptionSet, more: z.ZodRawShape = {}): OptionSet {
   const { model: given, signal: _signal, ...fields } = recipe.schema.shape
-  const model = option(z.string(), describe(given as z.ZodType)?.text ?? 'Folder of the model', {
-    placeholder: 'DIR',
-    read: (text) => text,
-  })
+  const model = option(
+    z.string(),
+    describe(given as z.ZodType)?.text ?? 'Folder of the model, or org/name on the Hub',
+    {
+      placeholder: 'DIR',
+      read: (text) => text,
+    },
+  )
   return { ...recipe, schema: z.object({ model, ...fields, ...more, ...machineFields }) }
 }
 

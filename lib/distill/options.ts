@@ -55,7 +55,7 @@ export const distillOptions = {
           'must be a folder, or a model such as CausalLM.load() gives',
         )
         .optional(),
-      'Folder of a local model that teaches',
+      'Folder of a local model that teaches, or org/name on the Hub',
       text('DIR'),
     ),
     endpoint: option(

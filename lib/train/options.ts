@@ -14,7 +14,7 @@ export const model = option(
     (value) => object(value) && 'backward' in value,
     'must be a model, such as CausalLM.load() gives',
   ),
-  'Folder of the model to train',
+  'Folder of the model to train, or org/name on the Hub',
   text('DIR'),
 )
 

@@ -30,7 +30,7 @@ export const rewardOptions = {
         (value) => object(value) && 'backward' in value,
         'must be a CausalLM or a RewardModel',
       ),
-      'Folder of the model to start from: a language model, or a reward model to train on',
+      'Folder or Hub id of the model to start from: a language model, or a reward model to train on',
       { placeholder: 'DIR', read: (text) => text },
     ),
     data,

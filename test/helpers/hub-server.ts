@@ -1,9 +1,11 @@
 import { createHash } from 'node:crypto'
-import { readdirSync, readFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { ExecutionContext } from 'ava'
 import { type Fault, sendFile, serve } from './file-server.js'
+import { fixture } from './fixtures.js'
 
 export type Files = Record<string, Buffer | string>
 
@@ -48,6 +50,25 @@ export const isLarge = (path: string) => /\.(safetensors|bin)$/.test(path)
 /** The files of a folder. */
 export function filesIn(folder: string): Files {
   return Object.fromEntries(readdirSync(folder).map((name) => [name, readFileSync(join(folder, name))]))
+}
+
+export const qwen = filesIn(fixture('models', 'qwen3'))
+const VARIABLES = /^(HF_|HUGGING|TRANSFORMERS_OFFLINE|XDG_CACHE_HOME)/
+
+/** A Hub with org/tiny, an empty cache, and an environment that names both: one test at a time. */
+export async function startHub(t: ExecutionContext): Promise<{ hub: Hub; cache: string; sha: string }> {
+  const before = { ...process.env }
+  for (const name of Object.keys(process.env)) if (VARIABLES.test(name)) delete process.env[name]
+  const home = mkdtempSync(join(tmpdir(), 'posttrain-hub-'))
+  const hub = await hubServer(t)
+  Object.assign(process.env, { HF_HOME: home, HF_ENDPOINT: `${hub.endpoint}/` })
+  t.teardown(() => {
+    for (const name of Object.keys(process.env)) if (!(name in before)) delete process.env[name]
+    Object.assign(process.env, before)
+    rmSync(home, { recursive: true, force: true })
+  })
+  const sha = hub.commit('models/org/tiny', { ...qwen, 'README.md': '# Tiny', 'onnx/model.onnx': 'large' })
+  return { hub, cache: join(home, 'hub'), sha }
 }
 
 const PAGE = 3

@@ -136,7 +136,13 @@ class Visit {
       if (error !== null) this.#told.unreachable((error as Error).message)
       return commit!
     }
-    if (error !== null) throw error
+    if (error !== null) {
+      const { message } = error as Error
+      if (this.#repository.type === 'dataset') throw error
+      throw new PosttrainError('ERR_NETWORK', `${this.#repository.id} is no path here, and ${message}`, {
+        cause: error,
+      })
+    }
     throw new PosttrainError(
       'ERR_HUB',
       `${nameOf(this.#repository)} cannot be fetched, for HF_HUB_OFFLINE is set, and ${this.cache.folder} does not have it (${missing}): fetch it once without HF_HUB_OFFLINE`,

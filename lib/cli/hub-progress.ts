@@ -1,0 +1,78 @@
+import type { HubEvent } from '../files/hub/events.js'
+import { duration, type Terminal } from './progress.js'
+
+/** Tells people what comes from the Hub: a bar that is redrawn on a terminal, else a line for about every ten seconds. */
+export class HubProgress {
+  readonly #out: Terminal
+  readonly #now: () => number
+  #startedAt = 0
+  #shownAt = 0
+  #before = 0
+  #bar = false
+
+  constructor(out: Terminal, now: () => number = Date.now) {
+    this.#out = out
+    this.#now = now
+  }
+
+  show(event: HubEvent): void {
+    switch (event.type) {
+      case 'start':
+        this.#line(`Fetching ${event.repository}: ${event.files.length} files, ${size(event.totalBytes)}`)
+        this.#startedAt = this.#now()
+        this.#shownAt = this.#startedAt
+        this.#before = -1
+        break
+      case 'progress':
+        this.#progress(event.receivedBytes, event.totalBytes)
+        break
+      case 'retry':
+        this.#line(`Going on with ${event.path}: ${event.reason}`)
+        break
+      case 'wait':
+        this.#line(`Waiting for process ${event.pid}, which fetches ${event.path}`)
+        break
+      case 'unreachable':
+        this.#line(`Warning: ${event.repository} is taken as it is in the cache, for ${event.reason}`)
+        break
+      case 'end':
+        this.#line(`Fetched ${event.repository} into ${event.path}`)
+        break
+      default:
+        event satisfies never
+    }
+  }
+
+  #progress(received: number, total: number): void {
+    // What an earlier call left is here at once and says nothing of the speed.
+    if (this.#before < 0) this.#before = received
+    const now = this.#now()
+    if (now - this.#shownAt < (this.#out.isTTY ? 100 : 10_000)) return
+    this.#shownAt = now
+    const perSecond = ((received - this.#before) / Math.max(1, now - this.#startedAt)) * 1000
+    const left = perSecond > 0 ? `, ${duration((total - received) / perSecond)} left` : ''
+    const facts = `${size(received)} of ${size(total)}, ${size(perSecond)}/s${left}`
+    if (!this.#out.isTTY) {
+      this.#out.write(`${facts}\n`)
+      return
+    }
+    const columns = this.#out.columns ?? 80
+    const width = Math.min(30, columns - facts.length - 4)
+    const full = Math.round((Math.max(0, width) * received) / Math.max(1, total))
+    const bar = width < 5 ? facts : `[${'#'.repeat(full)}${'.'.repeat(width - full)}] ${facts}`
+    this.#out.write(`\r\u001b[K${bar.slice(0, columns - 1)}`)
+    this.#bar = true
+  }
+
+  #line(text: string): void {
+    this.#out.write(`${this.#bar ? '\r\u001b[K' : ''}${text}\n`)
+    this.#bar = false
+  }
+}
+
+/** Bytes for people. */
+export function size(bytes: number): string {
+  if (bytes >= 1e9) return `${(bytes / 1e9).toFixed(2)} GB`
+  if (bytes >= 1e6) return `${(bytes / 1e6).toFixed(1)} MB`
+  return `${(bytes / 1e3).toFixed(bytes < 1e4 ? 1 : 0)} kB`
+}
