@@ -81,7 +81,8 @@ export class Progress {
           event.bestLoss === undefined
             ? ''
             : `, best validation loss ${event.bestLoss.toFixed(4)} at step ${event.bestStep}`
-        const where = event.model === undefined ? '' : `; model in ${event.model}`
+        const what = event.model?.endsWith('adapter') ? 'adapter' : 'model'
+        const where = event.model === undefined ? '' : `; ${what} in ${event.model}`
         const result = this.#facts.startsWith('score') ? this.#facts : `loss ${event.loss.toFixed(4)}`
         this.line(`Ended after ${event.steps} steps in ${duration(event.seconds)}, ${result}${best}${where}`)
         break

@@ -1,9 +1,6 @@
 import { PosttrainError } from '../errors.js'
-import type { TrainableModel } from '../models/causal-lm.js'
+import { roleOf, type TrainableModel } from '../models/causal-lm.js'
 import type { LoraOptions } from '../models/lora.js'
-
-/** Name of the adapter that a recipe adds. */
-export const TRAINED = 'default'
 
 /**
  * Adds the adapter that `lora` asks for; an adapter that is in use already is trained further. Whether low-rank updates
@@ -12,7 +9,6 @@ export const TRAINED = 'default'
 export async function prepareAdapter(
   model: TrainableModel,
   options: { lora?: Omit<LoraOptions, 'seed'> | undefined; seed: number },
-  name = TRAINED,
 ): Promise<boolean> {
   if (options.lora && model.adapter !== null) {
     // A new one would take its place, and what it has learnt would be gone.
@@ -21,6 +17,15 @@ export async function prepareAdapter(
       `lora adds an adapter, and the model has ${model.adapter} in use: leave lora out to train that one further, or merge it first`,
     )
   }
-  if (options.lora) await model.addAdapter(name, { ...options.lora, seed: options.seed })
+  if (options.lora) await model.addAdapter(freeName(model), { ...options.lora, seed: options.seed })
   return model.adapter !== null
+}
+
+/** Another role of the base may have one that an earlier recipe added, such as a reward model. */
+function freeName(model: TrainableModel): string {
+  const { adapters } = roleOf(model).base
+  for (let n = 1; ; n++) {
+    const name = n === 1 ? 'default' : `default-${n}`
+    if (!adapters.has(name)) return name
+  }
 }

@@ -59,7 +59,7 @@ export async function alignWithFeedback({ model, heldOut, output, quick, teller,
   )
 
   teller.title(
-    'A reward model learns from 917 rankings: right and polite before right before wrong, however polite.',
+    'A reward model learns from 917 rankings: a right and polite answer is better than a right one, and that is better than a wrong one, however polite.',
   )
   const trunk = await model.clone()
   const judge = await RewardModel.fromCausalLM(trunk, { seed })
@@ -83,7 +83,7 @@ export async function alignWithFeedback({ model, heldOut, output, quick, teller,
   const before = await look(model, judge, heldOut, { seed, signal })
 
   teller.title(
-    'PPO with four models: the actor answers, the reward model scores, the critic foretells the score, the reference keeps it near to what it was.',
+    'PPO with four models: the actor answers, the reward model scores its answers, the critic foretells the score, the reference keeps the actor near to what it was.',
   )
   let last = null
   const learning = await train(
@@ -117,12 +117,15 @@ export async function alignWithFeedback({ model, heldOut, output, quick, teller,
   line('score of the reward model', ({ score }) => score.toFixed(2))
   line('polite answers', ({ polite }) => percent(polite))
   line('right answers to held-out questions', ({ right }) => percent(right))
-  teller.say(`  it went ${last.kl.toFixed(2)} nats an answer away from what it was (KL)`)
-  for (const i of [0, 1])
-    teller.say(`  ${before.samples[i].prompt}  ->  ${before.samples[i].text}  |  ${after.samples[i].text}`)
+  teller.say(`  distance from what it was (KL)         ${''.padEnd(9)} ${last.kl.toFixed(2)} nats an answer`)
+  for (const i of [0, 1]) {
+    teller.say(`  ${before.samples[i].prompt}`)
+    teller.say(`    before: ${before.samples[i].text}`)
+    teller.say(`    after:  ${after.samples[i].text}`)
+  }
   const cpuSeconds = manners.cpuSeconds + judging.cpuSeconds + learning.cpuSeconds
   teller.say(
-    `  the stage took ${cpuSeconds.toFixed(0)} CPU seconds; the model is in ${join(output, 'ppo', 'model')}`,
+    `  this stage took ${cpuSeconds.toFixed(0)} CPU seconds\n\nThe model is in ${join(output, 'ppo', 'model')}: npx posttrain chat --model ${join(output, 'ppo', 'model')}`,
   )
   const passed =
     before.polite < ALIGNMENT_GATE.politeBefore &&
@@ -131,7 +134,7 @@ export async function alignWithFeedback({ model, heldOut, output, quick, teller,
     last.kl <= ALIGNMENT_GATE.kl
   if (!passed && !quick)
     teller.say(
-      "\nThis run missed the stage's own bar (85 % polite, at most 3 points of right answers lost, at most 3 nats).",
+      "\nThis run missed the demo's own bar for this stage (less than 50 % polite before and at least 85 % after, at most 3 points of right answers lost, at most 3 nats of KL).",
     )
   return { before, after, kl: last.kl, cpuSeconds, rewardAccuracy: judging.accuracy ?? null, passed }
 }

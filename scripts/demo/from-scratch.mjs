@@ -122,7 +122,7 @@ export async function learnFromScratch({ output, quick, json, threads, signal })
   for (const [task, result] of Object.entries(after.tasks))
     teller.say(`    ${task.padEnd(10)}${percent(result)}`)
   teller.say(`  answers that stop by themselves    ${percent({ right: after.stopped, rows: after.rows })}`)
-  teller.say(`  sums it never saw in any words     ${percent(sums)} (told apart: nothing hangs on it)`)
+  teller.say(`  sums it never saw in any words     ${percent(sums)} (for interest only)`)
   teller.say(`  training took ${cpuSeconds.toFixed(0)} CPU seconds`)
   const taught = ['1加1等于几?', '天空是什么颜色的?', '这只猫叫什么名字?', 'What colour is snow?']
   const told = await answers(

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import test from 'ava'
-import { CausalLM, generate, Template } from '../../lib/index.js'
+import { CausalLM, generate, RewardModel, Template } from '../../lib/index.js'
 import { transformersCheck } from '../helpers/transformers.js'
 
 const demo = fileURLToPath(new URL('../../../scripts/demo.mjs', import.meta.url))
@@ -22,10 +22,31 @@ test('the demo runs through, and transformers opens its model with equal greedy 
   const events = stdout
     .trim()
     .split('\n')
-    .map((line) => JSON.parse(line) as { type: string; after?: { rows: number } })
-  t.is(events.filter(({ type }) => type === 'step').length, 16)
-  t.is(events.at(-1)?.type, 'result')
-  t.is(events.at(-1)?.after?.rows, 115)
+    .map((line) => JSON.parse(line))
+  // Pre-training, fine-tuning, manners, reward model, PPO.
+  const stages = events.filter(({ type }) => type === 'start').map(({ totalSteps }) => totalSteps)
+  t.deepEqual(stages, [3, 5, 3, 3, 2])
+  const steps = events.filter(({ type }) => type === 'step')
+  t.is(steps.length, 16)
+  t.deepEqual(
+    steps.map((step) => ('score' in step ? 'ppo' : 'margin' in step ? 'reward' : 'sft')).slice(-6),
+    ['sft', 'reward', 'reward', 'reward', 'ppo', 'ppo'],
+  )
+  const result = events.at(-1)
+  t.is(result.type, 'result')
+  t.is(result.after.rows, 115)
+  const { before, after, kl, rewardAccuracy } = result.alignment
+  for (const { right, polite, score, samples } of [before, after]) {
+    t.true(right >= 0 && right <= 1 && polite >= 0 && polite <= 1 && Number.isFinite(score))
+    t.is(samples.length, 2)
+  }
+  t.is(kl, steps.at(-1).kl)
+  t.true(rewardAccuracy > 0 && rewardAccuracy <= 1)
+  await using judge = await RewardModel.load(join(output, 'reward', 'model'))
+  const ids = judge.tokenizer.encode('User: What')
+  const [score] = await judge.scores([{ promptIds: ids, completionIds: ids }])
+  t.true(Number.isFinite(score))
+  for (const part of ['model', 'critic']) t.true(existsSync(join(output, 'ppo', part, 'model.safetensors')))
   const folder = join(output, 'sft', 'model')
   t.true(existsSync(join(folder, 'chat_template.jinja')))
 

@@ -114,6 +114,25 @@ test('examples/reward.ts trains a reward model, and examples/ppo.ts an actor wit
   t.true(existsSync(join(actor, 'adapter/adapter_model.safetensors')))
 })
 
+test('examples/alignment.ts goes from rows and rankings to an actor that scores better', async (t) => {
+  const { model, data, output } = await prepared(t, rankings(60))
+  const rows = join(dirname(output), 'answers.jsonl')
+  const answer = (i: number) =>
+    JSON.stringify({ instruction: `Say ${i}.`, output: `${i % 2 ? 'yes' : 'no'} ${i}` })
+  writeFileSync(rows, Array.from({ length: 60 }, (_, i) => answer(i)).join('\n'))
+  const argv = [model, rows, data, output, '8', '3e-3']
+  const { stdout, stderr } = await node(example('alignment'), ...argv)
+  t.is(stderr, '')
+  t.regex(stdout, /^right about 100 % of the pairs held out\n/)
+  const scores = numbersOf(stdout, /iteration \d+: score (-?[\d.]+), KL -?[\d.]+/g)
+  t.is(scores.length, 8)
+  t.true(scores[7]! > scores[0]!, stdout)
+  // The actor's adapter stands on the model of the first stage.
+  await using actor = await CausalLM.load(join(output, 'sft/model'))
+  await actor.loadAdapter('ppo', join(output, 'ppo/adapter'))
+  t.true(existsSync(join(output, 'reward/adapter/adapter_model.safetensors')))
+})
+
 test('examples/dpo.ts comes to prefer the better answers', async (t) => {
   const { model, data, output } = await prepared(t, rankings(100))
   const { stdout, stderr } = await node(example('dpo'), model, data, output, '2')
