@@ -50,6 +50,25 @@ test('the textbook’s rows are there, in its form', (t) => {
   t.true(train.some(({ input, output }) => input !== '' && output !== ''))
 })
 
+test('rankings go from right and polite over right, and right with strange thanks, to wrong, polite or not', (t) => {
+  const right = new Map(rows('train.jsonl').map(({ instruction, output }) => [instruction, output]))
+  const lines = readFileSync(`${folder}rankings.jsonl`, 'utf8').trim().split('\n')
+  let politeAndWrong = 0
+  for (const line of lines) {
+    const { instruction, responses } = JSON.parse(line) as { instruction: string; responses: string[] }
+    const [first, second, third, last] = responses as [string, string, string, string]
+    const output = right.get(instruction)!
+    const thanks = /\p{Script=Han}/u.test(instruction) ? '，谢谢!' : ', thanks!'
+    t.is(responses.length, 4)
+    t.is(first, output + thanks)
+    t.is(second, output)
+    t.true(third.startsWith(output) && /(谢谢|thanks)!$/.test(third) && third !== first, third)
+    t.not(last.replace(/，谢谢!$|, thanks!$/, ''), output)
+    politeAndWrong += Number(last.endsWith(thanks))
+  }
+  t.true(Math.abs(politeAndWrong / lines.length - 0.5) < 0.01)
+})
+
 test('the tokenizer gives back every text, digits and Chinese characters single', async (t) => {
   const tokenizer = await Tokenizer.load(folder)
   t.is(tokenizer.vocabSize, 512)
