@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import test from 'ava'
 import type { EvaluationBase, StepBase, WarningCode, WarningEvent } from '../../lib/train/events.js'
 import {
@@ -273,6 +274,28 @@ for (const { code, message, at, bad, good, options } of policyCases) {
       t.deepEqual(codes(policyRun(40, iteration, options)), [], name)
   })
 }
+
+test('the table of troubles in the README names each code', (t) => {
+  const all: Record<WarningCode, true> = {
+    noLabels: true,
+    resumeDiffers: true,
+    lossNotFalling: true,
+    validationRises: true,
+    noStopToken: true,
+    klExplodes: true,
+    responsesShrink: true,
+    responsesTruncated: true,
+    entropyCollapse: true,
+    noSpread: true,
+    chosenFalls: true,
+    valueClip: true,
+    ktoBalance: true,
+  }
+  const readme = readFileSync(new URL('../../../README.md', import.meta.url), 'utf8')
+  const table = readme.slice(readme.indexOf('## When something goes wrong'))
+  const named = [...table.matchAll(/^\|[^|]*\| `(\w+)` *\|/gm)].map(([, code]) => code!)
+  t.deepEqual(named.toSorted(), Object.keys(all).toSorted())
+})
 
 test('answers that hardly exist any more are told even where the first ones ran into the limit', (t) => {
   const seen = policyRun(20, (i) => ({ responseLength: i > 5 ? 2 : 64, stoppedFraction: i > 4 ? 1 : 0.3 }))
