@@ -33,9 +33,9 @@ const bandit = (seed: number) =>
     { seed, tokenizer, device: 'cpu', threads: 1 },
   )
 
-async function probabilities(model: CausalLM): Promise<number[]> {
+async function probabilities(model: CausalLM, temperature: number): Promise<number[]> {
   const logits = await model.logits({ inputIds: Int32Array.of(0), offsets: Int32Array.of(0, 1) })
-  return normalised(Array.from(logits, (logit) => Math.exp(logit)))
+  return normalised(Array.from(logits, (logit) => Math.exp(logit / temperature)))
 }
 function normalised(weights: readonly number[]): number[] {
   const sum = weights.reduce((total, weight) => total + weight, 0)
@@ -66,8 +66,16 @@ const withPpo =
     ppo({ ...shared, batchSize: 128, criticLearningRate: 0.03, ...options, model, seed })
 
 /** What is trained, for which seeds, and the factor of the rewards in the exponent. */
-const CASES: Record<string, { seeds: readonly number[]; strength: number; train: Train }> = {
+const CASES: Record<
+  string,
+  { seeds: readonly number[]; strength: number; temperature?: number; train: Train }
+> = {
   ppo: { seeds: SEEDS, strength: 1 / BETA, train: withPpo({ epochs: 2 }) },
+  'ppo of adapters on one base': {
+    seeds: SEEDS.slice(0, 2),
+    strength: 1 / BETA,
+    train: withPpo({ epochs: 2, lora: { rank: 8 } }),
+  },
   // In the loss the penalty is not whitened, so the advantages must not be either.
   ...Object.fromEntries(
     (['k2', 'k3', 'full'] as const).map((estimator) => [
@@ -84,6 +92,12 @@ const CASES: Record<string, { seeds: readonly number[]; strength: number; train:
     strength: 1 / BETA,
     train: (model, seed) => rloo({ ...groups, model, seed }),
   },
+  'rloo at temperature 0.6': {
+    seeds: SEEDS.slice(0, 2),
+    strength: 1 / BETA,
+    temperature: 0.6,
+    train: (model, seed) => rloo({ ...groups, temperature: 0.6, model, seed }),
+  },
   // An answer is part of the mean that it is compared with, but not of the penalty.
   grpo: {
     seeds: SEEDS,
@@ -92,18 +106,18 @@ const CASES: Record<string, { seeds: readonly number[]; strength: number; train:
   },
 }
 
-for (const [name, { seeds, strength, train }] of Object.entries(CASES)) {
+for (const [name, { seeds, strength, temperature = 1, train }] of Object.entries(CASES)) {
   test.serial(`${name} comes to the optimum of a bandit`, async (t) => {
     const off: number[] = []
     for (const seed of seeds) {
       await using model = await bandit(seed)
-      const reference = await probabilities(model)
+      const reference = await probabilities(model, temperature)
       const optimum = tilted(reference, strength)
       // The bound tells this optimum from where it starts, and from those of other penalties.
       for (const other of [0, -1, GROUP / (GROUP - 1), (GROUP - 1) / GROUP])
         t.true(totalVariation(optimum, tilted(reference, other * strength)) > BOUND)
       await train(model, seed).finish()
-      off.push(totalVariation(await probabilities(model), optimum))
+      off.push(totalVariation(await probabilities(model, temperature), optimum))
     }
     t.log(`${name}: total variation at most ${Math.max(...off).toFixed(4)} (seeds ${seeds.join(', ')})`)
     t.true(Math.max(...off) <= BOUND, off.join(' '))
