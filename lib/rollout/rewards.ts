@@ -35,7 +35,7 @@ export type Reward<Row = Record<string, unknown>> =
 /** Prompts with columns of their own, and who judges the answers by them. */
 export interface Judged<Row> {
   /** Rows with a prompt: a path, rows, or an async iterable of rows. */
-  data: DataSource | readonly NoInfer<Row>[] | AsyncIterable<NoInfer<Row>>
+  data: DataSource | readonly object[] | AsyncIterable<object>
   reward: Reward<Row>
 }
 

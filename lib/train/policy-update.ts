@@ -50,8 +50,8 @@ export interface Learned {
 
 /**
  * Passes over the answers of a rollout, in mini-batches that each are one optimizer step of every learner. The loss of a
- * mini-batch is normalised by its own count, whatever batches its forwards are made in. A loss or gradient that is not
- * finite ends the updates and changes nothing.
+ * mini-batch is normalised by its own count, whatever batches its forwards are made in. A loss of one learner that is not
+ * finite ends the updates of all, and so does a gradient: it changes nothing.
  */
 export async function updateFrom(
   learners: readonly Learner[],
@@ -83,20 +83,33 @@ export async function updateFrom(
           ? { weights: lengths.map(Math.sign), normalizer: lengths.filter((length) => length > 0).length }
           : reductionWeights(options.reduction, lengths, options.maxNewTokens)
       const weightOf = new Map(places.map((place, i) => [place, lengths[i] === 0 ? 0 : weights[i]!]))
-      let approxKl = 0
+      const steps: Gradients[] = []
       for (const [i, learner] of learners.entries()) {
-        const step = await stepOf(learner, responses, offsets, places, weightOf, normalizer, options)
+        const step = await gradientsOf(learner, responses, offsets, places, weightOf, normalizer, options)
         const result = learned[i]!
         result.sums = step.sums.map((sums, k) => addSums(result.sums[k] ?? null, sums))
-        result.failed = step.failed
-        if (step.failed !== null) return finish()
+        if (Number.isFinite(step.loss)) {
+          steps.push(step)
+          continue
+        }
+        result.failed = 'nonFiniteLoss'
+        for (const { optimizer } of learners) await optimizer.zeroGrad()
+        return finish()
+      }
+      let approxKl = 0
+      for (const [i, { optimizer, learningRate }] of learners.entries()) {
+        const { sums, loss } = steps[i]!
+        const result = learned[i]!
+        const { maxGradNorm } = options
+        const { gradNorm, applied } = await optimizer.step({ learningRate, maxGradNorm })
+        if (!applied) {
+          result.failed = 'nonFiniteGradient'
+          return finish()
+        }
         result.steps++
-        result.loss += step.loss
-        result.gradNorm += step.gradNorm
-        approxKl = Math.max(
-          approxKl,
-          (step.sums[0]?.approxKl ?? 0) / Math.max(1e-12, step.sums[0]?.count ?? 1),
-        )
+        result.loss += loss
+        result.gradNorm += gradNorm
+        approxKl = Math.max(approxKl, (sums[0]?.approxKl ?? 0) / Math.max(1e-12, sums[0]?.count ?? 1))
       }
       if (options.targetKl !== undefined && approxKl > options.targetKl) return finish()
     }
@@ -104,16 +117,21 @@ export async function updateFrom(
   return finish()
 }
 
-async function stepOf(
-  learner: Learner,
+interface Gradients {
+  sums: TermResult[]
+  loss: number
+}
+
+/** Adds up the gradients of one mini-batch; ends where the loss is not finite. */
+async function gradientsOf(
+  { model, optimizer, terms: termsOf }: Learner,
   responses: readonly Response[],
   offsets: Int32Array,
   places: readonly number[],
   weightOf: ReadonlyMap<number, number>,
   normalizer: number,
   options: UpdateOptions,
-): Promise<{ sums: TermResult[]; loss: number; gradNorm: number; failed: Learned['failed'] }> {
-  const { model, optimizer, learningRate } = learner
+): Promise<Gradients> {
   await optimizer.zeroGrad()
   let sums: TermResult[] = []
   let loss = 0
@@ -122,7 +140,7 @@ async function stepOf(
     const packed = packResponses(responses, places.slice(from, to))
     const uniform = packed.responses.every((place) => weightOf.get(place) === 1)
     const batch = uniform ? packed.batch : { ...packed.batch, weights: tokenWeights(packed, weightOf) }
-    const terms = learner.terms(packed, (values) => spread(packed, values, offsets))
+    const terms = termsOf(packed, (values) => spread(packed, values, offsets))
     const results = await roleOf(model).backward(
       batch,
       terms,
@@ -136,13 +154,9 @@ async function stepOf(
     sums = results.map((result, k) => addSums(sums[k] ?? null, result))
     for (const [k, result] of results.entries())
       loss += ((terms[k]!.coefficient ?? 1) * result.loss) / normalizer
-    if (!Number.isFinite(loss)) {
-      await optimizer.zeroGrad()
-      return { sums, loss, gradNorm: Number.NaN, failed: 'nonFiniteLoss' }
-    }
+    if (!Number.isFinite(loss)) break
   }
-  const { gradNorm, applied } = await optimizer.step({ learningRate, maxGradNorm: options.maxGradNorm })
-  return { sums, loss, gradNorm, failed: applied ? null : 'nonFiniteGradient' }
+  return { sums, loss }
 }
 
 function tokenWeights(packed: PackedResponses, weightOf: ReadonlyMap<number, number>): Float32Array {

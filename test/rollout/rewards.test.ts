@@ -74,7 +74,6 @@ const BAD: Record<string, [reward: unknown, says: RegExp]> = {
   ],
   'one that throws what is no error': [
     () => {
-      // biome-ignore lint/style/useThrowOnlyError: users do
       throw 'milk'
     },
     /^the reward reward 1 threw: milk$/,
