@@ -220,6 +220,12 @@ export const ppoOptions = {
         'has no effect with klCoef 0: there is no KL penalty',
       ),
     ),
+    noEffect(
+      'criticWarmup',
+      (given, options) =>
+        given('iterations') && (options.criticWarmup as number) >= (options.iterations as number),
+      'must be less than iterations, or the actor is never trained',
+    ),
     noEffect('kl.horizon', (given) => !given('kl.target'), 'has no effect without kl.target'),
     noEffect(
       'kl.target',
