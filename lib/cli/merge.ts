@@ -27,26 +27,13 @@ export function mergeCommand(): Command {
   const command = new Command('merge').description('Add an adapter to the weights of its base')
   return addFlags(command, set).action(async () => {
     const { options } = await readFlags(command, set)
-    const { openModel } = await import('./open-model.js')
-    const { readPeftConfig } = await import('../models/lora.js')
-    const { modelSource } = await import('../models/hub.js')
-    const { RewardModel } = await import('../models/reward-model.js')
-    const { folder } = await modelSource(options.adapter, 'adapter')
-    const scored = (await readPeftConfig(folder)).task_type === 'SEQ_CLS'
-    await using base = await openModel({ ...options, adapter: scored ? undefined : options.adapter })
-    const write = { overwrite: options.overwrite, ...(options.saveDtype && { dtype: options.saveDtype }) }
-    if (scored) {
-      const reward = await RewardModel.fromCausalLM(base, { seed: null })
-      // The base goes with its last user, and only one may change it.
-      await base.dispose()
-      await using merged = reward
-      await merged.loadAdapter('given', options.adapter)
-      await merged.mergeAdapter()
-      await merged.save(options.output, write)
-    } else {
-      await base.mergeAdapter()
-      await base.save(options.output, write)
-    }
+    const { isScored, openModel, openScored } = await import('./open-model.js')
+    await using model = await ((await isScored(options.adapter)) ? openScored : openModel)(options)
+    await model.mergeAdapter()
+    await model.save(options.output, {
+      overwrite: options.overwrite,
+      ...(options.saveDtype && { dtype: options.saveDtype }),
+    })
     process.stdout.write(`${options.output}\n`)
   })
 }

@@ -5,7 +5,8 @@ import { Tokenizer } from '../data/tokenizer.js'
 import { PosttrainError } from '../errors.js'
 import { CausalLM } from '../models/causal-lm.js'
 import { modelSource } from '../models/hub.js'
-import { isRewardModel, RewardModel } from '../models/reward-model.js'
+import { readPeftConfig } from '../models/lora.js'
+import { isRewardModel, openScoredBase, RewardModel } from '../models/reward-model.js'
 import type { RewardFunction } from '../rollout/rewards.js'
 import type { ModelOptions } from './machine.js'
 
@@ -24,14 +25,31 @@ export async function openModel({ model, adapter, device, dtype, threads }: Mode
   }
 }
 
-/** A reward model where the folder holds one, else a language model. */
+/** A reward model where the folder holds one or the adapter is that of one, else a language model. */
 export async function openTrainable(options: ModelOptions): Promise<CausalLM | RewardModel> {
+  const { model, adapter } = options
+  const { folder } = await modelSource(model, 'reward')
+  const scored = (await isRewardModel(folder)) || (adapter !== undefined && (await isScored(adapter)))
+  return scored ? await openScored(options) : await openModel(options)
+}
+
+/** Whether an adapter is that of a reward model. */
+export async function isScored(adapter: string): Promise<boolean> {
+  const { folder } = await modelSource(adapter, 'adapter')
+  return (await readPeftConfig(folder)).task_type === 'SEQ_CLS'
+}
+
+/** A reward model: the folder of one, or a language model whose adapter brings the head. */
+export async function openScored(options: ModelOptions): Promise<RewardModel> {
   const { model, adapter, device, dtype, threads } = options
-  const { folder } = await modelSource(model, 'model')
-  if (!(await isRewardModel(folder))) return await openModel(options)
-  const opened = await RewardModel.load(model, { device, dtype, ...(threads !== undefined && { threads }) })
-  if (adapter !== undefined) await opened.loadAdapter(GIVEN, adapter)
-  return opened
+  const opened = await openScoredBase(model, { device, dtype, ...(threads !== undefined && { threads }) })
+  try {
+    if (adapter !== undefined) await opened.loadAdapter(GIVEN, adapter)
+    return opened
+  } catch (error) {
+    await opened.dispose()
+    throw error
+  }
 }
 
 /**

@@ -2,6 +2,7 @@ export { type Dataset, type DatasetOptions, loadDataset } from './dataset.js'
 export { type JudgedReport, type JudgedSet, loadPreferences, loadUnpaired } from './judged.js'
 export {
   type JudgedLoader,
+  mismatched,
   type PreferenceBatch,
   preferenceLoader,
   type UnpairedBatch,

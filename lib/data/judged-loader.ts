@@ -8,11 +8,12 @@ interface JudgedBatch extends PackedBatch {
   labels: Int32Array
   /** Pairs, or single answers: what the loss divides by. */
   count: number
-  /** Tokens of all forwards. */
   tokens: number
   rowNames: string[]
   /** Place of each document among all answers of the run. */
   places: Int32Array
+  /** From 0. */
+  epoch: number
 }
 
 /** Answers with the pairs among them. */
@@ -28,8 +29,6 @@ export interface PreferenceBatch extends JudgedBatch {
 export interface UnpairedBatch extends JudgedBatch {
   /** 1 for a good answer, [D]. */
   desirable: Uint8Array
-  /** Each prompt with the answer to the next one of the batch, for KTO's estimate of the KL. */
-  mismatched: PackedBatch & { labels: Int32Array }
 }
 
 export interface JudgedLoaderOptions {
@@ -45,9 +44,13 @@ type Groups = { judgement: Judgement; rows: RowTokens[] }[]
 export class JudgedLoader<Batch extends JudgedBatch> {
   readonly #set: JudgedSet
   readonly #options: JudgedLoaderOptions
-  readonly #batchOf: (groups: Groups) => Batch
+  readonly #batchOf: (groups: Groups, epoch: number) => Batch
 
-  constructor(set: JudgedSet, options: JudgedLoaderOptions, batchOf: (groups: Groups) => Batch) {
+  constructor(
+    set: JudgedSet,
+    options: JudgedLoaderOptions,
+    batchOf: (groups: Groups, epoch: number) => Batch,
+  ) {
     this.#set = set
     this.#options = options
     this.#batchOf = batchOf
@@ -80,12 +83,12 @@ export class JudgedLoader<Batch extends JudgedBatch> {
     })
     for (let at = (options.from ?? 0) * batchSize; at < order.length; at += batchSize) {
       const chosen = Array.from(order.subarray(at, at + batchSize), (i) => judgements[i]!)
-      yield this.#batchOf(await Promise.all(chosen.map(read)))
+      yield this.#batchOf(await Promise.all(chosen.map(read)), epoch)
     }
   }
 }
 
-function packed(groups: Groups, firstPlace: number) {
+function packed(groups: Groups, firstPlace: number, epoch: number) {
   const rows = groups.flatMap((group) => group.rows)
   const batch = packRows(rows)
   return {
@@ -94,6 +97,7 @@ function packed(groups: Groups, firstPlace: number) {
     labels: batch.labels!,
     tokens: batch.inputIds.length,
     rowNames: groups.map(({ judgement }) => judgement.origin),
+    epoch,
     places: Int32Array.from(
       groups.flatMap(({ judgement }) =>
         Array.from({ length: judgement.count }, (_, i) => firstPlace + judgement.first + i),
@@ -107,7 +111,7 @@ export function preferenceLoader(
   set: JudgedSet,
   options: JudgedLoaderOptions,
 ): JudgedLoader<PreferenceBatch> {
-  return new JudgedLoader(set, options, (groups) => {
+  return new JudgedLoader(set, options, (groups, epoch) => {
     const pairs: number[] = []
     const margins: number[] = []
     const weights: number[] = []
@@ -121,7 +125,7 @@ export function preferenceLoader(
       first += judgement.count
     }
     return {
-      ...packed(groups, set.firstPlace),
+      ...packed(groups, set.firstPlace, epoch),
       pairs: Int32Array.from(pairs),
       margins: Float64Array.from(margins),
       pairWeights: Float64Array.from(weights),
@@ -130,24 +134,40 @@ export function preferenceLoader(
   })
 }
 
-/** Batches of single answers; `maxLength` bounds mismatched prompts and answers, whose ends are cut. */
-export function unpairedLoader(
-  set: JudgedSet,
-  options: JudgedLoaderOptions & { maxLength: number },
-): JudgedLoader<UnpairedBatch> {
-  return new JudgedLoader(set, options, (groups) => {
-    const rows = groups.map((group) => group.rows[0]!)
-    const mismatched = packRows(
-      rows.map((row, i) => exchanged(row, rows[(i + 1) % rows.length]!, options.maxLength)),
-    )
-    const batch = packed(groups, set.firstPlace)
-    return {
-      ...batch,
-      tokens: batch.tokens + mismatched.inputIds.length,
-      count: rows.length,
-      desirable: Uint8Array.from(groups, ({ judgement }) => Number(judgement.desirable)),
-      mismatched: { ...mismatched, labels: mismatched.labels! },
-    }
+/** Batches of single answers. */
+export function unpairedLoader(set: JudgedSet, options: JudgedLoaderOptions): JudgedLoader<UnpairedBatch> {
+  return new JudgedLoader(set, options, (groups, epoch) => ({
+    ...packed(groups, set.firstPlace, epoch),
+    count: groups.length,
+    desirable: Uint8Array.from(groups, ({ judgement }) => Number(judgement.desirable)),
+  }))
+}
+
+/**
+ * Each prompt with the answer to the next one, the last with that to the first, for KTO's estimate of the KL: over all
+ * batches of a step, and packed as they are. `maxLength` bounds prompt and answer, whose end is cut. Empty where there
+ * is only one answer.
+ */
+export function mismatched(
+  batches: readonly Pick<UnpairedBatch, 'inputIds' | 'labels' | 'offsets'>[],
+  maxLength: number,
+): (PackedBatch & { labels: Int32Array })[] {
+  const rows = batches.map(({ inputIds, labels, offsets }) =>
+    Array.from({ length: offsets.length - 1 }, (_, d): RowTokens => {
+      const part = (of: Int32Array) => of.subarray(offsets[d], offsets[d + 1])
+      return { inputIds: part(inputIds), labels: part(labels), weight: 1 }
+    }),
+  )
+  const all = rows.flat()
+  if (all.length < 2) return []
+  let next = 0
+  return rows.map((of) => {
+    const exchanges = of.map((row) => {
+      next = (next + 1) % all.length
+      return exchanged(row, all[next]!, maxLength)
+    })
+    const pack = packRows(exchanges)
+    return { ...pack, labels: pack.labels! }
   })
 }
 
@@ -161,6 +181,7 @@ function exchanged(asked: RowTokens, answered: RowTokens, maxLength: number): Ro
   const inputIds = new Int32Array(prompt.length + answer.length)
   inputIds.set(prompt)
   inputIds.set(answer, prompt.length)
-  const labels = inputIds.slice().fill(-100, 0, prompt.length)
+  const labels = new Int32Array(inputIds.length).fill(-100)
+  labels.set(answered.labels.subarray(start(answered)).subarray(0, answer.length), prompt.length)
   return { inputIds, labels, weight: 1 }
 }

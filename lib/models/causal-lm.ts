@@ -1,6 +1,6 @@
 import type { DecoderSpec, Dtype, LossTerm, PackedBatch, TermResult } from '../addon/addon.js'
 import { call } from '../addon/call.js'
-import { type Batch, labelWeight, type Template, Tokenizer, toPacked } from '../data/index.js'
+import { type Batch, labelWeight, Template, Tokenizer, toPacked } from '../data/index.js'
 import { PosttrainError } from '../errors.js'
 import type { HubOptions } from '../files/hub/snapshot.js'
 import { familyOf, type HfConfig } from './families/index.js'
@@ -211,7 +211,9 @@ export class CausalLM {
    * another base.
    */
   async loadAdapter(name: string, adapter: string, options: HubOptions = {}): Promise<void> {
-    await roleOf(this).loadAdapter(name, adapter, options)
+    const template = await roleOf(this).loadAdapter(name, adapter, options)
+    // A base that knows no chat is asked as its adapter was trained.
+    if (template !== null && this.#chatTemplate === null) this.adoptTemplate(Template.fromSource(template))
   }
 
   /** A second adapter with the values of the first, which stays as it is while the first is trained on. */

@@ -2,7 +2,7 @@ import { stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import type { Dtype, LossTerm, TermResult } from '../addon/addon.js'
 import { call } from '../addon/call.js'
-import { type Batch, Tokenizer, toPacked } from '../data/index.js'
+import { type Batch, Template, Tokenizer, toPacked } from '../data/index.js'
 import { PosttrainError } from '../errors.js'
 import { repositoryOf } from '../files/hub/id.js'
 import type { HubOptions } from '../files/hub/snapshot.js'
@@ -36,6 +36,14 @@ export async function isRewardModel(directory: string): Promise<boolean> {
   return architecture?.endsWith('ForSequenceClassification') === true && labelsOf(config) === 1
 }
 
+/** A reward model, or a language model with a head of zeros: the base of an adapter that brings its own. */
+export async function openScoredBase(model: string, options: LoadOptions): Promise<RewardModel> {
+  const { folder } = await modelSource(model, 'reward', options)
+  if (await isRewardModel(folder)) return await RewardModel.load(model, options)
+  await using language = await CausalLM.load(model, options)
+  return await RewardModel.fromCausalLM(language, { seed: null })
+}
+
 /** A reward model that is an adapter with a head: its base is opened, or shared. `given`: as the caller named it. */
 async function loadAdapted(
   given: string,
@@ -43,12 +51,6 @@ async function loadAdapted(
   { onto, revision: _, ...options }: RewardLoadOptions,
 ): Promise<RewardModel> {
   const { base_model_name_or_path: base, revision } = await readPeftConfig(directory)
-  const name = `reward ${given}`
-  if (onto !== undefined && typeof base === 'string' && resolve(base) === resolve(onto.directory)) {
-    const reward = await RewardModel.fromCausalLM(onto.model, { seed: null })
-    await reward.loadAdapter(name, directory)
-    return reward
-  }
   const found = typeof base === 'string' && (await stat(base).catch(() => null)) !== null
   if (typeof base !== 'string' || (!found && repositoryOf(base) === null)) {
     throw new PosttrainError(
@@ -56,16 +58,19 @@ async function loadAdapted(
       `${directory}/adapter_config.json: the base ${JSON.stringify(base ?? null)} is not a folder on this machine`,
     )
   }
-  const model = await CausalLM.load(base, {
-    ...options,
-    ...(!found && typeof revision === 'string' && { revision }),
-  })
+  const shared = onto !== undefined && resolve(base) === resolve(onto.directory)
+  const reward = shared
+    ? await RewardModel.fromCausalLM(onto.model, { seed: null })
+    : await openScoredBase(base, {
+        ...options,
+        ...(!found && typeof revision === 'string' && { revision }),
+      })
   try {
-    const reward = await RewardModel.fromCausalLM(model, { seed: null })
-    await reward.loadAdapter(name, directory)
+    await reward.loadAdapter(`reward ${given}`, directory)
     return reward
-  } finally {
-    await model.dispose()
+  } catch (error) {
+    await reward.dispose()
+    throw error
   }
 }
 
@@ -91,8 +96,8 @@ export class RewardModel {
   readonly dtype: Dtype
   readonly vocabSize: number
   readonly contextLength: number | null
-  readonly #chatTemplate: string | null
-  readonly #stopIds: readonly number[]
+  #chatTemplate: string | null
+  #stopIds: readonly number[]
 
   private constructor(
     role: Role,
@@ -191,6 +196,14 @@ export class RewardModel {
     })
   }
 
+  /** As CausalLM.adoptTemplate: what texts are scored with is saved with the model, and a token that ends them pads none. */
+  adoptTemplate(template: Template): void {
+    this.#chatTemplate ??= template.sourceFor(this.tokenizer)
+    const terminator = template.terminator(this.tokenizer)
+    if (terminator !== null && !this.#stopIds.includes(terminator))
+      this.#stopIds = [...this.#stopIds, terminator]
+  }
+
   get adapter(): string | null {
     return roleOf(this).adapter
   }
@@ -205,7 +218,8 @@ export class RewardModel {
   }
 
   async loadAdapter(name: string, adapter: string, options: HubOptions = {}): Promise<void> {
-    await roleOf(this).loadAdapter(name, adapter, options)
+    const template = await roleOf(this).loadAdapter(name, adapter, options)
+    if (template !== null && this.#chatTemplate === null) this.adoptTemplate(Template.fromSource(template))
   }
 
   async copyAdapter(from: string, to: string): Promise<void> {

@@ -1,4 +1,4 @@
-import { writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Dtype, LossTerm, PackedBatch, RoleHandle, TermResult, WeightMapEntry } from '../addon/addon.js'
 import { call } from '../addon/call.js'
@@ -96,8 +96,11 @@ export class Role {
     await this.setAdapter(name)
   }
 
-  /** Reads a folder of PEFT's. A scalar head in it is read too where this role has one. */
-  async loadAdapter(name: string, from: string, options: HubOptions = {}): Promise<void> {
+  /**
+   * Reads a folder of PEFT's. A scalar head in it is read too where this role has one. Gives the source of the template
+   * that it was trained with, where one lies beside it.
+   */
+  async loadAdapter(name: string, from: string, options: HubOptions = {}): Promise<string | null> {
     const { core, family, spec } = this.base
     const { folder: directory } = await modelSource(from, 'adapter', options)
     const config = await readPeftConfig(directory)
@@ -121,6 +124,7 @@ export class Role {
         ...(adapter.scored ? [{ ...SCORE, name: SCORE_IN_ADAPTER }] : []),
       ]
       await call(core, () => core.loadTensors(this.handle, [{ path, entries }]))
+      return await readFile(join(directory, 'chat_template.jinja'), 'utf8').catch(() => null)
     } catch (error) {
       await this.setAdapter(before)
       await this.#drop(name)

@@ -1,5 +1,5 @@
 import type { LossTerm, PairLossName, TermResult } from '../addon/addon.js'
-import type { PreferenceBatch, UnpairedBatch } from '../data/judged-loader.js'
+import { mismatched, type PreferenceBatch, type UnpairedBatch } from '../data/judged-loader.js'
 import { type CausalLM, roleOf } from '../models/causal-lm.js'
 import type { DpoEvaluationEvent } from './dpo.js'
 import type { DpoMetrics, DpoStepEvent, KtoMetrics, KtoStepEvent } from './events.js'
@@ -21,7 +21,7 @@ export function pairObjective(
   const { sftCoef, ...loss } = options
   /** Tokens of the better answers of the step: what their cross-entropy divides by. */
   let betterTokens = 0
-  const termsOf = async (batch: PreferenceBatch, normalizer: number, signal: AbortSignal | undefined) => {
+  const termsOf = async (batch: PreferenceBatch, coefficient: number, signal: AbortSignal | undefined) => {
     const terms: LossTerm[] = [
       {
         kind: 'dpo',
@@ -31,23 +31,9 @@ export function pairObjective(
         ...(reference && { referenceSums: await reference.sums(batch, signal) }),
       },
     ]
-    if (sftCoef > 0) {
-      // The terms of one backward share their normalizer; this one has its own count.
-      const coefficient = (sftCoef * normalizer) / Math.max(1, betterTokens)
-      terms.push({ kind: 'weightedLogProb', coefficient, weights: betterWeights(batch) })
-    }
+    if (sftCoef > 0) terms.push({ kind: 'weightedLogProb', coefficient, weights: betterWeights(batch) })
     return terms
   }
-  const combine = (
-    batch: PreferenceBatch,
-    [pairs, better]: TermResult[],
-    coefficient: number,
-  ): TermResult => ({
-    ...pairs!,
-    chosenTokens: chosenTokens(batch),
-    ...(better && { loss: pairs!.loss + coefficient * better.loss, better: better.loss }),
-  })
-  const coefficientOf = (normalizer: number) => (sftCoef * normalizer) / Math.max(1, betterTokens)
   const metrics = (sums: TermResult): DpoMetrics => ({
     accuracy: mean(sums.correct, sums.count),
     margin: mean((sums.chosenReward ?? 0) - (sums.rejectedReward ?? 0), sums.count),
@@ -59,24 +45,35 @@ export function pairObjective(
   })
   return {
     async prepare(batches) {
-      betterTokens = 0
-      for (const batch of batches)
-        betterTokens += betterWeights(batch).reduce((sum, weight) => sum + weight, 0)
+      betterTokens = batches.reduce((sum, batch) => sum + total(betterWeights(batch)), 0)
     },
     async backward(batch, { signal, ...given }) {
-      const terms = await termsOf(batch, given.normalizer, signal)
-      const results = await roleOf(model).backward(batch, terms, given, signal)
-      return combine(batch, results, coefficientOf(given.normalizer))
+      // The terms of one backward share their normalizer; cross-entropy has its own count.
+      const coefficient = (sftCoef * given.normalizer) / Math.max(1, betterTokens)
+      const terms = await termsOf(batch, coefficient, signal)
+      const [pairs, better] = await roleOf(model).backward(batch, terms, given, signal)
+      return {
+        ...pairs!,
+        loss: pairs!.loss + coefficient * (better?.loss ?? 0),
+        chosenTokens: chosenTokens(batch),
+      }
     },
     async evaluate(batch, signal) {
-      const terms = await termsOf(batch, batch.count, signal)
-      const results = await roleOf(model).evaluate(batch, terms, {}, signal)
-      return combine(batch, results, coefficientOf(batch.count))
+      const terms = await termsOf(batch, sftCoef, signal)
+      const [pairs, better] = await roleOf(model).evaluate(batch, terms, {}, signal)
+      return {
+        ...pairs!,
+        chosenTokens: chosenTokens(batch),
+        ...(better && { better: better.loss, betterTokens: total(betterWeights(batch)) }),
+      }
     },
+    evaluationLoss: (sums) => mean(sums.loss, sums.count) + sftCoef * mean(sums.better, sums.betterTokens),
     stepMetrics: metrics,
     evaluationMetrics: metrics,
   }
 }
+
+const total = (weights: Float64Array) => weights.reduce((sum, weight) => sum + weight, 0)
 
 /** 1 at the labels of answers that are the better one of a pair, each counted once. */
 function betterWeights({ offsets, labels, pairs }: PreferenceBatch): Float64Array {
@@ -102,8 +99,9 @@ function chosenTokens({ offsets, labels, pairs, pairWeights }: PreferenceBatch):
 export function ktoObjective(
   model: CausalLM,
   reference: ReferenceCache,
-  options: { beta: number; desirableWeight: number; undesirableWeight: number },
+  given: { beta: number; desirableWeight: number; undesirableWeight: number; maxLength: number },
 ): Objective<UnpairedBatch, KtoStepEvent, DpoEvaluationEvent> {
+  const { maxLength, ...options } = given
   let kl = 0
   const termOf = async (batch: UnpairedBatch, signal: AbortSignal | undefined): Promise<LossTerm> => ({
     kind: 'kto',
@@ -127,16 +125,16 @@ export function ktoObjective(
     async prepare(batches, signal) {
       let sum = 0
       let count = 0
-      for (const { mismatched } of batches) {
-        const policy = await answerLogProbs(model, mismatched, signal)
-        const compared = await reference.other(mismatched, signal)
+      for (const exchanged of mismatched(batches, maxLength)) {
+        const policy = await answerLogProbs(model, exchanged, signal)
+        const compared = await reference.other(exchanged, signal)
         for (const [d, value] of policy.entries()) sum += value - compared[d]!
         count += policy.length
       }
       kl = Math.max(0, mean(sum, count))
     },
-    async backward(batch, { signal, ...given }) {
-      const [sums] = await roleOf(model).backward(batch, [await termOf(batch, signal)], given, signal)
+    async backward(batch, { signal, ...choices }) {
+      const [sums] = await roleOf(model).backward(batch, [await termOf(batch, signal)], choices, signal)
       return withKl(sums!)
     },
     async evaluate(batch, signal) {

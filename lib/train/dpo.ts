@@ -1,6 +1,7 @@
 import { type JudgedSet, loadPreferences, loadUnpaired } from '../data/judged.js'
-import { preferenceLoader, unpairedLoader } from '../data/judged-loader.js'
+import { type JudgedLoaderOptions, preferenceLoader, unpairedLoader } from '../data/judged-loader.js'
 import { templateOf } from '../data/templates.js'
+import { PosttrainError } from '../errors.js'
 import { WITHOUT_REFERENCE } from '../losses/preference.js'
 import type { OptionInput, ResolvedOptions } from '../options/option.js'
 import { resolveOptions } from '../options/validate.js'
@@ -17,7 +18,7 @@ import type {
   WarningEvent,
 } from './events.js'
 import { dpoOptions } from './preference-options.js'
-import { frozenReference } from './reference.js'
+import { frozenReference, release } from './reference.js'
 import { ReferenceCache } from './reference-cache.js'
 import { Run, type RunControl } from './run.js'
 import { sequenceLength, superviseTraining } from './supervised-training.js'
@@ -57,11 +58,23 @@ async function* train(
   const { model, loss } = options
   const maxLength = sequenceLength(model, options.maxLength)
   const template = await templateOf(options.template, model.tokenizer)
-  const load = loss === 'kto' ? loadUnpaired : loadPreferences
+  const kto = loss === 'kto'
+  const batchSize = options.batchSize ?? 8
+  if (kto && batchSize * options.gradientAccumulation < 2)
+    throw new PosttrainError(
+      'ERR_INVALID_ARGUMENT',
+      'dpo: loss kto puts answers to prompts that they do not answer, and needs two or more in a step: raise batchSize or gradientAccumulation',
+    )
+  const load = kto ? loadUnpaired : loadPreferences
   const rows = await load(options.data, { ...options, maxLength, tokenizer: model.tokenizer, template })
-  const cache = await referenceOf(options, [rows.train, rows.validation])
+  let held: Awaited<ReturnType<typeof frozenReference>> | null = null
   try {
-    const adapted = model.adapter !== null
+    const adapted = await prepareAdapter(model, options)
+    const { seed, shuffle } = options
+    const loadersOf = <Batch>(make: (set: JudgedSet, options: JudgedLoaderOptions) => Batch) => ({
+      train: make(rows.train, { batchSize, seed, shuffle }),
+      validation: rows.validation && make(rows.validation, { batchSize, seed, shuffle: false }),
+    })
     const shared = {
       recipe: 'dpo',
       model,
@@ -77,45 +90,54 @@ async function* train(
       template,
       choices: { maxLength, template: template.name },
     }
-    const batching = { batchSize: options.batchSize ?? 8, seed: options.seed }
-    const { shuffle } = options
-    if (loss === 'kto') {
-      const loader = (set: JudgedSet, shuffled: boolean) =>
-        unpairedLoader(set, { ...batching, maxLength, shuffle: shuffled })
-      return yield* superviseTraining(
-        {
-          ...shared,
-          objective: ktoObjective(model, cache!, {
-            beta: options.beta ?? 0.1,
-            desirableWeight: options.desirableWeight ?? 1,
-            undesirableWeight: options.undesirableWeight ?? 1,
-          }),
-          train: loader(rows.train, shuffle),
-          validation: rows.validation && loader(rows.validation, false),
-          warnings: balanceOf(rows.train, options),
-        },
-        control,
-      )
+    const hold = () =>
+      frozenReference(model, {
+        given: options.reference,
+        added: options.lora !== undefined,
+        name: 'reference',
+      })
+    if (kto) {
+      // Mismatched answers are others in each epoch: the reference has to stay.
+      held = await hold()
+      const loaders = loadersOf(unpairedLoader)
+      const cache = new ReferenceCache(held.reference, loaders.train)
+      const { desirableWeight = 1, undesirableWeight = 1 } = options
+      const objective = ktoObjective(model, cache, {
+        beta: options.beta ?? 0.1,
+        desirableWeight,
+        undesirableWeight,
+        maxLength,
+      })
+      const warnings = balanceOf(rows.train, options)
+      const begin = () => cache.first(options.signal)
+      return yield* superviseTraining({ ...shared, ...loaders, objective, warnings, begin }, control)
     }
-    const loader = (set: JudgedSet, shuffled: boolean) =>
-      preferenceLoader(set, { ...batching, shuffle: shuffled })
-    return yield* superviseTraining(
-      {
-        ...shared,
-        objective: pairObjective(model, cache, {
-          loss,
-          beta: options.beta ?? (loss === 'simpo' ? 2 : 0.1),
-          labelSmoothing: options.labelSmoothing ?? (loss === 'exo' ? 1e-3 : 0),
-          gamma: options.gamma ?? 1,
-          sftCoef: options.sftCoef,
-        }),
-        train: loader(rows.train, shuffle),
-        validation: rows.validation && loader(rows.validation, false),
-      },
-      control,
-    )
+    const loaders = loadersOf(preferenceLoader)
+    const compares = !WITHOUT_REFERENCE.includes(loss)
+    // Where the weights themselves are trained, what they say now is computed once and kept.
+    const itself = options.reference === undefined && !adapted
+    if (compares && !itself) held = await hold()
+    const cache = compares ? new ReferenceCache(held?.reference ?? model, loaders.train) : null
+    const objective = pairObjective(model, cache, {
+      loss,
+      beta: options.beta ?? (loss === 'simpo' ? 2 : 0.1),
+      labelSmoothing: options.labelSmoothing ?? (loss === 'exo' ? 1e-3 : 0),
+      gamma: options.gamma ?? 1,
+      sftCoef: options.sftCoef,
+    })
+    const begin = async () => {
+      if (cache === null) return null
+      if (itself) {
+        for (const loader of [loaders.train, loaders.validation])
+          if (loader !== null) await cache.fill(loader, options.signal)
+      }
+      const first = await cache.first(options.signal)
+      if (itself) cache.close()
+      return first
+    }
+    return yield* superviseTraining({ ...shared, ...loaders, objective, begin }, control)
   } finally {
-    await cache?.dispose()
+    if (held?.owned) await release(held.reference)
     await rows.train.store.close()
     await rows.validation?.store.close()
   }
@@ -137,30 +159,4 @@ function balanceOf(
       ? `${counts}: kto learns from both; add rows of the other kind`
       : `${counts}, which with their weights is ${ratio.toPrecision(2)} to 1, where 1 to 1.33 is recommended: set ${ratio < 1 ? 'desirableWeight' : 'undesirableWeight'} to about ${(ratio < 1 ? desirableWeight / ratio : (undesirableWeight * ratio * 3) / 4).toPrecision(2)}`
   return [{ code: 'ktoBalance', message }]
-}
-
-/** The log-probabilities to compare with, taken before anything is trained; null for losses without a reference. */
-async function referenceOf(options: Resolved, sets: (JudgedSet | null)[]): Promise<ReferenceCache | null> {
-  const { model, loss, reference: given, signal } = options
-  if (loss !== 'kto' && WITHOUT_REFERENCE.includes(loss)) {
-    await prepareAdapter(model, options)
-    return null
-  }
-  const whole = given === undefined && options.lora === undefined && model.adapter === null
-  if (whole) {
-    // The weights themselves are trained: what they say now is computed once and kept.
-    const cache = new ReferenceCache(model, false)
-    for (const set of sets) if (set !== null) await cache.fill(set, signal)
-    if (loss !== 'kto') return cache.closed()
-    // KTO's mismatched answers differ in each batch, so the reference must stay.
-    const { reference } = await frozenReference(model, { given, added: false, name: 'reference' })
-    return new ReferenceCache(reference, true)
-  }
-  await prepareAdapter(model, options)
-  const { reference, owned } = await frozenReference(model, {
-    given,
-    added: options.lora !== undefined,
-    name: 'reference',
-  })
-  return new ReferenceCache(reference, owned)
 }

@@ -18,5 +18,6 @@ export async function evaluate<
     sums = addSums(sums, await objective.evaluate(batch, options.signal))
   }
   const total = sums ?? { loss: 0, count: 0 }
-  return { loss: mean(total.loss, total.count), ...objective.evaluationMetrics(total) }
+  const loss = objective.evaluationLoss?.(total) ?? mean(total.loss, total.count)
+  return { loss, ...objective.evaluationMetrics(total) }
 }

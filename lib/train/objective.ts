@@ -41,6 +41,8 @@ export interface Objective<
   backward(batch: Batch, options: ObjectiveOptions): Promise<TermResult>
   /** The same sums without gradients. */
   evaluate(batch: Batch, signal?: AbortSignal): Promise<TermResult>
+  /** The loss of an evaluation where that is not the mean of `loss` over `count`, from the sums of all its batches. */
+  evaluationLoss?(sums: TermResult): number
   /** What a step tells beside what all recipes tell, from the sums of all its batches. */
   stepMetrics(sums: TermResult): Omit<Step, keyof StepBase>
   evaluationMetrics(sums: TermResult): Omit<Evaluation, keyof EvaluationBase>

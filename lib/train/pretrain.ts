@@ -34,7 +34,6 @@ async function* train(
 ): AsyncGenerator<TrainEvent, EndEvent> {
   const { model, batchSize, batchTokens, shuffle, seed } = options
   const { tokenizer } = model
-  const adapted = await prepareAdapter(model, options)
   const maxLength = sequenceLength(model, options.maxLength)
   // Rows of another kind than text are rendered as the model would be prompted, and all of it is trained.
   const rows = await loadDataset(options.data, {
@@ -47,6 +46,7 @@ async function* train(
     needsStop: false,
   })
   try {
+    const adapted = await prepareAdapter(model, options)
     const padId = tokenizer.padId ?? tokenizer.eosId ?? 0
     const batching = batchTokens === undefined ? { batchSize: batchSize ?? 8 } : { batchTokens }
     return yield* superviseTraining(

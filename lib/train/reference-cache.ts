@@ -1,13 +1,11 @@
 import type { PackedBatch } from '../addon/addon.js'
 import { call } from '../addon/call.js'
-import type { JudgedSet } from '../data/judged.js'
-import { packRows } from '../data/pack.js'
 import { PosttrainError } from '../errors.js'
 import { type CausalLM, nativeOf } from '../models/causal-lm.js'
-import { release } from './reference.js'
+import type { Loader, TrainBatch } from './objective.js'
 
-/** Answers whose log-probabilities are computed at once. */
-const FILL = 8
+/** Answers that have a place among all of the run. */
+type PlacedBatch = TrainBatch & PackedBatch & { places: Int32Array; epoch: number }
 
 /** Sums over the labels of each document. */
 export function documentSums({ offsets }: PackedBatch, logProbs: Float64Array): Float64Array {
@@ -27,63 +25,55 @@ export async function answerLogProbs(
   return documentSums(batch, logProbs)
 }
 
-/** What the reference says of each answer: computed when it is first asked for, and kept. */
+/**
+ * What the reference says of each answer, computed once and kept. The last bits of a number depend on what is computed
+ * beside it, so that an answer is always computed in its batch of the first epoch: a resumed run has the same bits.
+ */
 export class ReferenceCache {
   #model: CausalLM | null
-  readonly #owned: boolean
+  readonly #train: Loader<PlacedBatch>
   readonly #known = new Map<number, number>()
 
-  constructor(model: CausalLM, owned: boolean) {
+  constructor(model: CausalLM, train: Loader<PlacedBatch>) {
     this.#model = model
-    this.#owned = owned
+    this.#train = train
   }
 
-  /** Asks for every answer of a set now. */
-  async fill(set: JudgedSet, signal: AbortSignal | undefined): Promise<void> {
-    for (const { first, count } of set.judgements) {
-      for (let from = first; from < first + count; from += FILL) {
-        const places = Array.from({ length: Math.min(FILL, first + count - from) }, (_, i) => from + i)
-        const rows = await Promise.all(places.map((place) => set.store.read(place)))
-        await this.sums(
-          { ...packRows(rows), places: Int32Array.from(places, (place) => set.firstPlace + place) },
-          signal,
-        )
-      }
-    }
+  /** Asks for every answer now. */
+  async fill(loader: Loader<PlacedBatch>, signal: AbortSignal | undefined): Promise<void> {
+    for await (const batch of loader.epoch(0)) await this.sums(batch, signal)
   }
 
   /** From now on only what is known is told: the model changes. */
-  closed(): this {
+  close(): void {
     this.#model = null
-    return this
   }
 
-  /** Summed log-probabilities of the answers of a batch, by their places in the set, [D]. */
-  async sums(
-    batch: PackedBatch & { places: Int32Array },
-    signal: AbortSignal | undefined,
-  ): Promise<Float64Array> {
-    const known = this.#known
-    const places = Array.from(batch.places)
-    if (!places.every((place) => known.has(place))) {
-      if (this.#model === null)
-        throw new PosttrainError(
-          'ERR_INTERNAL',
-          'the reference was not asked for an answer before the training',
-        )
-      const sums = await answerLogProbs(this.#model, batch, signal)
-      for (const [d, place] of places.entries()) known.set(place, sums[d]!)
+  /** Mean log-probability of the first answers: by it a resume knows the reference again. */
+  async first(signal: AbortSignal | undefined): Promise<number | null> {
+    for await (const batch of this.#train.epoch(0)) {
+      const sums = await this.sums(batch, signal)
+      return sums.reduce((sum, value) => sum + value, 0) / sums.length
     }
-    return Float64Array.from(places, (place) => known.get(place)!)
+    return null
   }
 
-  /** Of answers that are not in the set; the reference must still be there. */
+  /** Summed log-probabilities of the answers of a batch, [D]. */
+  async sums(batch: PlacedBatch, signal: AbortSignal | undefined): Promise<Float64Array> {
+    const places = Array.from(batch.places)
+    if (!places.every((place) => this.#known.has(place))) {
+      if (batch.epoch > 0) await this.fill(this.#train, signal)
+      else {
+        const sums = await this.other(batch, signal)
+        for (const [d, place] of places.entries()) this.#known.set(place, sums[d]!)
+      }
+    }
+    return Float64Array.from(places, (place) => this.#known.get(place)!)
+  }
+
+  /** Of answers that are not in the set; nothing is kept. */
   async other(batch: PackedBatch, signal: AbortSignal | undefined): Promise<Float64Array> {
     if (this.#model === null) throw new PosttrainError('ERR_INTERNAL', 'the reference is no longer there')
     return await answerLogProbs(this.#model, batch, signal)
-  }
-
-  async dispose(): Promise<void> {
-    if (this.#owned && this.#model) await release(this.#model)
   }
 }

@@ -22,7 +22,8 @@ export interface RewardEvaluationEvent extends EvaluationBase, RewardMetrics {}
  * with the best first. The score is read at the last token of prompt and answer; the loss is the mean over pairs of -log
  * sigmoid(better - worse - margin) (Bradley & Terry 1952), every prompt with the same weight.
  *
- * A CausalLM gets a new head; its weights, which the reward model shares, are trained too unless `lora` is given.
+ * A CausalLM gets a new head; its weights, which the reward model shares, are trained too, unless `lora` is given or it
+ * has an adapter in use, which is then trained further.
  * Saved as Hugging Face's sequence classification with one label.
  *
  * ```ts
@@ -41,8 +42,18 @@ async function* train(
   options: ResolvedOptions<typeof rewardOptions>,
   control: RunControl,
 ): AsyncGenerator<TrainEvent<RewardStepEvent, RewardEvaluationEvent>, EndEvent> {
-  const { model: given, seed, shuffle } = options
-  const model = given instanceof CausalLM ? await RewardModel.fromCausalLM(given, { seed }) : given
+  const { model: given } = options
+  if (!(given instanceof CausalLM)) return yield* trainOn(given, options, control)
+  await using model = await RewardModel.fromCausalLM(given, { seed: options.seed, adapter: given.adapter })
+  return yield* trainOn(model, options, control)
+}
+
+async function* trainOn(
+  model: RewardModel,
+  options: ResolvedOptions<typeof rewardOptions>,
+  control: RunControl,
+): AsyncGenerator<TrainEvent<RewardStepEvent, RewardEvaluationEvent>, EndEvent> {
+  const { seed, shuffle } = options
   const maxLength = sequenceLength(model, options.maxLength)
   const template = await templateOf(options.template, model.tokenizer)
   const rows = await loadPreferences(options.data, {
@@ -54,6 +65,7 @@ async function* train(
   const batchSize = options.batchSize ?? 8
   try {
     const adapted = await prepareAdapter(model, options)
+    model.adoptTemplate(template)
     // Before hours of training, not after.
     if (options.output !== undefined && !adapted) model.padFor(options.padToken)
     return yield* superviseTraining(
@@ -81,7 +93,6 @@ async function* train(
   } finally {
     await rows.train.store.close()
     await rows.validation?.store.close()
-    if (model !== given) await model.dispose()
   }
 }
 

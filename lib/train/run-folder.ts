@@ -26,8 +26,9 @@ export function runConfig(
   const { version } = JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')) as {
     version: string
   }
-  // Rows given as values are not written down.
+  // Rows given as values are not written down, nor are models.
   const named = (value: unknown) => (isRows(value) ? '(rows)' : value)
+  for (const [name, value] of Object.entries(options)) if (isModel(value)) options[name] = '(model)'
   return {
     posttrain: version,
     recipe,
@@ -35,6 +36,8 @@ export function runConfig(
     data,
   }
 }
+
+const isModel = (value: unknown) => value !== null && typeof value === 'object' && 'backward' in value
 
 function isRows(value: unknown): boolean {
   if (value === null || typeof value !== 'object' || 'fraction' in value) return false

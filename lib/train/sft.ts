@@ -39,7 +39,6 @@ async function* train(
 ): AsyncGenerator<TrainEvent, EndEvent> {
   const { model, batchSize, batchTokens, shuffle, seed } = options
   const { tokenizer } = model
-  const adapted = await prepareAdapter(model, options)
   const maxLength = sequenceLength(model, options.maxLength)
   const template = await templateOf(options.template, tokenizer)
   const rows = await loadDataset(options.data, {
@@ -50,6 +49,7 @@ async function* train(
     needsStop: true,
   })
   try {
+    const adapted = await prepareAdapter(model, options)
     const padId = tokenizer.padId ?? tokenizer.eosId ?? 0
     const batching = batchTokens === undefined ? { batchSize: batchSize ?? 8 } : { batchTokens }
     return yield* superviseTraining(

@@ -13,6 +13,7 @@ import type { Loader, Objective, TrainBatch } from './objective.js'
 import { countSteps, optimizerSteps } from './optimizer-steps.js'
 import type { TrainingOptions } from './options.js'
 import { prefetch } from './prefetch.js'
+import { refuseOtherReference } from './reference.js'
 import { type RunControl, throwIfAborted } from './run.js'
 import { RunFolder, runConfig } from './run-folder.js'
 import { supervisedStep } from './supervised-step.js'
@@ -49,6 +50,11 @@ export interface SupervisedTraining<
   dropout: boolean
   /** What its owner should know of the data before the first step. */
   warnings?: readonly Pick<WarningEvent, 'code' | 'message'>[]
+  /**
+   * What must be known of the model as it is given: when the run folder is taken, before a weight is read or changed.
+   * Mean log-probability of some answers by the reference: a resume with another one is refused; null without one.
+   */
+  begin?(): Promise<number | null>
 }
 
 /** Tokens of a sequence at most; ERR_INVALID_ARGUMENT where the model cannot read that many. */
@@ -144,10 +150,13 @@ export async function* superviseTraining<
     control.stop.aborted || state.step >= totalSteps || state.evaluations.withoutGain >= patience
 
   try {
+    const reference = (await training.begin?.()) ?? null
+    state = { ...state, reference }
     if (folder && options.resume) {
       const checkpoint = await newestCheckpoint(folder.checkpoints)
       if (checkpoint) {
         state = (await loadCheckpoint(checkpoint, parts)) as TrainingState
+        refuseOtherReference(state, { reference, environment })
         if (state.settled === state.step) savedAt = state.step
         warnings = differences(state, { totalSteps, environment })
         state = { ...state, totalSteps, environment }
@@ -155,7 +164,7 @@ export async function* superviseTraining<
       await folder.rewindMetrics(state)
     }
     // Samples stop where its turns end, and it is saved with a model that had none.
-    if (template && model instanceof CausalLM) model.adoptTemplate(template)
+    if (template) model.adoptTemplate(template)
     control.save = folder && (() => save(folder))
     control.summary = summary
 

@@ -19,6 +19,8 @@ export interface TrainingState {
   skippedInARow: number
   evaluations: EvaluationState
   watch: WatchState
+  /** Mean log-probability of some answers by the reference, where there is one. */
+  reference: number | null
   /** The schedule of the learning rate goes by it. */
   totalSteps: number
   /** What the bits depend on besides all this: the same numbers are promised where these are the same. */
@@ -42,6 +44,7 @@ export const BEGINNING: TrainingState = {
   skippedInARow: 0,
   evaluations: NO_EVALUATION,
   watch: SupervisedWatch.start,
+  reference: null,
   totalSteps: 0,
   environment: null,
 }

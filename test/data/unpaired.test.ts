@@ -1,12 +1,18 @@
 import test from 'ava'
-import { type DataSource, type JudgedRow, loadUnpaired, unpairedLoader } from '../../lib/data/index.js'
+import {
+  type DataSource,
+  type JudgedRow,
+  loadUnpaired,
+  mismatched,
+  unpairedLoader,
+} from '../../lib/data/index.js'
 import { assistant, drain, marked, options, user } from '../helpers/judged-rows.js'
 
-const still = { batchSize: 100, shuffle: false, seed: 0, maxLength: options.maxLength }
+const still = { batchSize: 100, shuffle: false, seed: 0 }
 
 async function batchOf(rows: DataSource, given: Partial<typeof options> = {}) {
   const { train } = await loadUnpaired(rows, { ...options, ...given })
-  const [batch] = await drain(unpairedLoader(train, { ...still, ...given }).epoch(0))
+  const [batch] = await drain(unpairedLoader(train, still).epoch(0))
   return batch!
 }
 
@@ -47,30 +53,35 @@ test('every form of a conversation gives the same row, whose last answer is judg
   t.deepEqual(marked(apart), ['[user]A<eos>\n[assistant]«x<eos>»'])
 })
 
-test('each prompt is put before the next answer of the batch, the last before the first', async (t) => {
+test('each prompt is put before the next answer of the step, the last before the first, whatever its batches', async (t) => {
   const rows = ['1', '22', '333'].map((n) => ({ prompt: [user(`Q${n}`)], completion: `a${n}`, label: true }))
-  const batch = await batchOf(rows)
-  const document = (asked: string, said: string) => `[user]Q${asked}<eos>\n[assistant]«a${said}<eos>»`
-  t.deepEqual(marked(batch.mismatched), [document('1', '22'), document('22', '333'), document('333', '1')])
-  t.is(batch.tokens, batch.inputIds.length + batch.mismatched.inputIds.length)
-  // In batches of two the third stands alone.
   const { train } = await loadUnpaired(rows, options)
-  const batches = await drain(unpairedLoader(train, { ...still, batchSize: 2 }).epoch(0))
-  t.deepEqual(
-    batches.map(({ mismatched }) => marked(mismatched)),
-    [[document('1', '22'), document('22', '1')], [document('333', '333')]],
-  )
+  const document = (asked: string, said: string) => `[user]Q${asked}<eos>\n[assistant]«a${said}<eos>»`
+  const exchanged = [document('1', '22'), document('22', '333'), document('333', '1')]
+  for (const [batchSize, sizes] of [
+    [3, [3]],
+    [2, [2, 1]],
+    [1, [1, 1, 1]],
+  ] as const) {
+    const batches = await drain(unpairedLoader(train, { ...still, batchSize }).epoch(0))
+    const packs = mismatched(batches, options.maxLength).map(marked)
+    t.deepEqual(
+      packs.map(({ length }) => length),
+      [...sizes],
+    )
+    t.deepEqual(packs.flat(), exchanged)
+  }
+  // Alone there is nothing to put it before.
+  const [alone] = await drain(unpairedLoader(train, { ...still, batchSize: 1 }).epoch(0))
+  t.deepEqual(mismatched([alone!], options.maxLength), [])
 })
 
 test('a mismatched pair is no longer than a row may be', async (t) => {
-  const batch = await batchOf(
-    [
-      { prompt: '12345', completion: 'a', label: true },
-      { prompt: '1', completion: 'abcde', label: true },
-    ],
-    { maxLength: 7 },
-  )
-  t.deepEqual(marked(batch.mismatched), ['12345«ab»', '1«a<eos>»'])
+  const batch = await batchOf([
+    { prompt: '12345', completion: 'a', label: true },
+    { prompt: '1', completion: 'abcde', label: true },
+  ])
+  t.deepEqual(mismatched([batch], 7).map(marked), [['12345«ab»', '1«a<eos>»']])
 })
 
 test('too long rows are dropped and counted, the order is the seed and the epoch', async (t) => {
