@@ -16,13 +16,19 @@
       '-ffile-prefix-map=<!(node -p "process.cwd()")/=', '-ffile-prefix-map=../='
     ],
     'ldflags': ['-Wl,--as-needed', '-Wl,-z,now'],
+    'xcode_settings': {
+      'CLANG_CXX_LANGUAGE_STANDARD': 'c++20', 'GCC_ENABLE_CPP_EXCEPTIONS': 'YES', 'GCC_ENABLE_CPP_RTTI': 'YES',
+      'GCC_SYMBOLS_PRIVATE_EXTERN': 'YES', 'MACOSX_DEPLOYMENT_TARGET': '12.0',
+      'OTHER_CPLUSPLUSFLAGS': ['-ffile-prefix-map=<!(node -p "process.cwd()")/=']
+    },
+    # libtorch is compiled with /MD (2); node-gyp's own default is /MT.
     'msvs_settings': { 'VCCLCompilerTool': { 'ExceptionHandling': 1, 'RuntimeLibrary': 2, 'AdditionalOptions': ['/std:c++20'] } }
   },
   'targets': [
     {
       'target_name': 'posttrain',
       'sources': ['<!@(node -p "require(\'./native/sources.json\').stub.join(\' \')")'],
-      'libraries': ['-ldl']
+      'conditions': [['OS=="linux"', { 'libraries': ['-ldl'] }]]
     },
     {
       'target_name': 'posttrain_core',
@@ -30,14 +36,34 @@
       'type': 'shared_library',
       'product_prefix': '',
       'product_name': 'posttrain_core',
-      'product_extension': 'torch<(minor).so',
       'sources': ['<!@(node -p "require(\'./native/sources.json\').core.join(\' \')")'],
-      'cflags_cc': [
-        '-O3', '-fopenmp', '-isystem', '<(libtorch)/include', '-isystem', '<(libtorch)/include/torch/csrc/api/include',
-        '-ffile-prefix-map=<(libtorch)/include=libtorch'
-      ],
       # OpenMP is compiled for and not linked: its symbols come from the copy that libtorch itself has loaded.
-      'libraries': ['<(libtorch)/lib/libtorch_cpu.so', '<(libtorch)/lib/libc10.so']
+      'conditions': [
+        ['OS=="linux"', {
+          'product_extension': 'torch<(minor).so',
+          'cflags_cc': [
+            '-O3', '-fopenmp', '-isystem', '<(libtorch)/include', '-isystem', '<(libtorch)/include/torch/csrc/api/include',
+            '-ffile-prefix-map=<(libtorch)/include=libtorch'
+          ],
+          'libraries': ['<(libtorch)/lib/libtorch_cpu.so', '<(libtorch)/lib/libc10.so']
+        }],
+        ['OS=="mac"', {
+          'product_extension': 'torch<(minor).dylib',
+          'include_dirs': ['<(libtorch)/include', '<(libtorch)/include/torch/csrc/api/include'],
+          'xcode_settings': {
+            'GCC_OPTIMIZATION_LEVEL': '3',
+            'OTHER_CPLUSPLUSFLAGS': ['-Xpreprocessor', '-fopenmp', '-ffile-prefix-map=<(libtorch)/include=libtorch'],
+            'OTHER_LDFLAGS': ['-undefined', 'dynamic_lookup']
+          },
+          'libraries': ['<(libtorch)/lib/libtorch_cpu.dylib', '<(libtorch)/lib/libc10.dylib', '<(libtorch)/lib/libomp.dylib']
+        }],
+        ['OS=="win"', {
+          'product_extension': 'torch<(minor).dll',
+          'include_dirs': ['<(libtorch)/include', '<(libtorch)/include/torch/csrc/api/include'],
+          'msvs_settings': { 'VCCLCompilerTool': { 'AdditionalOptions': ['/openmp:experimental'] } },
+          'libraries': ['<(libtorch)/lib/torch_cpu.lib', '<(libtorch)/lib/c10.lib']
+        }]
+      ]
     }
   ]
 }

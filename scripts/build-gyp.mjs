@@ -28,7 +28,7 @@ export function nodeHeaders() {
 
 /** Compiles with node-gyp; `rebuild` cleans first. */
 export async function buildGyp(libtorch, command = 'rebuild') {
-  checkTools()
+  checkTools({ cmake: false })
   const cli = join(root, 'node_modules/node-gyp/bin/node-gyp.js')
   const args = [cli, command, `--nodedir=${nodeHeaders()}`, '-j', String(parallelJobs())]
   const env = { ...process.env, POSTTRAIN_LIBTORCH: resolve(libtorch) }

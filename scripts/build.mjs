@@ -30,14 +30,14 @@ function forgetOtherConfiguration(libtorch) {
 }
 
 /** Says in one sentence which tool of the build is missing. */
-export function checkTools() {
+export function checkTools({ cmake = true } = {}) {
   const compiler = process.env.CXX || 'c++'
   if (process.platform !== 'win32' && !versionOf(compiler)) {
     throw new SetupError(
       `There is no C++ compiler (${compiler}); install g++ 10 or newer, or clang 12 or newer.`,
     )
   }
-  if (!versionOf('cmake')) throw new SetupError('There is no cmake; install cmake 3.19 or newer.')
+  if (cmake && !versionOf('cmake')) throw new SetupError('There is no cmake; install cmake 3.19 or newer.')
 }
 
 /** Compiles stub and core with cmake-js against the libtorch folder. */

@@ -48,10 +48,16 @@ export function cacheFolder(env: Env = process.env): string {
   return join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'posttrain')
 }
 
+/** What the names of shared libraries end in, ours and libtorch's. */
+export function librarySuffix(): 'dll' | 'dylib' | 'so' {
+  if (process.platform === 'win32') return 'dll'
+  return process.platform === 'darwin' ? 'dylib' : 'so'
+}
+
 /** File names of libtorch's CPU libraries, in the order in which they are opened. */
 export function libraryNames(): { c10: string; cpu: string; cuda: string } {
   if (process.platform === 'win32') return { c10: 'c10.dll', cpu: 'torch_cpu.dll', cuda: 'torch_cuda.dll' }
-  const suffix = process.platform === 'darwin' ? 'dylib' : 'so'
+  const suffix = librarySuffix()
   return { c10: `libc10.${suffix}`, cpu: `libtorch_cpu.${suffix}`, cuda: `libtorch_cuda.${suffix}` }
 }
 

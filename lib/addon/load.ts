@@ -8,6 +8,7 @@ import {
   checkLibtorch,
   findLibtorch,
   type Libtorch,
+  librarySuffix,
   libtorchConstants,
   packageRoot,
   unpacked,
@@ -63,7 +64,7 @@ export function findBuild(env: Record<string, string | undefined> = process.env)
     const folder = unpacked(folders[kind])
     if (!existsSync(folder)) continue
     const stub = readdirSync(folder).find((file) => /^posttrain(\..+)?\.node$/.test(file))
-    const core = join(folder, `${name}.torch${libtorchConstants().minor}.so`)
+    const core = join(folder, `${name}.torch${libtorchConstants().minor}.${librarySuffix()}`)
     if (stub && existsSync(core)) return { kind, stub: join(folder, stub), core }
   }
   throw new PosttrainError(

@@ -1,19 +1,21 @@
 // posttrain.node: links nothing of libtorch. It opens libtorch by absolute path, checks its version
 // before any C++ symbol is touched, opens the CUDA libraries if there is a device for them, and
 // only then the core.
-#include <dlfcn.h>
 #include <node_api.h>
 
 #include <cstdint>
 #include <cstdio>
 #include <mutex>
 #include <string>
-#include <vector>
+
+#include "loader/library.h"
 
 #ifndef POSTTRAIN_TORCH_MAJOR
 #define POSTTRAIN_TORCH_MAJOR 2
 #define POSTTRAIN_TORCH_MINOR 13
 #endif
+
+namespace loader = posttrain::loader;
 
 namespace {
 
@@ -27,39 +29,28 @@ std::string opened_libtorch;
 std::string opened_core;
 void* core_library = nullptr;
 
-std::string last_error() {
-  const char* text = dlerror();
-  return text == nullptr ? "unknown error" : text;
-}
-
-void* open_library(const std::string& path, bool announce) {
+void* open_or_fail(const std::string& path, bool announce) {
   if (announce) {
     // A truncated library kills the process with SIGBUS: this line tells the parent which one it
     // was.
     std::printf("posttrain-probe opening %s\n", path.c_str());
     std::fflush(stdout);
   }
-  void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) throw Failure{"ERR_LIBTORCH_LOAD", last_error()};
+  void* library = loader::open_library(path);
+  if (library == nullptr) throw Failure{"ERR_LIBTORCH_LOAD", loader::open_error()};
   return library;
 }
 
 bool driver_answers() {
-  void* driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+  void* driver = loader::open_library(loader::kNames.driver);
   if (driver == nullptr) return false;
-  const auto init = reinterpret_cast<int (*)(unsigned)>(dlsym(driver, "cuInit"));
-  const auto count_of = reinterpret_cast<int (*)(int*)>(dlsym(driver, "cuDeviceGetCount"));
+  const auto init = reinterpret_cast<int (*)(unsigned)>(loader::find_symbol(driver, "cuInit"));
+  const auto count_of =
+      reinterpret_cast<int (*)(int*)>(loader::find_symbol(driver, "cuDeviceGetCount"));
   int count = 0;
   // Never closed: it may have started threads of its own.
   return init != nullptr && count_of != nullptr && init(0) == 0 && count_of(&count) == 0 &&
          count > 0;
-}
-
-bool exists(const std::string& path) {
-  FILE* file = std::fopen(path.c_str(), "rb");
-  if (file == nullptr) return false;
-  std::fclose(file);
-  return true;
 }
 
 // NVIDIA's libraries in the order of their needs; those that lie elsewhere are found by libtorch's
@@ -79,16 +70,18 @@ struct Opened {
 
 Opened open_libtorch(const std::string& folder, const std::string& cuda, bool announce) {
   for (const char* name : {"libcudart.so.13", "libcupti.so.13"}) {
-    if (exists(folder + "/" + name)) open_library(folder + "/" + name, announce);
+    if (loader::file_exists(folder + "/" + name)) open_or_fail(folder + "/" + name, announce);
   }
-  open_library(folder + "/libc10.so", announce);
+  open_or_fail(folder + "/" + loader::kNames.c10, announce);
   // From here on a library of another folder would be mixed with this one's c10.
   if (!announce) opened_libtorch = folder;
-  void* cpu = open_library(folder + "/libtorch_cpu.so", announce);
-  const auto version_of = reinterpret_cast<uint64_t (*)()>(dlsym(cpu, "aoti_torch_abi_version"));
+  const std::string cpu_path = folder + "/" + loader::kNames.torch_cpu;
+  void* cpu = open_or_fail(cpu_path, announce);
+  const auto version_of =
+      reinterpret_cast<uint64_t (*)()>(loader::find_symbol(cpu, "aoti_torch_abi_version"));
   if (version_of == nullptr) {
     throw Failure{"ERR_LIBTORCH_VERSION",
-                  folder + "/libtorch_cpu.so does not tell its version; posttrain needs libtorch " +
+                  cpu_path + " does not tell its version; posttrain needs libtorch " +
                       std::to_string(POSTTRAIN_TORCH_MAJOR) + "." +
                       std::to_string(POSTTRAIN_TORCH_MINOR)};
   }
@@ -105,12 +98,13 @@ Opened open_libtorch(const std::string& folder, const std::string& cuda, bool an
                                               std::to_string(POSTTRAIN_TORCH_MINOR)};
   }
   // Before any operation: libtorch caches its first answer to whether there is CUDA.
-  if (cuda != "off" && exists(folder + "/libtorch_cuda.so") && (cuda == "on" || driver_answers())) {
+  const std::string cuda_path = folder + "/" + loader::kNames.torch_cuda;
+  if (cuda != "off" && loader::file_exists(cuda_path) && (cuda == "on" || driver_answers())) {
     try {
       for (const char* name : kCudaLibraries) {
-        if (exists(folder + "/" + name)) open_library(folder + "/" + name, announce);
+        if (loader::file_exists(folder + "/" + name)) open_or_fail(folder + "/" + name, announce);
       }
-      open_library(folder + "/libtorch_cuda.so", announce);
+      open_or_fail(cuda_path, announce);
       opened.cuda = true;
     } catch (const Failure& failure) {
       // The CPU goes on; the caller tells why CUDA does not.
@@ -122,7 +116,7 @@ Opened open_libtorch(const std::string& folder, const std::string& cuda, bool an
 
 Opened libtorch_state;
 
-/** Arguments of open() and probe(); every path is absolute, for dlopen looks names up elsewhere. */
+/** Arguments of open() and probe(); every path is absolute, for names are looked up elsewhere. */
 std::string string_field(napi_env env, napi_value object, const char* name) {
   napi_value value;
   napi_valuetype type = napi_undefined;
@@ -139,7 +133,7 @@ std::string string_field(napi_env env, napi_value object, const char* name) {
 
 std::string path_field(napi_env env, napi_value object, const char* name) {
   auto path = string_field(env, object, name);
-  if (path.empty() || path.front() != '/') {
+  if (!loader::is_absolute(path)) {
     throw Failure{"ERR_INVALID_ARGUMENT",
                   std::string("open: ") + name + " must be an absolute path, got '" + path + "'"};
   }
@@ -189,11 +183,11 @@ napi_value open(napi_env env, napi_callback_info info) {
     }
     if (core_library == nullptr) {
       libtorch_state = open_libtorch(folder, cuda, false);
-      core_library = open_library(core, false);
+      core_library = open_or_fail(core, false);
       opened_core = core;
     }
     const auto init = reinterpret_cast<napi_value (*)(napi_env, napi_value)>(
-        dlsym(core_library, "posttrain_core_init"));
+        loader::find_symbol(core_library, "posttrain_core_init"));
     if (init == nullptr)
       throw Failure{"ERR_LIBTORCH_LOAD", core + " is not the core library of posttrain"};
     napi_value exports;
@@ -230,9 +224,7 @@ napi_value state(napi_env env, napi_callback_info) {
 NAPI_MODULE_INIT() {
   // The end of the last worker that uses it would unload this library, and with it what it knows of
   // the process.
-  Dl_info self;
-  if (dladdr(reinterpret_cast<void*>(&open_library), &self) != 0)
-    dlopen(self.dli_fname, RTLD_NOW | RTLD_NODELETE | RTLD_NOLOAD);
+  loader::keep_loaded(reinterpret_cast<const void*>(&open_or_fail));
   const struct {
     const char* name;
     napi_callback body;

@@ -1,0 +1,57 @@
+// Makes the tarballs that are published, into .cache/package/ or --out.
+//   node scripts/package/pack.mjs libtorch [--local] [--out DIR]   of POSTTRAIN_LIBTORCH, for this platform
+//   node scripts/package/pack.mjs main [--out DIR]                 of dist/ and all that is in prebuilds/
+import { join, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { ensureLibtorch } from '../setup/libtorch.mjs'
+import { SetupError } from '../setup/process.mjs'
+import { stageLibtorch } from './libtorch.mjs'
+import { stageMain } from './main.mjs'
+import { pack } from './npm.mjs'
+import { thisPlatform } from './platforms.mjs'
+
+const root = fileURLToPath(new URL('../..', import.meta.url))
+export const packageFolder = join(root, '.cache/package')
+
+export async function packLibtorch({ tree, out = packageFolder, local = false }) {
+  const folder = join(packageFolder, `libtorch-${thisPlatform}`)
+  const staged = await stageLibtorch({ tree, folder, local })
+  return { ...pack(folder, out), ...staged }
+}
+
+export function packMain({ out = packageFolder } = {}) {
+  const folder = join(packageFolder, 'posttrain')
+  stageMain(folder)
+  return pack(folder, out)
+}
+
+export const megabytes = (bytes) => `${(bytes / 1e6).toFixed(bytes < 1e7 ? 2 : 1)} MB`
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  try {
+    const { values, positionals } = parseArgs({
+      options: { local: { type: 'boolean', default: false }, out: { type: 'string' } },
+      allowPositionals: true,
+    })
+    const out = values.out ? { out: resolve(values.out) } : {}
+    let packed
+    switch (positionals[0]) {
+      case 'libtorch':
+        packed = await packLibtorch({ tree: await ensureLibtorch(), local: values.local, ...out })
+        break
+      case 'main':
+        packed = packMain(out)
+        break
+      default:
+        throw new SetupError('Say what to pack: libtorch or main.')
+    }
+    console.log(
+      `packed: ${packed.file} ${megabytes(packed.bytes)}, ${megabytes(packed.unpackedBytes)} unpacked, ${packed.files.length} files`,
+    )
+  } catch (error) {
+    if (!(error instanceof SetupError)) throw error
+    process.stderr.write(`posttrain: ${error.message}\n`)
+    process.exitCode = 1
+  }
+}
