@@ -98,7 +98,7 @@ export async function retrainRealModel({ model: path, output, quick, json, threa
     )
 
   teller.title(
-    'Reinforcement learning (GRPO): four answers to each of two questions at a time, and those that start with a vowel are better',
+    'Reinforcement learning (GRPO): four answers to each of two questions at a time, cut after 8 tokens, and those that start with a vowel are better',
   )
   const scores = []
   const whim = await train(
