@@ -34,6 +34,7 @@ export type { DistillOptions, SeedRow, SeedSource } from './distill/options.js'
 export { DistillRun } from './distill/run.js'
 export { AbortError, type ErrorCode, PosttrainError } from './errors.js'
 export { type HubEvent, onHubEvent } from './files/hub/events.js'
+export { type PushOptions, push } from './files/hub/push.js'
 export type { HubOptions } from './files/hub/snapshot.js'
 export { chat } from './generate/chat.js'
 export {

@@ -18,7 +18,9 @@ export class HubProgress {
   show(event: HubEvent): void {
     switch (event.type) {
       case 'start':
-        this.#line(`Fetching ${event.repository}: ${event.files.length} files, ${size(event.totalBytes)}`)
+        this.#line(
+          `${event.direction === 'download' ? 'Fetching' : 'Sending'} ${event.repository}: ${event.files.length} files, ${size(event.totalBytes)}`,
+        )
         this.#startedAt = this.#now()
         this.#shownAt = this.#startedAt
         this.#before = -1
@@ -36,7 +38,9 @@ export class HubProgress {
         this.#line(`Warning: ${event.repository} is taken as it is in the cache, for ${event.reason}`)
         break
       case 'end':
-        this.#line(`Fetched ${event.repository} into ${event.path}`)
+        this.#line(
+          `${event.direction === 'download' ? 'Fetched' : 'Sent'} ${event.repository}: ${event.path}`,
+        )
         break
       default:
         event satisfies never

@@ -49,6 +49,11 @@ const COMMANDS: { name: string; summary: string; load: () => Promise<Command> }[
     load: async () => (await import('./merge.js')).mergeCommand(),
   },
   {
+    name: 'push',
+    summary: 'Send a model or adapter to the Hub',
+    load: async () => (await import('./push.js')).pushCommand(),
+  },
+  {
     name: 'generate',
     summary: 'Continue prompts',
     load: async () => (await import('./generate.js')).generateCommand(),

@@ -1,6 +1,6 @@
 import { request as httpRequest, type IncomingHttpHeaders, type IncomingMessage } from 'node:http'
 import { request as httpsRequest } from 'node:https'
-import type { Readable } from 'node:stream'
+import { pipeline, type Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AbortError, PosttrainError } from '../errors.js'
 import { proxyFor, proxyHeaders, tunnel } from './proxy.js'
@@ -161,9 +161,7 @@ async function ask(url: URL, headers: Record<string, string>, options: RequestOp
       })
       message.on('error', reject)
       if (typeof body === 'function') {
-        const stream = body()
-        stream.on('error', (error) => message.destroy(error))
-        stream.pipe(message)
+        pipeline(body(), message, (error) => error && reject(error))
       } else {
         message.end(body)
       }

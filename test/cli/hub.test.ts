@@ -21,7 +21,7 @@ test.serial('model, adapter and data of the Hub on the command line', async (t) 
   t.is(eventsIn(run.stdout).at(-1)?.type, 'end')
   t.regex(run.stderr, /^Fetching org\/tiny: 5 files, \d+ kB$/m)
   t.regex(run.stderr, /^Fetching the data set org\/rows: 1 files/m)
-  t.regex(run.stderr, /^Fetched org\/tiny into /m)
+  t.regex(run.stderr, /^Fetched org\/tiny: /m)
   const adapter = join(output, 'adapter')
   t.is(
     JSON.parse(readFileSync(join(adapter, 'adapter_config.json'), 'utf8')).base_model_name_or_path,
@@ -47,7 +47,7 @@ test('the bar of a download, and the lines where there is no terminal', (t) => {
     progress.show({
       type: 'start',
       repository,
-      commit: 'c',
+      direction: 'download',
       files: [{ path: 'a', bytes: 4e9 }],
       totalBytes: 4e9,
     })
@@ -58,7 +58,7 @@ test('the bar of a download, and the lines where there is no terminal', (t) => {
     }
     progress.show({ type: 'retry', repository, path: 'a', reason: 'it was cut' })
     progress.show({ type: 'unreachable', repository, reason: 'nothing answers' })
-    progress.show({ type: 'end', repository, path: '/cache' })
+    progress.show({ type: 'end', repository, direction: 'download', path: '/cache' })
     return text
   }
   t.is(
@@ -69,7 +69,7 @@ test('the bar of a download, and the lines where there is no terminal', (t) => {
       '2.00 GB of 4.00 GB, 100.0 MB/s, 20s left',
       'Going on with a: it was cut',
       'Warning: org/big is taken as it is in the cache, for nothing answers',
-      'Fetched org/big into /cache',
+      'Fetched org/big: /cache',
       '',
     ].join('\n'),
   )
@@ -77,5 +77,5 @@ test('the bar of a download, and the lines where there is no terminal', (t) => {
   t.true(
     bar.includes(`\r\u001b[K[${'#'.repeat(15)}${'.'.repeat(15)}] 2.00 GB of 4.00 GB, 100.0 MB/s, 20s left`),
   )
-  t.true(bar.endsWith('Fetched org/big into /cache\n'))
+  t.true(bar.endsWith('Fetched org/big: /cache\n'))
 })

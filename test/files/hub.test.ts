@@ -72,7 +72,7 @@ test('a model is loaded from the Hub: only the files needed, in the Hub’s own 
   }
   t.is(readdirSync(join(folder, 'blobs')).length, WANTED.length)
   const [first] = events
-  t.true(first?.type === 'start' && first.repository === 'org/tiny' && first.commit === sha)
+  t.true(first?.type === 'start' && first.repository === 'org/tiny' && first.direction === 'download')
   const bytes = WANTED.reduce((sum, path) => sum + qwen[path]!.length, 0)
   t.is((first as { totalBytes: number }).totalBytes, bytes)
   const progress = events.filter((event) => event.type === 'progress')

@@ -17,6 +17,7 @@ export interface HubRepository {
   token?: string
   /** Only this token may read its files. */
   gatedFor?: string
+  private?: boolean
 }
 
 /** A server that answers as the Hub does, with a second one for large files. */
@@ -34,6 +35,12 @@ export interface Hub {
   faults: Fault[]
   /** What the Hub answers instead, for requests that match. */
   refuse: ((request: IncomingMessage, response: ServerResponse) => boolean) | null
+  /** What was sent in the last commit: path and how. */
+  sent: [path: string, key: string][]
+  /** Summary of the last commit. */
+  summary: string
+  /** Large files are sent in parts of so many bytes; null: whole. */
+  partBytes: number | null
   /** Adds a commit; its id. */
   commit(repository: string, files: Files, ref?: string): string
 }
@@ -82,6 +89,9 @@ export async function hubServer(t: ExecutionContext): Promise<Hub> {
     leaked: [],
     faults: [],
     refuse: null,
+    sent: [],
+    summary: '',
+    partBytes: null,
     commit(name, given, ref = 'main') {
       const files = new Map(Object.entries(given).map(([path, content]) => [path, Buffer.from(content)]))
       const repository: HubRepository = hub.repositories.get(name) ?? { commits: [], refs: new Map() }
@@ -97,6 +107,7 @@ export async function hubServer(t: ExecutionContext): Promise<Hub> {
     const { range, authorization } = request.headers
     hub.blobsAsked.push(`${request.url!.split('?')[0]}${range === undefined ? '' : ` ${range}`}`)
     if (authorization !== undefined) hub.leaked.push(authorization)
+    if (request.method === 'PUT') return void put(hub, blobs, request, response)
     const file = blobs.get(/^\/blob\/(\w+)/.exec(request.url!)?.[1] ?? '')
     const fault = hub.faults.shift()
     if (file === undefined) response.writeHead(404).end()
@@ -106,6 +117,7 @@ export async function hubServer(t: ExecutionContext): Promise<Hub> {
   const endpoint = await serve(t, (request, response) => {
     hub.asked.push(`${request.method} ${request.url}`)
     if (hub.refuse?.(request, response)) return
+    if (request.method === 'POST') return void receive(hub, { endpoint, cdn, blobs }, request, response)
     answer(hub, cdn, request, response)
   })
   return Object.assign(hub, { endpoint })
@@ -140,7 +152,15 @@ function answer(
   const { files } = commit
   if (what === 'revision') {
     const siblings = [...files.keys()].map((rfilename) => ({ rfilename }))
-    return void json({ id: name, modelId: name, sha, siblings, private: false, tags: [], downloads: 0 })
+    return void json({
+      id: name,
+      modelId: name,
+      sha,
+      siblings,
+      private: repository.private === true,
+      tags: [],
+      downloads: 0,
+    })
   }
   if (what === 'tree') {
     const from = Number(url.searchParams.get('cursor') ?? 0)
@@ -172,4 +192,113 @@ function answer(
   if (request.method === 'HEAD')
     response.writeHead(200, { ETag: `W/"${gitSha1Of(file)}"`, 'Content-Length': file.length }).end()
   else sendFile(request, response, file, `"${gitSha1Of(file)}"`)
+}
+
+const bodyOf = async (request: IncomingMessage) => {
+  const pieces: Buffer[] = []
+  for await (const piece of request) pieces.push(piece as Buffer)
+  return Buffer.concat(pieces)
+}
+
+/** A large file, or a part of one. */
+async function put(
+  hub: Omit<Hub, 'endpoint'>,
+  blobs: Map<string, Buffer>,
+  request: IncomingMessage,
+  response: ServerResponse,
+) {
+  const body = await bodyOf(request)
+  const fault = hub.faults.shift()
+  if (fault) return fault(request, response, body)
+  const name = request.url!.replace(/^\/put\//, '')
+  blobs.set(name, body)
+  response.writeHead(200, { ETag: `"${sha256Of(body).slice(0, 8)}"` }).end()
+}
+
+/** What is sent to a Hub: new repositories and branches, and the steps of a commit. Only hf_write may. */
+async function receive(
+  hub: Omit<Hub, 'endpoint'>,
+  at: { endpoint: string; cdn: string; blobs: Map<string, Buffer> },
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  const text = (await bodyOf(request)).toString()
+  const json = (value: unknown) => void response.writeHead(200).end(JSON.stringify(value))
+  const url = request.url!
+  if (url === '/complete') {
+    const { oid, parts } = JSON.parse(text) as { oid: string; parts: { partNumber: number; etag: string }[] }
+    const pieces = parts.map(({ partNumber }) => at.blobs.get(`${oid}/${partNumber}`)!)
+    const right = parts.every(({ etag }, i) => etag === `"${sha256Of(pieces[i]!).slice(0, 8)}"`)
+    if (right && request.headers.authorization === undefined) at.blobs.set(oid, Buffer.concat(pieces))
+    return json({})
+  }
+  if (request.headers.authorization !== 'Bearer hf_write')
+    return void response.writeHead(403, { 'X-Error-Message': 'You need write access' }).end()
+  if (url === '/api/repos/create') {
+    const { name, organization, visibility } = JSON.parse(text)
+    hub.commit(`models/${organization}/${name}`, { '.gitattributes': '*.safetensors filter=lfs' })
+    hub.repositories.get(`models/${organization}/${name}`)!.private = visibility === 'private'
+    return json({ url: `${at.endpoint}/${organization}/${name}` })
+  }
+  if (url === '/verify') {
+    const { oid, size } = JSON.parse(text)
+    const blob = at.blobs.get(oid)
+    return void response.writeHead(blob?.length === size && sha256Of(blob!) === oid ? 200 : 422).end()
+  }
+  if (url.endsWith('.git/info/lfs/objects/batch')) {
+    const { objects } = JSON.parse(text) as { objects: { oid: string; size: number }[] }
+    return json({
+      objects: objects.map(({ oid, size }) => {
+        if (at.blobs.has(oid)) return { oid, size }
+        const count = Math.ceil(size / (hub.partBytes ?? size))
+        const parts = Array.from({ length: count }, (_, i) => [
+          String(i + 1).padStart(5, '0'),
+          `${at.cdn}/put/${oid}/${i + 1}`,
+        ])
+        const basic = { href: `${at.cdn}/put/${oid}` }
+        const multipart = {
+          href: `${at.endpoint}/complete`,
+          header: { chunk_size: String(hub.partBytes), ...Object.fromEntries(parts) },
+        }
+        return {
+          oid,
+          size,
+          actions: {
+            upload: hub.partBytes === null ? basic : multipart,
+            verify: { href: `${at.endpoint}/verify` },
+          },
+        }
+      }),
+    })
+  }
+  const [, id, what, given] =
+    /^\/api\/models\/([^/]+\/[^/]+)\/(preupload|commit|branch)\/([^/]+)$/.exec(url) ?? []
+  const repository = hub.repositories.get(`models/${id}`)!
+  const revision = decodeURIComponent(given!)
+  if (what === 'preupload') {
+    const { files } = JSON.parse(text) as { files: { path: string }[] }
+    return json({
+      files: files.map(({ path }) => ({
+        path,
+        uploadMode: isLarge(path) ? 'lfs' : 'regular',
+        shouldIgnore: path.endsWith('.log'),
+      })),
+    })
+  }
+  if (what === 'branch') {
+    repository.refs.set(revision, repository.refs.get('main')!)
+    return json({})
+  }
+  const before = repository.commits.find(({ sha }) => sha === repository.refs.get(revision))!
+  const files = Object.fromEntries(before.files)
+  hub.sent = []
+  for (const line of text.trimEnd().split('\n')) {
+    const { key, value } = JSON.parse(line)
+    if (key === 'header') hub.summary = value.summary
+    else hub.sent.push([value.path, key])
+    if (key === 'file') files[value.path] = Buffer.from(value.content, 'base64')
+    if (key === 'lfsFile') files[value.path] = at.blobs.get(value.oid)!
+  }
+  const commitOid = hub.commit(`models/${id}`, files, revision)
+  json({ success: true, commitOid, commitUrl: `${at.endpoint}/${id}/commit/${commitOid}` })
 }

@@ -11,6 +11,9 @@ export interface RemoteFile {
   hash: string
 }
 
+/** As git's large files are spoken of. */
+export const LFS_JSON = 'application/vnd.git-lfs+json'
+
 const encoded = (path: string) => path.split('/').map(encodeURIComponent).join('/')
 
 /** Asks one Hub about one repository. */
@@ -25,6 +28,11 @@ export class HubClient {
     this.#signal = signal
   }
 
+  /** The token only where it belongs. */
+  headersFor(url: string): Record<string, string> {
+    return new URL(url).origin === new URL(this.#settings.endpoint).origin ? this.headers : {}
+  }
+
   get headers(): Record<string, string> {
     const { token } = this.#settings
     return token === null ? {} : { Authorization: `Bearer ${token}` }
@@ -32,20 +40,27 @@ export class HubClient {
 
   /** The commit that the revision stands for now. */
   async commit(): Promise<string> {
+    return (await this.info()).sha
+  }
+
+  /** What the Hub says of the repository at its revision. */
+  async info(): Promise<{ sha: string; private: boolean }> {
     const { revision } = this.repository
-    const { sha } = (await this.#json(`${this.#api()}/revision/${encodeURIComponent(revision)}`)) as {
+    const info = (await this.json(`${this.api}/revision/${encodeURIComponent(revision)}`)) as {
       sha?: unknown
+      private?: unknown
     }
+    const { sha } = info
     if (typeof sha !== 'string' || !/^[0-9a-f]{40}$/.test(sha)) throw this.#strange('names no commit')
-    return sha
+    return { sha, private: info.private === true }
   }
 
   /** Every file of a commit. */
   async list(commit: string): Promise<RemoteFile[]> {
     const files: RemoteFile[] = []
-    let next: string | null = `${this.#api()}/tree/${commit}?recursive=true`
+    let next: string | null = `${this.api}/tree/${commit}?recursive=true`
     while (next !== null) {
-      const answer: Answer = await this.#ask(next)
+      const answer: Answer = await this.ask(next)
       const entries: unknown = JSON.parse(await textOf(answer))
       if (!Array.isArray(entries)) throw this.#strange('gives no list of files')
       for (const entry of entries as {
@@ -73,7 +88,7 @@ export class HubClient {
 
   /** One file at the revision, and the commit it is of. */
   async head(path: string): Promise<{ file: RemoteFile; commit: string }> {
-    const answer = await this.#ask(this.url(this.repository.revision, path), {
+    const answer = await this.ask(this.url(this.repository.revision, path), {
       method: 'HEAD',
       // What the Hub says of the file stands in its own answer, not in that of the server it sends to.
       follow: ({ headers }, to) =>
@@ -94,7 +109,7 @@ export class HubClient {
     return `${this.#settings.endpoint}/${prefix}${id}/resolve/${encodeURIComponent(revision)}/${encoded(path)}`
   }
 
-  #api(): string {
+  get api(): string {
     return `${this.#settings.endpoint}/api/${this.repository.type}s/${this.repository.id}`
   }
 
@@ -114,8 +129,21 @@ export class HubClient {
     )
   }
 
-  async #json(url: string): Promise<unknown> {
-    const text = await textOf(await this.#ask(url))
+  /** The JSON that the Hub answers; `value` is sent to it as JSON. */
+  async json(
+    url: string,
+    value?: unknown,
+    type: 'application/json' | typeof LFS_JSON = 'application/json',
+  ): Promise<unknown> {
+    const more: Parameters<typeof requestAgain>[1] =
+      value === undefined
+        ? {}
+        : {
+            method: 'POST',
+            body: JSON.stringify(value),
+            headers: { ...this.headers, Accept: type, 'Content-Type': type },
+          }
+    const text = await textOf(await this.ask(url, more))
     try {
       return JSON.parse(text)
     } catch {
@@ -123,7 +151,12 @@ export class HubClient {
     }
   }
 
-  async #ask(url: string, more: Parameters<typeof requestAgain>[1] = {}): Promise<Answer> {
+  async text(url: string, more: Parameters<typeof requestAgain>[1]): Promise<string> {
+    return await textOf(await this.ask(url, more))
+  }
+
+  /** An answer of the Hub that is no refusal. */
+  async ask(url: string, more: Parameters<typeof requestAgain>[1] = {}): Promise<Answer> {
     const answer = await requestAgain(url, { headers: this.headers, signal: this.#signal, ...more })
     if (answer.status < 400) {
       if (more.method === 'HEAD') answer.body.resume()
@@ -176,9 +209,7 @@ export class HubClient {
       )
     }
     if (status === 403)
-      return fail(
-        `${endpoint} refuses ${name}${said ? ` (${said})` : ''}: the token must be allowed to read it`,
-      )
+      return fail(`${endpoint} refuses ${name}${said ? ` (${said})` : ''}: take a token that is allowed to`)
     return other
   }
 }

@@ -1,4 +1,4 @@
-/** What happens while files come from the Hub; `repository` is `org/name`, with @revision where it is not main. */
+/** What happens while files come from the Hub, or go there; `repository` is `org/name`, with @revision where it is not main. */
 export type HubEvent =
   | HubStartEvent
   | HubProgressEvent
@@ -10,8 +10,8 @@ export type HubEvent =
 export interface HubStartEvent {
   type: 'start'
   repository: string
-  commit: string
-  /** What is fetched; what is in the cache already is not among them. */
+  direction: 'download' | 'upload'
+  /** What is fetched or sent; what is there already is not among them. */
   files: { path: string; bytes: number }[]
   totalBytes: number
 }
@@ -50,7 +50,8 @@ export interface HubUnreachableEvent {
 export interface HubEndEvent {
   type: 'end'
   repository: string
-  /** The folder of the snapshot. */
+  direction: 'download' | 'upload'
+  /** The folder of the snapshot; the address of the commit that was sent. */
   path: string
 }
 
@@ -79,7 +80,7 @@ export class Told {
     this.#own = own
   }
 
-  start(commit: string, files: readonly { path: string; bytes: number }[]): void {
+  start(direction: HubStartEvent['direction'], files: readonly { path: string; bytes: number }[]): void {
     this.#received.clear()
     for (const { path } of files) this.#received.set(path, 0)
     this.#total = files.reduce((sum, { bytes }) => sum + bytes, 0)
@@ -87,7 +88,7 @@ export class Told {
     this.#tell({
       type: 'start',
       repository: this.#repository,
-      commit,
+      direction,
       files: listed,
       totalBytes: this.#total,
     })
@@ -112,8 +113,8 @@ export class Told {
     this.#tell({ type: 'unreachable', repository: this.#repository, reason })
   }
 
-  end(path: string): void {
-    this.#tell({ type: 'end', repository: this.#repository, path })
+  end(direction: HubEndEvent['direction'], path: string): void {
+    this.#tell({ type: 'end', repository: this.#repository, direction, path })
   }
 
   #tell(event: HubEvent): void {

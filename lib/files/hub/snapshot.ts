@@ -169,10 +169,10 @@ class Visit {
     const fetched = absent.filter((_, i) => known[i] === null)
     // Two names may stand for one blob.
     const queue = [...new Map(fetched.map((file) => [file.hash, file])).values()]
-    if (queue.length > 0) this.#told.start(commit, queue)
+    if (queue.length > 0) this.#told.start('download', queue)
     await this.#fetchBlobs(commit, queue)
     for (const { path, hash } of absent) await this.cache.place(commit, path, hash)
-    if (fetched.length > 0) this.#told.end(this.cache.snapshot(commit))
+    if (fetched.length > 0) this.#told.end('download', this.cache.snapshot(commit))
   }
 
   /** The first failure ends the others too. */

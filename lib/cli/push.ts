@@ -1,0 +1,37 @@
+import { Command } from 'commander'
+import * as z from 'zod'
+import { type OptionSet, option } from '../options/option.js'
+import { addFlags, readFlags } from './flags.js'
+
+const text = (placeholder: string) => ({ placeholder, read: (value: string): unknown => value })
+
+const set = {
+  name: 'push',
+  schema: z.object({
+    model: option(z.string(), 'Folder of a model or an adapter', text('DIR')),
+    to: option(z.string(), 'org/name on the Hub; made where it is not there', text('NAME')),
+    private: option(z.boolean().default(false), 'A new repository is private'),
+    revision: option(
+      z.string().optional(),
+      'Branch (default: main); made where it is not there',
+      text('NAME'),
+    ),
+    message: option(z.string().optional(), 'Of the commit', text('TEXT')),
+    quiet: option(z.boolean().default(false), 'No progress'),
+  }),
+  conflicts: [],
+} satisfies OptionSet
+
+/** `posttrain push --model DIR --to org/name`: the files of a folder in one commit; prints its address. */
+export function pushCommand(): Command {
+  const command = new Command('push')
+    .description('Send a model or adapter to the Hub')
+    .addHelpText('after', '\nThe token is read from HF_TOKEN, or from where `hf auth login` stored it.')
+  return addFlags(command, set).action(async () => {
+    const { options } = await readFlags(command, set)
+    const { push } = await import('../files/hub/push.js')
+    const { model, to, revision, message } = options
+    const { url } = await push(model, to, { private: options.private, revision, message })
+    process.stdout.write(`${url}\n`)
+  })
+}

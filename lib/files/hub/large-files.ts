@@ -1,0 +1,133 @@
+import { createReadStream } from 'node:fs'
+import { Transform } from 'node:stream'
+import { PosttrainError } from '../../errors.js'
+import { type Answer, requestAgain, shown } from '../http.js'
+import { type HubClient, LFS_JSON } from './client.js'
+
+export interface LocalFile {
+  /** In the repository. */
+  path: string
+  from: string
+  bytes: number
+}
+
+export interface LargeFile extends LocalFile {
+  /** sha256 */
+  oid: string
+}
+
+interface LfsObject {
+  oid: string
+  error?: { message?: string }
+  actions?: {
+    upload?: { href: string; header?: Record<string, string> }
+    verify?: { href: string }
+  }
+}
+
+/** How each large file is to be sent; one that is there already has no action. */
+export async function askForUpload(
+  client: HubClient,
+  endpoint: string,
+  files: readonly LargeFile[],
+): Promise<Map<string, LfsObject>> {
+  if (files.length === 0) return new Map()
+  const { id, revision } = client.repository
+  const asked = {
+    operation: 'upload',
+    transfers: ['basic', 'multipart'],
+    hash_algo: 'sha256',
+    ref: { name: revision },
+    objects: files.map(({ oid, bytes }) => ({ oid, size: bytes })),
+  }
+  const { objects } = (await client.json(
+    `${endpoint}/${id}.git/info/lfs/objects/batch`,
+    asked,
+    LFS_JSON,
+  )) as {
+    objects: LfsObject[]
+  }
+  const failed = objects.find(({ error }) => error !== undefined)
+  if (failed !== undefined) {
+    throw new PosttrainError('ERR_HUB', `${endpoint} refuses a large file of ${id}: ${failed.error!.message}`)
+  }
+  return new Map(objects.map((object) => [object.oid, object]))
+}
+
+/** Sends one large file, whole or in the parts that the Hub asks for. */
+export async function upload(
+  client: HubClient,
+  file: LargeFile,
+  { actions }: LfsObject,
+  { signal, onProgress }: { signal: AbortSignal | undefined; onProgress: (bytes: number) => void },
+): Promise<void> {
+  const { href, header = {} } = actions!.upload!
+  const { chunk_size: chunk, ...headers } = header
+  const put = async (
+    url: string,
+    from: number,
+    end: number,
+    more: Record<string, string>,
+  ): Promise<Answer> => {
+    const answer = await requestAgain(url, {
+      method: 'PUT',
+      headers: { ...more, 'Content-Length': String(end - from) },
+      body: () => counted(file.from, from, end, onProgress),
+      signal,
+      retries: 5,
+    })
+    answer.body.resume()
+    if (answer.status >= 200 && answer.status < 300) return answer
+    throw new PosttrainError(
+      'ERR_NETWORK',
+      `${file.path} cannot be sent to ${shown(url)}: the server answered ${answer.status}; push again, what is there already is not sent twice`,
+    )
+  }
+  if (chunk === undefined) {
+    await put(href, 0, file.bytes, headers)
+  } else {
+    const size = Number(chunk)
+    const urls = Object.entries(headers)
+      .filter(([name]) => /^\d+$/.test(name))
+      .sort(([a], [b]) => Number(a) - Number(b))
+      .map(([, url]) => url)
+    if (urls.length !== Math.ceil(file.bytes / size)) {
+      throw new PosttrainError(
+        'ERR_NETWORK',
+        `${file.path} cannot be sent: the Hub asks for ${urls.length} parts of ${chunk} bytes`,
+      )
+    }
+    const parts = []
+    for (const [i, url] of urls.entries()) {
+      const answer = await put(url, i * size, Math.min(file.bytes, (i + 1) * size), {})
+      parts.push({ partNumber: i + 1, etag: answer.headers.etag })
+    }
+    await client.text(href, {
+      method: 'POST',
+      // The address itself is the permission.
+      headers: { Accept: LFS_JSON, 'Content-Type': LFS_JSON },
+      body: JSON.stringify({ oid: file.oid, parts }),
+    })
+  }
+  if (actions!.verify !== undefined)
+    await client.text(actions!.verify.href, {
+      method: 'POST',
+      headers: { ...client.headersFor(actions!.verify.href), Accept: LFS_JSON, 'Content-Type': LFS_JSON },
+      body: JSON.stringify({ oid: file.oid, size: file.bytes }),
+    })
+}
+
+/** Bytes of a file, counted as they go. */
+function counted(path: string, from: number, end: number, onProgress: (bytes: number) => void) {
+  let sent = from
+  const counter = new Transform({
+    transform(piece: Buffer, _, done) {
+      sent += piece.length
+      onProgress(sent)
+      done(null, piece)
+    },
+  })
+  const file = createReadStream(path, { start: from, end: end - 1 })
+  file.on('error', (error) => counter.destroy(error))
+  return file.pipe(counter)
+}

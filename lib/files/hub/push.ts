@@ -1,0 +1,180 @@
+import { createHash } from 'node:crypto'
+import { createReadStream } from 'node:fs'
+import { open, readdir, readFile, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { PosttrainError } from '../../errors.js'
+import { HubClient } from './client.js'
+import { Told } from './events.js'
+import { repositoryOf } from './id.js'
+import { askForUpload, type LargeFile, type LocalFile, upload } from './large-files.js'
+import { hubSettings } from './settings.js'
+import type { HubOptions } from './snapshot.js'
+
+export interface PushOptions extends HubOptions {
+  /** A new repository is private. */
+  private?: boolean | undefined
+  /** Of the commit. */
+  message?: string | undefined
+}
+
+/**
+ * Sends the files of a model or adapter folder to `org/name` on the Hub in one commit; the repository, and a branch that
+ * `revision` names, are made where they are not there. Files of the repository that the folder does not have stay.
+ *
+ * @throws PosttrainError ERR_HUB where the Hub refuses, ERR_NETWORK where it does not answer, ERR_INVALID_FILE for a
+ * folder that is neither.
+ */
+export async function push(
+  directory: string,
+  to: string,
+  options: PushOptions = {},
+): Promise<{ commit: string; url: string }> {
+  const repository = repositoryOf(to, options.revision)
+  if (repository === null) {
+    throw new PosttrainError('ERR_INVALID_ARGUMENT', `${to} is no name of a repository: write org/name`)
+  }
+  const settings = hubSettings(options.token)
+  if (settings.offline) {
+    throw new PosttrainError('ERR_HUB', `${to} cannot be pushed to, for HF_HUB_OFFLINE is set`)
+  }
+  if (settings.token === null) {
+    throw new PosttrainError(
+      'ERR_HUB',
+      `${to} cannot be pushed to without a token: make one that may write at ${settings.endpoint}/settings/tokens and set HF_TOKEN`,
+    )
+  }
+  const files = await filesOf(directory)
+  const { signal } = options
+  const client = new HubClient(repository, settings, signal)
+  await prepare(client, settings.endpoint, options)
+  const told = new Told(to, options.onHub)
+  const { large, lines } = await sorted(client, files)
+  const objects = await askForUpload(client, settings.endpoint, large)
+  const sent = large.filter(({ oid }) => objects.get(oid)?.actions?.upload !== undefined)
+  if (sent.length > 0) told.start('upload', sent)
+  for (const file of sent) {
+    await upload(client, file, objects.get(file.oid)!, {
+      signal,
+      onProgress: (bytes) => told.progress(file.path, bytes),
+    })
+  }
+  const header = { summary: options.message ?? 'Upload by posttrain', description: '' }
+  const body = [{ key: 'header', value: header }, ...lines].map((line) => JSON.stringify(line)).join('\n')
+  const answer = await client.text(`${client.api}/commit/${encodeURIComponent(repository.revision)}`, {
+    method: 'POST',
+    body: `${body}\n`,
+    headers: { ...client.headers, 'Content-Type': 'application/x-ndjson' },
+    // Whether a commit that was not answered was made nobody knows.
+    retries: 0,
+  })
+  const { commitOid, commitUrl } = JSON.parse(answer) as { commitOid: string; commitUrl?: string }
+  const url = commitUrl ?? `${settings.endpoint}/${repository.id}/commit/${commitOid}`
+  told.end('upload', url)
+  return { commit: commitOid, url }
+}
+
+/** Every file of a model or adapter folder but hidden ones. */
+async function filesOf(directory: string): Promise<LocalFile[]> {
+  const has = async (...path: string[]) => (await stat(join(directory, ...path)).catch(() => null)) !== null
+  if (!(await has('config.json')) && !(await has('adapter_config.json'))) {
+    const inner = (await has('model')) ? 'model' : (await has('adapter')) ? 'adapter' : null
+    throw new PosttrainError(
+      'ERR_INVALID_FILE',
+      `${directory} has neither config.json nor adapter_config.json${inner === null ? ': name the folder of a model or an adapter' : `: ${join(directory, inner)} is what is to be pushed`}`,
+    )
+  }
+  const files: LocalFile[] = []
+  const walk = async (below: string) => {
+    for (const name of (await readdir(join(directory, below))).sort()) {
+      if (name.startsWith('.')) continue
+      const path = below === '' ? name : `${below}/${name}`
+      const found = await stat(join(directory, path))
+      if (found.isDirectory()) await walk(path)
+      else files.push({ path, from: join(directory, path), bytes: found.size })
+    }
+  }
+  await walk('')
+  return files
+}
+
+/** The repository and its branch, made where they are not there. */
+async function prepare(client: HubClient, endpoint: string, options: PushOptions): Promise<void> {
+  const { id, revision } = client.repository
+  const wanted = options.private === true
+  const refusedFor = async (call: Promise<unknown>): Promise<string | null> => {
+    try {
+      await call
+      return null
+    } catch (error) {
+      if (!(error instanceof PosttrainError) || error.code !== 'ERR_HUB') throw error
+      return error.message
+    }
+  }
+  const main = new URL(`${client.api}/revision/main`).href
+  if ((await refusedFor(client.json(main))) !== null) {
+    const [organization, name] = id.split('/')
+    await client.json(`${endpoint}/api/repos/create`, {
+      name,
+      organization,
+      type: 'model',
+      private: wanted,
+      visibility: wanted ? 'private' : 'public',
+    })
+  }
+  // Before anything of it is sent.
+  if (wanted && ((await client.json(main)) as { private?: boolean }).private !== true) {
+    throw new PosttrainError(
+      'ERR_HUB',
+      `${id} is on ${endpoint} already and is public: make it private in its settings there, or push without private`,
+    )
+  }
+  if (revision === 'main' || (await refusedFor(client.info())) === null) return
+  await client.json(`${client.api}/branch/${encodeURIComponent(revision)}`, {})
+}
+
+/** Which files are large ones is the Hub's to say; the lines of the commit. */
+async function sorted(
+  client: HubClient,
+  files: readonly LocalFile[],
+): Promise<{ large: LargeFile[]; lines: object[] }> {
+  const asked = await Promise.all(
+    files.map(async ({ path, from, bytes }) => ({ path, size: bytes, sample: await sampleOf(from) })),
+  )
+  const url = `${client.api}/preupload/${encodeURIComponent(client.repository.revision)}`
+  const answer = (await client.json(url, { files: asked })) as {
+    files: { path: string; uploadMode: string; shouldIgnore?: boolean }[]
+  }
+  const modes = new Map(answer.files.map((file) => [file.path, file]))
+  const large: LargeFile[] = []
+  const lines: object[] = []
+  for (const file of files) {
+    const { path, from, bytes } = file
+    const mode = modes.get(path)
+    if (mode === undefined || mode.shouldIgnore === true) continue
+    if (mode.uploadMode === 'lfs' && bytes > 0) {
+      const oid = await sha256Of(from)
+      large.push({ ...file, oid })
+      lines.push({ key: 'lfsFile', value: { path, algo: 'sha256', oid, size: bytes } })
+    } else {
+      const content = (await readFile(from)).toString('base64')
+      lines.push({ key: 'file', value: { path, content, encoding: 'base64' } })
+    }
+  }
+  return { large, lines }
+}
+
+async function sampleOf(path: string): Promise<string> {
+  const file = await open(path)
+  try {
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(512), 0, 512, 0)
+    return buffer.toString('base64', 0, bytesRead)
+  } finally {
+    await file.close()
+  }
+}
+
+async function sha256Of(path: string): Promise<string> {
+  const hash = createHash('sha256')
+  for await (const piece of createReadStream(path)) hash.update(piece as Buffer)
+  return hash.digest('hex')
+}

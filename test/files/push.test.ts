@@ -1,0 +1,115 @@
+import { cpSync, mkdtempSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import anyTest, { type TestFn } from 'ava'
+import { CausalLM, type HubEvent, push } from '../../lib/index.js'
+import { posttrain } from '../helpers/command-line.js'
+import type { Fault } from '../helpers/file-server.js'
+import { fixture } from '../helpers/fixtures.js'
+import { qwen, startHub } from '../helpers/hub-server.js'
+
+const test = (anyTest as TestFn).serial
+
+function modelFolder(): string {
+  const folder = join(mkdtempSync(join(tmpdir(), 'posttrain-push-')), 'model')
+  cpSync(fixture('models', 'qwen3'), folder, { recursive: true })
+  writeFileSync(join(folder, '.hidden'), 'x')
+  writeFileSync(join(folder, 'train.log'), 'the Hub ignores it')
+  return folder
+}
+
+test('a folder is pushed in one commit and can be loaded from there', async (t) => {
+  const { hub } = await startHub(t)
+  process.env.HF_TOKEN = 'hf_write'
+  const folder = modelFolder()
+  // What the Hub has already is not sent.
+  writeFileSync(
+    join(folder, 'model.safetensors'),
+    Buffer.concat([qwen['model.safetensors'] as Buffer, Buffer.alloc(8)]),
+  )
+  const busy: Fault = (_, response) => response.writeHead(503, { 'Retry-After': '0' }).end()
+  hub.faults = [busy]
+  const events: HubEvent[] = []
+  const { commit, url } = await push(folder, 'org/new', {
+    private: true,
+    message: 'Mine',
+    onHub: (e) => events.push(e),
+  })
+  const repository = hub.repositories.get('models/org/new')!
+  t.true(repository.private)
+  t.is(hub.summary, 'Mine')
+  t.is(url, `${hub.endpoint}/org/new/commit/${commit}`)
+  t.deepEqual(
+    hub.sent.filter(([, key]) => key === 'lfsFile').map(([path]) => path),
+    ['expected.safetensors', 'model.safetensors'],
+  )
+  t.false(hub.sent.some(([path]) => /hidden|log/.test(path)))
+  t.deepEqual(hub.leaked, [])
+  const [first] = events
+  t.true(first?.type === 'start' && first.direction === 'upload')
+  const progress = events.filter((event) => event.type === 'progress').at(-1)!
+  t.is(progress.receivedBytes, progress.totalBytes)
+  const pushed = repository.commits.at(-1)!.files
+  for (const name of ['config.json', 'tokenizer.json', 'tokenizer_config.json'])
+    t.deepEqual(pushed.get(name), qwen[name] as Buffer)
+  t.is(pushed.get('model.safetensors')!.length, (qwen['model.safetensors'] as Buffer).length + 8)
+  t.true(pushed.has('.gitattributes'))
+
+  cpSync(fixture('models', 'qwen3', 'model.safetensors'), join(folder, 'model.safetensors'))
+  hub.blobsAsked.length = 0
+  await push(folder, 'org/new')
+  t.deepEqual(hub.blobsAsked, [], 'every large file is there already')
+  await using model = await CausalLM.load('org/new')
+  await using local = await CausalLM.load(folder)
+  t.is(model.vocabSize, local.vocabSize)
+})
+
+test('large files go in parts where the Hub asks for it, to a branch that is made', async (t) => {
+  const { hub } = await startHub(t)
+  process.env.HF_TOKEN = 'hf_write'
+  hub.partBytes = 1000
+  const folder = modelFolder()
+  writeFileSync(join(folder, 'model.safetensors'), Buffer.alloc(2500, 'abc'))
+  await push(folder, 'org/tiny', { revision: 'trial' })
+  const { refs, commits } = hub.repositories.get('models/org/tiny')!
+  t.is(refs.get('trial'), commits.at(-1)!.sha)
+  t.not(refs.get('main'), refs.get('trial'))
+  t.deepEqual(commits.at(-1)!.files.get('model.safetensors'), Buffer.alloc(2500, 'abc'))
+  t.is(hub.blobsAsked.filter((path) => /\/[123]$/.test(path)).length >= 3, true)
+})
+
+test('what is refused before anything is sent', async (t) => {
+  const { hub } = await startHub(t)
+  const folder = modelFolder()
+  const refused = (message: RegExp, code = 'ERR_HUB') => ({ code, message })
+  await t.throwsAsync(push(folder, 'org/new'), refused(/without a token: make one that may write/))
+  process.env.HF_TOKEN = 'hf_read'
+  await t.throwsAsync(push(folder, 'org/new'), refused(/refuses org\/new \(You need write access\)/))
+  process.env.HF_TOKEN = 'hf_write'
+  await t.throwsAsync(push(folder, 'org/tiny', { private: true }), refused(/already and is public/))
+  await t.throwsAsync(push(folder, 'a/b/c'), refused(/write org\/name/, 'ERR_INVALID_ARGUMENT'))
+  await t.throwsAsync(
+    push(join(folder, '..'), 'org/new'),
+    refused(/model is what is to be pushed/, 'ERR_INVALID_FILE'),
+  )
+  process.env.HF_HUB_OFFLINE = '1'
+  await t.throwsAsync(push(folder, 'org/new'), refused(/HF_HUB_OFFLINE is set/))
+  t.false(hub.asked.some((line) => line.includes('/commit/')))
+})
+
+test('posttrain push', async (t) => {
+  const { hub } = await startHub(t)
+  process.env.HF_TOKEN = 'hf_write'
+  hub.repositories.get('models/org/tiny')!.private = true
+  const { code, stdout, stderr } = await posttrain([
+    'push',
+    '--model',
+    modelFolder(),
+    '--to',
+    'org/tiny',
+    '--private',
+  ])
+  t.is(code, 0, stderr)
+  t.regex(stdout, /^http:.*\/org\/tiny\/commit\/\w{40}\n$/)
+  t.regex(stderr, /^Sent org\/tiny: http/m)
+})
