@@ -318,6 +318,8 @@ export interface EngineInfo {
   cuda: { opened: boolean; devices: { name: string; totalBytes: number }[] }
   /** Bytes of tensors now alive that this package allocated on the CPU. */
   allocatedBytes: number
+  /** The most of them at once since the last resetPeak(). */
+  peakAllocatedBytes: number
   liveHandles: number
 }
 
@@ -326,6 +328,7 @@ export interface Core {
   /** Once per process, before the first job; later calls with another value are errors. */
   configure(options: { threads?: number }): Promise<void>
   info(): Promise<EngineInfo>
+  resetPeak(): Promise<void>
   createCancel(): CancelHandle
   /** Synchronous: only raises the flag. */
   cancel(cancel: CancelHandle): void

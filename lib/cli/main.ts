@@ -74,6 +74,11 @@ const COMMANDS: { name: string; summary: string; load: () => Promise<Command> }[
     load: async () => (await import('./inspect.js')).inspectCommand(),
   },
   {
+    name: 'estimate',
+    summary: 'Say what memory and time a run needs before it is begun',
+    load: async () => (await import('./estimate.js')).estimateCommand(),
+  },
+  {
     name: 'doctor',
     summary: 'Say what was found on this machine and what to do',
     load: async () => (await import('./doctor.js')).doctorCommand(),

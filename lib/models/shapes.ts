@@ -1,7 +1,7 @@
 import type { DecoderSpec, WeightMapEntry } from '../addon/addon.js'
 
 /** Shape of a native parameter; the names are those of WeightMapEntry. */
-function parameterShape(spec: DecoderSpec, parameter: string): number[] {
+export function parameterShape(spec: DecoderSpec, parameter: string): number[] {
   const { vocabSize, hiddenSize } = spec
   const [, at, part, kind] = /^layers\.(\d+)\.(\w+)\.(weight|bias)$/.exec(parameter) ?? []
   if (at === undefined) {

@@ -134,9 +134,17 @@ Napi::Value engine_info(const Napi::CallbackInfo& info) {
       object.Set("devices", list);
       result.Set("cuda", object);
       result.Set("allocatedBytes", static_cast<double>(core::allocated_bytes()));
+      result.Set("peakAllocatedBytes", static_cast<double>(core::peak_allocated_bytes()));
       result.Set("liveHandles", static_cast<double>(live_handles()));
       return result;
     };
+  });
+}
+
+Napi::Value reset_peak(const Napi::CallbackInfo& info) {
+  return submit(info.Env(), {}, nullptr, [](const core::Cancel&) {
+    core::reset_peak_allocated_bytes();
+    return [](Napi::Env env) -> Napi::Value { return env.Undefined(); };
   });
 }
 
@@ -270,6 +278,7 @@ void register_engine(Napi::Env env, Napi::Object exports) {
   }
   exports.Set("configure", method(env, configure));
   exports.Set("info", method(env, engine_info));
+  exports.Set("resetPeak", method(env, reset_peak));
   exports.Set("shutdown", synchronous_method(env, shutdown));
   exports.Set("exitNow", synchronous_method(env, exit_now));
 }

@@ -29,6 +29,8 @@ constexpr size_t kLarge = size_t{1} << 20;
 constexpr size_t kPage = size_t{1} << 12;
 
 std::atomic<int64_t> in_use{0};
+/** Most of in_use since the last reset. */
+std::atomic<int64_t> highest{0};
 std::atomic<int64_t> failing_after{-1};
 
 int64_t default_limit() {
@@ -36,6 +38,15 @@ int64_t default_limit() {
     return std::strtoll(text, nullptr, 10) << 20;
   }
   return static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) / 4 * sysconf(_SC_PAGESIZE);
+}
+
+/** What is in use now. */
+int64_t count(int64_t bytes) {
+  const int64_t now = in_use += bytes;
+  int64_t before = highest;
+  while (before < now && !highest.compare_exchange_weak(before, now)) {
+  }
+  return now;
 }
 
 /** Up to a whole number of eighths of its power of two, so that nearly equal shapes find each
@@ -57,7 +68,7 @@ class Blocks {
         auto node = free_.extract(found);
         sizes_[node.mapped()] = node.key();
         kept_ -= static_cast<int64_t>(node.key());
-        count(node.key());
+        peak_ = std::max(peak_, count(static_cast<int64_t>(node.key())));
         return node.mapped();
       }
     }
@@ -69,7 +80,7 @@ class Blocks {
     if (block == nullptr) return nullptr;
     const std::lock_guard lock(mutex_);
     sizes_[block] = bytes;
-    count(bytes);
+    peak_ = std::max(peak_, count(static_cast<int64_t>(bytes)));
     return block;
   }
 
@@ -106,8 +117,6 @@ class Blocks {
     void* block = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     return block == MAP_FAILED ? nullptr : block;
   }
-
-  void count(size_t bytes) { peak_ = std::max(peak_, in_use += static_cast<int64_t>(bytes)); }
 
   void unmap(Free::iterator entry) {
     kept_ -= static_cast<int64_t>(entry->first);
@@ -159,7 +168,7 @@ class Allocator final : public c10::Allocator {
     if (bytes >= kLarge) {
       data = blocks().take(rounded(bytes));
     } else if (posix_memalign(&data, 64, bytes) == 0) {
-      in_use += heap_size(data);
+      count(heap_size(data));
     } else {
       data = nullptr;
     }
@@ -193,6 +202,10 @@ void install_allocator() {
 }
 
 int64_t allocated_bytes() { return in_use; }
+
+int64_t peak_allocated_bytes() { return highest; }
+
+void reset_peak_allocated_bytes() { highest = in_use.load(); }
 
 int64_t kept_bytes() { return blocks().kept(); }
 

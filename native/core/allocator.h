@@ -16,6 +16,9 @@ namespace posttrain::core {
 void install_allocator();
 /** Bytes of tensors now alive on the CPU; 0 with torch's own allocator. */
 int64_t allocated_bytes();
+/** The most of them at once since the last reset. */
+int64_t peak_allocated_bytes();
+void reset_peak_allocated_bytes();
 /** Bytes kept for reuse. */
 int64_t kept_bytes();
 /** Gives what is kept back to the system. */

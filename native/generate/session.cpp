@@ -38,7 +38,7 @@ void Session::reserve(int64_t positions) {
   const int64_t capacity =
       std::max(positions, std::min(longest, std::max<int64_t>(2 * capacity_, positions + 32)));
   const auto count = static_cast<int64_t>(rows_.size());
-  std::vector<models::KvCache> grown;
+  caches_.resize(spec.layers.size());
   for (size_t i = 0; i < spec.layers.size(); ++i) {
     const auto& layer = spec.layers[i];
     models::KvCache cache{at::empty({count, layer.kv_heads, capacity, layer.head_dim}, options),
@@ -47,9 +47,9 @@ void Session::reserve(int64_t positions) {
       cache.keys.narrow(2, 0, capacity_).copy_(caches_[i].keys);
       cache.values.narrow(2, 0, capacity_).copy_(caches_[i].values);
     }
-    grown.push_back(std::move(cache));
+    // One layer after another, so that only one is there twice.
+    caches_[i] = std::move(cache);
   }
-  caches_ = std::move(grown);
   capacity_ = capacity;
 }
 

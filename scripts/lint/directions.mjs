@@ -13,6 +13,7 @@ const ranks = [
   ['generate', 'optim'],
   ['rollout', 'distill'],
   ['train'],
+  ['estimate'],
   ['cli'],
   ['index'],
 ]

@@ -1,0 +1,305 @@
+import { stat } from 'node:fs/promises'
+import { availableParallelism, freemem } from 'node:os'
+import { join } from 'node:path'
+import { Command } from 'commander'
+import * as z from 'zod'
+import { call } from '../addon/call.js'
+import { loadCore } from '../addon/load.js'
+import { PosttrainError } from '../errors.js'
+import { estimateMemory, largestBatch, type MemoryEstimate } from '../estimate/estimate.js'
+import { PARTS } from '../estimate/ledger.js'
+import type { Probe } from '../estimate/probe.js'
+import type { CountedOptions, ModelShape, Recipe, RewardShape, RunShape } from '../estimate/runs.js'
+import { familyOf } from '../models/families/index.js'
+import { readConfig } from '../models/folder.js'
+import { type AdapterConfig, adapterConfig, readPeftConfig } from '../models/lora.js'
+import { describe, type OptionSet, option } from '../options/option.js'
+import { pretrainOptions, sftOptions } from '../train/options.js'
+import { grpoOptions, ppoOptions, rlooOptions } from '../train/policy-options.js'
+import { dpoOptions, rewardOptions } from '../train/preference-options.js'
+import { addFlags, readFlags } from './flags.js'
+import { commandOptions, machineFields, print } from './train.js'
+
+const SETS: Record<Recipe, OptionSet> = {
+  sft: sftOptions,
+  pretrain: pretrainOptions,
+  reward: rewardOptions,
+  dpo: dpoOptions,
+  ppo: ppoOptions,
+  grpo: grpoOptions,
+  rloo: rlooOptions,
+}
+
+/** Resident memory of a process that has opened libtorch and no model, measured (scripts/dev/memory.mjs). */
+export const PROCESS_BYTES = 0.3e9
+
+const UNITS: Record<string, number> = {
+  '': 1,
+  kb: 1e3,
+  mb: 1e6,
+  gb: 1e9,
+  tb: 1e12,
+  kib: 2 ** 10,
+  mib: 2 ** 20,
+  gib: 2 ** 30,
+  tib: 2 ** 40,
+}
+
+/** Bytes as people write them; what is no size stays text, so that the schema's own sentence refuses it. */
+function bytesOf(text: string): unknown {
+  const [, number, unit] = /^([\d.]+)\s*([a-z]*)$/i.exec(text.trim()) ?? []
+  const bytes = Number(number) * (UNITS[unit?.toLowerCase() ?? ''] ?? Number.NaN)
+  return Number.isFinite(bytes) ? bytes : text
+}
+
+const estimateFields = {
+  memory: option(
+    z
+      .custom<number>((value) => typeof value === 'number' && value > 0, 'must be a size such as 24GB')
+      .optional(),
+    'Memory there is, such as 24GB (default: what is free on this machine)',
+    { placeholder: 'SIZE', read: bytesOf },
+  ),
+  probe: option(z.boolean().default(false), 'Run a few steps on made-up rows of these sizes and time them'),
+} as const
+
+/** The flags of a recipe, of which data and rewards are not needed. */
+export function estimateOptions(recipe: Recipe): OptionSet {
+  const set = commandOptions(SETS[recipe], estimateFields)
+  const shape = Object.fromEntries(
+    Object.entries(set.schema.shape).map(([name, field]) => {
+      if (name !== 'data' && name !== 'reward') return [name, field]
+      const { text, flag } = describe(field as z.ZodType)!
+      return [name, option((field as z.ZodType).optional(), text, flag)]
+    }),
+  )
+  return { ...set, schema: z.object(shape) }
+}
+
+interface Options extends CountedOptions {
+  model: string
+  adapter?: string
+  device: string
+  dtype: 'auto' | 'float32' | 'bfloat16'
+  threads?: number
+  memory?: number
+  probe: boolean
+  reward?: readonly string[]
+  json: boolean
+}
+
+/** What `posttrain estimate` tells. */
+export interface EstimateReport extends MemoryEstimate {
+  type: 'estimate'
+  recipe: Recipe
+  device: string
+  dtype: string
+  /** Of the model. */
+  parameters: number
+  /** Bytes there are, those of the process taken off; null where neither a flag nor the machine tells. */
+  memory: number | null
+  fits: boolean | null
+  /** The largest batch of one backward that fits; null where none does, or the memory is not known. */
+  largestBatch: { documents: number; tokens: number } | null
+  probe: Probe | null
+}
+
+async function modelShape(directory: string): Promise<ModelShape> {
+  const config = await readConfig(directory)
+  const family = familyOf(config)
+  const scored =
+    Array.isArray(config.architectures) && /ForSequenceClassification$/.test(config.architectures[0])
+  const spec = family.decoder(config)
+  return {
+    family,
+    spec: scored ? { ...spec, tied: true } : spec,
+    contextLength: family.contextLength(config),
+  }
+}
+
+async function adapterShape(directory: string, { family, spec }: ModelShape): Promise<AdapterConfig> {
+  const { r, use_dora, target_modules } = await readPeftConfig(directory)
+  return adapterConfig(family, spec, {
+    rank: r as number,
+    dora: use_dora === true,
+    ...(Array.isArray(target_modules) && { targetModules: target_modules as string[] }),
+  })
+}
+
+async function rewardShape(text: string, model: ModelShape): Promise<RewardShape> {
+  const [, path] = /^(.*?)(?:=(-?[\d.]+))?$/.exec(text)!
+  if (/\.[cm]?js$/.test(path!)) return { kind: 'function' }
+  const adapter = await stat(join(path!, 'adapter_config.json')).catch(() => null)
+  if (adapter !== null) return { kind: 'adapter', config: await adapterShape(path!, model) }
+  return { kind: 'model', model: await modelShape(path!) }
+}
+
+/** Where the run would be, and the memory that is free there; null where no device tells. */
+async function machineOf({ device, dtype, threads, memory }: Options) {
+  const info = async () => {
+    const core = await loadCore()
+    return await call(core, () => core.info())
+  }
+  const devices = device === 'auto' ? (await info()).cuda.devices : null
+  const kind = device === 'auto' ? (devices!.length > 0 ? 'cuda' : 'cpu') : device.replace(/:\d+$/, '')
+  const at = Number(/:(\d+)$/.exec(device)?.[1] ?? 0)
+  const machine = {
+    device: kind as 'cpu' | 'cuda',
+    dtype: dtype === 'auto' ? (kind === 'cpu' ? ('float32' as const) : ('bfloat16' as const)) : dtype,
+    threads: threads ?? availableParallelism(),
+  }
+  if (kind === 'cpu' && machine.dtype === 'bfloat16') {
+    throw new PosttrainError(
+      'ERR_INVALID_ARGUMENT',
+      'dtype bfloat16 is not computed on the CPU: add --device cuda',
+    )
+  }
+  if (kind === 'cpu') return { machine, memory: (memory ?? freemem()) - PROCESS_BYTES }
+  if (memory !== undefined) return { machine, memory }
+  const known = (devices ?? (await info().catch(() => null))?.cuda.devices)?.[at]
+  return { machine, memory: known?.totalBytes ?? null }
+}
+
+async function estimate(
+  recipe: Recipe,
+  options: Options,
+  given: Record<string, unknown>,
+): Promise<EstimateReport> {
+  const model = await modelShape(options.model)
+  const { machine, memory } = await machineOf(options)
+  const run: RunShape = {
+    recipe,
+    model,
+    adapter: options.adapter === undefined ? null : await adapterShape(options.adapter, model),
+    rewards: await Promise.all((options.reward ?? []).map((text) => rewardShape(text, model))),
+    options,
+    machine,
+  }
+  const counted = estimateMemory(run)
+  const weights = counted.held.find(({ part, name }) => part === 'weights' && name === 'model')!
+  return {
+    type: 'estimate',
+    recipe,
+    device: machine.device,
+    dtype: machine.dtype,
+    parameters: Math.round(weights.bytes / (machine.dtype === 'float32' ? 4 : 2)),
+    ...counted,
+    memory,
+    fits: memory === null ? null : counted.peak <= memory,
+    largestBatch: memory === null ? null : largestBatch(run, memory),
+    probe: options.probe ? await runProbe(recipe, options, given, counted) : null,
+  }
+}
+
+async function runProbe(
+  recipe: Recipe,
+  options: Options,
+  given: Record<string, unknown>,
+  { sizes }: MemoryEstimate,
+): Promise<Probe> {
+  const { openRewards, openTrainable, openModel } = await import('./open-model.js')
+  const { probe } = await import('../estimate/probe.js')
+  const own = new Set([...Object.keys(machineFields), ...Object.keys(estimateFields), 'model', 'reward'])
+  const recipeOptions = Object.fromEntries(Object.entries(given).filter(([name]) => !own.has(name)))
+  const machine = options as never
+  if (recipe === 'reward') {
+    await using model = await openTrainable(machine)
+    return await probe(recipe, model, recipeOptions, sizes)
+  }
+  await using model = await openModel(machine)
+  if (options.reward === undefined) return await probe(recipe, model, recipeOptions, sizes)
+  const { rewards, close } = await openRewards(options.reward, model, machine)
+  try {
+    return await probe(recipe, model, { ...recipeOptions, reward: rewards }, sizes)
+  } finally {
+    await close()
+  }
+}
+
+const size = (bytes: number) =>
+  bytes >= 1e9
+    ? `${(bytes / 1e9).toFixed(2)} GB`
+    : bytes >= 1e6
+      ? `${(bytes / 1e6).toFixed(1)} MB`
+      : `${(bytes / 1e3).toFixed(1)} kB`
+
+/** Cells in columns, the first to the left, the others to the right. */
+function table(rows: readonly (readonly string[])[]): string {
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)))
+  return rows
+    .map((row) =>
+      row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!))).join('  '),
+    )
+    .join('\n')
+}
+
+/** The report as a person reads it. */
+export function drawEstimate(report: EstimateReport): string {
+  const { recipe, sizes, phases, held, peak, memory, probe } = report
+  const { documents, tokens, labels, answers, promptTokens } = sizes
+  const lines = [
+    `${recipe} of ${(report.parameters / 1e6).toFixed(1)} million weights on ${report.device} in ${report.dtype}`,
+    answers > 0
+      ? `${answers} answers of ${promptTokens} + ${labels} tokens in a rollout, ${Math.min(documents, answers)} in one backward`
+      : `${documents} rows of ${tokens} tokens in one backward`,
+    '',
+    table([
+      ['the most at once', ...phases.map(({ phase }) => phase)],
+      ...[...PARTS, 'total' as const]
+        .filter((part) => phases.some(({ peak: bytes }) => bytes[part] > 0))
+        .map((part) => [part, ...phases.map(({ peak: bytes }) => size(bytes[part]))]),
+    ]),
+    '',
+    table([
+      ['held all the time', ''],
+      ...held.map(({ part, name, bytes }) => [`${part} of the ${name}`, size(bytes)]),
+    ]),
+    '',
+  ]
+  if (memory === null) lines.push(`${size(peak)} are needed; --memory SIZE tells what fits`)
+  else {
+    lines.push(
+      `${size(peak)} are needed, ${size(memory)} are there: ${report.fits ? 'it fits' : 'it does not fit'}`,
+    )
+    const most = report.largestBatch
+    lines.push(
+      most === null
+        ? `no batch fits, not even of one row of ${tokens} tokens: ${answers > 0 ? 'fewer answers in a rollout, ' : ''}lora, activationCheckpointing and shorter rows need less`
+        : `the largest batch that fits: ${most.documents} rows, ${most.tokens} tokens (${flagOf(recipe)})`,
+    )
+  }
+  if (probe !== null) {
+    const { seconds } = probe
+    const parts = seconds
+      ? ` (rollout ${seconds.rollout.toFixed(2)}, score ${seconds.score.toFixed(2)}, update ${seconds.update.toFixed(2)})`
+      : ''
+    lines.push(
+      `a step takes ${probe.secondsPerStep.toFixed(2)} s${parts} for ${probe.tokensPerStep.toFixed(0)} tokens, the mean of ${probe.steps}`,
+    )
+    if (probe.peakBytes !== null) lines.push(`${size(probe.peakBytes)} were allocated at once in them`)
+  }
+  return `${lines.join('\n')}\n`
+}
+
+const flagOf = (recipe: Recipe) =>
+  recipe === 'reward' || recipe === 'dpo' ? '--batch-size, in pairs' : '--batch-tokens'
+
+/** `posttrain estimate RECIPE --model DIR ...`: the recipe's own flags, and no data. */
+export function estimateCommand(): Command {
+  const command = new Command('estimate').description(
+    'Say what memory a run needs, and with --probe what time',
+  )
+  for (const recipe of Object.keys(SETS) as Recipe[]) {
+    const set = estimateOptions(recipe)
+    const sub = new Command(recipe).description(`Memory of posttrain ${recipe} with the same flags`)
+    command.addCommand(
+      addFlags(sub, set).action(async () => {
+        const { options, given } = await readFlags(sub, set)
+        const report = await estimate(recipe, options as unknown as Options, given)
+        if (options.json) await print(JSON.stringify(report))
+        else process.stdout.write(drawEstimate(report))
+      }),
+    )
+  }
+  return command
+}

@@ -1,0 +1,183 @@
+import type { DecoderSpec } from '../addon/addon.js'
+import type { Family } from '../models/families/index.js'
+import type { AdapterConfig } from '../models/lora.js'
+import { parameterShape } from '../models/shapes.js'
+import { type Computed, FLOAT, linearShape, type Machine } from './layers.js'
+import { type Bytes, Ledger, type Part } from './ledger.js'
+import {
+  type Batch,
+  countBackward,
+  countForward,
+  countSession,
+  type LossShape,
+  type RolloutShape,
+} from './passes.js'
+
+/** Weights in memory, which roles may share. */
+export interface CountedBase {
+  name: string
+  family: Family
+  spec: DecoderSpec
+}
+
+/** Low-rank updates in memory. */
+export interface CountedAdapter {
+  name: string
+  config: AdapterConfig
+}
+
+/** A base with what stands upon it; a trained one has gradients and an optimizer. */
+export interface CountedRole {
+  base: CountedBase
+  adapter: CountedAdapter | null
+  /** Name of its scalar head; null where it has none. */
+  head: string | null
+  trained: boolean
+}
+
+/** The jobs of one phase of a run. */
+export type Job =
+  | { kind: 'generate'; role: CountedRole; rollout: RolloutShape }
+  | { kind: 'forward'; role: CountedRole; batch: Batch; head: 'logProbs' | 'score' }
+  | {
+      kind: 'backward'
+      role: CountedRole
+      batch: Batch
+      loss: Pick<LossShape, 'logProbs' | 'crossEntropy' | 'values'> & { fullKl: CountedRole | null }
+    }
+
+export type Phase = 'rollout' | 'score' | 'update'
+
+/** A run as its memory sees it: what is held all the time, and what each phase does. */
+export interface CountedRun {
+  machine: Machine
+  roles: readonly CountedRole[]
+  /** Adapters that are held and that no role uses. */
+  idle: readonly { base: CountedBase; adapter: CountedAdapter }[]
+  phases: readonly { phase: Phase; jobs: readonly Job[] }[]
+  checkpointing: boolean
+  temperature: number
+}
+
+export interface MemoryCount {
+  /** What is held through the whole run, each with its name. */
+  held: { part: Part; name: string; bytes: number }[]
+  /** The most that is in memory at once in each phase, by part. */
+  phases: { phase: Phase; peak: Bytes }[]
+  peak: number
+}
+
+/** Values of every parameter of a base. */
+function sizesOf({ family, spec }: CountedBase): number[] {
+  const names = new Set(family.weights(spec).map(({ parameter }) => parameter))
+  return [...names].map((name) => parameterShape(spec, name).reduce((product, n) => product * n, 1))
+}
+
+/** Of an adapter: A [rank, in], B [out, rank], and with DoRA a length [out] of each module. */
+function adapterSizes({ config }: CountedAdapter, { spec }: CountedBase): number[] {
+  return config.modules.flatMap(({ layer, linear, rows }) => {
+    const [all, columns] = linearShape(spec.layers[layer]!, spec.hiddenSize, linear)
+    const out = rows?.[1] ?? all
+    return [config.rank * columns, out * config.rank, ...(config.dora ? [out] : [])]
+  })
+}
+
+/**
+ * Bytes of tensors that a run holds at most in each phase, from the second step on: what the native core allocates is
+ * taken and given back in a ledger, in the core's own order, with the sizes of the allocator's blocks. Not counted: the
+ * process itself, libtorch's code, what the allocator keeps for reuse, rows and tokens on the JavaScript side.
+ */
+export function countMemory(run: CountedRun): MemoryCount {
+  const { machine } = run
+  const ledger = new Ledger(machine.device)
+  const held: MemoryCount['held'] = []
+  const hold = (part: Part, name: string, sizes: readonly number[], bytes: number) => {
+    const taken = sizes.map((size) => ledger.take(part, size * bytes))
+    held.push({ part, name, bytes: taken.reduce((sum, tensor) => sum + tensor.bytes, 0) })
+  }
+  const width = machine.dtype === 'float32' ? FLOAT : 2
+  for (const base of new Set(run.roles.map((role) => role.base)))
+    hold('weights', base.name, sizesOf(base), width)
+  const adapters = new Map(run.idle.map(({ base, adapter }) => [adapter, base]))
+  for (const { base, adapter } of run.roles) if (adapter !== null) adapters.set(adapter, base)
+  for (const [adapter, base] of adapters) hold('adapters', adapter.name, adapterSizes(adapter, base), FLOAT)
+  for (const { base, head } of run.roles)
+    if (head !== null) hold('heads', head, [base.spec.hiddenSize], FLOAT)
+  for (const { base, adapter, head, trained } of run.roles) {
+    if (!trained) continue
+    const name = adapter?.name ?? base.name
+    const narrow = adapter === null ? sizesOf(base) : []
+    const sizes = [
+      ...(adapter === null ? narrow : adapterSizes(adapter, base)),
+      ...(head === null ? [] : [base.spec.hiddenSize]),
+    ]
+    hold('gradients', name, sizes, FLOAT)
+    // Two moments, and float32 master weights of what computes in half precision.
+    const masters = width === FLOAT ? [] : narrow
+    hold('optimizer', name, [...sizes, ...sizes, ...masters], FLOAT)
+  }
+  takeRotaryTables(run, ledger)
+
+  const phases = run.phases.map(({ phase, jobs }) => {
+    ledger.takePeak()
+    for (const job of jobs) runJob(job, run, ledger)
+    return { phase, peak: ledger.takePeak() }
+  })
+  return { held, phases, peak: Math.max(...phases.map(({ peak }) => peak.total)) }
+}
+
+function computed(
+  { base, adapter, trained }: CountedRole,
+  { machine }: CountedRun,
+  ledger: Ledger,
+): Computed {
+  return {
+    machine,
+    ledger,
+    spec: base.spec,
+    adapter: adapter?.config ?? null,
+    trained: trained && adapter === null,
+  }
+}
+
+function runJob(job: Job, run: CountedRun, ledger: Ledger): void {
+  const of = computed(job.role, run, ledger)
+  switch (job.kind) {
+    case 'generate':
+      countSession(of, job.rollout)
+      return
+    case 'forward':
+      countForward(of, job.batch, job.head, run.temperature)
+      return
+    case 'backward': {
+      const { fullKl, ...loss } = job.loss
+      const compared = fullKl && computed(fullKl, run, ledger)
+      countBackward(
+        of,
+        job.batch,
+        { ...loss, fullKl: compared, temperature: run.temperature },
+        run.checkpointing,
+      )
+      return
+    }
+    default:
+      job satisfies never
+  }
+}
+
+/** Cosines and sines of the positions that a run comes to, once for each base. */
+function takeRotaryTables(run: CountedRun, ledger: Ledger): void {
+  let positions = 64
+  for (const job of run.phases.flatMap(({ jobs }) => jobs)) {
+    if (job.kind === 'generate')
+      positions = Math.max(positions, job.rollout.promptTokens + job.rollout.newTokens)
+    else for (const length of job.batch.lengths) positions = Math.max(positions, length)
+  }
+  const width = run.machine.dtype === 'float32' ? FLOAT : 2
+  for (const { spec } of new Set(run.roles.map(({ base }) => base))) {
+    const layer = spec.layers.find(({ rope }) => rope !== null)
+    if (layer === undefined) continue
+    for (let table = 0; table < 2; table++)
+      ledger.take('activations', (positions * layer.headDim * width) / 2)
+  }
+}

@@ -1,0 +1,322 @@
+// What the operations of native/nn allocate, in their order: each function takes what its C++ counterpart takes.
+// T tokens, R rows, D hidden size, s bytes of a value.
+import type { DecoderSpec, LayerSpec } from '../addon/addon.js'
+import type { AdapterConfig, AdapterModule } from '../models/lora.js'
+import type { Held, Ledger } from './ledger.js'
+
+/** Where and in what a model computes. */
+export interface Machine {
+  device: 'cpu' | 'cuda'
+  dtype: 'float32' | 'bfloat16'
+  threads: number
+}
+
+/** One model's forward and backward: its decoder, and what of it is trained. */
+export interface Computed {
+  machine: Machine
+  ledger: Ledger
+  spec: DecoderSpec
+  adapter: AdapterConfig | null
+  /** The base has gradients. */
+  trained: boolean
+}
+
+export const FLOAT = 4
+
+export const valueBytes = ({ machine }: Computed) => (machine.dtype === 'float32' ? FLOAT : 2)
+
+/** Float32 on the CPU has kernels of its own; elsewhere torch's operations make temporaries. */
+const plain = ({ machine }: Computed) => machine.device === 'cpu' && machine.dtype === 'float32'
+
+/** [out, in] of a linear layer of a block. */
+export function linearShape(
+  layer: LayerSpec,
+  hidden: number,
+  linear: AdapterModule['linear'],
+): [number, number] {
+  const { heads, kvHeads, headDim, mlp } = layer
+  switch (linear) {
+    case 'qkv':
+      return [(heads + 2 * kvHeads) * headDim, hidden]
+    case 'out':
+      return [hidden, heads * headDim]
+    case 'up':
+      return [mlp.intermediateSize * (mlp.kind === 'gated' ? 2 : 1), hidden]
+    case 'down':
+      return [hidden, mlp.intermediateSize]
+    default:
+      return linear satisfies never
+  }
+}
+
+/** One linear layer in one pass. */
+interface LinearPass {
+  rows: number
+  out: number
+  in: number
+  /** Rows of the layer that each module updates. */
+  modules: number[]
+}
+
+function linearPass(of: Computed, index: number, linear: AdapterModule['linear'], rows: number): LinearPass {
+  const [out, columns] = linearShape(of.spec.layers[index]!, of.spec.hiddenSize, linear)
+  const modules = (of.adapter?.modules ?? [])
+    .filter((module) => module.layer === index && module.linear === linear)
+    .map((module) => module.rows?.[1] ?? out)
+  return { rows, out, in: columns, modules }
+}
+
+/** y [R, out]. */
+function linearForward(of: Computed, pass: LinearPass): Held {
+  const { ledger } = of
+  const s = valueBytes(of)
+  const y = ledger.take('activations', pass.rows * pass.out * s)
+  for (const updated of pass.modules) {
+    const input = s === FLOAT ? null : ledger.take('activations', pass.rows * pass.in * FLOAT)
+    const low = ledger.take('activations', pass.rows * of.adapter!.rank * FLOAT)
+    if (of.adapter!.dora) {
+      const copies = s === FLOAT ? [] : [0]
+      const rows = pass.rows * updated * FLOAT
+      ledger.pass('activations', ...[0, ...copies].map(() => updated * pass.in * FLOAT))
+      ledger.pass('activations', rows, rows, ...copies.map(() => rows))
+    } else if (s !== FLOAT) {
+      ledger.pass('activations', pass.rows * updated * FLOAT)
+    }
+    ledger.give(input, low)
+  }
+  return y
+}
+
+/** dx [R, in]; gradients of weights are buffers that are there already. */
+function linearBackward(of: Computed, pass: LinearPass): Held {
+  const { ledger } = of
+  const s = valueBytes(of)
+  // Half precision adds a product of its own to the float32 buffer.
+  if (of.trained && s !== FLOAT) ledger.pass('activations', pass.out * pass.in * s)
+  const scaled =
+    of.adapter?.dora && pass.modules.length > 0 ? ledger.take('activations', pass.rows * pass.out * s) : null
+  const dx = ledger.take('activations', pass.rows * pass.in * s)
+  ledger.give(scaled)
+  for (const updated of pass.modules) {
+    const wide = s === FLOAT ? [] : [pass.rows * pass.in * FLOAT, pass.rows * updated * FLOAT]
+    const held = [pass.rows * of.adapter!.rank * FLOAT, ...wide].map((bytes) =>
+      ledger.take('activations', bytes),
+    )
+    if (of.adapter!.dora) {
+      const rows = pass.rows * updated * FLOAT
+      ledger.pass('activations', updated * pass.in * FLOAT)
+      ledger.pass('activations', rows, rows)
+      held.push(ledger.take('activations', rows))
+    }
+    ledger.pass('activations', pass.rows * of.adapter!.rank * FLOAT)
+    if (s !== FLOAT)
+      ledger.pass('activations', pass.rows * of.adapter!.rank * FLOAT, pass.rows * pass.in * FLOAT)
+    ledger.give(...held)
+  }
+  return dx
+}
+
+/** y [R, width], and what its backward needs of each row. */
+export function normForward(of: Computed, rows: number, width: number, kind: 'rms' | 'layer'): Held[] {
+  const { ledger } = of
+  const s = valueBytes(of)
+  const size = rows * width
+  const kept = Array.from({ length: kind === 'layer' ? 2 : 1 }, () =>
+    ledger.take('activations', rows * FLOAT),
+  )
+  if (kind === 'rms' && !plain(of)) {
+    const wide = s === FLOAT ? [] : [size * FLOAT, size * s]
+    ledger.pass('activations', size * FLOAT, ...wide, size * s)
+  }
+  return [ledger.take('activations', size * s), ...kept]
+}
+
+/** dx [R, width]. */
+export function normBackward(of: Computed, rows: number, width: number, kind: 'rms' | 'layer'): Held {
+  const { ledger } = of
+  const s = valueBytes(of)
+  const size = rows * width
+  if (kind === 'rms' && !plain(of)) {
+    const wide = Array.from({ length: s === FLOAT ? 6 : 8 }, () => size * FLOAT)
+    ledger.pass('activations', ...wide, size * s)
+  }
+  return ledger.take('activations', size * s)
+}
+
+/** Rows of queries and keys that the fused kernel of the CPU takes at once. */
+function kernelBlock(queries: number, keys: number): [number, number] {
+  const block = queries >= 768 ? 256 : queries >= 192 ? 64 : 32
+  return [Math.min(block, queries), Math.min(512, keys)]
+}
+
+/** Queries in one call of a sliding window: kWindowBlock in native/nn/attention.cpp. */
+const WINDOW_BLOCK = 128
+
+/** Queries and keys of the largest call for a document, and how many of its calls there are. */
+function callOf(length: number, window: number | null): { queries: number; keys: number; masked: boolean } {
+  if (window === null || length <= window) return { queries: length, keys: length, masked: false }
+  const queries = Math.min(WINDOW_BLOCK, length)
+  return { queries, keys: Math.min(length, queries + window - 1), masked: true }
+}
+
+/** out [T, heads * headDim] and the log-sum-exp of each document. */
+function attentionForward(
+  of: Computed,
+  layer: LayerSpec,
+  lengths: readonly number[],
+): { out: Held; lse: Held[] } {
+  const { ledger, machine } = of
+  const s = valueBytes(of)
+  const { heads, headDim } = layer
+  const tokens = lengths.reduce((sum, length) => sum + length, 0)
+  const out = ledger.take('activations', tokens * heads * headDim * s)
+  const lse: Held[] = []
+  for (const length of lengths) {
+    const { queries, keys, masked } = callOf(length, layer.window)
+    const mask = masked ? queries * keys * (s + 3) : 0
+    if (machine.device === 'cpu') {
+      const [q, k] = kernelBlock(queries, keys)
+      const scratch = machine.threads * (q * k + 2 * q + q * headDim) * FLOAT
+      ledger.pass('activations', mask, queries * heads * headDim * s, queries * heads * FLOAT, scratch)
+    } else {
+      const scores = heads * queries * keys
+      const grouped = heads === layer.kvHeads ? 0 : keys * heads * headDim * s
+      ledger.pass('activations', grouped, queries * keys * (s + 3), scores * s, scores * s, scores * FLOAT)
+      ledger.pass(
+        'activations',
+        scores * FLOAT,
+        scores * FLOAT,
+        scores * s,
+        grouped,
+        queries * heads * headDim * s,
+      )
+    }
+    lse.push(ledger.take('activations', length * heads * FLOAT))
+  }
+  return { out, lse }
+}
+
+/** dqkv [T, W]. */
+function attentionBackward(of: Computed, layer: LayerSpec, lengths: readonly number[]): Held {
+  const { ledger, machine } = of
+  const s = valueBytes(of)
+  const { heads, kvHeads, headDim } = layer
+  const tokens = lengths.reduce((sum, length) => sum + length, 0)
+  const dqkv = ledger.take('activations', tokens * (heads + 2 * kvHeads) * headDim * s)
+  for (const length of lengths) {
+    const { queries, keys, masked } = callOf(length, layer.window)
+    const ofHeads = [queries * heads, keys * kvHeads, keys * kvHeads].map((rows) => rows * headDim * s)
+    if (machine.device === 'cpu') {
+      const [q, k] = kernelBlock(queries, keys)
+      const scratch = machine.threads * 2 * q * k * FLOAT
+      ledger.pass('activations', ...ofHeads, scratch, masked ? queries * keys * (s + 3) : 0)
+    } else {
+      const scores = heads * queries * keys
+      const grouped = heads === kvHeads ? 0 : keys * heads * headDim * s
+      ledger.pass('activations', grouped, grouped, ...[1, 2, 3, 4, 5].map(() => scores * FLOAT), scores * s)
+      ledger.pass('activations', ...ofHeads, grouped, grouped, scores * FLOAT, scores * FLOAT, scores * s)
+    }
+  }
+  return dqkv
+}
+
+/** One block on T tokens, of which `rows` go on (all where null). y [R, D], and its trace without the input. */
+export function blockForward(
+  of: Computed,
+  index: number,
+  lengths: readonly number[],
+  rows: number | null,
+): { y: Held; trace: Held[] } {
+  const { ledger, spec } = of
+  const s = valueBytes(of)
+  const layer = spec.layers[index]!
+  const { heads, kvHeads, headDim, mlp } = layer
+  const hidden = spec.hiddenSize
+  const tokens = lengths.reduce((sum, length) => sum + length, 0)
+  const further = rows ?? tokens
+  const linear = (name: AdapterModule['linear'], count: number) =>
+    linearForward(of, linearPass(of, index, name, count))
+
+  const trace = normForward(of, tokens, hidden, spec.norm.kind)
+  trace.push(linear('qkv', tokens))
+  if (layer.qkNorm) {
+    for (const count of [heads, kvHeads]) {
+      trace.push(ledger.take('activations', tokens * count * headDim * s))
+    }
+    for (const count of [heads, kvHeads]) {
+      const [y, ...kept] = normForward(of, tokens * count, headDim, 'rms')
+      ledger.give(y!)
+      trace.push(...kept)
+    }
+  }
+  if (layer.rope !== null && !plain(of)) {
+    const half = (tokens * (heads + kvHeads) * headDim * s) / 2
+    ledger.pass('activations', tokens * headDim * s, half, half, half, half, half)
+  }
+  const { out, lse } = attentionForward(of, layer, lengths)
+  trace.push(out, ...lse)
+  if (rows !== null) trace.push(ledger.take('activations', rows * heads * headDim * s))
+  const middle = linear('out', further)
+  if (rows !== null) ledger.pass('activations', rows * hidden * s)
+  trace.push(middle, ...normForward(of, further, hidden, spec.norm.kind))
+  trace.push(linear('up', further))
+  const inner = further * mlp.intermediateSize * s
+  const fused = plain(of) && mlp.activation === 'silu'
+  const activated = mlp.kind === 'gated' && !fused ? ledger.take('activations', inner) : null
+  trace.push(ledger.take('activations', inner))
+  ledger.give(activated)
+  return { y: linear('down', further), trace }
+}
+
+/** dx [T, D]. */
+export function blockBackward(
+  of: Computed,
+  index: number,
+  lengths: readonly number[],
+  rows: number | null,
+): Held {
+  const { ledger, spec } = of
+  const s = valueBytes(of)
+  const layer = spec.layers[index]!
+  const { heads, kvHeads, headDim, mlp } = layer
+  const hidden = spec.hiddenSize
+  const tokens = lengths.reduce((sum, length) => sum + length, 0)
+  const further = rows ?? tokens
+  const linear = (name: AdapterModule['linear'], count: number) =>
+    linearBackward(of, linearPass(of, index, name, count))
+
+  const dactivation = linear('down', further)
+  const inner = further * mlp.intermediateSize * s
+  const dup = ledger.take('activations', mlp.kind === 'gated' ? 2 * inner : inner)
+  if (mlp.kind === 'gated' && !(plain(of) && mlp.activation === 'silu'))
+    ledger.pass('activations', inner, inner)
+  const dmlpInput = linear('up', further)
+  ledger.give(dactivation, dup)
+  const dmiddle = normBackward(of, further, hidden, spec.norm.kind)
+  let dattention = linear('out', further)
+  let dresidual: Held | null = null
+  if (rows !== null) {
+    const all = ledger.take('activations', tokens * heads * headDim * s)
+    ledger.give(dattention)
+    dattention = all
+    dresidual = ledger.take('activations', tokens * hidden * s)
+  }
+  const dqkv = attentionBackward(of, layer, lengths)
+  if (layer.rope !== null && !plain(of)) {
+    const half = (tokens * (heads + kvHeads) * headDim * s) / 2
+    ledger.pass('activations', tokens * headDim * s, half, half, half, half, half)
+  }
+  if (layer.qkNorm) {
+    const given = [heads, kvHeads].map((count) => {
+      const copied = ledger.take('activations', tokens * count * headDim * s)
+      const gradient = normBackward(of, tokens * count, headDim, 'rms')
+      ledger.give(copied)
+      return gradient
+    })
+    ledger.give(...given)
+  }
+  const dnormed = linear('qkv', tokens)
+  const dx = normBackward(of, tokens, hidden, spec.norm.kind)
+  ledger.give(dmlpInput, dmiddle, dattention, dresidual, dqkv, dnormed)
+  return dx
+}

@@ -1,0 +1,220 @@
+// What one job of the native core allocates, from its first tensor to its last: native/models/decoder.cpp,
+// native/train/step.cpp, native/losses and native/generate/session.cpp.
+import {
+  blockBackward,
+  blockForward,
+  type Computed,
+  FLOAT,
+  normBackward,
+  normForward,
+  valueBytes,
+} from './layers.js'
+import type { Held } from './ledger.js'
+
+/** Documents of one forward, and how many of their tokens are read by the head. */
+export interface Batch {
+  lengths: readonly number[]
+  labels: number
+}
+
+/** Terms of a loss, by what they need. */
+export interface LossShape {
+  /** Log-probabilities under the head of the language model, whose gradient is known only after the forward. */
+  logProbs: boolean
+  /** Cross-entropy alone: loss and gradient in one pass over the logits. */
+  crossEntropy: boolean
+  /** Values of a scalar head. */
+  values: boolean
+  /** KL over the whole vocabulary against this model. */
+  fullKl: Computed | null
+  temperature: number
+}
+
+const tokensOf = (lengths: readonly number[]) => lengths.reduce((sum, length) => sum + length, 0)
+
+/** Token ids, positions and read rows, as 64-bit integers. */
+function inputs(of: Computed, { lengths, labels }: Batch): Held[] {
+  const tokens = tokensOf(lengths)
+  return [tokens, tokens, labels].map((count) => of.ledger.take('activations', count * 8))
+}
+
+/** hidden [R, D] of a forward that keeps no trace, and what `caches` is written to. */
+function forwardOnly(of: Computed, batch: Batch): Held {
+  const { ledger, spec } = of
+  const s = valueBytes(of)
+  const width = tokensOf(batch.lengths) * spec.hiddenSize * s
+  let x = ledger.take('activations', width)
+  if (spec.learnedPositions !== null) ledger.pass('activations', width)
+  for (const index of spec.layers.keys()) {
+    const last = index === spec.layers.length - 1
+    const { y, trace } = blockForward(of, index, batch.lengths, last ? batch.labels : null)
+    ledger.give(...trace, x)
+    x = y
+  }
+  const [hidden, ...kept] = normForward(of, batch.labels, spec.hiddenSize, spec.norm.kind)
+  ledger.give(x, ...kept)
+  return hidden!
+}
+
+/** Loss and, with `gradient`, its derivative by the hidden states; returned where there is one. */
+function headLoss(of: Computed, rows: number, gradient: boolean): Held | null {
+  const { ledger, machine, spec } = of
+  const s = valueBytes(of)
+  const columns = spec.vocabSize
+  const dhidden = gradient ? ledger.take('loss', rows * spec.hiddenSize * s) : null
+  const step = Math.min(Math.max(16, Math.min(1024, Math.floor(2 ** 23 / columns))), rows)
+  const buffer = ledger.take('loss', step * Math.ceil(columns / 64) * 64 * s)
+  const chunk = step * columns * FLOAT
+  const wide = s === FLOAT ? null : ledger.take('loss', chunk)
+  if (machine.device === 'cuda') {
+    // log_softmax and exp, then the products of the gradient.
+    const products = gradient ? [chunk, chunk, chunk, chunk, chunk] : [chunk]
+    ledger.pass('loss', chunk, chunk, ...products)
+  }
+  if (gradient && s !== FLOAT) {
+    ledger.pass('loss', step * columns * s)
+    if (of.trained) ledger.pass('loss', step * columns * s, columns * spec.hiddenSize * s)
+  }
+  ledger.give(buffer, wide)
+  return dhidden
+}
+
+function fullKl(of: Computed, reference: Computed, batch: Batch): Held {
+  const { ledger, spec } = of
+  const compared = forwardOnly(reference, batch)
+  const dhidden = ledger.take('loss', batch.labels * spec.hiddenSize * valueBytes(of))
+  const step = Math.min(Math.max(16, Math.min(512, Math.floor(2 ** 22 / spec.vocabSize))), batch.labels)
+  const chunk = step * spec.vocabSize * FLOAT
+  // log p, log q, p, their difference, and three products.
+  ledger.pass('loss', ...Array.from({ length: 7 }, () => chunk))
+  ledger.give(compared)
+  return dhidden
+}
+
+/** backward(): forward with its trace, the losses, and the way back. */
+export function countBackward(of: Computed, batch: Batch, loss: LossShape, checkpointing: boolean): void {
+  const { ledger, spec } = of
+  const s = valueBytes(of)
+  const given = inputs(of, batch)
+  const width = tokensOf(batch.lengths) * spec.hiddenSize * s
+  const rowWidth = batch.labels * spec.hiddenSize * s
+  const lastOnly = (index: number) => (index === spec.layers.length - 1 ? batch.labels : null)
+
+  let x = ledger.take('activations', width)
+  if (spec.learnedPositions !== null) ledger.pass('activations', width)
+  const blocks: { input: Held; trace: Held[] }[] = []
+  for (const index of spec.layers.keys()) {
+    const { y, trace } = blockForward(of, index, batch.lengths, lastOnly(index))
+    if (checkpointing) ledger.give(...trace.splice(0))
+    blocks.push({ input: x, trace })
+    x = y
+  }
+  const last = x
+  const [hidden, ...kept] = normForward(of, batch.labels, spec.hiddenSize, spec.norm.kind)
+  const tempered = loss.temperature === 1 ? null : ledger.take('activations', rowWidth)
+
+  const gradients: (Held | null)[] = []
+  if (loss.crossEntropy) {
+    gradients.push(headLoss(of, batch.labels, true))
+  } else {
+    if (loss.logProbs) headLoss(of, batch.labels, false)
+    if (loss.fullKl !== null) gradients.push(fullKl(of, loss.fullKl, batch))
+    if (loss.logProbs) gradients.push(headLoss(of, batch.labels, true))
+    if (loss.values) {
+      const wide = s === FLOAT ? [] : [rowWidth * 2]
+      ledger.pass('loss', ...wide)
+      gradients.push(ledger.take('loss', rowWidth))
+    }
+  }
+  // All terms add up to the first one's gradient, which stays until the end.
+  const [dhidden, ...others] = gradients
+  ledger.give(...others)
+
+  let dx = normBackward(of, batch.labels, spec.hiddenSize, spec.norm.kind)
+  for (const index of [...spec.layers.keys()].reverse()) {
+    const { input, trace } = blocks[index]!
+    if (checkpointing) {
+      const again = blockForward(of, index, batch.lengths, lastOnly(index))
+      ledger.give(again.y)
+      trace.push(...again.trace)
+    }
+    const next = blockBackward(of, index, batch.lengths, lastOnly(index))
+    ledger.give(dx, ...trace, input)
+    dx = next
+  }
+  ledger.give(dx, last, hidden!, ...kept, tempered, dhidden ?? null, ...given)
+}
+
+/** logProbs(), values() or scores(): a forward, and the head upon the rows it is read at. */
+export function countForward(
+  of: Computed,
+  batch: Batch,
+  head: 'logProbs' | 'score',
+  temperature: number,
+): void {
+  const { ledger, spec } = of
+  const s = valueBytes(of)
+  const given = inputs(of, batch)
+  const hidden = forwardOnly(of, batch)
+  const rowWidth = batch.labels * spec.hiddenSize * s
+  if (head === 'logProbs') {
+    const divided = temperature === 1 ? null : ledger.take('activations', rowWidth)
+    headLoss(of, batch.labels, false)
+    ledger.give(divided)
+  } else if (s !== FLOAT) {
+    ledger.pass('activations', rowWidth * 2)
+  }
+  ledger.give(hidden, ...given)
+}
+
+/** A generation: `rows` prompts of so many tokens, each with so many new ones. */
+export interface RolloutShape {
+  rows: number
+  promptTokens: number
+  newTokens: number
+}
+
+/** A session from its prefill to its last token, where no row ends early. */
+export function countSession(of: Computed, { rows, promptTokens, newTokens }: RolloutShape): void {
+  const { ledger, spec } = of
+  const s = valueBytes(of)
+  const longest = promptTokens + newTokens
+  let capacity = 0
+  let caches: Held[][] = []
+  const reserve = (positions: number) => {
+    if (positions <= capacity) return
+    capacity = Math.max(positions, Math.min(longest, Math.max(2 * capacity, positions + 32)))
+    caches = spec.layers.map(({ kvHeads, headDim }, i) => {
+      const grown = [1, 2].map(() => ledger.take('cache', rows * kvHeads * capacity * headDim * s))
+      ledger.give(...(caches[i] ?? []))
+      return grown
+    })
+  }
+  const logits = () => {
+    const wide = s === FLOAT ? 0 : rows * spec.vocabSize * FLOAT
+    ledger.pass('activations', rows * spec.vocabSize * s, machineCopy(of, wide))
+  }
+
+  reserve(promptTokens)
+  const prompts = { lengths: Array.from({ length: rows }, () => promptTokens), labels: rows }
+  const given = inputs(of, prompts)
+  const hidden = forwardOnly(of, prompts)
+  ledger.give(...given)
+  logits()
+  ledger.give(hidden)
+  // A decoding step is a forward of one token a row; its attention reads the cache where it lies.
+  const step = { lengths: Array.from({ length: rows }, () => 1), labels: rows }
+  for (let length = promptTokens + 1; length < longest; length++) {
+    if (length > capacity) reserve(length)
+    else if (length > promptTokens + 1 && length < longest - 1) continue
+    const state = forwardOnly(of, step)
+    logits()
+    ledger.give(state)
+  }
+  ledger.give(...caches.flat())
+}
+
+/** Of what goes to the CPU a device holds the copy in its own dtype only. */
+function machineCopy({ machine }: Computed, bytes: number): number {
+  return machine.device === 'cpu' ? bytes : 0
+}

@@ -1,0 +1,256 @@
+import type { DecoderSpec } from '../addon/addon.js'
+import { PosttrainError } from '../errors.js'
+import type { Family } from '../models/families/index.js'
+import { type AdapterConfig, adapterConfig, type LoraOptions } from '../models/lora.js'
+import type { CountedAdapter, CountedBase, CountedRole, CountedRun, Job } from './count.js'
+import type { Machine } from './layers.js'
+import type { Batch } from './passes.js'
+
+export const RECIPES = ['sft', 'pretrain', 'reward', 'dpo', 'ppo', 'grpo', 'rloo'] as const
+export type Recipe = (typeof RECIPES)[number]
+
+/** A model that has not been opened. */
+export interface ModelShape {
+  family: Family
+  spec: DecoderSpec
+  /** Tokens of a document at most; null where nothing says. */
+  contextLength: number | null
+}
+
+/** What gives rewards: nothing in memory, a model of its own, or an adapter upon the policy's base. */
+export type RewardShape =
+  | { kind: 'function' }
+  | { kind: 'model'; model: ModelShape }
+  | { kind: 'adapter'; config: AdapterConfig }
+
+/** The options of a recipe that memory depends on, by their names in its schema, defaults filled in. */
+export interface CountedOptions {
+  lora?: Omit<LoraOptions, 'seed'> | undefined
+  activationCheckpointing: boolean
+  batchSize?: number | undefined
+  batchTokens?: number | undefined
+  maxLength?: number | undefined
+  maxNewTokens?: number | undefined
+  maxPromptLength?: number | undefined
+  groupSize?: number | undefined
+  miniBatches?: number | undefined
+  temperature?: number | undefined
+  klCoef?: number | undefined
+  kl?: { in?: string | undefined; estimator?: string | undefined } | undefined
+  loss?: string | undefined
+}
+
+export interface RunShape {
+  recipe: Recipe
+  model: ModelShape
+  /** An adapter that is on the model already. */
+  adapter: AdapterConfig | null
+  rewards: readonly RewardShape[]
+  options: CountedOptions
+  machine: Machine
+}
+
+/** How large rows and batches are taken to be: all as long as the options let them be. */
+export interface Sizes {
+  /** Documents of one forward and backward. */
+  documents: number
+  /** Tokens of each. */
+  tokens: number
+  /** Tokens of each that are answers; those of supervised recipes are all but the first. */
+  labels: number
+  /** Answers of a rollout; 0 in supervised recipes. */
+  answers: number
+  promptTokens: number
+}
+
+export const isPolicy = (recipe: Recipe): recipe is 'ppo' | 'grpo' | 'rloo' =>
+  recipe === 'ppo' || recipe === 'grpo' || recipe === 'rloo'
+
+/** Rows of a batch are pairs. */
+const isPaired = ({ recipe, options }: RunShape) =>
+  recipe === 'reward' || (recipe === 'dpo' && options.loss !== 'kto')
+
+/** `documents` of one backward, instead of what the options say. */
+export function sizesOf(run: RunShape, documents?: number): Sizes {
+  const { recipe, model, options } = run
+  const context = model.contextLength ?? Number.POSITIVE_INFINITY
+  const packed = (tokens: number) => Math.max(1, Math.floor((options.batchTokens ?? 0) / tokens))
+  if (isPolicy(recipe)) {
+    const labels = options.maxNewTokens!
+    const promptTokens = Math.min(
+      Math.max(1, context - labels),
+      options.maxPromptLength ?? Number.POSITIVE_INFINITY,
+    )
+    if (!Number.isFinite(promptTokens)) {
+      throw new PosttrainError(
+        'ERR_INVALID_ARGUMENT',
+        'nothing says how long a prompt of this model may be: give maxPromptLength',
+      )
+    }
+    const tokens = promptTokens + labels
+    const answers = options.batchSize! * (options.groupSize ?? 1)
+    return { documents: documents ?? packed(tokens), tokens, labels, answers, promptTokens }
+  }
+  const tokens = Math.min(options.maxLength ?? 1024, context)
+  const rows =
+    options.batchTokens === undefined ? (options.batchSize ?? 8) * (isPaired(run) ? 2 : 1) : packed(tokens)
+  return { documents: documents ?? rows, tokens, labels: tokens - 1, answers: 0, promptTokens: 0 }
+}
+
+/** What a recipe holds and does, as its own file in lib/train says it. */
+export function countedRun(run: RunShape, sizes: Sizes): CountedRun {
+  const { recipe, model, options, machine } = run
+  const base: CountedBase = { name: 'model', ...model }
+  const added = options.lora
+  const adapterOf = (name: string, config: AdapterConfig): CountedAdapter => ({ name, config })
+  const given = run.adapter && adapterOf('given adapter', run.adapter)
+  const adapter = added ? adapterOf('adapter', adapterConfig(model.family, model.spec, added)) : given
+  const head = recipe === 'reward' ? 'score' : null
+  const policy: CountedRole = { base, adapter, head, trained: true }
+  const shared = {
+    machine,
+    idle: given !== null && adapter !== given ? [{ base, adapter: given }] : [],
+    checkpointing: options.activationCheckpointing,
+    temperature: options.temperature ?? 1,
+  }
+  /** The policy as it was at the start. */
+  const reference = (): CountedRole => {
+    if (adapter === null)
+      return { base: { ...base, name: 'reference' }, adapter: null, head: null, trained: false }
+    const kept = added ? null : adapterOf('reference', adapter.config)
+    return { base, adapter: kept, head: null, trained: false }
+  }
+  const batchOf = (documents: number, labels = sizes.labels): Batch => ({
+    lengths: Array.from({ length: documents }, () => sizes.tokens),
+    labels: documents * labels,
+  })
+  const batch = batchOf(sizes.documents)
+  const backward = (
+    role: CountedRole,
+    read: Batch,
+    loss: Partial<Extract<Job, { kind: 'backward' }>['loss']>,
+  ): Job => ({
+    kind: 'backward',
+    role,
+    batch: read,
+    loss: { logProbs: false, crossEntropy: false, values: false, fullKl: null, ...loss },
+  })
+
+  switch (recipe) {
+    case 'sft':
+    case 'pretrain':
+      return {
+        ...shared,
+        roles: [policy],
+        phases: [{ phase: 'update', jobs: [backward(policy, batch, { crossEntropy: true })] }],
+      }
+    case 'reward':
+      return {
+        ...shared,
+        roles: [policy],
+        phases: [
+          { phase: 'update', jobs: [backward(policy, batchOf(sizes.documents, 1), { values: true })] },
+        ],
+      }
+    case 'dpo': {
+      const compares = options.loss !== 'simpo' && options.loss !== 'orpo'
+      // With all weights in training the reference is asked before the first step, and only kto's stays.
+      const kept = compares && (adapter !== null || options.loss === 'kto') ? reference() : null
+      const jobs: Job[] = kept === null ? [] : [{ kind: 'forward', role: kept, batch, head: 'logProbs' }]
+      return {
+        ...shared,
+        roles: [policy, ...(kept ? [kept] : [])],
+        phases: [
+          ...(jobs.length > 0 ? [{ phase: 'score' as const, jobs }] : []),
+          { phase: 'update', jobs: [backward(policy, batch, { logProbs: true })] },
+        ],
+      }
+    }
+    case 'ppo':
+    case 'grpo':
+    case 'rloo': {
+      const rewards = run.rewards.flatMap((reward, i): CountedRole[] => {
+        const name = run.rewards.length === 1 ? 'reward' : `reward ${i + 1}`
+        switch (reward.kind) {
+          case 'function':
+            return []
+          case 'model':
+            return [{ base: rewardBase(name, reward.model), adapter: null, head: name, trained: false }]
+          case 'adapter':
+            return [{ base, adapter: adapterOf(name, reward.config), head: name, trained: false }]
+          default:
+            return reward satisfies never
+        }
+      })
+      const critic = recipe === 'ppo' ? criticOf(run, policy, rewards) : null
+      const compared = recipe === 'ppo' || options.klCoef !== 0 ? reference() : null
+      const scored = batchOf(Math.min(sizes.documents, sizes.answers))
+      const updated = batchOf(
+        Math.min(sizes.documents, Math.ceil(sizes.answers / Math.max(1, options.miniBatches ?? 1))),
+      )
+      const fullKl = options.kl?.in === 'loss' && options.kl.estimator === 'full' ? compared : null
+      const forward = (role: CountedRole, what: 'logProbs' | 'score', read = scored): Job => ({
+        kind: 'forward',
+        role,
+        batch: read,
+        head: what,
+      })
+      return {
+        ...shared,
+        roles: [policy, ...(critic ? [critic] : []), ...rewards, ...(compared ? [compared] : [])],
+        phases: [
+          {
+            phase: 'rollout',
+            jobs: [
+              {
+                kind: 'generate',
+                role: policy,
+                rollout: { rows: sizes.answers, promptTokens: sizes.promptTokens, newTokens: sizes.labels },
+              },
+            ],
+          },
+          {
+            phase: 'score',
+            jobs: [
+              ...rewards.map((role) => forward(role, 'score', { ...scored, labels: scored.lengths.length })),
+              forward(policy, 'logProbs'),
+              ...(compared ? [forward(compared, 'logProbs')] : []),
+              ...(critic ? [forward(critic, 'score')] : []),
+            ],
+          },
+          {
+            phase: 'update',
+            jobs: [
+              backward(policy, updated, { logProbs: true, fullKl }),
+              ...(critic ? [backward(critic, updated, { values: true })] : []),
+            ],
+          },
+        ],
+      }
+    }
+    default:
+      return recipe satisfies never
+  }
+}
+
+/** A classifier has no output projection of its own. */
+function rewardBase(name: string, { family, spec }: ModelShape): CountedBase {
+  return { name, family, spec: { ...spec, tied: true } }
+}
+
+/** The critic starts from the first reward model, else from the policy; with adapters it shares that one's weights. */
+function criticOf(run: RunShape, policy: CountedRole, rewards: readonly CountedRole[]): CountedRole {
+  const start = rewards[0]
+  const base = start?.base ?? policy.base
+  if (policy.adapter === null) {
+    return { base: { ...base, name: 'critic' }, adapter: null, head: 'critic', trained: true }
+  }
+  const { family, spec } = base
+  const config =
+    start?.adapter?.config ?? adapterConfig(family, spec, run.options.lora ?? loraOf(policy.adapter.config))
+  return { base, adapter: { name: 'critic', config }, head: 'critic', trained: true }
+}
+
+function loraOf({ rank, alpha, rsLora, dora }: AdapterConfig): Omit<LoraOptions, 'seed'> {
+  return { rank, alpha, rsLora, dora }
+}

@@ -1,0 +1,151 @@
+import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import test from 'ava'
+import { type EstimateReport, estimateOptions } from '../../lib/cli/estimate.js'
+import { RECIPES } from '../../lib/estimate/runs.js'
+import { flagsOf } from '../../lib/options/flags.js'
+import { posttrain } from '../helpers/command-line.js'
+import { tinyModel } from '../helpers/tiny-training.js'
+
+const folder = mkdtempSync(join(tmpdir(), 'posttrain-estimate-'))
+const tiny = join(folder, 'tiny')
+const large = join(folder, 'large')
+
+test.before(async () => {
+  await using model = await tinyModel()
+  await model.save(tiny)
+  mkdirSync(large)
+  const config = {
+    model_type: 'mistral',
+    vocab_size: 32000,
+    hidden_size: 4096,
+    intermediate_size: 14336,
+    num_hidden_layers: 32,
+    num_attention_heads: 32,
+    num_key_value_heads: 8,
+    max_position_embeddings: 32768,
+    rms_norm_eps: 1e-5,
+    sliding_window: null,
+  }
+  writeFileSync(join(large, 'config.json'), JSON.stringify(config))
+})
+
+const onCuda = ['--device', 'cuda', '--dtype', 'bfloat16']
+const ppo = ['ppo', ...onCuda, '--batch-size', '8', '--max-prompt-length', '512', '--max-new-tokens', '512']
+
+test('a folder with a config alone is enough for memory by part and the batch that fits', async (t) => {
+  const argv = ['estimate', ...ppo, '--model', large, '--lora-rank', '16', '--activation-checkpointing']
+  const shown = await posttrain([...argv, '--batch-tokens', '1024', '--memory', '24GB'])
+  t.is(shown.code, 0, shown.stderr)
+  t.regex(shown.stdout, /ppo of 7241\.7 million weights on cuda in bfloat16/)
+  t.regex(shown.stdout, /the most at once +rollout +score +update\n/)
+  t.regex(shown.stdout, /weights of the model +14\.48 GB\n/)
+  t.regex(shown.stdout, /needed, 24\.00 GB are there: it fits\n/)
+  t.regex(shown.stdout, /the largest batch that fits: \d+ rows, \d+ tokens \(--batch-tokens\)\n/)
+
+  const told = await posttrain([...argv, '--memory', '10 GiB', '--json'])
+  const report = JSON.parse(told.stdout) as EstimateReport
+  t.like(report, { type: 'estimate', recipe: 'ppo', device: 'cuda', memory: 10 * 2 ** 30, fits: false })
+  t.is(report.largestBatch, null)
+  t.is(report.probe, null)
+  for (const { peak } of report.phases) {
+    const { total, ...parts } = peak
+    t.is(
+      Object.values(parts).reduce((sum, bytes) => sum + bytes, 0),
+      total,
+    )
+  }
+})
+
+test('rewards: a folder is a model of its own, an adapter shares the base, a function needs nothing', async (t) => {
+  const adapter = join(folder, 'adapter')
+  mkdirSync(adapter)
+  writeFileSync(
+    join(adapter, 'adapter_config.json'),
+    JSON.stringify({ peft_type: 'LORA', r: 4, lora_alpha: 8, target_modules: ['q_proj', 'v_proj'] }),
+  )
+  const heldWith = async (...reward: string[]) => {
+    const argv = ['estimate', ...ppo, '--model', large, '--lora-rank', '16', '--memory', '1TB', '--json']
+    const { stdout, stderr } = await posttrain([...argv, ...reward])
+    t.is(stderr, '')
+    return (JSON.parse(stdout) as EstimateReport).held.map(({ part, name }) => `${part} ${name}`)
+  }
+  const withFunction = await heldWith('--reward', 'score.js')
+  t.deepEqual(
+    withFunction.filter((item) => /^(weights|adapters|heads)/.test(item)),
+    ['weights model', 'adapters adapter', 'adapters critic', 'heads critic'],
+  )
+  t.true((await heldWith('--reward', `${large}=0.5`)).includes('weights reward'))
+  const shared = await heldWith('--reward', adapter)
+  t.false(shared.includes('weights reward'))
+  t.true(shared.includes('adapters reward'))
+})
+
+test('a probe runs real steps at these sizes, and allocates what was counted', async (t) => {
+  const shapes: [string[], number][] = [
+    [['sft', '--batch-size', '4', '--max-length', '128'], 4 * 128],
+    [['dpo', '--batch-size', '2', '--max-length', '96', '--lora-rank', '4'], 4 * 96],
+    [
+      [
+        'grpo',
+        '--batch-size',
+        '2',
+        '--group-size',
+        '2',
+        '--max-prompt-length',
+        '40',
+        '--max-new-tokens',
+        '8',
+      ],
+      0,
+    ],
+  ]
+  for (const [argv, tokens] of shapes) {
+    const shared = ['--model', tiny, '--device', 'cpu', '--memory', '4GB', '--json', '--probe']
+    const { stdout, stderr, code } = await posttrain(['estimate', ...argv, ...shared])
+    t.is(code, 0, stderr)
+    const { probe, peak, largestBatch } = JSON.parse(stdout) as EstimateReport
+    t.is(probe!.steps, 2)
+    t.true(probe!.secondsPerStep > 0)
+    // Words of two tokens may leave one place of a row empty.
+    const taken = probe!.tokensPerStep
+    if (tokens > 0) t.true(taken <= tokens && taken >= 0.98 * tokens, `${argv[0]}: ${taken}`)
+    else
+      t.true(probe!.seconds!.rollout > 0 && probe!.tokensPerStep > 4 * 40 && probe!.tokensPerStep <= 4 * 48)
+    t.true(Math.abs(peak / probe!.peakBytes! - 1) <= 0.15, `${argv[0]}: ${peak} ${probe!.peakBytes}`)
+    t.true(largestBatch!.documents > 0)
+  }
+})
+
+test('wrong use is told in one sentence', async (t) => {
+  const wrong = async (...argv: string[]) => await posttrain(['estimate', ...argv])
+  t.like(await wrong('sft', '--model', large, '--memory', 'much'), {
+    code: 2,
+    stderr: 'posttrain: sft: --memory must be a size such as 24GB, got "much"\n',
+  })
+  t.like(await wrong('sft', '--model', large, '--device', 'cpu', '--dtype', 'bfloat16'), {
+    code: 1,
+    stderr: 'posttrain: dtype bfloat16 is not computed on the CPU: add --device cuda\n',
+  })
+  t.is((await wrong('sft')).code, 2)
+  t.is((await wrong('nothing', '--model', large)).code, 2)
+  const missing = await wrong('sft', '--model', join(folder, 'missing'), '--device', 'cpu')
+  t.is(missing.code, 1)
+  t.regex(missing.stderr, /missing does not exist\n$/)
+})
+
+test('estimate takes the flags of the recipe', (t) => {
+  for (const recipe of RECIPES) {
+    const flags = flagsOf(estimateOptions(recipe).schema)
+    t.deepEqual(
+      flags.filter(({ required }) => required).map(({ name }) => name),
+      ['model'],
+    )
+    for (const name of ['data', 'lora-rank', 'activation-checkpointing', 'memory', 'probe', 'device', 'json'])
+      t.true(
+        flags.some((flag) => flag.name === name),
+        `${recipe} --${name}`,
+      )
+  }
+})
