@@ -24,6 +24,8 @@ export interface Probe {
   seconds?: { rollout: number; score: number; update: number }
   /** The most that was allocated at once on the CPU; null elsewhere. */
   peakBytes: number | null
+  /** The most that the process had in memory since it began, all of it: code, JavaScript, what the allocator keeps. */
+  residentBytes: number
 }
 
 /** Steps that are timed, after one that is not. */
@@ -100,6 +102,7 @@ export async function probe(
       },
     }),
     peakBytes: model.device === 'cpu' ? (await core.info()).peakAllocatedBytes : null,
+    residentBytes: process.resourceUsage().maxRSS * 1024,
   }
 }
 
