@@ -3,7 +3,7 @@ import { type CausalLM, roleOf } from '../models/causal-lm.js'
 import { RewardModel } from '../models/reward-model.js'
 import type { OptionInput } from '../options/option.js'
 import { refuseOtherTokens } from '../rollout/rewards.js'
-import type { ppoOptions } from './policy-options.js'
+import type { ppoOptions } from './ppo-options.js'
 import { saveResult } from './supervised-training.js'
 
 /** Name of its adapter. */

@@ -3,8 +3,8 @@ import type { AdamW } from '../optim/adamw.js'
 import type { ResolvedOptions } from '../options/option.js'
 import type { GroupStepEvent } from './events.js'
 import type { Experience } from './experience.js'
-import type { grpoOptions, rlooOptions } from './policy-options.js'
-import { native, type PolicyTraining, UPDATE } from './policy-training.js'
+import type { grpoOptions, rlooOptions } from './group-options.js'
+import { native, type PolicyTraining, UPDATE } from './policy-recipe.js'
 import { type PolicyTerms, policyTerms, type UpdateOptions, updateFrom } from './policy-update.js'
 
 type Grpo = ResolvedOptions<typeof grpoOptions>

@@ -9,8 +9,8 @@ import { prepareAdapter } from './adapter.js'
 import { partsOf } from './checkpoint.js'
 import type { EndEvent, GroupStepEvent, TrainEvent } from './events.js'
 import { type GroupMethod, groupLearning, grpoMethod, rlooMethod } from './group-learning.js'
-import { grpoOptions, rlooOptions } from './policy-options.js'
-import { checkMiniBatches, Made, promptLength } from './policy-setup.js'
+import { grpoOptions, rlooOptions } from './group-options.js'
+import { checkMiniBatches, Made, promptLength, readersOf } from './policy-setup.js'
 import { trainPolicy } from './policy-training.js'
 import { frozenReference, refuseTrainedWeights } from './reference.js'
 import { Run, type RunControl } from './run.js'
@@ -75,7 +75,7 @@ async function* train(
     ...options,
     tokenizer: model.tokenizer,
     template,
-    maxLength: promptLength(model, options),
+    maxLength: promptLength(readersOf(options, sources), options),
   })
   await using made = new Made()
   const adapted = await prepareAdapter(model, options)

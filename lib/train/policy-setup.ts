@@ -1,6 +1,8 @@
 import { PosttrainError } from '../errors.js'
 import type { CausalLM, TrainableModel } from '../models/causal-lm.js'
+import { RewardModel } from '../models/reward-model.js'
 import { AdamW } from '../optim/adamw.js'
+import type { RewardSource } from '../rollout/rewards.js'
 import { release } from './reference.js'
 
 /** What a rollout must at least have for its mini-batches. */
@@ -12,19 +14,30 @@ export function checkMiniBatches(answers: number, miniBatches: number): void {
   )
 }
 
-/** Tokens of a prompt at most, so that the answer has room. */
+/** Tokens of a prompt at most, so that the answer has room in every model that reads both. */
 export function promptLength(
-  model: CausalLM,
+  models: readonly { contextLength: number | null }[],
   { maxPromptLength, maxNewTokens }: { maxPromptLength?: number | undefined; maxNewTokens: number },
 ): number {
-  const room = (model.contextLength ?? Number.POSITIVE_INFINITY) - maxNewTokens
+  const context = Math.min(...models.map(({ contextLength }) => contextLength ?? Number.POSITIVE_INFINITY))
+  const room = context - maxNewTokens
   if (room < 1) {
     throw new PosttrainError(
       'ERR_INVALID_ARGUMENT',
-      `maxNewTokens ${maxNewTokens} leaves no room for a prompt in the model's context of ${model.contextLength}`,
+      `maxNewTokens ${maxNewTokens} leaves no room for a prompt in the context of ${context} of the model, its reference or its reward model`,
     )
   }
   return Math.min(room, maxPromptLength ?? Number.POSITIVE_INFINITY)
+}
+
+/** The models that read prompts and answers. */
+export function readersOf(
+  options: { model: CausalLM; reference?: CausalLM | undefined; critic?: RewardModel | undefined },
+  sources: readonly RewardSource[],
+): (CausalLM | RewardModel)[] {
+  const { model, reference, critic } = options
+  const judges = sources.map(({ reward }) => reward).filter((reward) => reward instanceof RewardModel)
+  return [model, reference, critic, ...judges].filter((reader) => reader !== undefined)
 }
 
 /** What a run made for itself and frees at its end, the last made first. */

@@ -5,9 +5,9 @@ import type { ResolvedOptions } from '../options/option.js'
 import { valuesOf } from '../rollout/experience.js'
 import type { PpoStepEvent } from './events.js'
 import type { Experience } from './experience.js'
-import type { ppoOptions } from './policy-options.js'
-import { type LearningState, native, type PolicyTraining, UPDATE } from './policy-training.js'
+import { type LearningState, native, type PolicyTraining, UPDATE } from './policy-recipe.js'
 import { type Learner, policyTerms, updateFrom } from './policy-update.js'
+import type { ppoOptions } from './ppo-options.js'
 
 type Resolved = ResolvedOptions<typeof ppoOptions>
 

@@ -9,10 +9,10 @@ import { prepareAdapter } from './adapter.js'
 import { partsOf } from './checkpoint.js'
 import { makeCritic, saveCritic } from './critic.js'
 import type { EndEvent, PpoStepEvent, TrainEvent } from './events.js'
-import { ppoOptions } from './policy-options.js'
-import { checkMiniBatches, Made, promptLength } from './policy-setup.js'
+import { checkMiniBatches, Made, promptLength, readersOf } from './policy-setup.js'
 import { trainPolicy } from './policy-training.js'
 import { ppoLearning } from './ppo-learning.js'
+import { ppoOptions } from './ppo-options.js'
 import { frozenReference, refuseTrainedWeights } from './reference.js'
 import { Run, type RunControl } from './run.js'
 import { sizeOf } from './sizes.js'
@@ -63,7 +63,7 @@ async function* train(
     ...options,
     tokenizer: model.tokenizer,
     template,
-    maxLength: promptLength(model, options),
+    maxLength: promptLength(readersOf(options, sources), options),
   })
   await using made = new Made()
   const critic = made.model(await makeCritic(options, sources))

@@ -1,10 +1,28 @@
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
-import { type CausalLM, grpo, type PpoOptions, ppo, type RewardSample, rloo } from '../../lib/index.js'
+import {
+  CausalLM,
+  grpo,
+  type PpoOptions,
+  ppo,
+  RewardModel,
+  type RewardSample,
+  rloo,
+} from '../../lib/index.js'
 import type { PolicyStepEvent } from '../../lib/train/events.js'
 import { close } from '../helpers/close.js'
-import { EOS, eventsOf, only, tinyPolicy, type Wish, wished, wishes } from '../helpers/tiny-policy.js'
+import {
+  EOS,
+  eventsOf,
+  only,
+  policyConfig,
+  tinyPolicy,
+  tokenizer,
+  type Wish,
+  wished,
+  wishes,
+} from '../helpers/tiny-policy.js'
 import { cleanFolder, weightsOf } from '../helpers/tiny-training.js'
 
 const shared = { data: wishes, batchSize: 6, maxNewTokens: 8, iterations: 2, learningRate: 3e-3 } as const
@@ -201,8 +219,34 @@ test('prompts that leave no room for an answer are an error that names the row, 
   })
   await t.throwsAsync(grpo<Wish>({ ...options, maxNewTokens: 48 }).finish(), {
     code: 'ERR_INVALID_ARGUMENT',
-    message: /maxNewTokens 48 leaves no room for a prompt in the model's context of 48/,
+    message: /maxNewTokens 48 leaves no room for a prompt in the context of 48 of the model/,
   })
+})
+
+test('a prompt must leave room in the context of the reward model too', async (t) => {
+  await using model = await tinyPolicy(10)
+  await using small = await CausalLM.create({ ...policyConfig, max_position_embeddings: 12 }, { tokenizer })
+  await using reward = await RewardModel.fromCausalLM(small)
+  await t.throwsAsync(ppo({ ...shared, model, reward }).finish(), {
+    code: 'ERR_DATA',
+    message: /:4: a prompt of 5 tokens leaves no room for the answer \(at most 4\)/,
+  })
+})
+
+test('kl.target: the coefficient follows the KL of each iteration, by no more than a fifth', async (t) => {
+  await using model = await tinyPolicy(10)
+  const kl = { target: 0.02, horizon: 30 }
+  const options = { ...shared, model, reward: wished, iterations: 5, learningRate: 0.01, kl }
+  const steps = only(await eventsOf(ppo<Wish>(options)), 'step')
+  let expected = 0.05
+  const errors: number[] = []
+  for (const step of steps) {
+    close(t, step.klCoef!, expected, { relative: 1e-12 })
+    const error = step.kl! / kl.target - 1
+    errors.push(error)
+    expected *= 1 + (Math.min(0.2, Math.max(-0.2, error)) * shared.batchSize) / kl.horizon
+  }
+  t.true(Math.min(...errors) < -0.2 && Math.max(...errors) > 0.2, `${errors}`)
 })
 
 test('a reward that fails ends the run with its name, and the model stays as it was', async (t) => {
@@ -226,8 +270,6 @@ test('an adapter of another base is refused before it is trained', async (t) => 
   await donor.addAdapter('given', { rank: 2 })
   await donor.saveAdapter(folder)
   await model.loadAdapter('fits', folder)
-  const { CausalLM } = await import('../../lib/index.js')
-  const { policyConfig, tokenizer } = await import('../helpers/tiny-policy.js')
   await using wider = await CausalLM.create({ ...policyConfig, hidden_size: 32 }, { tokenizer })
   await t.throwsAsync(wider.loadAdapter('strange', folder), { code: 'ERR_INVALID_FILE' })
   t.deepEqual(wider.adapters, [])

@@ -224,6 +224,25 @@ test('one document a forward or all in one: the same update, normalised by the w
     close(t, alone[name], together[name], { absolute: 1e-5, relative: 1e-5 }, name)
 })
 
+test('checkpointed activations: the same update', async (t) => {
+  const after: number[][] = []
+  for (const activationCheckpointing of [false, true]) {
+    await using room = await Classroom.open()
+    await room.ppo({ klCoef: 0.1, activationCheckpointing }, { ...lesson, learningRate: 1e-3 })
+    after.push(await room.weights())
+  }
+  close(t, after[0]!, after[1]!, { absolute: 1e-6 })
+})
+
+test('an answer without a token is refused', async (t) => {
+  await using room = await Classroom.open()
+  const empty = { answers: ['ab>cd.', 'e>'], scores: [1, 2] }
+  await t.throwsAsync(room.ppo(plain, empty), {
+    code: 'ERR_INVALID_ARGUMENT',
+    message: /response 1 has no token/,
+  })
+})
+
 test('gradients are clipped to maxGradNorm', async (t) => {
   const moved: number[] = []
   for (const maxGradNorm of [0, 1e-12]) {
