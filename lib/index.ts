@@ -47,6 +47,12 @@ export {
 } from './generate/generate.js'
 export type { GenerateOptions } from './generate/sampling.js'
 export {
+  type InstallEvent,
+  type Installed,
+  type InstallOptions,
+  installLibtorch,
+} from './libtorch/install.js'
+export {
   CausalLM,
   type CreateOptions,
   type LoadOptions,

@@ -2,9 +2,10 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { homedir } from 'node:os'
-import { dirname, join, resolve } from 'node:path'
+import { basename, dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { PosttrainError } from '../errors.js'
+import { versionOfTree } from './tree.mjs'
 
 /** Where a libtorch was found: the first of these that names one is taken, in this order. */
 export type LibtorchSource = 'option' | 'POSTTRAIN_LIBTORCH' | 'LIBTORCH' | 'package' | 'cache' | 'python'
@@ -19,10 +20,34 @@ export interface Libtorch {
   source: LibtorchSource
 }
 
+/** A place that was looked at for a libtorch. */
+export interface Tried {
+  source: LibtorchSource
+  /** What was looked at: a folder, a package, a program. */
+  place: string
+  /** `taken`, `not needed` after one that was taken, or why it is not this one. */
+  outcome: string
+}
+
+/** An official archive. */
+export interface ArchiveEntry {
+  /** Below `base`, as in a URL. */
+  path: string
+  bytes: number
+  sha256: string
+}
+
 /** `native/libtorch.json`: the one place of the version, the archives and their hashes. */
 interface Constants {
   version: string
   minor: string
+  /** The oldest that libtorch runs with: C library of Linux, NVIDIA driver for the CUDA builds. */
+  needs: { glibc: string; driver: string }
+  base: string
+  /** By platform, then by variant. */
+  archives: Record<string, Record<string, ArchiveEntry>>
+  /** NVIDIA's packages, and the libraries in them by which others ask for them. */
+  nvidia: Record<string, { version: string; libraries: string[] }>
 }
 
 type Env = Record<string, string | undefined>
@@ -34,8 +59,11 @@ export function packageRoot(): string {
   return folder
 }
 
+let constants: Constants | undefined
+
 export function libtorchConstants(): Constants {
-  return JSON.parse(readFileSync(join(packageRoot(), 'native/libtorch.json'), 'utf8'))
+  constants ??= JSON.parse(readFileSync(join(packageRoot(), 'native/libtorch.json'), 'utf8')) as Constants
+  return constants
 }
 
 /** What this package keeps for all programs of this user: `POSTTRAIN_CACHE`, else the platform's own place. */
@@ -67,89 +95,148 @@ export function unpacked(path: string): string {
   return outside !== path && existsSync(outside) ? outside : path
 }
 
-function versionOf(folder: string): string | null {
-  for (const name of ['version.py', 'build-version']) {
-    const path = join(folder, name)
-    if (!existsSync(path)) continue
-    const text = readFileSync(path, 'utf8')
-    return /__version__\s*=\s*'([^']+)'/.exec(text)?.[1] ?? text.trim()
-  }
-  return null
-}
-
 function at(path: string, source: LibtorchSource): Libtorch | null {
   const folder = unpacked(resolve(path))
   const { cpu } = libraryNames()
   if (existsSync(join(folder, 'lib', cpu))) {
-    return { folder, libraries: join(folder, 'lib'), version: versionOf(folder), source }
+    return { folder, libraries: join(folder, 'lib'), version: versionOfTree(folder), source }
   }
   if (existsSync(join(folder, cpu))) {
-    return { folder: dirname(folder), libraries: folder, version: versionOf(dirname(folder)), source }
+    return { folder: dirname(folder), libraries: folder, version: versionOfTree(dirname(folder)), source }
   }
   return null
 }
 
-function fromPackage(): Libtorch | null {
-  try {
-    const require = createRequire(import.meta.url)
-    const json = require.resolve(`@posttrain/libtorch-${process.platform}-${process.arch}/package.json`)
-    return at(dirname(json), 'package')
-  } catch {
-    return null
+/** One source: where it looks, and the libtorch there or why there is none. */
+interface Place {
+  source: LibtorchSource
+  place: string
+  look: () => Libtorch | string
+}
+
+function named(source: LibtorchSource, place: string, path: string | undefined): Place {
+  return {
+    source,
+    place,
+    look: () => (path ? (at(path, source) ?? `no lib/${libraryNames().cpu} in ${path}`) : 'not set'),
   }
 }
 
-function fromCache(env: Env): Libtorch | null {
-  const shelf = join(cacheFolder(env), 'libtorch')
-  if (!existsSync(shelf)) return null
+function platformPackage(): Place {
+  const name = `@posttrain/libtorch-${process.platform}-${process.arch}`
+  const look = () => {
+    let json: string
+    try {
+      json = createRequire(import.meta.url).resolve(`${name}/package.json`)
+    } catch {
+      return 'not installed'
+    }
+    return at(dirname(json), 'package') ?? `no lib/${libraryNames().cpu} in ${dirname(json)}`
+  }
+  return { source: 'package', place: name, look }
+}
+
+/** Where `posttrain libtorch install` and set-up put libtorch: a folder for each version, whole if it has a manifest. */
+export function shelfFolder(env: Env = process.env): string {
+  return join(cacheFolder(env), 'libtorch')
+}
+
+/** Of two, the one with CUDA: it computes on the CPU too. */
+function fromShelf(env: Env): Libtorch | string {
+  const shelf = shelfFolder(env)
   const { version } = libtorchConstants()
-  const folders = readdirSync(shelf)
+  const all = existsSync(shelf) ? readdirSync(shelf).filter((name) => /^\d/.test(name)) : []
+  const names = all
     .filter((name) => name.startsWith(`${version}+`) && existsSync(join(shelf, name, 'manifest.json')))
     .sort((a, b) => Number(a.endsWith('+cpu')) - Number(b.endsWith('+cpu')))
-  if (env.POSTTRAIN_CUDA === '0') folders.reverse()
-  for (const name of folders) {
+  if (env.POSTTRAIN_CUDA === '0') names.reverse()
+  for (const name of names) {
     const found = at(join(shelf, name, 'torch'), 'cache')
     if (found) return found
   }
-  return null
+  return all.length === 0 ? 'nothing there' : `only ${all.join(', ')}, and not a whole ${version}`
 }
 
-function fromPython(env: Env): Libtorch | null {
-  if (env.LIBTORCH_USE_PYTORCH !== '1') return null
+/** Of the same minor version only; a library of another one is silently wrong. */
+function fromPython(env: Env): Libtorch | string {
+  if (env.LIBTORCH_USE_PYTORCH !== '1') return 'not asked for (LIBTORCH_USE_PYTORCH=1)'
   const program = "import importlib.util as u; print(u.find_spec('torch').submodule_search_locations[0])"
-  const run = spawnSync('python3', ['-c', program], { encoding: 'utf8' })
-  return run.status === 0 ? at(run.stdout.trim(), 'python') : null
+  const run = spawnSync('python3', ['-c', program], { encoding: 'utf8', env: { ...process.env, ...env } })
+  if (run.error) return `no python3 (${run.error.message})`
+  if (run.status !== 0) return 'this Python has no torch'
+  const found = at(run.stdout.trim(), 'python')
+  if (found === null) return `no lib/${libraryNames().cpu} in ${run.stdout.trim()}`
+  const { minor } = libtorchConstants()
+  return found.version?.startsWith(`${minor}.`)
+    ? found
+    : `version ${found.version} in ${found.folder}, and ${minor} is needed`
 }
 
 /**
- * Finds libtorch without opening it: `folder`, then `POSTTRAIN_LIBTORCH`, `LIBTORCH`, the platform package, the
- * cache, and a Python torch if `LIBTORCH_USE_PYTORCH=1`.
+ * Looks for libtorch in this order, without opening it: `folder`, `POSTTRAIN_LIBTORCH`, `LIBTORCH`, the platform
+ * package, the cache, and a Python torch if `LIBTORCH_USE_PYTORCH=1`. A folder that is named is the last place looked at.
+ */
+export function searchLibtorch(options: { folder?: string; env?: Env } = {}): {
+  found: Libtorch | null
+  tried: Tried[]
+} {
+  const env = options.env ?? process.env
+  const places: Place[] = [
+    ...(options.folder ? [named('option', 'the libtorch folder', options.folder)] : []),
+    named('POSTTRAIN_LIBTORCH', 'POSTTRAIN_LIBTORCH', env.POSTTRAIN_LIBTORCH),
+    named('LIBTORCH', 'LIBTORCH', env.LIBTORCH),
+    platformPackage(),
+    { source: 'cache', place: shelfFolder(env), look: () => fromShelf(env) },
+    { source: 'python', place: 'python3', look: () => fromPython(env) },
+  ]
+  const tried: Tried[] = []
+  for (const { source, place, look } of places) {
+    const result = look()
+    const found = typeof result === 'string' ? null : result
+    tried.push({ source, place, outcome: found ? 'taken' : (result as string) })
+    const isNamed = source === 'option' || source === 'POSTTRAIN_LIBTORCH' || source === 'LIBTORCH'
+    if (found !== null || (isNamed && result !== 'not set')) return { found, tried }
+  }
+  return { found: null, tried }
+}
+
+/**
+ * The libtorch that `searchLibtorch` finds.
  *
  * @throws PosttrainError ERR_LIBTORCH_NOT_FOUND, also where a folder that was named has no libtorch in it.
  */
 export function findLibtorch(options: { folder?: string; env?: Env } = {}): Libtorch {
-  const env = options.env ?? process.env
-  const named: [LibtorchSource, string | undefined][] = [
-    ['option', options.folder],
-    ['POSTTRAIN_LIBTORCH', env.POSTTRAIN_LIBTORCH],
-    ['LIBTORCH', env.LIBTORCH],
-  ]
-  for (const [source, path] of named) {
-    if (!path) continue
-    const found = at(path, source)
-    if (found) return found
-    const what = source === 'option' ? 'the libtorch folder' : source
-    throw new PosttrainError(
-      'ERR_LIBTORCH_NOT_FOUND',
-      `There is no lib/${libraryNames().cpu} in ${what} (${path}); point it at an unpacked libtorch ${libtorchConstants().version}.`,
-    )
-  }
-  const found = fromPackage() ?? fromCache(env) ?? fromPython(env)
-  if (found) return found
+  const { found, tried } = searchLibtorch(options)
+  if (found !== null) return found
+  const { version } = libtorchConstants()
+  const last = tried.at(-1)!
   throw new PosttrainError(
     'ERR_LIBTORCH_NOT_FOUND',
-    `libtorch ${libtorchConstants().version} was not found (looked at POSTTRAIN_LIBTORCH, LIBTORCH and ${join(cacheFolder(env), 'libtorch')}); set POSTTRAIN_LIBTORCH to a libtorch folder, or run \`node scripts/setup.mjs\` in a clone to fetch it.`,
+    last.source === 'python'
+      ? `libtorch ${version} was not found (${tried.map(({ place, outcome }) => `${place}: ${outcome}`).join('; ')}); run \`npx posttrain libtorch install\`, or set POSTTRAIN_LIBTORCH to a libtorch folder.`
+      : `There is ${last.outcome} (${last.place}); point it at an unpacked libtorch ${version}, or unset it and run \`npx posttrain libtorch install\`.`,
   )
+}
+
+/** What brings a right libtorch into the place of one that is wrong. */
+export function remedy({ source, libraries, version }: Libtorch): string {
+  switch (source) {
+    case 'cache': {
+      const variant = (version ?? basename(dirname(dirname(libraries)))).endsWith('+cpu') ? 'cpu' : 'cu130'
+      return `run \`npx posttrain libtorch install --variant ${variant} --force\` to fetch it again`
+    }
+    case 'package':
+      return 'install posttrain again, with its optional dependencies'
+    case 'python':
+      return 'unset LIBTORCH_USE_PYTORCH and run `npx posttrain libtorch install`'
+    case 'option':
+      return `give the folder of a libtorch ${libtorchConstants().version}`
+    case 'POSTTRAIN_LIBTORCH':
+    case 'LIBTORCH':
+      return `unset ${source} and run \`npx posttrain libtorch install\`, or point it at a libtorch ${libtorchConstants().version}`
+    default:
+      return source satisfies never
+  }
 }
 
 /**
@@ -162,7 +249,7 @@ export function checkLibtorch(libtorch: Libtorch): void {
   if (libtorch.version !== null && !libtorch.version.startsWith(`${minor}.`)) {
     throw new PosttrainError(
       'ERR_LIBTORCH_VERSION',
-      `libtorch in ${libtorch.folder} (${libtorch.source}) is version ${libtorch.version}; this build of posttrain needs ${minor}.`,
+      `libtorch in ${libtorch.folder} (${libtorch.source}) is version ${libtorch.version}, and this build of posttrain needs ${minor}; ${remedy(libtorch)}.`,
     )
   }
   if (libtorch.source !== 'cache') return
@@ -174,9 +261,6 @@ export function checkLibtorch(libtorch: Libtorch): void {
     const size = statSync(join(home, name), { throwIfNoEntry: false })?.size
     if (size === bytes) continue
     const state = size === undefined ? 'is missing' : `has ${size} bytes instead of ${bytes}`
-    throw new PosttrainError(
-      'ERR_LIBTORCH_LOAD',
-      `${join(home, name)} ${state}; delete ${home} and run \`node scripts/setup.mjs\` to fetch it again.`,
-    )
+    throw new PosttrainError('ERR_LIBTORCH_LOAD', `${join(home, name)} ${state}; ${remedy(libtorch)}.`)
   }
 }

@@ -4,7 +4,8 @@ import { existsSync, mkdirSync, readFileSync, renameSync, statSync, writeFileSyn
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { PosttrainError } from '../errors.js'
-import { cacheFolder, type Libtorch, libraryNames } from './libtorch.js'
+import { cacheFolder, type Libtorch, libraryNames, remedy } from './libtorch.js'
+import { driverProblem, driverVersion, systemProblem } from './system.js'
 
 export type CudaMode = 'auto' | 'off' | 'on'
 
@@ -58,7 +59,7 @@ function probe(stub: string, libtorch: Libtorch, mode: CudaMode): Promise<Outcom
   })
 }
 
-function keyOf(stub: string, libtorch: Libtorch, mode: CudaMode): string {
+function keyOf(stub: string, libtorch: Libtorch, mode: CudaMode, driver: string | null): string {
   const hash = createHash('sha256')
   const names = libraryNames()
   const paths = [stub, ...[names.c10, names.cpu, names.cuda].map((name) => join(libtorch.libraries, name))]
@@ -68,7 +69,7 @@ function keyOf(stub: string, libtorch: Libtorch, mode: CudaMode): string {
   }
   // A driver that was installed since changes what `auto` opens.
   return hash
-    .update(`${mode}\0${existsSync('/dev/nvidiactl')}`)
+    .update(`${mode}\0${existsSync('/dev/nvidiactl')}\0${driver}`)
     .digest('hex')
     .slice(0, 32)
 }
@@ -98,12 +99,20 @@ function remember(folder: string, path: string, verdict: Verdict): void {
  *
  * @throws PosttrainError ERR_LIBTORCH_LOAD or ERR_LIBTORCH_VERSION.
  */
-export async function verifyLibtorch(stub: string, libtorch: Libtorch, cuda: CudaMode): Promise<Verdict> {
+export async function verifyLibtorch(
+  stub: string,
+  libtorch: Libtorch,
+  cuda: CudaMode,
+  driver = driverVersion(),
+): Promise<Verdict> {
   const folder = join(cacheFolder(), 'verdicts')
-  const path = join(folder, `${keyOf(stub, libtorch, cuda)}.json`)
+  const path = join(folder, `${keyOf(stub, libtorch, cuda, driver)}.json`)
   const known = remembered(path)
   if (known) return known
-  let outcome = await probe(stub, libtorch, cuda)
+  const hasCuda = existsSync(join(libtorch.libraries, libraryNames().cuda))
+  const tooOld = cuda === 'auto' && hasCuda ? driverProblem(driver) : null
+  let outcome = await probe(stub, libtorch, tooOld === null ? cuda : 'off')
+  if (tooOld !== null && outcome.verdict) outcome.verdict.cudaError = tooOld
   const { c10, cpu } = libraryNames()
   const died = outcome.opening
   if (died !== undefined && !died.endsWith(c10) && !died.endsWith(cpu) && cuda !== 'off') {
@@ -117,16 +126,18 @@ export async function verifyLibtorch(stub: string, libtorch: Libtorch, cuda: Cud
     remember(folder, path, outcome.verdict)
     return outcome.verdict
   }
+  const system = systemProblem()
+  if (system !== null) throw new PosttrainError('ERR_LIBTORCH_LOAD', `libtorch cannot be used: ${system}.`)
   if (outcome.failure) {
     const code =
       outcome.failure.code === 'ERR_LIBTORCH_VERSION' ? 'ERR_LIBTORCH_VERSION' : 'ERR_LIBTORCH_LOAD'
     throw new PosttrainError(
       code,
-      `libtorch (${libtorch.source}) cannot be used: ${outcome.failure.message}.`,
+      `libtorch (${libtorch.source}) cannot be used: ${outcome.failure.message}; ${remedy(libtorch)}.`,
     )
   }
   throw new PosttrainError(
     'ERR_LIBTORCH_LOAD',
-    `Opening ${outcome.opening ?? libtorch.libraries} ends the process (${outcome.signal}); the file is damaged, fetch libtorch again.`,
+    `Opening ${outcome.opening ?? libtorch.libraries} ends the process (${outcome.signal}); the file is damaged: ${remedy(libtorch)}.`,
   )
 }

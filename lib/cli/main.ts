@@ -83,6 +83,11 @@ const COMMANDS: { name: string; summary: string; load: () => Promise<Command> }[
     summary: 'Say what was found on this machine and what to do',
     load: async () => (await import('./doctor.js')).doctorCommand(),
   },
+  {
+    name: 'libtorch',
+    summary: 'Bring, find and remove the library that computes',
+    load: async () => (await import('./libtorch.js')).libtorchCommand(),
+  },
 ]
 
 /** On stderr, so that --json has stdout to itself. */
@@ -100,7 +105,9 @@ async function main(argv: string[]): Promise<number> {
     .exitOverride()
   const wanted = COMMANDS.find(({ name }) => name === argv[0])
   if (wanted) {
-    program.addCommand((await wanted.load()).exitOverride())
+    const command = (await wanted.load()).exitOverride()
+    for (const inner of command.commands) inner.exitOverride()
+    program.addCommand(command)
   } else {
     for (const { name, summary } of COMMANDS) program.command(name).description(summary)
     program.addHelpText('after', '\nposttrain <command> --help lists the options of a command.')

@@ -8,7 +8,7 @@ const ranks = [
   ['errors'],
   ['options', 'files'],
   ['addon'],
-  ['losses', 'data'],
+  ['libtorch', 'losses', 'data'],
   ['models'],
   ['generate', 'optim'],
   ['rollout', 'distill'],
@@ -52,9 +52,9 @@ function* checkLib(root) {
   const roomOf = (path) =>
     relative(lib, path)
       .split(sep)[0]
-      .replace(/\.(ts|js)$/, '')
+      .replace(/\.(ts|m?js)$/, '')
   const rankOf = (room) => ranks.findIndex((rooms) => rooms.includes(room))
-  for (const path of files(lib, /\.ts$/)) {
+  for (const path of files(lib, /\.(ts|mjs)$/)) {
     const room = roomOf(path)
     const where = relative(root, path)
     if (rankOf(room) < 0) yield `${where}: the room ${room} has no place in the directions`

@@ -10,17 +10,17 @@ import {
   readFileSync,
   renameSync,
   rmSync,
-  statSync,
   writeFileSync,
 } from 'node:fs'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { neededBy } from './elf.mjs'
+import { neededBy } from '../../lib/addon/elf.mjs'
+import { isKept, manifestOf, versionOfTree } from '../../lib/addon/tree.mjs'
+import { unzip } from '../../lib/files/unzip.mjs'
 import { withLock } from './lock.mjs'
 import { execute, SetupError, say, versionOf } from './process.mjs'
-import { unzip } from './unzip.mjs'
 
 export const constants = JSON.parse(
   readFileSync(new URL('../../native/libtorch.json', import.meta.url), 'utf8'),
@@ -39,17 +39,6 @@ const cpuLibrary = { linux: 'libtorch_cpu.so', darwin: 'libtorch_cpu.dylib', win
   process.platform
 ]
 const isTree = (folder) => existsSync(join(folder, 'lib', cpuLibrary))
-
-/** The version that a libtorch folder says it has, such as 2.13.0+cpu; null where it says none. */
-export function versionOfTree(folder) {
-  for (const name of ['version.py', 'build-version']) {
-    const path = join(folder, name)
-    if (!existsSync(path)) continue
-    const text = readFileSync(path, 'utf8')
-    return (/__version__\s*=\s*'([^']+)'/.exec(text) ?? [null, text.trim()])[1]
-  }
-  return null
-}
 
 function cachedTree(shelf) {
   if (!existsSync(shelf)) return null
@@ -77,15 +66,9 @@ export function findTree(env = process.env) {
   return cachedTree(join(cacheFolder(env), 'libtorch'))
 }
 
-const unusedLibraries = /libtorch_python|test|_with_compiler|custom_ops|libshm/
-const wanted = (name) =>
-  /^(lib)?torch\/(include\/|version\.py$|build-version$)/.test(name) ||
-  (/^(lib)?torch\/lib\/[^/]+\.(so|dll|lib|dylib)[^/]*$/.test(name) && !unusedLibraries.test(name)) ||
-  /^nvidia\/cu13\/lib\/.*\.so/.test(name)
-
 async function unpack(archive, folder) {
   try {
-    await unzip(archive, folder, wanted)
+    await unzip(archive, folder, isKept)
   } catch (error) {
     throw new SetupError(`Could not unpack ${archive}: ${error.message}; delete it and run set-up again.`)
   }
@@ -128,8 +111,10 @@ async function fromPip(pip, folder) {
   if (!ok) return tail.trim().split('\n').at(-1) ?? 'pip failed'
   for (const wheel of wheels) await unpack(wheel, folder)
   const needed = neededBy(join(folder, 'torch/lib', cpuLibrary))
-  if (needed.some((name) => /^lib(cudart|cupti)\.so/.test(name))) {
-    const requirements = Object.entries(constants.pip.cuda).map(([name, version]) => `${name}==${version}`)
+  const requirements = Object.entries(constants.nvidia)
+    .filter(([, { libraries }]) => libraries.some((name) => needed.includes(name)))
+    .map(([name, { version }]) => `${name}==${version}`)
+  if (requirements.length > 0) {
     const more = await pipDownload(pip, requirements, downloads)
     if (!more.ok) return more.tail.trim().split('\n').at(-1) ?? 'pip failed'
     for (const wheel of more.wheels) await unpack(wheel, folder)
@@ -176,18 +161,6 @@ async function fromArchive(folder, shelf) {
   return null
 }
 
-/** What the tree holds, written last: a folder with a manifest is whole. */
-function writeManifest(folder, version, source) {
-  const libraries = {}
-  for (const part of ['torch/lib', 'nvidia/cu13/lib']) {
-    if (!existsSync(join(folder, part))) continue
-    for (const name of readdirSync(join(folder, part))) {
-      libraries[`${part}/${name}`] = statSync(join(folder, part, name)).size
-    }
-  }
-  writeFileSync(join(folder, 'manifest.json'), `${JSON.stringify({ version, source, libraries }, null, 2)}\n`)
-}
-
 /** The libtorch folder, fetched into the cache where none is found; only one process fetches at a time. */
 export async function ensureLibtorch() {
   const found = findTree()
@@ -224,7 +197,8 @@ export async function ensureLibtorch() {
       }
       const stated = versionOfTree(join(folder, 'torch')) ?? constants.version
       const version = stated.includes('+') ? stated : `${stated}+cpu`
-      writeManifest(folder, version, source)
+      const manifest = manifestOf(folder, version, source)
+      writeFileSync(join(folder, 'manifest.json'), `${JSON.stringify(manifest, null, 2)}\n`)
       const home = join(shelf, version)
       rmSync(home, { recursive: true, force: true })
       renameSync(folder, home)

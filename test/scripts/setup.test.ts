@@ -305,22 +305,3 @@ test('from a CPU wheel nothing else is fetched', async (t) => {
   t.is(code, 0, stdout)
   t.is(readFileSync(log, 'utf8'), `torch==${version}\n`)
 })
-
-test('a torn or hostile archive is an error and writes nothing outside', async (t) => {
-  const { unzip } = await import(script('setup/unzip.mjs'))
-  const good = zip({ a: 'stored', b: 'deflated'.repeat(100) })
-  const bytes = readFileSync(good)
-  t.is(await unzip(good, newFolder()), 2)
-  const torn = join(newFolder(), 'torn.zip')
-  writeFileSync(torn, bytes.subarray(0, bytes.length >> 1))
-  await t.throwsAsync(() => unzip(torn, newFolder()), { message: /truncated or not a zip/ })
-  const changed = Buffer.from(bytes)
-  changed[changed.indexOf('stored')] = 0
-  writeFileSync(torn, changed)
-  await t.throwsAsync(() => unzip(torn, newFolder()), { message: /a has a wrong checksum/ })
-  const folder = newFolder()
-  await t.throwsAsync(() => unzip(zip({ '../escaped': 'x' }), join(folder, 'in')), {
-    message: /leaves the folder/,
-  })
-  t.deepEqual(readdirSync(folder), [])
-})

@@ -1,6 +1,11 @@
-// The libraries that a shared library of 64-bit Linux asks for (its DT_NEEDED entries).
-import { closeSync, openSync, readSync } from 'node:fs'
+// The libraries that a shared library of 64-bit Linux asks for (its DT_NEEDED entries). Plain JavaScript: set-up uses
+// it before anything is compiled.
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
 
+/**
+ * @param {string} path
+ * @returns {string[]} Empty for a file that is no such library.
+ */
 export function neededBy(path) {
   const file = openSync(path, 'r')
   try {
@@ -9,6 +14,7 @@ export function neededBy(path) {
       if (readSync(file, bytes, 0, length, position) !== length) throw new Error(`${path} is truncated`)
       return bytes
     }
+    if (fstatSync(file).size < 64) return []
     const head = at(0, 64)
     if (head.toString('latin1', 0, 4) !== '\x7fELF' || head[4] !== 2) return []
     const size = head.readUInt16LE(54)

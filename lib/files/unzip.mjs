@@ -1,7 +1,8 @@
-// Reads .zip and .whl files (stored and deflated entries, zip64), so that no unzip program is needed.
-import { createReadStream, createWriteStream, mkdirSync, writeFileSync } from 'node:fs'
+// Reads .zip and .whl files (stored and deflated entries, zip64, symbolic links), so that no unzip program is needed.
+// Plain JavaScript without packages: set-up uses it before anything is compiled or installed.
+import { createReadStream, createWriteStream, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { open } from 'node:fs/promises'
-import { dirname, join, normalize, sep } from 'node:path'
+import { dirname, relative, resolve, sep } from 'node:path'
 import { Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import * as zlib from 'node:zlib'
@@ -90,6 +91,7 @@ async function entriesOf(file) {
       packed: directory.readUInt32LE(p + 20),
       size: directory.readUInt32LE(p + 24),
       offset: directory.readUInt32LE(p + 42),
+      link: directory.readUInt32LE(p + 38) >>> 28 === 0o12,
     }
     widen(entry, directory.subarray(p + 46 + nameLength, p + 46 + nameLength + extraLength))
     entries.push(entry)
@@ -98,25 +100,45 @@ async function entriesOf(file) {
   return entries
 }
 
-/** Extracts the entries for which `wanted(name)` is true into `folder`; returns how many. */
-export async function unzip(archive, folder, wanted = () => true) {
+/** The place of `name` in the folder; throws where it is outside. */
+function placeOf(folder, name, entry) {
+  const path = resolve(folder, name)
+  if (path.startsWith(resolve(folder) + sep)) return path
+  throw new Error(`${entry.name} leaves the folder`)
+}
+
+/**
+ * Extracts the entries for which `wanted` is true into `folder`; gives how many.
+ *
+ * @param {string} archive
+ * @param {string} folder
+ * @param {(name: string) => boolean} [wanted]
+ * @param {{ rename?: (name: string) => string, onEntry?: (bytes: number) => void }} [options] `rename` gives the name
+ * that an entry gets; `onEntry` is told the packed bytes of each entry that is passed.
+ * @returns {Promise<number>}
+ */
+export async function unzip(archive, folder, wanted = () => true, options = {}) {
+  const { rename = (name) => name, onEntry = () => undefined } = options
   const file = await open(archive)
+  const links = []
   try {
     let count = 0
     for (const entry of await entriesOf(file)) {
+      onEntry(entry.packed)
       if (entry.name.endsWith('/') || !wanted(entry.name)) continue
-      const path = normalize(join(folder, entry.name))
-      if (!path.startsWith(normalize(folder) + sep)) throw new Error(`${entry.name} leaves the folder`)
+      const path = placeOf(folder, rename(entry.name), entry)
       mkdirSync(dirname(path), { recursive: true })
       const local = await readAt(file, entry.offset, 30)
       const start = entry.offset + 30 + local.readUInt16LE(26) + local.readUInt16LE(28)
       if (entry.method !== 0 && entry.method !== 8)
         throw new Error(`${entry.name} is packed in an unknown way`)
-      if (Math.max(entry.packed, entry.size) < inMemory) {
+      if (entry.link || Math.max(entry.packed, entry.size) < inMemory) {
         const packed = await readAt(file, start, entry.packed)
         const bytes = entry.method === 8 ? zlib.inflateRawSync(packed) : packed
         check(entry, crc32(bytes))
-        writeFileSync(path, bytes)
+        if (entry.link)
+          links.push({ path, target: placeOf(folder, resolve(dirname(path), bytes.toString()), entry) })
+        else writeFileSync(path, bytes)
       } else {
         const source = createReadStream(archive, { start, end: start + entry.packed - 1 })
         const inflate = entry.method === 8 ? [zlib.createInflateRaw()] : []
@@ -124,6 +146,8 @@ export async function unzip(archive, folder, wanted = () => true) {
       }
       count++
     }
+    // At the end, so that no entry is written through a link.
+    for (const { path, target } of links) symlinkSync(relative(dirname(path), target), path)
     return count
   } finally {
     await file.close()

@@ -1,0 +1,58 @@
+import { duration, type Terminal } from './progress.js'
+
+const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(bytes < 10e6 ? 1 : 0)} MB`
+
+/** Tells people how far a transfer of bytes is: a bar on a terminal, else a line at its start and every 20 seconds. */
+export class TransferProgress {
+  readonly #out: Terminal
+  readonly #now: () => number
+  #label = ''
+  #first = { at: 0, bytes: 0 }
+  #shownAt = Number.NEGATIVE_INFINITY
+  #drawn = false
+
+  constructor(out: Terminal, now: () => number = Date.now) {
+    this.#out = out
+    this.#now = now
+  }
+
+  show(label: string, bytes: number, total: number): void {
+    const now = this.#now()
+    const isNew = label !== this.#label
+    if (isNew) {
+      this.clear()
+      this.#label = label
+      this.#first = { at: now, bytes }
+    }
+    if (!isNew && bytes < total && now - this.#shownAt < (this.#out.isTTY ? 100 : 20_000)) return
+    if (!this.#out.isTTY && !isNew && bytes >= total) return
+    this.#shownAt = now
+    const seconds = (now - this.#first.at) / 1000
+    const speed = seconds > 0 ? (bytes - this.#first.bytes) / seconds : 0
+    const left = speed > 0 ? `, ${megabytes(speed)}/s, ${duration((total - bytes) / speed)} left` : ''
+    const facts = `${label}: ${megabytes(bytes)} of ${megabytes(total)}${left}`
+    if (!this.#out.isTTY) {
+      this.#out.write(`${facts}\n`)
+      return
+    }
+    const columns = (this.#out.columns ?? 80) - 1
+    const width = Math.min(20, columns - facts.length - 3)
+    const full = Math.round((Math.max(0, width) * bytes) / Math.max(1, total))
+    const bar = width < 5 ? facts : `[${'#'.repeat(full)}${'.'.repeat(width - full)}] ${facts}`
+    this.#out.write(`\r\u001b[K${bar.slice(0, columns)}`)
+    this.#drawn = true
+  }
+
+  /** One whole line. */
+  line(text: string): void {
+    this.clear()
+    this.#out.write(`${text}\n`)
+    this.#label = ''
+  }
+
+  /** Takes the bar off the terminal. */
+  clear(): void {
+    if (this.#drawn) this.#out.write('\r\u001b[K')
+    this.#drawn = false
+  }
+}

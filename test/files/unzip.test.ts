@@ -1,0 +1,84 @@
+import { execFileSync } from 'node:child_process'
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import test from 'ava'
+import { unzip } from '../../lib/files/unzip.mjs'
+import { writeZip, type ZipEntries } from '../helpers/zip.js'
+
+const scratch = mkdtempSync(join(tmpdir(), 'posttrain-unzip-'))
+test.after.always(() => rmSync(scratch, { recursive: true, force: true }))
+let folders = 0
+const newFolder = () => {
+  const folder = join(scratch, String(folders++))
+  mkdirSync(folder)
+  return folder
+}
+const zip = (entries: ZipEntries) => writeZip(newFolder(), 'a.zip', entries)
+
+test('a torn or hostile archive is an error and writes nothing outside', async (t) => {
+  const good = zip({ a: 'stored', b: 'deflated'.repeat(100) })
+  const bytes = readFileSync(good)
+  t.is(await unzip(good, newFolder()), 2)
+  const torn = join(newFolder(), 'torn.zip')
+  writeFileSync(torn, bytes.subarray(0, bytes.length >> 1))
+  await t.throwsAsync(() => unzip(torn, newFolder()), { message: /truncated or not a zip/ })
+  const changed = Buffer.from(bytes)
+  changed[changed.indexOf('stored')] = 0
+  writeFileSync(torn, changed)
+  await t.throwsAsync(() => unzip(torn, newFolder()), { message: /a has a wrong checksum/ })
+  for (const entries of [{ '../escaped': 'x' }, { a: { link: '../escaped' } }, { a: { link: '/etc' } }]) {
+    const folder = newFolder()
+    mkdirSync(join(folder, 'in'))
+    await t.throwsAsync(() => unzip(zip(entries), join(folder, 'in')), { message: /leaves the folder/ })
+    t.deepEqual(readdirSync(folder), ['in'])
+    t.deepEqual(readdirSync(join(folder, 'in')), [])
+  }
+})
+
+test('symbolic links, choosing, renaming, and what is told on the way', async (t) => {
+  const folder = newFolder()
+  const archive = zip({
+    'lib/libz.so.1': 'library',
+    'lib/libz.so': { link: 'libz.so.1' },
+    'doc/readme': 'not wanted',
+  })
+  let told = 0
+  const count = await unzip(archive, folder, (name) => name.startsWith('lib/'), {
+    rename: (name) => name.replace('lib/', 'libraries/'),
+    onEntry: () => told++,
+  })
+  t.is(count, 2)
+  t.is(told, 3)
+  t.true(lstatSync(join(folder, 'libraries/libz.so')).isSymbolicLink())
+  t.is(readlinkSync(join(folder, 'libraries/libz.so')), 'libz.so.1')
+  t.is(readFileSync(join(folder, 'libraries/libz.so'), 'utf8'), 'library')
+  t.false(existsSync(join(folder, 'doc')))
+})
+
+test('zip64: fields that are wider than the format has room for', async (t) => {
+  const path = join(newFolder(), 'wide.zip')
+  // A data descriptor and zip64 records, as a writer makes them that does not know the size before.
+  const program = `
+import sys, zipfile
+with zipfile.ZipFile(sys.argv[1], 'w', zipfile.ZIP_DEFLATED, allowZip64=True) as archive:
+    zipfile.ZIP64_LIMIT = 10
+    zipfile.ZIP_FILECOUNT_LIMIT = 1
+    archive.writestr('a', 'x' * 100)
+    archive.writestr('b', 'y' * 100)`
+  execFileSync('python3', ['-c', program, path])
+  t.true(readFileSync(path).includes(Buffer.from('PK\x06\x06', 'latin1')))
+  const folder = newFolder()
+  t.is(await unzip(path, folder), 2)
+  t.is(readFileSync(join(folder, 'b'), 'utf8'), 'y'.repeat(100))
+})
