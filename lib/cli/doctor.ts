@@ -1,10 +1,14 @@
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, statfsSync } from 'node:fs'
 import { availableParallelism, freemem, totalmem } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { Command } from 'commander'
-import { cacheFolder, findLibtorch, packageRoot } from '../addon/libtorch.js'
-import { cudaMode, findBuild, loadCore, loadState } from '../addon/load.js'
+import { cacheFolder, findLibtorch, packageRoot, searchLibtorch, type Tried } from '../addon/libtorch.js'
+import { cudaMode, findBuild, type LoadState } from '../addon/load.js'
+import { driverProblem, glibcVersion, systemProblem } from '../addon/system.js'
+import { askDriver, type Gpus } from './gpu.js'
+import { MARK, type SelfTest } from './self-test.js'
 
 /** One thing that was looked at: what was found, and what to do where that is not enough. */
 export interface Check {
@@ -16,7 +20,9 @@ export interface Check {
     | 'build'
     | 'libtorch'
     | 'core'
+    | 'gpu'
     | 'cuda'
+    | 'self-test'
     | 'threads'
     | 'memory'
     | 'cache'
@@ -25,6 +31,8 @@ export interface Check {
   found: string
   /** One sentence; absent where nothing is to be done. */
   advice?: string
+  /** Of libtorch: each place that was looked at, in order. */
+  tried?: Tried[]
 }
 
 export interface Diagnosis {
@@ -38,23 +46,11 @@ const messageOf = (error: unknown) => (error instanceof Error ? error.message : 
 
 function system(): Check {
   const platform = `${process.platform}-${process.arch}`
-  if (process.platform !== 'linux') return { name: 'system', status: 'ok', found: platform }
-  const { header } = process.report.getReport() as { header: { glibcVersionRuntime?: string } }
-  const glibc = header.glibcVersionRuntime
-  if (!glibc) {
-    const advice =
-      'libtorch needs glibc 2.28 or newer; use an image with glibc, such as Debian, instead of one with musl.'
-    return { name: 'system', status: 'failed', found: `${platform}, no glibc`, advice }
-  }
-  const [major = 0, minor = 0] = glibc.split('.').map(Number)
-  const found = `${platform}, glibc ${glibc}`
-  if (major > 2 || (major === 2 && minor >= 28)) return { name: 'system', status: 'ok', found }
-  return {
-    name: 'system',
-    status: 'failed',
-    found,
-    advice: 'libtorch needs glibc 2.28 or newer; use a newer system.',
-  }
+  const glibc = glibcVersion()
+  const problem = systemProblem(glibc)
+  const library = glibc === undefined ? '' : glibc === null ? ', no glibc' : `, glibc ${glibc}`
+  const check = { name: 'system', found: platform + library } as const
+  return problem === null ? { ...check, status: 'ok' } : { ...check, status: 'failed', advice: `${problem}.` }
 }
 
 /** In a clone only: what set-up builds with. */
@@ -87,42 +83,107 @@ function attempt(name: Check['name'], step: () => string): Check {
   }
 }
 
-async function core(): Promise<Check[]> {
-  try {
-    const info = await (await loadCore()).info()
-    const cores = availableParallelism()
-    const limit = process.env.OMP_NUM_THREADS
-    const threads = `${info.threads} for libtorch of ${cores} cores${limit ? ` (OMP_NUM_THREADS=${limit})` : ''}`
-    return [
-      { name: 'core', status: 'ok', found: `opens libtorch ${info.libtorch}` },
-      { name: 'threads', status: 'ok', found: threads },
-      cuda(info.cuda),
-    ]
-  } catch (error) {
-    return [{ name: 'core', status: 'failed', found: 'does not open', advice: messageOf(error) }]
-  }
+const selfTestMs = 120_000
+
+/** Trains a tiny model in a child, which a damaged library or driver may end. */
+function selfTest(): Promise<SelfTest> {
+  const program = fileURLToPath(new URL('./self-test.js', import.meta.url))
+  const env = { ...process.env, NODE_OPTIONS: '', ELECTRON_RUN_AS_NODE: '1' }
+  return new Promise((settle) => {
+    const child = spawn(process.execPath, [program], {
+      env,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      timeout: selfTestMs,
+      killSignal: 'SIGKILL',
+    })
+    let [stdout, stderr] = ['', '']
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      stdout += text
+    })
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      stderr = (stderr + text).slice(-2000)
+    })
+    child.on('error', ({ message }) => settle({ error: { message } }))
+    child.on('close', (code, signal) => {
+      const line = stdout.split('\n').find((text) => text.startsWith(MARK))
+      if (line !== undefined) return settle(JSON.parse(line.slice(MARK.length)))
+      const last = stderr.trim().split('\n').at(-1)
+      const how = `a tiny training in a child process ended it (${signal ?? `exit code ${code}`})`
+      settle({ error: { message: last ? `${how}: ${last}` : `${how}.` } })
+    })
+  })
 }
 
-function cuda(info: { opened: boolean; devices: { name: string; totalBytes: number }[] }): Check {
-  const state = loadState()!
+async function core(gpus: Gpus): Promise<Check[]> {
+  const result = await selfTest()
+  if ('error' in result)
+    return [{ name: 'core', status: 'failed', found: 'does not open', advice: result.error.message }]
+  const { info, state, trained } = result
+  const cores = availableParallelism()
+  const limit = process.env.OMP_NUM_THREADS
+  const threads = `${info.threads} for libtorch of ${cores} cores${limit ? ` (OMP_NUM_THREADS=${limit})` : ''}`
+  const tests = trained.map(({ device, first, last, milliseconds, error }): Check => {
+    const check = {
+      name: 'self-test',
+      found: `${device}, loss ${first.toFixed(2)} to ${last.toFixed(2)} in ${milliseconds} ms`,
+    } as const
+    if (error === undefined) return { ...check, status: 'ok' }
+    const status = device === 'cpu' ? 'failed' : 'warning'
+    return { ...check, found: `${device} does not train`, status, advice: `${error}.` }
+  })
+  return [
+    { name: 'core', status: 'ok', found: `opens libtorch ${info.libtorch}` },
+    { name: 'threads', status: 'ok', found: threads },
+    cuda(info.cuda, state, gpus),
+    ...tests,
+  ]
+}
+
+/** The driver and its devices, whether or not libtorch can use them. */
+function gpu({ driver, devices }: Gpus): Check {
+  if (driver === null) return { name: 'gpu', status: 'ok', found: 'no NVIDIA driver' }
+  const list = devices.map(
+    ({ name, totalBytes, freeBytes }) => `${name}, ${gigabytes(freeBytes)} free of ${gigabytes(totalBytes)}`,
+  )
+  const found = [`NVIDIA driver ${driver}`, ...list].join('; ')
+  const problem = driverProblem(driver)
+  if (problem === null) return { name: 'gpu', status: 'ok', found }
+  const advice = `${problem}; update the driver, until then training runs on the CPU.`
+  return { name: 'gpu', status: 'warning', found, advice }
+}
+
+function cuda(
+  info: { devices: { name: string; totalBytes: number }[] },
+  { verdict, libtorch }: LoadState,
+  { driver }: Gpus,
+): Check {
   if (info.devices.length > 0) {
     const devices = info.devices.map(({ name, totalBytes }) => `${name}, ${gigabytes(totalBytes)}`).join('; ')
     return { name: 'cuda', status: 'ok', found: devices }
   }
   if (cudaMode() === 'off') return { name: 'cuda', status: 'ok', found: 'switched off by POSTTRAIN_CUDA=0' }
-  const { cudaError } = state.verdict
-  if (cudaError) {
+  if (verdict.cudaError) {
     const advice =
-      'Training runs on the CPU; add the missing library beside libtorch, or set POSTTRAIN_CUDA=0.'
-    return { name: 'cuda', status: 'warning', found: `not usable: ${cudaError}`, advice }
+      'Training runs on the CPU; run `npx posttrain libtorch install --variant cu130 --force`, or set POSTTRAIN_CUDA=0.'
+    return { name: 'cuda', status: 'warning', found: `not usable: ${verdict.cudaError}`, advice }
   }
-  const driver = existsSync('/dev/nvidiactl')
-  if (driver && state.libtorch.version?.endsWith('+cpu')) {
+  if (driver !== null && driverProblem(driver) === null && !verdict.cuda) {
     const advice =
-      'There is an NVIDIA driver, but this libtorch is for the CPU; set POSTTRAIN_LIBTORCH to a cu130 libtorch to use it.'
-    return { name: 'cuda', status: 'warning', found: 'not in this libtorch', advice }
+      'There is an NVIDIA driver, but this libtorch is for the CPU; run `npx posttrain libtorch install --variant cu130`.'
+    return { name: 'cuda', status: 'warning', found: `not in the libtorch of ${libtorch.source}`, advice }
   }
   return { name: 'cuda', status: 'ok', found: 'no device; training runs on the CPU' }
+}
+
+function memory(): Check {
+  const total = totalmem()
+  const limit = process.constrainedMemory()
+  const limited = limit > 0 && limit < total ? `, of which this process may use ${gigabytes(limit)}` : ''
+  return {
+    name: 'memory',
+    status: 'ok',
+    found: `${gigabytes(freemem())} free of ${gigabytes(total)}${limited}`,
+  }
 }
 
 function cache(): Check {
@@ -153,6 +214,8 @@ export async function diagnose(): Promise<Diagnosis> {
     const { folder, version: stated, source } = findLibtorch()
     return `${stated ?? 'unknown version'} in ${folder} (${source})`
   })
+  libtorch.tried = searchLibtorch().tried
+  const gpus = askDriver()
   const whole = build.status === 'ok' && libtorch.status === 'ok'
   const checks: (Check | null)[] = [
     { name: 'package', status: 'ok', found: `posttrain ${version}` },
@@ -161,8 +224,9 @@ export async function diagnose(): Promise<Diagnosis> {
     tools(),
     build,
     libtorch,
-    ...(whole ? await core() : []),
-    { name: 'memory', status: 'ok', found: `${gigabytes(freemem())} free of ${gigabytes(totalmem())}` },
+    gpu(gpus),
+    ...(whole ? await core(gpus) : []),
+    memory(),
     cache(),
   ]
   const present = checks.filter((check) => check !== null)
@@ -172,9 +236,14 @@ export async function diagnose(): Promise<Diagnosis> {
 const marks: Record<Check['status'], string> = { ok: 'ok  ', warning: 'warn', failed: 'FAIL' }
 
 function table({ ok, checks }: Diagnosis): string {
-  const lines = checks.flatMap(({ name, status, found, advice }) => {
-    const line = `${marks[status]}  ${name.padEnd(9)} ${found}`
-    return advice === undefined ? [line] : [line, `      ${' '.repeat(9)} ${advice}`]
+  const lines = checks.flatMap(({ name, status, found, advice, tried = [] }) => {
+    const indent = `      ${' '.repeat(9)} `
+    const places = status === 'ok' ? [] : tried.map(({ place, outcome }) => `${indent}- ${place}: ${outcome}`)
+    return [
+      `${marks[status]}  ${name.padEnd(9)} ${found}`,
+      ...(advice === undefined ? [] : [indent + advice]),
+      ...places,
+    ]
   })
   return [
     ...lines,

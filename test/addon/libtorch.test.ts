@@ -1,5 +1,6 @@
 import { execFileSync, spawn } from 'node:child_process'
 import {
+  chmodSync,
   closeSync,
   copyFileSync,
   mkdirSync,
@@ -18,7 +19,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
-import { checkLibtorch, findLibtorch, libtorchConstants, unpacked } from '../../lib/addon/libtorch.js'
+import {
+  checkLibtorch,
+  findLibtorch,
+  libtorchConstants,
+  searchLibtorch,
+  unpacked,
+} from '../../lib/addon/libtorch.js'
 import { cudaMode, findBuild, type LoadState } from '../../lib/addon/load.js'
 
 const scratch = mkdtempSync(join(tmpdir(), 'posttrain-libtorch-'))
@@ -99,7 +106,7 @@ test('no libtorch at all: the error says where it was looked for and what to do'
   t.is(code, 0)
   t.is(error?.code, 'ERR_LIBTORCH_NOT_FOUND')
   t.true(error?.message.includes(join(cache, 'libtorch')), error?.message)
-  t.regex(error?.message ?? '', /setup\.mjs/)
+  t.regex(error?.message ?? '', /LIBTORCH: not set; .*run `npx posttrain libtorch install`/)
 })
 
 test('a missing library is a typed error that names it', async (t) => {
@@ -149,7 +156,10 @@ test('another minor version is refused before the core is opened', async (t) => 
   const { code, error } = await open({ POSTTRAIN_LIBTORCH: folder })
   t.is(code, 0)
   t.is(error?.code, 'ERR_LIBTORCH_VERSION')
-  t.regex(error?.message ?? '', /2\.14\.1.*needs 2\.13/)
+  t.regex(
+    error?.message ?? '',
+    /2\.14\.1.*needs 2\.13; unset POSTTRAIN_LIBTORCH and run `npx posttrain libtorch install`/,
+  )
 })
 
 test('a folder that states another version is refused without opening anything', async (t) => {
@@ -159,7 +169,7 @@ test('a folder that states another version is refused without opening anything',
   writeFileSync(join(folder, 'version.py'), "__version__ = '2.12.1+cpu'\n")
   const { error } = await open({ POSTTRAIN_LIBTORCH: folder })
   t.is(error?.code, 'ERR_LIBTORCH_VERSION')
-  t.regex(error?.message ?? '', /2\.12\.1\+cpu.*needs 2\.13/)
+  t.regex(error?.message ?? '', /2\.12\.1\+cpu.*needs 2\.13; unset POSTTRAIN_LIBTORCH/)
 })
 
 test('the CPU goes on after a CUDA library that is none', async (t) => {
@@ -235,7 +245,10 @@ function addTo(cache: string, variant: string, bytes = 0): void {
 test('a library in the cache that has lost bytes is found out by its size', async (t) => {
   const { error } = await open({ POSTTRAIN_LIBTORCH: '', POSTTRAIN_CACHE: cached('cpu', 9) })
   t.is(error?.code, 'ERR_LIBTORCH_LOAD')
-  t.regex(error?.message ?? '', /libtorch_cpu\.so has 0 bytes instead of 9; delete/)
+  t.regex(
+    error?.message ?? '',
+    /libtorch_cpu\.so has 0 bytes instead of 9; run `npx posttrain libtorch install --variant cpu --force`/,
+  )
 })
 
 test('order: option, POSTTRAIN_LIBTORCH, LIBTORCH, cache', (t) => {
@@ -247,6 +260,35 @@ test('order: option, POSTTRAIN_LIBTORCH, LIBTORCH, cache', (t) => {
   t.like(findLibtorch({ env: { ...env, POSTTRAIN_LIBTORCH: '' } }), { folder: second, source: 'LIBTORCH' })
   t.is(findLibtorch({ env: { POSTTRAIN_CACHE: cache } }).source, 'cache')
   t.is(findLibtorch({ folder: join(option, 'lib'), env }).libraries, join(option, 'lib'))
+})
+
+test('a Python torch is taken when it is asked for, last, and only of the same minor version', (t) => {
+  const python = (version: string | null) => {
+    const folder = newFolder()
+    const torch = version === null ? join(folder, 'nowhere') : tree().folder
+    if (version !== null) writeFileSync(join(torch, 'version.py'), `__version__ = '${version}'\n`)
+    writeFileSync(join(folder, 'python3'), `#!/bin/sh\necho '${torch}'\n`)
+    chmodSync(join(folder, 'python3'), 0o755)
+    return { env: { PATH: folder, POSTTRAIN_CACHE: newFolder(), LIBTORCH_USE_PYTORCH: '1' }, torch }
+  }
+  const good = python('2.13.1+cpu')
+  t.like(findLibtorch({ env: good.env }), { folder: good.torch, source: 'python', version: '2.13.1+cpu' })
+  t.throws(() => findLibtorch({ env: { ...good.env, LIBTORCH_USE_PYTORCH: '0' } }), {
+    message: /python3: not asked for/,
+  })
+  t.is(findLibtorch({ env: { ...good.env, POSTTRAIN_CACHE: cached('cpu') } }).source, 'cache')
+  t.throws(() => findLibtorch({ env: python('2.12.0').env }), {
+    message: /python3: version 2\.12\.0 in .*, and 2\.13 is needed/,
+  })
+  t.throws(() => findLibtorch({ env: python(null).env }), { message: /python3: no lib\/libtorch_cpu\.so/ })
+})
+
+test('another version in the cache is named where nothing else is found', (t) => {
+  const cache = newFolder()
+  mkdirSync(join(cache, 'libtorch/2.12.0+cpu'), { recursive: true })
+  const { found, tried } = searchLibtorch({ env: { POSTTRAIN_CACHE: cache } })
+  t.is(found, null)
+  t.is(tried.find(({ source }) => source === 'cache')?.outcome, 'only 2.12.0+cpu, and not a whole 2.13.0')
 })
 
 test('of two in the cache the CUDA one is taken, unless POSTTRAIN_CUDA=0; one without a manifest is not seen', (t) => {
