@@ -210,11 +210,12 @@ export function findLibtorch(options: { folder?: string; env?: Env } = {}): Libt
   if (found !== null) return found
   const { version } = libtorchConstants()
   const last = tried.at(-1)!
+  const { env = process.env, folder } = options
   throw new PosttrainError(
     'ERR_LIBTORCH_NOT_FOUND',
     last.source === 'python'
       ? `libtorch ${version} was not found (${tried.map(({ place, outcome }) => `${place}: ${outcome}`).join('; ')}); run \`npx posttrain libtorch install\`, or set POSTTRAIN_LIBTORCH to a libtorch folder.`
-      : `There is ${last.outcome} (${last.place}); point it at an unpacked libtorch ${version}, or unset it and run \`npx posttrain libtorch install\`.`,
+      : `There is no lib/${libraryNames().cpu} in ${last.place} (${folder ?? env[last.source]}); point it at an unpacked libtorch ${version}, or unset it and run \`npx posttrain libtorch install\`.`,
   )
 }
 
