@@ -13,8 +13,9 @@ import {
 import { basename, dirname, join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { fileURLToPath } from 'node:url'
-import { neededBy } from '../setup/elf.mjs'
-import { constants, versionOfTree } from '../setup/libtorch.mjs'
+import { neededBy } from '../../lib/addon/elf.mjs'
+import { versionOfTree } from '../../lib/addon/tree.mjs'
+import { constants } from '../setup/libtorch.mjs'
 import { SetupError } from '../setup/process.mjs'
 import { libtorchPackage, platforms, repository, thisPlatform } from './platforms.mjs'
 
