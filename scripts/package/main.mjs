@@ -22,8 +22,11 @@ export function whitelist(prebuilds) {
     .filter(Boolean)
   const compiled = tracked
     .filter((path) => path.startsWith('lib/'))
-    .flatMap((path) => ['.js', '.d.ts'].map((end) => `dist/${path.replace(/\.ts$/, end)}`))
-  const sources = tracked.filter((path) => /^(native|scripts)\//.test(path) && !path.includes('/test_hooks/'))
+    .flatMap((path) => [path.replace(/ts$/, 'js'), path.replace(/(m?)(ts|js)$/, 'd.$1ts')])
+    .map((path) => `dist/${path}`)
+  // Set-up uses some of the library's plain JavaScript.
+  const isSource = (path) => /^(native|scripts)\/|^lib\/.*\.mjs$/.test(path)
+  const sources = tracked.filter((path) => isSource(path) && !path.includes('/test_hooks/'))
   const fixed = ['package.json', 'README.md', 'CHANGELOG.md', 'LICENSE', 'binding.gyp']
   return [
     ...fixed,
@@ -72,7 +75,7 @@ export function stageMain(folder) {
     mkdirSync(dirname(join(folder, path)), { recursive: true })
     const bytes = readFileSync(join(root, path))
     // The sources that the maps point to are not packed, so neither are the maps.
-    const code = /^dist\/.*\.js$/.test(path)
+    const code = /^dist\/.*\.m?js$/.test(path)
     const content = code ? bytes.toString('utf8').replace(/\n\/\/# sourceMappingURL=\S+\s*$/, '\n') : bytes
     writeFileSync(join(folder, path), content, path === 'dist/lib/cli/main.js' ? { mode: 0o755 } : {})
   }
