@@ -120,13 +120,14 @@ test('examples/alignment.ts goes from rows and rankings to an actor that scores 
   const answer = (i: number) =>
     JSON.stringify({ instruction: `Say ${i}.`, output: `${i % 2 ? 'yes' : 'no'} ${i}` })
   writeFileSync(rows, Array.from({ length: 60 }, (_, i) => answer(i)).join('\n'))
-  const argv = [model, rows, data, output, '8', '3e-3']
+  const argv = [model, rows, data, output, '16', '1e-2']
   const { stdout, stderr } = await node(example('alignment'), ...argv)
   t.is(stderr, '')
   t.regex(stdout, /^right about 100 % of the pairs held out\n/)
   const scores = numbersOf(stdout, /iteration \d+: score (-?[\d.]+), KL -?[\d.]+/g)
-  t.is(scores.length, 8)
-  t.true(scores[7]! > scores[0]!, stdout)
+  t.is(scores.length, 16)
+  const mean = (values: number[]) => values.reduce((sum, value) => sum + value, 0) / values.length
+  t.true(mean(scores.slice(-8)) > mean(scores.slice(0, 4)) + 0.3, stdout)
   // The actor's adapter stands on the model of the first stage.
   await using actor = await CausalLM.load(join(output, 'sft/model'))
   await actor.loadAdapter('ppo', join(output, 'ppo/adapter'))
