@@ -1,5 +1,6 @@
 import { Command } from 'commander'
 import * as z from 'zod'
+import { PosttrainError } from '../errors.js'
 import { type OptionSet, option } from '../options/option.js'
 import { addFlags, readFlags } from './flags.js'
 import { deviceFields } from './machine.js'
@@ -16,6 +17,10 @@ const set = {
       z.enum(['float32', 'bfloat16', 'float16']).optional(),
       'Of the saved model (default: that of the weights in memory)',
     ),
+    padToken: option(
+      z.string().min(1).optional(),
+      'Of a reward model: a token of the vocabulary that no answer ends with, for tokenizers without a special one',
+    ),
     overwrite: option(z.boolean().default(false), 'Replace a folder that is there'),
     ...deviceFields,
   }),
@@ -28,12 +33,18 @@ export function mergeCommand(): Command {
   return addFlags(command, set).action(async () => {
     const { options } = await readFlags(command, set)
     const { isScored, openModel, openScored } = await import('./open-model.js')
-    await using model = await ((await isScored(options.adapter)) ? openScored : openModel)(options)
+    const { adapter, output, overwrite, saveDtype, padToken } = options
+    const scored = await isScored(adapter)
+    if (padToken !== undefined && !scored) {
+      throw new PosttrainError(
+        'ERR_INVALID_ARGUMENT',
+        '--pad-token has no effect with the adapter of a language model: leave it out',
+      )
+    }
+    await using model = await (scored ? openScored : openModel)(options)
     await model.mergeAdapter()
-    await model.save(options.output, {
-      overwrite: options.overwrite,
-      ...(options.saveDtype && { dtype: options.saveDtype }),
-    })
+    const how = { overwrite, ...(saveDtype && { dtype: saveDtype }) }
+    await model.save(output, { ...how, ...(padToken !== undefined && { padToken }) })
     process.stdout.write(`${options.output}\n`)
   })
 }

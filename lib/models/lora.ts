@@ -232,6 +232,13 @@ export function readAdapter(
   }
   const known = linearLayers(family, spec)
   const present = new Map(tensors.map(({ name, shape }) => [name, shape]))
+  const head = present.get(SCORE_IN_ADAPTER)
+  if (head !== undefined && head.join() !== `1,${spec.hiddenSize}`) {
+    throw new PosttrainError(
+      'ERR_INVALID_FILE',
+      `${where}: ${SCORE_IN_ADAPTER} has shape [${head.join(', ')}], a reward model's head on this model has [1, ${spec.hiddenSize}]`,
+    )
+  }
   const scored = present.delete(SCORE_IN_ADAPTER)
   const modules = known.filter(({ name }) => present.has(`${PREFIX}${name}.lora_A.weight`))
   const read: AdapterConfig = {

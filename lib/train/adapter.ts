@@ -21,6 +21,14 @@ export async function prepareAdapter(
   return model.adapter !== null
 }
 
+/** For an option of whole models where the adapter in use is what is trained and saved. */
+export function noEffect(recipe: string, name: string, { adapter }: TrainableModel): PosttrainError {
+  return new PosttrainError(
+    'ERR_INVALID_ARGUMENT',
+    `${recipe}: option ${name} has no effect where the adapter ${adapter} is trained, which is saved as an adapter in float32: leave it out`,
+  )
+}
+
 /** Another role of the base may have one that an earlier recipe added, such as a reward model. */
 function freeName(model: TrainableModel): string {
   const { adapters } = roleOf(model).base

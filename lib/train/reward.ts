@@ -5,7 +5,7 @@ import { CausalLM, roleOf } from '../models/causal-lm.js'
 import { RewardModel } from '../models/reward-model.js'
 import type { OptionInput, ResolvedOptions } from '../options/option.js'
 import { resolveOptions } from '../options/validate.js'
-import { prepareAdapter } from './adapter.js'
+import { noEffect, prepareAdapter } from './adapter.js'
 import type { EndEvent, EvaluationBase, RewardMetrics, RewardStepEvent, TrainEvent } from './events.js'
 import { mean, type Objective } from './objective.js'
 import { rewardOptions } from './preference-options.js'
@@ -65,6 +65,7 @@ async function* trainOn(
   const batchSize = options.batchSize ?? 8
   try {
     const adapted = await prepareAdapter(model, options)
+    if (adapted && options.padToken !== undefined) throw noEffect('reward', 'padToken', model)
     model.adoptTemplate(template)
     // Before hours of training, not after.
     if (options.output !== undefined && !adapted) model.padFor(options.padToken)

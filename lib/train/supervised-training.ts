@@ -5,6 +5,7 @@ import { generate } from '../generate/generate.js'
 import { CausalLM, nativeOf, roleOf, type TrainableModel } from '../models/causal-lm.js'
 import { AdamW } from '../optim/adamw.js'
 import { learningRateAt } from '../optim/schedule.js'
+import { noEffect } from './adapter.js'
 import { checkpointPath, loadCheckpoint, newestCheckpoint, partsOf, saveCheckpoint } from './checkpoint.js'
 import { afterEvaluation } from './early-stopping.js'
 import { evaluate } from './evaluate.js'
@@ -87,6 +88,8 @@ export async function* superviseTraining<
   const epochs =
     maxSteps === undefined ? options.epochs : Math.ceil(maxSteps / countSteps(train, 1, accumulation))
 
+  if (options.saveDtype !== undefined && model.adapter !== null)
+    throw noEffect(training.recipe, 'saveDtype', model)
   const folder = options.output === undefined ? null : new RunFolder(options.output)
   await folder?.open(
     runConfig(

@@ -6,6 +6,7 @@ import { parentFolder } from '../helpers/adapters.js'
 import { close, distance, norm } from '../helpers/close.js'
 import { type Expected, fixture, packedTexts, readJson, readTensors } from '../helpers/fixtures.js'
 import { NO_PEFT, peftCheck } from '../helpers/peft.js'
+import { tensorBytes } from '../helpers/tensor-bytes.js'
 
 /** What expected.json beside a classifier says. */
 interface Judged extends Pick<Expected, 'gradients' | 'losses' | 'gradNorms' | 'optimizer' | 'loss'> {
@@ -163,5 +164,26 @@ test('what is no reward model is refused by name', async (t) => {
   await t.throwsAsync(RewardModel.load(fixture('models/llama')), { code: 'ERR_UNSUPPORTED_MODEL' })
   await using model = await RewardModel.load(fixture('reward/llama'))
   await t.throwsAsync(model.loadAdapter('language', fixture('adapters/llama')), { code: 'ERR_INVALID_FILE' })
+  // A head of two labels: refused before the base is frozen for it.
+  const folder = join(parentFolder(t), 'two')
+  cpSync(fixture('reward/llama-lora'), folder, { recursive: true })
+  const path = join(folder, 'adapter_model.safetensors')
+  let end = 0
+  const header = Object.fromEntries(
+    [...readTensors(path)].map(([name, { shape }]) => {
+      const own = name.endsWith('score.weight') ? [2, 24] : shape
+      const begin = end
+      end += 4 * own.reduce((product, size) => product * size, 1)
+      return [name, { dtype: 'F32', shape: own, data_offsets: [begin, end] }]
+    }),
+  )
+  writeFileSync(path, tensorBytes(header, end))
+  await using language = await CausalLM.load(fixture('models/llama'))
+  await using judge = await RewardModel.fromCausalLM(language)
+  await t.throwsAsync(judge.loadAdapter('two', folder), {
+    code: 'ERR_INVALID_FILE',
+    message: /score\.weight has shape \[2, 24\], a reward model's head/,
+  })
+  t.true((await language.parameters()).every(({ trainable }) => trainable))
   await t.throwsAsync(model.scores([new Int32Array()]), { code: 'ERR_INVALID_ARGUMENT', message: /text 0/ })
 })

@@ -1,0 +1,205 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import test from 'ava'
+import { type CausalLM, type LoraOptions, RewardModel } from '../../lib/index.js'
+import { dpo } from '../../lib/train/dpo.js'
+import { grpo, rloo } from '../../lib/train/grpo.js'
+import { ppo } from '../../lib/train/ppo.js'
+import { pretrain } from '../../lib/train/pretrain.js'
+import { reward } from '../../lib/train/reward.js'
+import type { Run } from '../../lib/train/run.js'
+import { sft } from '../../lib/train/sft.js'
+import { readTensors } from '../helpers/fixtures.js'
+import { eventsOf, lossesOf, numbersOf, rankings } from '../helpers/judged-runs.js'
+import { cleanFolder, instructionRows, tinyModel, weightsOf } from '../helpers/tiny-training.js'
+
+const code = 'ERR_INVALID_ARGUMENT'
+const shared = { learningRate: 1e-2, seed: 1 }
+const supervised = { ...shared, maxSteps: 3, batchSize: 4, maxLength: 64 }
+const rolled = {
+  ...shared,
+  data: rankings(4).map(({ prompt }) => ({ prompt })),
+  template: 'plain',
+  maxNewTokens: 3,
+  iterations: 1,
+  reward: (samples: readonly { text: string }[]) => samples.map((_, i) => i % 3),
+} as const
+interface Given {
+  model: CausalLM
+  output: string
+  lora?: Omit<LoraOptions, 'seed' | 'dropout'>
+}
+
+/** Every recipe on rows of its own. */
+const RECIPES: Record<string, (given: Given) => Pick<Run, 'finish'> & AsyncIterable<{ type: string }>> = {
+  sft: (given) => sft({ ...supervised, ...given, data: instructionRows(8), template: 'plain' }),
+  pretrain: (given) => pretrain({ ...supervised, ...given, data: [{ text: 'abcabc' }, { text: 'bcabca' }] }),
+  reward: (given) => reward({ ...supervised, ...given, data: rankings(8), template: 'plain' }),
+  dpo: (given) => dpo({ ...supervised, ...given, data: rankings(8), template: 'plain' }),
+  ppo: (given) => ppo({ ...rolled, ...given, batchSize: 4 }),
+  grpo: (given) => grpo({ ...rolled, ...given, batchSize: 2, groupSize: 2 }),
+  rloo: (given) => rloo({ ...rolled, ...given, batchSize: 2, groupSize: 2 }),
+}
+
+/** Values in the tensors of a file. */
+const sizesIn = (path: string) =>
+  new Map([...readTensors(path)].map(([name, { values }]) => [name, values.length]))
+const sumOf = (sizes: Map<string, number>) => [...sizes.values()].reduce((sum, size) => sum + size, 0)
+
+for (const [name, run] of Object.entries(RECIPES)) {
+  test(`${name}: the adapter alone is trained, kept and saved, and the base is the same to the last bit`, async (t) => {
+    const output = cleanFolder(t)
+    await using model = await tinyModel()
+    const before = await weightsOf(model)
+    const events = await eventsOf(run({ model, output, lora: { rank: 2 } }))
+    const after = await weightsOf(model)
+    for (const [parameter, values] of before) t.deepEqual(after.get(parameter), values, parameter)
+    // A reward model's head goes with its adapter.
+    const adapter = sizesIn(join(output, 'adapter/adapter_model.safetensors'))
+    t.true([...adapter.keys()].every((key) => key.includes('lora_') || key.endsWith('score.weight')))
+    t.is(adapter.size, 28 + Number(name === 'reward'))
+    const B = [...readTensors(join(output, 'adapter/adapter_model.safetensors'))].filter(([key]) =>
+      key.includes('lora_B'),
+    )
+    t.true(B.every(([, { values }]) => values.some((value) => value !== 0)))
+
+    // Neither a weight of the base nor a moment for one stands in a checkpoint.
+    const checkpoints = join(output, 'checkpoints')
+    const checkpoint = join(checkpoints, readdirSync(checkpoints).sort().at(-1)!)
+    t.is(sumOf(sizesIn(join(checkpoint, 'model.safetensors'))), sumOf(adapter))
+    const moments = sizesIn(join(checkpoint, 'optimizer.safetensors'))
+    t.is(
+      [...moments.values()].filter((size) => size > 1).reduce((sum, size) => sum + size, 0),
+      2 * sumOf(adapter),
+    )
+    const [start] = events as unknown as { trainableParameters: number; parameters: number }[]
+    t.is(start!.trainableParameters, sumOf(adapter))
+    t.true(start!.parameters > start!.trainableParameters)
+  })
+
+  test(`${name}: options of an adapter that would have no effect are refused`, async (t) => {
+    await using model = await tinyModel()
+    const start = (more: object) => run({ model, output: cleanFolder(t), ...more } as unknown as Given)
+    if (name !== 'sft' && name !== 'pretrain')
+      t.throws(() => start({ lora: { dropout: 0.1 } }), { code, message: /unknown option lora\.dropout/ })
+    else
+      t.throws(() => start({ lora: { dropout: 0.1, dora: true } }), { code, message: /lora\.dropout cannot/ })
+    t.throws(() => start({ lora: { rank: 0 } }), { code, message: /lora\.rank/ })
+    t.throws(() => start({ lora: { rnak: 2 } }), { code, message: /did you mean lora\.rank/ })
+    await t.throwsAsync(start({ lora: { targetModules: ['c_attn'] } }).finish(), {
+      code,
+      message: /no linear layer c_attn/,
+    })
+    t.deepEqual(model.adapters, [])
+    t.true((await model.parameters()).every(({ trainable }) => trainable))
+    await model.addAdapter('mine', { rank: 2 })
+    await t.throwsAsync(start({ lora: {} }).finish(), { code, message: /mine in use/ })
+    t.deepEqual(model.adapters, ['mine'])
+  })
+}
+
+test('what is saved as a whole model is refused where an adapter in use is trained', async (t) => {
+  await using model = await tinyModel()
+  await model.addAdapter('mine', { rank: 2 })
+  const given = {
+    ...supervised,
+    model,
+    data: rankings(4),
+    template: 'plain',
+    output: cleanFolder(t),
+  } as const
+  for (const recipe of [dpo, reward]) {
+    const run = recipe({ ...given, saveDtype: 'bfloat16' })
+    await t.throwsAsync(run.finish(), { code, message: /saveDtype has no effect where the adapter mine/ })
+  }
+  await t.throwsAsync(reward({ ...given, padToken: 'Ā' }).finish(), {
+    code,
+    message: /padToken has no effect where the adapter mine/,
+  })
+})
+
+test('dropout is drawn in sft, anew after a resume as without one, and off in what compares', async (t) => {
+  const options = {
+    ...supervised,
+    data: instructionRows(16),
+    template: 'plain',
+    maxSteps: 6,
+    seed: 2,
+  } as const
+  const run = async (dropout: number, more: object = {}, stopAt?: number) => {
+    await using model = await tinyModel()
+    const running = sft({ ...options, model, lora: { rank: 4, dropout }, ...more })
+    const events = []
+    for await (const event of running) {
+      events.push(event)
+      if (event.type === 'step' && event.step === stopAt) running.stop()
+    }
+    return numbersOf(events)
+  }
+  const dropped = await run(0.5)
+  t.notDeepEqual(lossesOf(dropped), lossesOf(await run(0)))
+  t.deepEqual(await run(0.5), dropped)
+  const output = cleanFolder(t)
+  const before = await run(0.5, { output }, 2)
+  t.deepEqual([...before, ...(await run(0.5, { output, resume: true }))], dropped)
+
+  const given = { ...supervised, data: rankings(8), template: 'plain' } as const
+  const further = async (dropout: number) => {
+    await using model = await tinyModel()
+    await model.addAdapter('mine', { rank: 4, dropout, seed: 3 })
+    await using judge = await tinyModel()
+    await judge.addAdapter('mine', { rank: 4, dropout, seed: 3 })
+    return [
+      lossesOf(await eventsOf(dpo({ ...given, model }))),
+      lossesOf(await eventsOf(reward({ ...given, model: judge }))),
+    ]
+  }
+  t.deepEqual(await further(0.5), await further(0))
+})
+
+test('several adapters on one base: a reward model and a policy are trained one after another, each on its own', async (t) => {
+  await using base = await tinyModel()
+  const before = await weightsOf(base)
+  await using policy = await base.view()
+  await using judge = await RewardModel.fromCausalLM(base)
+  const given = { ...supervised, data: rankings(8), template: 'plain', lora: { rank: 2 } } as const
+  await reward({ ...given, model: judge }).finish()
+  const texts = [policy.tokenizer.encode('Q1: yes'), policy.tokenizer.encode('Q1: no')]
+  const scores = await judge.scores(texts)
+  await dpo({ ...given, model: policy }).finish()
+  t.deepEqual(await judge.scores(texts), scores)
+  t.is(base.adapters.length, 2)
+  t.not(judge.adapter, policy.adapter)
+  t.is(base.adapter, null)
+  t.deepEqual(await weightsOf(base), before)
+  // Off and on again for one role alone.
+  const trained = policy.adapter!
+  const inputIds = texts[0]!
+  const batch = { inputIds, offsets: Int32Array.of(0, inputIds.length) }
+  const on = await policy.logits(batch)
+  await policy.setAdapter(null)
+  t.deepEqual(await policy.logits(batch), await base.logits(batch))
+  t.deepEqual(await judge.scores(texts), scores)
+  await policy.setAdapter(trained)
+  t.deepEqual(await policy.logits(batch), on)
+})
+
+test('the template of a run stands beside its adapter, and a base that knows none takes it over', async (t) => {
+  const output = cleanFolder(t)
+  await using model = await tinyModel()
+  await sft({
+    ...supervised,
+    model,
+    output,
+    data: instructionRows(4),
+    template: 'alpaca',
+    maxLength: 256,
+    lora: { rank: 2 },
+  }).finish()
+  const template = readFileSync(join(output, 'adapter/chat_template.jinja'), 'utf8')
+  t.regex(template, /### Response/)
+  await using again = await tinyModel()
+  await again.loadAdapter('trained', join(output, 'adapter'))
+  t.is(again.chatTemplate, template)
+  t.deepEqual(again.stopIds, model.stopIds)
+})
