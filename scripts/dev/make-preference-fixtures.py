@@ -1,7 +1,7 @@
 """Writes test/fixtures/preferences: ten steps of reward, DPO and KTO as torch, transformers and PEFT make them.
 
 Run: python scripts/dev/make-preference-fixtures.py   (torch 2.13.0, transformers 5.18.0, peft 0.21.0; fixed seed)
-     python scripts/dev/make-preference-fixtures.py --trl   also compares with TRL's own trainers (trl 1.13.0)
+     python scripts/dev/make-preference-fixtures.py --trl   only compares reward and dpo with TRL's own trainers (trl 1.13.0)
 
 The models are those of test/fixtures/models, adapters and reward. <name>.json has the rows, the options and for each
 step loss and norm of the gradient before it is clipped; <name>.safetensors has delta.<name>, what ten steps changed, as
@@ -168,10 +168,52 @@ def classifier(folder, **options):
         f"{FIXTURES}/{folder}", dtype=torch.float32, attn_implementation="eager", **options).eval()
 
 
+def trl_losses(name, model, pad, **options):
+    """The losses of ten steps by TRL's own trainer of whole weights, on the rows of a fixture."""
+    import tempfile
+
+    from datasets import Dataset
+    from torch.utils.data import SequentialSampler
+    from transformers import PreTrainedTokenizerFast
+    from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
+
+    Trainer, Config = (DPOTrainer, DPOConfig) if name == "dpo" else (RewardTrainer, RewardConfig)
+    losses = []
+
+    class InOrder(Trainer):
+        def _get_train_sampler(self, *_):
+            return SequentialSampler(self.train_dataset)
+
+        def compute_loss(self, *arguments, **more):
+            result = super().compute_loss(*arguments, **more)
+            losses.append(float((result[0] if isinstance(result, tuple) else result).detach()))
+            return result
+
+    folder = Path(model.config.name_or_path)
+    given = json.loads(Path(FIXTURES, "preferences", f"{name}.json").read_text())
+    rows = [{"margin": 0.0, **row} if name == "reward" else row for row in given["rows"]]
+    tokens = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), eos_token="<|end|>", pad_token=pad)
+    with tempfile.TemporaryDirectory() as output:
+        config = Config(
+            output_dir=output, per_device_train_batch_size=BATCH, max_steps=STEPS, max_length=64,
+            learning_rate=given["options"]["learningRate"], lr_scheduler_type="linear", warmup_steps=0, weight_decay=DECAY,
+            max_grad_norm=CLIP, gradient_checkpointing=False, bf16=False, use_cpu=True, report_to=[], save_strategy="no",
+            disable_tqdm=True, logging_strategy="no", **options)
+        InOrder(model=model, args=config, train_dataset=Dataset.from_list(rows), processing_class=tokens).train()
+    apart = max(abs(ours - theirs) for ours, theirs in zip(given["losses"], losses, strict=True))
+    print(name, "TRL's losses are off by", apart)
+    assert apart < 1e-5
+
+
 if __name__ == "__main__":
     # Names of the bases stand in the adapters.
     os.chdir(REPOSITORY)
     torch.set_num_threads(1)
+    if "--trl" in sys.argv:
+        trl_losses("reward", classifier("reward/llama"), "<|pad|>", center_rewards_coefficient=0.01)
+        # No row has a line end.
+        trl_losses("dpo", language("llama"), "\u010a", beta=0.1)
+        sys.exit()
     Path(FIXTURES, "preferences").mkdir(exist_ok=True)
     reward_trace("reward", classifier("reward/llama").double(), 1, 0.01)
     reward_trace("reward-lora", with_adapter(classifier("models/llama", num_labels=1), "reward/llama-lora"), 2, 0.0)
