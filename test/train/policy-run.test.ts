@@ -153,7 +153,9 @@ for (const [recipe, { own, start }] of Object.entries(RUNS)) {
     // Finite scores whose squares are not.
     const reward = (samples: readonly RewardSample<Wish>[]) =>
       samples.map((_, i) => (i % 2 === 0 ? 1e200 : -1e200))
-    const scale = recipe === 'grpo' ? { scaleRewards: 'none' } : {}
+    const scale = { ppo: { kl: { target: 5, horizon: 10 } }, grpo: { scaleRewards: 'none' }, rloo: {} }[
+      recipe
+    ]
     await t.throwsAsync(
       async () => {
         const checkpoints = { everySteps: 1 }
