@@ -1,6 +1,6 @@
 import { createHash, type Hash } from 'node:crypto'
 import { constants } from 'node:fs'
-import { type FileHandle, mkdir, open, rename, rm, statfs } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, rename, rm, stat, statfs } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { AbortError, PosttrainError } from '../errors.js'
 import { ioError, syncPath } from './atomic.js'
@@ -72,7 +72,11 @@ export async function download(
     } finally {
       await file.close()
     }
-    await rename(partial, path)
+    await rename(partial, path).catch(async (error: NodeJS.ErrnoException) => {
+      // Another one, whom no lock held back, was quicker with the same bytes.
+      const there = await stat(path).catch(() => null)
+      if (error.code !== 'ENOENT' || there?.size !== transfer.received) throw error
+    })
     await syncPath(dirname(path))
     return { bytes: transfer.received }
   } catch (error) {

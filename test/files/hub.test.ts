@@ -1,4 +1,4 @@
-import { execFile, spawnSync } from 'node:child_process'
+import { execFile, spawn, spawnSync } from 'node:child_process'
 import {
   existsSync,
   lstatSync,
@@ -22,7 +22,7 @@ import { hubSettings } from '../../lib/files/hub/settings.js'
 import { hubFile } from '../../lib/files/hub/snapshot.js'
 import { AbortError, CausalLM, onHubEvent, RewardModel, Tokenizer } from '../../lib/index.js'
 import { modelSource } from '../../lib/models/hub.js'
-import { cut } from '../helpers/file-server.js'
+import { cut, sendFile } from '../helpers/file-server.js'
 import { fixture } from '../helpers/fixtures.js'
 import { type Files, filesIn, gitSha1Of, qwen, sha256Of, startHub } from '../helpers/hub-server.js'
 
@@ -265,16 +265,42 @@ test('where nothing answers the cache serves, and says so', async (t) => {
   await t.throwsAsync(modelSource('org/tiny', 'model'), { code: 'ERR_HUB', message: /no model\.safetensors/ })
 })
 
-test('two at once fetch each file once', async (t) => {
+test('several at once fetch each file once', async (t) => {
   const { hub } = await startHub(t)
-  const program = `import { modelSource } from ${JSON.stringify(new URL('../../lib/models/hub.js', import.meta.url).href)}
-    console.log((await modelSource('org/tiny', 'model')).folder)`
-  const other = () => promisify(execFile)(process.execPath, ['--input-type=module', '-e', program])
-  const folders = await Promise.all([other(), other(), modelSource('org/tiny', 'model')])
-  t.is(folders[0].stdout.trim(), folders[2].folder)
-  t.is(folders[1].stdout.trim(), folders[2].folder)
+  const waiting = { here: false, there: false }
+  // The first request is answered when both others wait for it, or ask themselves.
+  hub.faults = [
+    (request, response, file) => {
+      const timer = setInterval(() => {
+        if (!(waiting.here && waiting.there) && hub.blobsAsked.length < 2) return
+        clearInterval(timer)
+        sendFile(request, response, file)
+      }, 10)
+    },
+  ]
+  const module = new URL('../../lib/models/hub.js', import.meta.url).href
+  const program = `import { modelSource } from ${JSON.stringify(module)}
+    const onHub = ({ type }) => type === 'wait' && console.log(type)
+    console.log((await modelSource('org/tiny', 'model', { onHub })).folder)`
+  const first = modelSource('org/tiny', 'model')
+  while (hub.blobsAsked.length === 0) await new Promise((resolve) => setTimeout(resolve, 10))
+  const child = spawn(process.execPath, ['--input-type=module', '-e', program])
+  let said = ''
+  child.stdout.on('data', (text) => {
+    said += text
+    waiting.there ||= said.startsWith('wait\n')
+  })
+  const ended = new Promise((resolve) => child.on('close', resolve))
+  const onHub = ({ type }: HubEvent) => {
+    waiting.here ||= type === 'wait'
+  }
+  const second = await modelSource('org/tiny', 'model', { onHub })
+  t.is(await ended, 0)
+  const { folder } = await first
+  t.is(second.folder, folder)
+  t.is(said, `wait\n${folder}\n`)
   t.is(hub.blobsAsked.length, 1)
-  t.deepEqual(readFileSync(join(folders[2].folder, 'model.safetensors')), qwen['model.safetensors'])
+  t.deepEqual(readFileSync(join(folder, 'model.safetensors')), qwen['model.safetensors'])
 })
 
 test('data files by hf://', async (t) => {
