@@ -31,7 +31,7 @@ export interface Tried {
 
 /** An official archive. */
 export interface ArchiveEntry {
-  /** Below `base`, as in a URL. */
+  /** Below the place of the archives, as in a URL. */
   path: string
   bytes: number
   sha256: string
@@ -43,7 +43,6 @@ interface Constants {
   minor: string
   /** The oldest that libtorch runs with: C library of Linux, NVIDIA driver for the CUDA builds. */
   needs: { glibc: string; driver: string }
-  base: string
   /** By platform, then by variant. */
   archives: Record<string, Record<string, ArchiveEntry>>
   /** NVIDIA's packages, and the libraries in them by which others ask for them. */

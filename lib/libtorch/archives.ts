@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { libtorchConstants } from '../addon/libtorch.js'
 import { driverProblem, driverVersion } from '../addon/system.js'
 import { PosttrainError } from '../errors.js'
+import { LIBTORCH_ARCHIVES } from '../files/origins.mjs'
 
 export type Variant = 'cpu' | 'cu130'
 
@@ -25,7 +26,7 @@ export const platformName = () => `${process.platform}-${process.arch}`
 /** All archives, from `POSTTRAIN_LIBTORCH_MIRROR` where it is set. */
 export function archives(env: Env = process.env): Archive[] {
   const constants = libtorchConstants()
-  const base = (env.POSTTRAIN_LIBTORCH_MIRROR || constants.base).replace(/\/+$/, '')
+  const base = (env.POSTTRAIN_LIBTORCH_MIRROR || LIBTORCH_ARCHIVES).replace(/\/+$/, '')
   return Object.entries(constants.archives).flatMap(([platform, variants]) =>
     Object.entries(variants).map(([variant, { path, bytes, sha256 }]) => ({
       platform,

@@ -18,6 +18,7 @@ import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { neededBy } from '../../lib/addon/elf.mjs'
 import { isKept, manifestOf, versionOfTree } from '../../lib/addon/tree.mjs'
+import { LIBTORCH_ARCHIVES } from '../../lib/files/origins.mjs'
 import { unzip } from '../../lib/files/unzip.mjs'
 import { withLock } from './lock.mjs'
 import { execute, SetupError, say, versionOf } from './process.mjs'
@@ -144,7 +145,7 @@ async function fromArchive(folder, shelf) {
   const platform = `${process.platform}-${process.arch}`
   const archive = constants.archives[platform]?.cpu
   if (!archive) return `there is no official archive for ${platform}`
-  const url = `${process.env.POSTTRAIN_LIBTORCH_MIRROR ?? constants.base}/${archive.path}`
+  const url = `${process.env.POSTTRAIN_LIBTORCH_MIRROR ?? LIBTORCH_ARCHIVES}/${archive.path}`
   const partial = join(shelf, `${archive.sha256.slice(0, 12)}.partial`)
   say(`fetching ${url} (${Math.round(archive.bytes / 1e6)} MB, once)`)
   const problem = await download(url, partial)

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { PosttrainError } from '../../errors.js'
-import { HUB_ORIGIN } from '../origins.js'
+import { HUB_ORIGIN } from '../origins.mjs'
 
 type Env = Record<string, string | undefined>
 

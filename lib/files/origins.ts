@@ -1,2 +1,0 @@
-/** The Hub where HF_ENDPOINT names no other. */
-export const HUB_ORIGIN = 'https://huggingface.co'
