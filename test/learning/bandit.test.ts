@@ -52,7 +52,7 @@ const shared = {
     samples.map(({ tokenIds }) => REWARDS[tokenIds[0]!]!),
   maxNewTokens: 1,
   klCoef: BETA,
-  iterations: 50,
+  iterations: 75,
   learningRate: 0.03,
   // Towards the end small steps, so that the draws of the last rollouts do not show.
   schedule: 'linear',
