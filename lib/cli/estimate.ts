@@ -12,6 +12,7 @@ import type { Probe } from '../estimate/probe.js'
 import type { CountedOptions, ModelShape, Recipe, RewardShape, RunShape } from '../estimate/runs.js'
 import { familyOf } from '../models/families/index.js'
 import { readConfig } from '../models/folder.js'
+import { modelSource } from '../models/hub.js'
 import { type AdapterConfig, adapterConfig, readPeftConfig } from '../models/lora.js'
 import { describe, type OptionSet, option } from '../options/option.js'
 import { grpoOptions, rlooOptions } from '../train/group-options.js'
@@ -105,8 +106,8 @@ export interface EstimateReport extends MemoryEstimate {
   probe: Probe | null
 }
 
-async function modelShape(directory: string): Promise<ModelShape> {
-  const config = await readConfig(directory)
+async function modelShape(model: string): Promise<ModelShape> {
+  const config = await readConfig((await modelSource(model, 'shape')).folder)
   const family = familyOf(config)
   const scored =
     Array.isArray(config.architectures) && /ForSequenceClassification$/.test(config.architectures[0])
@@ -118,8 +119,9 @@ async function modelShape(directory: string): Promise<ModelShape> {
   }
 }
 
-async function adapterShape(directory: string, { family, spec }: ModelShape): Promise<AdapterConfig> {
-  const { r, use_dora, target_modules } = await readPeftConfig(directory)
+async function adapterShape(adapter: string, { family, spec }: ModelShape): Promise<AdapterConfig> {
+  const { folder } = await modelSource(adapter, 'shape')
+  const { r, use_dora, target_modules } = await readPeftConfig(folder)
   return adapterConfig(family, spec, {
     rank: r as number,
     dora: use_dora === true,
@@ -130,8 +132,9 @@ async function adapterShape(directory: string, { family, spec }: ModelShape): Pr
 async function rewardShape(text: string, model: ModelShape): Promise<RewardShape> {
   const [, path] = /^(.*?)(?:=(-?[\d.]+))?$/.exec(text)!
   if (/\.[cm]?js$/.test(path!)) return { kind: 'function' }
-  const adapter = await stat(join(path!, 'adapter_config.json')).catch(() => null)
-  if (adapter !== null) return { kind: 'adapter', config: await adapterShape(path!, model) }
+  const { folder } = await modelSource(path!, 'shape')
+  const adapted = await stat(join(folder, 'adapter_config.json')).catch(() => null)
+  if (adapted !== null) return { kind: 'adapter', config: await adapterShape(folder, model) }
   return { kind: 'model', model: await modelShape(path!) }
 }
 

@@ -52,8 +52,6 @@ export type Phase = 'rollout' | 'score' | 'update'
 export interface CountedRun {
   machine: Machine
   roles: readonly CountedRole[]
-  /** Adapters that are held and that no role uses. */
-  idle: readonly { base: CountedBase; adapter: CountedAdapter }[]
   phases: readonly { phase: Phase; jobs: readonly Job[] }[]
   checkpointing: boolean
   temperature: number
@@ -98,7 +96,7 @@ export function countMemory(run: CountedRun): MemoryCount {
   const width = machine.dtype === 'float32' ? FLOAT : 2
   for (const base of new Set(run.roles.map((role) => role.base)))
     hold('weights', base.name, sizesOf(base), width)
-  const adapters = new Map(run.idle.map(({ base, adapter }) => [adapter, base]))
+  const adapters = new Map<CountedAdapter, CountedBase>()
   for (const { base, adapter } of run.roles) if (adapter !== null) adapters.set(adapter, base)
   for (const [adapter, base] of adapters) hold('adapters', adapter.name, adapterSizes(adapter, base), FLOAT)
   for (const { base, head } of run.roles)

@@ -103,13 +103,18 @@ export function countedRun(run: RunShape, sizes: Sizes): CountedRun {
   const base: CountedBase = { name: 'model', ...model }
   const added = options.lora
   const adapterOf = (name: string, config: AdapterConfig): CountedAdapter => ({ name, config })
-  const given = run.adapter && adapterOf('given adapter', run.adapter)
-  const adapter = added ? adapterOf('adapter', adapterConfig(model.family, model.spec, added)) : given
+  if (added && run.adapter) {
+    throw new PosttrainError(
+      'ERR_INVALID_ARGUMENT',
+      'lora adds an adapter, and the model has one in use: leave lora out to train that one further, or merge it first',
+    )
+  }
+  const trained = added ? adapterConfig(model.family, model.spec, added) : run.adapter
+  const adapter = trained && adapterOf('adapter', trained)
   const head = recipe === 'reward' ? 'score' : null
   const policy: CountedRole = { base, adapter, head, trained: true }
   const shared = {
     machine,
-    idle: given !== null && adapter !== given ? [{ base, adapter: given }] : [],
     checkpointing: options.activationCheckpointing,
     temperature: options.temperature ?? 1,
   }
@@ -246,8 +251,11 @@ function criticOf(run: RunShape, policy: CountedRole, rewards: readonly CountedR
     return { base: { ...base, name: 'critic' }, adapter: null, head: 'critic', trained: true }
   }
   const { family, spec } = base
+  const { adapter } = policy
   const config =
-    start?.adapter?.config ?? adapterConfig(family, spec, run.options.lora ?? loraOf(policy.adapter.config))
+    start === undefined || start.base === policy.base
+      ? (start?.adapter ?? adapter).config
+      : adapterConfig(family, spec, run.options.lora ?? loraOf(adapter.config))
   return { base, adapter: { name: 'critic', config }, head: 'critic', trained: true }
 }
 

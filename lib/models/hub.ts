@@ -90,6 +90,15 @@ const SELECTIONS = {
       return ['config.json', ...(await tokenizerSelection.choose(names, read))]
     },
   },
+  /** What says how large a model or an adapter is, and nothing of it. */
+  shape: {
+    optional: [],
+    choose: async (names) => {
+      const found = ['config.json', ADAPTER[0]!].filter((name) => names.has(name))
+      if (found.length > 0) return found
+      throw new PosttrainError('ERR_HUB', `it has neither config.json nor ${ADAPTER[0]}`)
+    },
+  },
 } satisfies Record<string, Selection>
 
 /** The folder of a path or of `org/name[@revision]` on the Hub, with the files that are needed of the latter. */

@@ -6,6 +6,7 @@ import { type EstimateReport, estimateOptions } from '../../lib/cli/estimate.js'
 import { RECIPES } from '../../lib/estimate/runs.js'
 import { flagsOf } from '../../lib/options/flags.js'
 import { posttrain } from '../helpers/command-line.js'
+import { startHub } from '../helpers/hub-server.js'
 import { tinyModel } from '../helpers/tiny-training.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'posttrain-estimate-'))
@@ -80,6 +81,31 @@ test('rewards: a folder is a model of its own, an adapter shares the base, a fun
   const shared = await heldWith('--reward', adapter)
   t.false(shared.includes('weights reward'))
   t.true(shared.includes('adapters reward'))
+
+  const refused = await posttrain([
+    'estimate',
+    ...ppo,
+    '--model',
+    large,
+    '--adapter',
+    adapter,
+    '--lora-rank',
+    '4',
+  ])
+  t.is(refused.code, 1)
+  t.regex(refused.stderr, /lora adds an adapter, and the model has one in use/)
+})
+
+test.serial('of a model on the Hub its config alone is fetched', async (t) => {
+  const { hub } = await startHub(t)
+  const argv = ['estimate', 'sft', '--model', 'org/tiny', '--device', 'cpu', '--memory', '4GB', '--json']
+  const { code, stdout, stderr } = await posttrain(argv)
+  t.is(code, 0, stderr)
+  t.true((JSON.parse(stdout) as EstimateReport).peak > 0)
+  const files = hub.asked
+    .filter((request) => request.includes('/resolve/'))
+    .map((request) => request.split('/').at(-1))
+  t.deepEqual([...new Set(files)], ['config.json'])
 })
 
 test('a probe runs real steps at these sizes, and allocates what was counted', async (t) => {
