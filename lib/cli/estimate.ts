@@ -33,7 +33,7 @@ const SETS: Record<Recipe, OptionSet> = {
 }
 
 /** Resident memory of a process that has opened libtorch and no model, measured (scripts/dev/memory.mjs). */
-export const PROCESS_BYTES = 0.3e9
+const PROCESS_BYTES = 0.16e9
 
 const UNITS: Record<string, number> = {
   '': 1,
