@@ -311,11 +311,19 @@ export interface SessionAdvance {
   finished: { row: number; reason: 'stop' | 'length' }[]
 }
 
+export interface CudaDevice {
+  name: string
+  totalBytes: number
+  /** Of this process: tensors now alive; those and what is kept for reuse, which `dispose` gives back. */
+  allocatedBytes: number
+  reservedBytes: number
+}
+
 export interface EngineInfo {
   /** Such as 2.13.0. */
   libtorch: string
   threads: number
-  cuda: { opened: boolean; devices: { name: string; totalBytes: number }[] }
+  cuda: { opened: boolean; devices: CudaDevice[] }
   /** Bytes of tensors now alive that this package allocated on the CPU. */
   allocatedBytes: number
   /** The most of them at once since the last resetPeak(). */

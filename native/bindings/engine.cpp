@@ -117,16 +117,23 @@ Napi::Value engine_info(const Napi::CallbackInfo& info) {
     const uint64_t version = aoti_torch_abi_version();
     const auto text = std::to_string(version >> 56) + "." + std::to_string((version >> 48) & 0xff) +
                       "." + std::to_string((version >> 40) & 0xff);
-    return [text, threads = at::get_num_threads(), cuda = at::hasCUDA(),
-            devices = core::cuda_devices()](Napi::Env env) -> Napi::Value {
+    const bool cuda = at::hasCUDA();
+    const auto devices = cuda ? core::cuda_devices() : std::vector<core::CudaDevice>();
+    std::vector<core::CudaMemory> memory;
+    for (size_t i = 0; i < devices.size(); ++i)
+      memory.push_back(core::cuda_memory(static_cast<int>(i)));
+    return [text, threads = at::get_num_threads(), cuda, devices,
+            memory](Napi::Env env) -> Napi::Value {
       auto result = Napi::Object::New(env);
       result.Set("libtorch", text);
       result.Set("threads", threads);
       auto list = Napi::Array::New(env);
-      for (uint32_t i = 0; cuda && i < devices.size(); ++i) {
+      for (uint32_t i = 0; i < devices.size(); ++i) {
         auto device = Napi::Object::New(env);
         device.Set("name", devices[i].name);
         device.Set("totalBytes", static_cast<double>(devices[i].total_bytes));
+        device.Set("allocatedBytes", static_cast<double>(memory[i].allocated_bytes));
+        device.Set("reservedBytes", static_cast<double>(memory[i].reserved_bytes));
         list.Set(i, device);
       }
       auto object = Napi::Object::New(env);

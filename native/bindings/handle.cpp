@@ -6,7 +6,9 @@
 #include <cstring>
 #include <utility>
 
+#include "bindings/owned.h"
 #include "core/allocator.h"
+#include "core/cuda_devices.h"
 #include "core/error.h"
 
 namespace posttrain::bindings {
@@ -57,11 +59,15 @@ Napi::Value dispose(const Napi::CallbackInfo& info) {
     cancel_users(object);
   }
   // The last reference dies on the torch thread, after every job that uses it.
-  return submit(info.Env(), {}, nullptr, [object = std::move(object)](const core::Cancel&) mutable {
-    object.reset();
-    core::release_kept_memory();
-    return [](Napi::Env env) -> Napi::Value { return env.Undefined(); };
-  });
+  // What a session frees the next one needs; giving it back to a device waits for the device.
+  const bool keep = std::strcmp(box->kind, kSession) == 0;
+  return submit(info.Env(), {}, nullptr,
+                [object = std::move(object), keep](const core::Cancel&) mutable {
+                  object.reset();
+                  core::release_kept_memory();
+                  if (!keep) core::release_cuda_memory();
+                  return [](Napi::Env env) -> Napi::Value { return env.Undefined(); };
+                });
 }
 
 }  // namespace

@@ -1,8 +1,20 @@
 #include "core/cuda_devices.h"
 
+#include <ATen/Context.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <dlfcn.h>
 
 namespace posttrain::core {
+namespace {
+
+// Null where there is no device, and before the first tensor on one.
+c10::DeviceAllocator* cuda_allocator() {
+  if (!at::hasCUDA()) return nullptr;
+  auto* allocator = c10::getDeviceAllocator(c10::kCUDA);
+  return allocator->initialized() ? allocator : nullptr;
+}
+
+}  // namespace
 
 std::vector<CudaDevice> cuda_devices() {
   std::vector<CudaDevice> devices;
@@ -29,6 +41,18 @@ std::vector<CudaDevice> cuda_devices() {
     }
   }
   return devices;
+}
+
+CudaMemory cuda_memory(int device) {
+  auto* allocator = cuda_allocator();
+  if (allocator == nullptr) return {};
+  const auto stats = allocator->getDeviceStats(static_cast<c10::DeviceIndex>(device));
+  constexpr auto kAll = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+  return {stats.allocated_bytes[kAll].current, stats.reserved_bytes[kAll].current};
+}
+
+void release_cuda_memory() {
+  if (auto* allocator = cuda_allocator()) allocator->emptyCache();
 }
 
 }  // namespace posttrain::core
