@@ -26,7 +26,7 @@ export const FLOAT = 4
 export const valueBytes = ({ machine }: Computed) => (machine.dtype === 'float32' ? FLOAT : 2)
 
 /** Float32 on the CPU has kernels of its own; elsewhere torch's operations make temporaries. */
-const plain = ({ machine }: Computed) => machine.device === 'cpu' && machine.dtype === 'float32'
+export const plain = ({ machine }: Computed) => machine.device === 'cpu' && machine.dtype === 'float32'
 
 /** [out, in] of a linear layer of a block. */
 export function linearShape(
@@ -58,7 +58,12 @@ interface LinearPass {
   modules: number[]
 }
 
-function linearPass(of: Computed, index: number, linear: AdapterModule['linear'], rows: number): LinearPass {
+export function linearPass(
+  of: Computed,
+  index: number,
+  linear: AdapterModule['linear'],
+  rows: number,
+): LinearPass {
   const [out, columns] = linearShape(of.spec.layers[index]!, of.spec.hiddenSize, linear)
   const modules = (of.adapter?.modules ?? [])
     .filter((module) => module.layer === index && module.linear === linear)
@@ -67,7 +72,7 @@ function linearPass(of: Computed, index: number, linear: AdapterModule['linear']
 }
 
 /** y [R, out]. */
-function linearForward(of: Computed, pass: LinearPass): Held {
+export function linearForward(of: Computed, pass: LinearPass): Held {
   const { ledger } = of
   const s = valueBytes(of)
   const y = ledger.take('activations', pass.rows * pass.out * s)
@@ -88,7 +93,7 @@ function linearForward(of: Computed, pass: LinearPass): Held {
 }
 
 /** dx [R, in]; gradients of weights are buffers that are there already. */
-function linearBackward(of: Computed, pass: LinearPass): Held {
+export function linearBackward(of: Computed, pass: LinearPass): Held {
   const { ledger } = of
   const s = valueBytes(of)
   // Half precision adds a product of its own to the float32 buffer.
@@ -160,7 +165,7 @@ function callOf(length: number, window: number | null): { queries: number; keys:
 }
 
 /** out [T, heads * headDim] and the log-sum-exp of each document. */
-function attentionForward(
+export function attentionForward(
   of: Computed,
   layer: LayerSpec,
   lengths: readonly number[],
@@ -197,7 +202,7 @@ function attentionForward(
 }
 
 /** dqkv [T, W]. */
-function attentionBackward(of: Computed, layer: LayerSpec, lengths: readonly number[]): Held {
+export function attentionBackward(of: Computed, layer: LayerSpec, lengths: readonly number[]): Held {
   const { ledger, machine } = of
   const s = valueBytes(of)
   const { heads, kvHeads, headDim } = layer
@@ -218,105 +223,4 @@ function attentionBackward(of: Computed, layer: LayerSpec, lengths: readonly num
     }
   }
   return dqkv
-}
-
-/** One block on T tokens, of which `rows` go on (all where null). y [R, D], and its trace without the input. */
-export function blockForward(
-  of: Computed,
-  index: number,
-  lengths: readonly number[],
-  rows: number | null,
-): { y: Held; trace: Held[] } {
-  const { ledger, spec } = of
-  const s = valueBytes(of)
-  const layer = spec.layers[index]!
-  const { heads, kvHeads, headDim, mlp } = layer
-  const hidden = spec.hiddenSize
-  const tokens = lengths.reduce((sum, length) => sum + length, 0)
-  const further = rows ?? tokens
-  const linear = (name: AdapterModule['linear'], count: number) =>
-    linearForward(of, linearPass(of, index, name, count))
-
-  const trace = normForward(of, tokens, hidden, spec.norm.kind)
-  trace.push(linear('qkv', tokens))
-  if (layer.qkNorm) {
-    for (const count of [heads, kvHeads]) {
-      trace.push(ledger.take('activations', tokens * count * headDim * s))
-    }
-    for (const count of [heads, kvHeads]) {
-      const [y, ...kept] = normForward(of, tokens * count, headDim, 'rms')
-      ledger.give(y!)
-      trace.push(...kept)
-    }
-  }
-  if (layer.rope !== null && !plain(of)) {
-    const half = (tokens * (heads + kvHeads) * headDim * s) / 2
-    ledger.pass('activations', tokens * headDim * s, half, half, half, half, half)
-  }
-  const { out, lse } = attentionForward(of, layer, lengths)
-  trace.push(out, ...lse)
-  if (rows !== null) trace.push(ledger.take('activations', rows * heads * headDim * s))
-  const middle = linear('out', further)
-  if (rows !== null) ledger.pass('activations', rows * hidden * s)
-  trace.push(middle, ...normForward(of, further, hidden, spec.norm.kind))
-  trace.push(linear('up', further))
-  const inner = further * mlp.intermediateSize * s
-  const fused = plain(of) && mlp.activation === 'silu'
-  const activated = mlp.kind === 'gated' && !fused ? ledger.take('activations', inner) : null
-  trace.push(ledger.take('activations', inner))
-  ledger.give(activated)
-  return { y: linear('down', further), trace }
-}
-
-/** dx [T, D]. */
-export function blockBackward(
-  of: Computed,
-  index: number,
-  lengths: readonly number[],
-  rows: number | null,
-): Held {
-  const { ledger, spec } = of
-  const s = valueBytes(of)
-  const layer = spec.layers[index]!
-  const { heads, kvHeads, headDim, mlp } = layer
-  const hidden = spec.hiddenSize
-  const tokens = lengths.reduce((sum, length) => sum + length, 0)
-  const further = rows ?? tokens
-  const linear = (name: AdapterModule['linear'], count: number) =>
-    linearBackward(of, linearPass(of, index, name, count))
-
-  const dactivation = linear('down', further)
-  const inner = further * mlp.intermediateSize * s
-  const dup = ledger.take('activations', mlp.kind === 'gated' ? 2 * inner : inner)
-  if (mlp.kind === 'gated' && !(plain(of) && mlp.activation === 'silu'))
-    ledger.pass('activations', inner, inner)
-  const dmlpInput = linear('up', further)
-  ledger.give(dactivation, dup)
-  const dmiddle = normBackward(of, further, hidden, spec.norm.kind)
-  let dattention = linear('out', further)
-  let dresidual: Held | null = null
-  if (rows !== null) {
-    const all = ledger.take('activations', tokens * heads * headDim * s)
-    ledger.give(dattention)
-    dattention = all
-    dresidual = ledger.take('activations', tokens * hidden * s)
-  }
-  const dqkv = attentionBackward(of, layer, lengths)
-  if (layer.rope !== null && !plain(of)) {
-    const half = (tokens * (heads + kvHeads) * headDim * s) / 2
-    ledger.pass('activations', tokens * headDim * s, half, half, half, half, half)
-  }
-  if (layer.qkNorm) {
-    const given = [heads, kvHeads].map((count) => {
-      const copied = ledger.take('activations', tokens * count * headDim * s)
-      const gradient = normBackward(of, tokens * count, headDim, 'rms')
-      ledger.give(copied)
-      return gradient
-    })
-    ledger.give(...given)
-  }
-  const dnormed = linear('qkv', tokens)
-  const dx = normBackward(of, tokens, hidden, spec.norm.kind)
-  ledger.give(dmlpInput, dmiddle, dattention, dresidual, dqkv, dnormed)
-  return dx
 }

@@ -1,0 +1,88 @@
+import type { MemoryEstimate } from '../estimate/estimate.js'
+import { PARTS } from '../estimate/ledger.js'
+import type { Probe } from '../estimate/probe.js'
+import type { Recipe } from '../estimate/runs.js'
+
+/** What `posttrain estimate` tells. */
+export interface EstimateReport extends MemoryEstimate {
+  type: 'estimate'
+  recipe: Recipe
+  device: string
+  dtype: string
+  /** Of the model. */
+  parameters: number
+  /** Bytes there are, those of the process taken off; null where neither a flag nor the machine tells. */
+  memory: number | null
+  fits: boolean | null
+  /** The largest batch of one backward that fits; null where none does, or the memory is not known. */
+  largestBatch: { documents: number; tokens: number } | null
+  probe: Probe | null
+}
+
+const size = (bytes: number) =>
+  bytes >= 1e9
+    ? `${(bytes / 1e9).toFixed(2)} GB`
+    : bytes >= 1e6
+      ? `${(bytes / 1e6).toFixed(1)} MB`
+      : `${(bytes / 1e3).toFixed(1)} kB`
+
+/** Cells in columns, the first to the left, the others to the right. */
+function table(rows: readonly (readonly string[])[]): string {
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)))
+  return rows
+    .map((row) =>
+      row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!))).join('  '),
+    )
+    .join('\n')
+}
+
+/** The report as a person reads it. */
+export function drawEstimate(report: EstimateReport): string {
+  const { recipe, sizes, phases, held, peak, memory, probe } = report
+  const { documents, tokens, labels, answers, promptTokens } = sizes
+  const lines = [
+    `${recipe} of ${(report.parameters / 1e6).toFixed(1)} million weights on ${report.device} in ${report.dtype}`,
+    answers > 0
+      ? `${answers} answers of ${promptTokens} + ${labels} tokens in a rollout, ${Math.min(documents, answers)} in one backward`
+      : `${documents} rows of ${tokens} tokens in one backward`,
+    '',
+    table([
+      ['the most at once', ...phases.map(({ phase }) => phase)],
+      ...[...PARTS, 'total' as const]
+        .filter((part) => phases.some(({ peak: bytes }) => bytes[part] > 0))
+        .map((part) => [part, ...phases.map(({ peak: bytes }) => size(bytes[part]))]),
+    ]),
+    '',
+    table([
+      ['held all the time', ''],
+      ...held.map(({ part, name, bytes }) => [`${part} of the ${name}`, size(bytes)]),
+    ]),
+    '',
+  ]
+  if (memory === null) lines.push(`${size(peak)} are needed; --memory SIZE tells what fits`)
+  else {
+    lines.push(
+      `${size(peak)} are needed, ${size(memory)} are there: ${report.fits ? 'it fits' : 'it does not fit'}`,
+    )
+    const most = report.largestBatch
+    lines.push(
+      most === null
+        ? `no batch fits, not even of one row of ${tokens} tokens: ${answers > 0 ? 'fewer answers in a rollout, ' : ''}lora, activationCheckpointing and shorter rows need less`
+        : `the largest batch that fits: ${most.documents} rows, ${most.tokens} tokens (${flagOf(recipe)})`,
+    )
+  }
+  if (probe !== null) {
+    const { seconds } = probe
+    const parts = seconds
+      ? ` (rollout ${seconds.rollout.toFixed(2)}, score ${seconds.score.toFixed(2)}, update ${seconds.update.toFixed(2)})`
+      : ''
+    lines.push(
+      `a step takes ${probe.secondsPerStep.toFixed(2)} s${parts} for ${probe.tokensPerStep.toFixed(0)} tokens, the mean of ${probe.steps}`,
+    )
+    if (probe.peakBytes !== null) lines.push(`${size(probe.peakBytes)} were allocated at once in them`)
+  }
+  return `${lines.join('\n')}\n`
+}
+
+const flagOf = (recipe: Recipe) =>
+  recipe === 'reward' || recipe === 'dpo' ? '--batch-size, in pairs' : '--batch-tokens'
