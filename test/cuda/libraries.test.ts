@@ -1,0 +1,36 @@
+import { spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import test from 'ava'
+import { findLibtorch, libraryNames } from '../../lib/addon/libtorch.js'
+import { driverProblem, driverVersion } from '../../lib/addon/system.js'
+
+const title = 'the CUDA libraries open, with and without a device, and the CPU computes beside them'
+const { libraries } = findLibtorch()
+
+if (existsSync(join(libraries, libraryNames().cuda))) {
+  test(title, async (t) => {
+    const program = fileURLToPath(new URL('../addon/open-child.js', import.meta.url))
+    const env = { ...process.env, POSTTRAIN_CUDA: '1' }
+    const child = spawn(process.execPath, [program], { env, stdio: ['ignore', 'pipe', 'inherit'] })
+    let text = ''
+    child.stdout.on('data', (chunk) => {
+      text += chunk
+    })
+    t.is(await new Promise((done) => child.on('close', done)), 0)
+    const { error, loss, state, info } = JSON.parse(text)
+    t.is(error, undefined)
+    t.true(Math.abs(loss - Math.log(2)) < 1e-6)
+    t.like(state.verdict, { cuda: true, cudaError: '', mode: 'on' })
+    const driver = driverVersion()
+    if (driver === null) t.deepEqual(info.cuda.devices, [])
+    else if (driverProblem(driver) === null) t.true(info.cuda.devices.length > 0)
+  })
+} else {
+  test('this libtorch has no CUDA: that its libraries open is not tested', (t) => {
+    t.log(libraries)
+    t.pass()
+  })
+  test.skip(title, () => undefined)
+}
