@@ -166,6 +166,10 @@ class Installation {
       onProgress: ({ receivedBytes }) =>
         onEvent?.({ type: 'download', url, receivedBytes, totalBytes: bytes }),
       onRetry: (reason) => onEvent?.({ type: 'retry', reason: reason.message }),
+    }).catch((cause) => {
+      if (!(cause instanceof PosttrainError) || cause.code !== 'ERR_NETWORK') throw cause
+      const more = 'or bring the file here by other means and run `posttrain libtorch install --from FILE`'
+      throw new PosttrainError('ERR_NETWORK', `${cause.message}; ${more}.`, { cause })
     })
     return path
   }

@@ -154,6 +154,8 @@ test('wrong bytes, another length and a refusal are errors that leave no libtorc
     t.is(outcome?.error?.name, 'PosttrainError', behaviour)
     t.true(outcome!.error!.message.includes(server.url), outcome?.error?.message)
     t.regex(outcome!.error!.message, expected[behaviour])
+    t.like(outcome?.error, { code: 'ERR_NETWORK' })
+    t.regex(outcome!.error!.message, /--from FILE`\.$/)
     t.throws(() => findLibtorch({ env: { POSTTRAIN_CACHE: cache } }), { code: 'ERR_LIBTORCH_NOT_FOUND' })
     t.deepEqual(
       readdirSync(join(cache, 'libtorch')).filter((name) => name !== 'downloads'),
