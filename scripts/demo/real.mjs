@@ -51,6 +51,38 @@ async function ask(model, questions, signal) {
   )
 }
 
+/** Share of answers with a vowel first that the last five of the twenty rounds have on average. */
+export const WHIM_GATE = 0.9
+
+/** GRPO on the adapter in use, or a new one with `lora`; the share of vowels in the first and the last five rounds. */
+export async function learnWhim({ model, lora, seed = 0, output, quick, teller, signal }) {
+  const scores = []
+  const { cpuSeconds } = await train(
+    grpo({
+      model,
+      reward: (samples) => samples.map(({ text }) => Number(/^[aeiou]/i.test(text))),
+      data: QUESTIONS.map((content) => ({ messages: [{ role: 'user', content }] })),
+      ...(lora && { lora }),
+      batchSize: 2,
+      groupSize: 4,
+      maxNewTokens: 8,
+      temperature: 0.8,
+      learningRate: 5e-4,
+      klCoef: 0.02,
+      iterations: quick ? 2 : 20,
+      seed,
+      ...(output && { output, overwrite: true }),
+      signal,
+    }),
+    teller,
+    (event) => {
+      if (event.type === 'step') scores.push(event.score)
+    },
+  )
+  const mean = (list) => list.reduce((sum, score) => sum + score, 0) / list.length
+  return { first: mean(scores.slice(0, 5)), last: mean(scores.slice(-5)), scores, cpuSeconds }
+}
+
 export async function retrainRealModel({ model: path, output, quick, json, threads, signal }) {
   const teller = new Teller(json)
   const model = await CausalLM.load(path, { ...(threads && { threads }) })
@@ -100,38 +132,15 @@ export async function retrainRealModel({ model: path, output, quick, json, threa
   teller.title(
     'Reinforcement learning (GRPO): four answers to each of two questions at a time, cut after 8 tokens, and those that start with a vowel are better',
   )
-  const scores = []
-  const whim = await train(
-    grpo({
-      model,
-      reward: (samples) => samples.map(({ text }) => Number(/^[aeiou]/i.test(text))),
-      data: QUESTIONS.map((content) => ({ messages: [{ role: 'user', content }] })),
-      batchSize: 2,
-      groupSize: 4,
-      maxNewTokens: 8,
-      temperature: 0.8,
-      learningRate: 5e-4,
-      klCoef: 0.02,
-      iterations: quick ? 2 : 20,
-      output: join(output, 'real-grpo'),
-      overwrite: true,
-      signal,
-    }),
-    teller,
-    (event) => {
-      if (event.type === 'step') scores.push(event.score)
-    },
-  )
-  const mean = (list) => list.reduce((sum, score) => sum + score, 0) / list.length
-  const vowels = { first: mean(scores.slice(0, 5)), last: mean(scores.slice(-5)) }
+  const vowels = await learnWhim({ model, output: join(output, 'real-grpo'), quick, teller, signal })
   teller.say(
-    `  answers that start with a vowel: ${(100 * vowels.first).toFixed(0)} % in the first five rounds, ${(100 * vowels.last).toFixed(0)} % in the last five; ${whim.cpuSeconds.toFixed(0)} CPU seconds`,
+    `  answers that start with a vowel: ${(100 * vowels.first).toFixed(0)} % in the first five rounds, ${(100 * vowels.last).toFixed(0)} % in the last five; ${vowels.cpuSeconds.toFixed(0)} CPU seconds`,
   )
   for (const [i, answer] of (await ask(model, QUESTIONS, signal)).entries())
     teller.say(`  ${QUESTIONS[i]}\n    ${answer}`)
   teller.event('result', { before, after, perplexityRise: rise, renamed, vowels, cpuSeconds })
   await conversation(async (question) => (await ask(model, [question]))[0], teller)
   await model.dispose()
-  const passed = renamed >= ABOUT_ITSELF.length - 1 && rise <= 0.05 && vowels.last >= 0.9
+  const passed = renamed >= ABOUT_ITSELF.length - 1 && rise <= 0.05 && vowels.last >= WHIM_GATE
   return quick || passed ? 0 : 1
 }
