@@ -22,7 +22,8 @@ function fingerprint(paths, ...texts) {
   const hash = createHash('sha256')
   const add = (path) => {
     if (lstatSync(path).isDirectory()) {
-      for (const name of readdirSync(path).sort()) add(join(path, name))
+      // An example may have packages of its own.
+      for (const name of readdirSync(path).sort()) if (name !== 'node_modules') add(join(path, name))
     } else hash.update(relative(root, path)).update('\0').update(readFileSync(path)).update('\0')
   }
   for (const path of paths) if (existsSync(inRoot(path))) add(inRoot(path))

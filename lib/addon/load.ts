@@ -13,11 +13,13 @@ import {
   packageRoot,
   unpacked,
 } from './libtorch.js'
-import { type CudaMode, type Verdict, verifyLibtorch } from './verify.js'
+import { type CudaMode, driverTooOld, type Verdict, verifyLibtorch } from './verify.js'
 
 /** What the stub exports. */
 interface Stub {
   open(options: { libtorch: string; core: string; cuda: CudaMode }): Core
+  /** What `open` found. */
+  state(): Omit<Verdict, 'mode'>
 }
 
 /** The stub and the core of one build, which lie in the same folder. */
@@ -67,6 +69,12 @@ export function findBuild(env: Record<string, string | undefined> = process.env)
     const core = join(folder, `${name}.torch${libtorchConstants().minor}.${librarySuffix()}`)
     if (stub && existsSync(core)) return { kind, stub: join(folder, stub), core }
   }
+  if (/[\\/]app\.asar([\\/]|$)/.test(root)) {
+    throw new PosttrainError(
+      'ERR_LIBTORCH_LOAD',
+      `The native build of posttrain for ${process.platform}-${process.arch} is not beside ${root}, and nothing can be opened inside app.asar: add '**/*.node' and '**/posttrain_core*' to asarUnpack (electron-builder) or asar.unpack (Forge).`,
+    )
+  }
   throw new PosttrainError(
     'ERR_LIBTORCH_LOAD',
     `There is no native build of posttrain for ${process.platform}-${process.arch}${asked ? ` (POSTTRAIN_BUILD=${asked})` : ''} in ${root}; in a clone, run \`node scripts/setup.mjs\`.`,
@@ -91,10 +99,15 @@ export function cudaMode(env: Record<string, string | undefined> = process.env):
   }
 }
 
-function open(build: NativeBuild, libtorch: Libtorch, mode: CudaMode): Core {
+function open(
+  build: NativeBuild,
+  libtorch: Libtorch,
+  mode: CudaMode,
+): { core: Core; found: Omit<Verdict, 'mode'> } {
   try {
     const stub: Stub = createRequire(import.meta.url)(build.stub)
-    return stub.open({ libtorch: libtorch.libraries, core: build.core, cuda: mode })
+    const core = stub.open({ libtorch: libtorch.libraries, core: build.core, cuda: mode })
+    return { core, found: stub.state() }
   } catch (error) {
     const { code, message } = error as { code?: string; message: string }
     throw new PosttrainError(code === 'ERR_LIBTORCH_VERSION' ? code : 'ERR_LIBTORCH_LOAD', `${message}.`, {
@@ -114,6 +127,14 @@ function endWithProcess(core: Core): void {
   })
 }
 
+/**
+ * A utility process of Electron tries no libtorch in a child first: it is one whose end the app survives, and where the
+ * app's fuse runAsNode is off its program starts the whole app once more instead of Node.
+ */
+function isUtilityProcess(): boolean {
+  return (process as { type?: string }).type === 'utility'
+}
+
 let state: LoadState | undefined
 let loading: Promise<Core> | undefined
 
@@ -124,8 +145,15 @@ async function load(): Promise<Core> {
   checkLibtorch(libtorch)
   // libgomp's threads spin while they wait, which costs the neighbours; it reads this when it is opened.
   process.env.GOMP_SPINCOUNT ??= '1000'
+  if (isUtilityProcess()) {
+    const tooOld = driverTooOld(libtorch, mode)
+    const { core, found } = open(build, libtorch, tooOld === null ? mode : 'off')
+    endWithProcess(core)
+    state = { build, libtorch, verdict: { ...found, mode, ...(tooOld !== null && { cudaError: tooOld }) } }
+    return core
+  }
   const verdict = await verifyLibtorch(build.stub, libtorch, mode)
-  const core = open(build, libtorch, verdict.mode)
+  const { core } = open(build, libtorch, verdict.mode)
   endWithProcess(core)
   state = { build, libtorch, verdict }
   return core
@@ -133,7 +161,7 @@ async function load(): Promise<Core> {
 
 /**
  * The native core, opened at the first call and once per process. The first time that a libtorch is seen, a child
- * process tries it (0.3 to 0.6 s), so that a damaged library cannot end this one.
+ * process tries it (0.3 to 0.6 s), so that a damaged library cannot end this one; not so in a utility process of Electron.
  *
  * @throws PosttrainError ERR_LIBTORCH_NOT_FOUND, ERR_LIBTORCH_VERSION, ERR_LIBTORCH_LOAD, ERR_INVALID_ARGUMENT. A later
  * call tries again.

@@ -93,6 +93,12 @@ function remember(folder: string, path: string, verdict: Verdict): void {
   }
 }
 
+/** Why CUDA libraries that are there are not to be opened with this driver; null where they may be, or are asked for. */
+export function driverTooOld(libtorch: Libtorch, cuda: CudaMode, driver = driverVersion()): string | null {
+  const hasCuda = existsSync(join(libtorch.libraries, libraryNames().cuda))
+  return cuda === 'auto' && hasCuda ? driverProblem(driver) : null
+}
+
 /**
  * Whether this libtorch can be opened in this process: asked of a child process once, then remembered by path, size
  * and time of the libraries. Broken CUDA libraries are not an error: the verdict says so and the CPU goes on.
@@ -109,8 +115,7 @@ export async function verifyLibtorch(
   const path = join(folder, `${keyOf(stub, libtorch, cuda, driver)}.json`)
   const known = remembered(path)
   if (known) return known
-  const hasCuda = existsSync(join(libtorch.libraries, libraryNames().cuda))
-  const tooOld = cuda === 'auto' && hasCuda ? driverProblem(driver) : null
+  const tooOld = driverTooOld(libtorch, cuda, driver)
   let outcome = await probe(stub, libtorch, tooOld === null ? cuda : 'off')
   if (tooOld !== null && outcome.verdict) outcome.verdict.cudaError = tooOld
   const { c10, cpu } = libraryNames()

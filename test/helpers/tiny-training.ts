@@ -90,7 +90,7 @@ export async function weightsOf(model: CausalLM): Promise<Map<string, Float32Arr
 }
 
 /** A path that does not exist yet, removed after the test. */
-export function cleanFolder(t: ExecutionContext): string {
+export function cleanFolder(t: Pick<ExecutionContext, 'teardown'>): string {
   const parent = mkdtempSync(join(tmpdir(), 'posttrain-train-'))
   t.teardown(() => rmSync(parent, { recursive: true, force: true }))
   return join(parent, 'run')
