@@ -1,4 +1,5 @@
-// The demo on a real chat model: with LoRA it gets a new name and keeps what it knew; then GRPO teaches it a whim.
+// The demo on a real chat model: with LoRA it gets a new name and keeps what it knew; then GRPO teaches it a whim in a second
+// adapter on the same weights.
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { CausalLM, generate, grpo, sft } from '../../dist/lib/index.js'
@@ -54,15 +55,15 @@ async function ask(model, questions, signal) {
 /** Share of answers with a vowel first that the last five of the twenty rounds have on average. */
 export const WHIM_GATE = 0.9
 
-/** GRPO on the adapter in use, or a new one with `lora`; the share of vowels in the first and the last five rounds. */
-export async function learnWhim({ model, lora, seed = 0, output, quick, teller, signal }) {
+/** GRPO of a new adapter; the share of answers with a vowel first in the first and the last five rounds. */
+export async function learnWhim({ model, seed, output, quick, teller, signal }) {
   const scores = []
   const { cpuSeconds } = await train(
     grpo({
       model,
       reward: (samples) => samples.map(({ text }) => Number(/^[aeiou]/i.test(text))),
       data: QUESTIONS.map((content) => ({ messages: [{ role: 'user', content }] })),
-      ...(lora && { lora }),
+      lora: { rank: 16 },
       batchSize: 2,
       groupSize: 4,
       maxNewTokens: 8,
@@ -129,15 +130,30 @@ export async function retrainRealModel({ model: path, output, quick, json, threa
       `  it calls itself Pip in ${renamed} of ${ABOUT_ITSELF.length} answers to questions it was not trained on word by word`,
     )
 
+  const fineTuned = model.adapter
+  await model.setAdapter(null)
   teller.title(
-    'Reinforcement learning (GRPO): four answers to each of two questions at a time, cut after 8 tokens, and those that start with a vowel are better',
+    'Reinforcement learning (GRPO) of a second adapter, from the model as it came: four answers to each of two questions at a time, cut after 8 tokens, and those that start with a vowel are better',
   )
-  const vowels = await learnWhim({ model, output: join(output, 'real-grpo'), quick, teller, signal })
+  const plain = await ask(model, QUESTIONS, signal)
+  const vowels = await learnWhim({
+    model,
+    seed: 1,
+    output: join(output, 'real-grpo'),
+    quick,
+    teller,
+    signal,
+  })
+  if (!quick)
+    teller.say(
+      `  answers that start with a vowel: ${(100 * vowels.first).toFixed(0)} % in the first five rounds, ${(100 * vowels.last).toFixed(0)} % in the last five`,
+    )
   teller.say(
-    `  answers that start with a vowel: ${(100 * vowels.first).toFixed(0)} % in the first five rounds, ${(100 * vowels.last).toFixed(0)} % in the last five; ${vowels.cpuSeconds.toFixed(0)} CPU seconds`,
+    `  training took ${vowels.cpuSeconds.toFixed(0)} CPU seconds; the adapter is in ${join(output, 'real-grpo', 'adapter')}`,
   )
   for (const [i, answer] of (await ask(model, QUESTIONS, signal)).entries())
-    teller.say(`  ${QUESTIONS[i]}\n    ${answer}`)
+    teller.say(`  ${QUESTIONS[i]}\n    before: ${plain[i]}\n    now: ${answer}`)
+  await model.setAdapter(fineTuned)
   teller.event('result', { before, after, perplexityRise: rise, renamed, vowels, cpuSeconds })
   await conversation(async (question) => (await ask(model, [question]))[0], teller)
   await model.dispose()

@@ -1,6 +1,5 @@
 // What the real demo's reinforcement learning reaches, seed by seed: node scripts/dev/real-learning.mjs --model DIR
-//   [--seeds 1,2,3] [--adapter DIR] [--threads N]
-// From a new adapter; or, as in the demo, on the one that its fine-tuning leaves (--adapter runs/demo/real/adapter).
+//   [--seeds 1,2,3] [--threads N]
 // One line a seed and the least of all; fails where that misses the demo's bar.
 import { parseArgs } from 'node:util'
 import { CausalLM } from '../../dist/lib/index.js'
@@ -10,12 +9,11 @@ const { values } = parseArgs({
   options: {
     model: { type: 'string' },
     seeds: { type: 'string', default: '1,2,3' },
-    adapter: { type: 'string' },
     threads: { type: 'string' },
   },
 })
 if (!values.model) {
-  process.stderr.write('usage: real-learning.mjs --model DIR [--seeds 1,2,3] [--adapter DIR] [--threads N]\n')
+  process.stderr.write('usage: real-learning.mjs --model DIR [--seeds 1,2,3] [--threads N]\n')
   process.exit(2)
 }
 const silent = { json: false, title: () => undefined, say: () => undefined, event: () => undefined }
@@ -27,9 +25,7 @@ for (const seed of values.seeds.split(',').map(Number)) {
     ...(values.threads && { threads: Number(values.threads) }),
   })
   try {
-    if (values.adapter) await model.loadAdapter('fine-tuned', values.adapter)
-    const given = values.adapter ? {} : { lora: { rank: 16 } }
-    const result = await learnWhim({ model, ...given, seed, quick: false, teller: silent })
+    const result = await learnWhim({ model, seed, quick: false, teller: silent })
     least = Math.min(least, result.last)
     console.log(
       `seed ${seed}: ${result.first.toFixed(3)} in the first five rounds, ${result.last.toFixed(3)} in the last five (${result.scores.map((score) => score.toFixed(2)).join(' ')}), ${result.cpuSeconds.toFixed(0)} CPU s`,
