@@ -20,7 +20,7 @@ const base = { template: 'plain', maxLength: 64, learningRate: 1e-4 }
 const milliseconds = (nanoseconds) => `${(nanoseconds / 1e6).toFixed(1)} ms`
 
 async function delay() {
-  await using model = await tinyModel()
+  const model = await tinyModel()
   const run = sft({ ...base, model, data: instructionRows(512), batchSize: 128, maxSteps: 200 })
   const histogram = monitorEventLoopDelay({ resolution: 1 })
   const seconds = []
@@ -30,6 +30,7 @@ async function delay() {
     if (event.type === 'step') seconds.push(event.tokens / event.tokensPerSecond)
   }
   histogram.disable()
+  await model.dispose()
   seconds.sort((a, b) => a - b)
   const [p50, p99] = [histogram.percentile(50), histogram.percentile(99)].map(milliseconds)
   const step = milliseconds(seconds[seconds.length >> 1] * 1e9)
@@ -47,7 +48,7 @@ function slopeOf(points) {
 }
 
 async function memory(steps) {
-  await using model = await tinyModel()
+  const model = await tinyModel()
   const run = sft({ ...base, model, data: instructionRows(64), batchSize: 2, maxSteps: steps })
   const points = []
   for await (const event of run) {
@@ -55,6 +56,7 @@ async function memory(steps) {
     collectGarbage()
     points.push([event.step, process.memoryUsage().rss])
   }
+  await model.dispose()
   const [first, last] = [points[0][1], points.at(-1)[1]].map((bytes) => `${(bytes / 1e6).toFixed(1)} MB`)
   console.log(
     `resident memory in ${steps} steps: ${first} after a tenth of them, ${last} in the end, ${slopeOf(points).toFixed(0)} bytes a step`,

@@ -5,7 +5,9 @@ const { contextBridge, ipcRenderer } = require('electron') as typeof import('ele
 
 const bridge: Bridge = {
   send: (command) => ipcRenderer.send('command', command),
-  onReport: (listener) => ipcRenderer.on('report', (_event, report) => listener(report as Report)),
+  onReport(listener) {
+    ipcRenderer.on('report', (_event, report) => listener(report as Report))
+  },
   choose: (what) => ipcRenderer.invoke('choose', what) as Promise<string | null>,
 }
 contextBridge.exposeInMainWorld('trainer', bridge)
