@@ -1,23 +1,31 @@
 import { createInterface } from 'node:readline/promises'
 import { Command } from 'commander'
-import * as z from 'zod'
 import type { Message } from '../data/rows.js'
 import { generateOptions } from '../options/generation.js'
 import { type OptionSet, option } from '../options/option.js'
+import { lazily } from '../options/zod.js'
 import { addFlags, readFlags } from './flags.js'
 import { modelFields } from './machine.js'
 
 const text = { placeholder: 'TEXT', read: (value: string): unknown => value }
-const { logProbs: _logProbs, stopIds: _stopIds, ...sampling } = generateOptions.schema.shape
+const sampling = lazily(() => {
+  const { logProbs: _logProbs, stopIds: _stopIds, ...sampling } = generateOptions.schema().shape
+  return sampling
+})
 
 const set = {
   name: 'chat',
-  schema: z.object({
-    model: option(z.string(), 'Folder of the model, or org/name on the Hub', { ...text, placeholder: 'DIR' }),
-    system: option(z.string().optional(), 'What the conversation begins with', text),
-    ...sampling,
-    ...modelFields,
-  }),
+  schema: lazily((z) =>
+    z.object({
+      model: option(z.string(), 'Folder of the model, or org/name on the Hub', {
+        ...text,
+        placeholder: 'DIR',
+      }),
+      system: option(z.string().optional(), 'What the conversation begins with', text),
+      ...sampling(),
+      ...modelFields(),
+    }),
+  ),
   conflicts: generateOptions.conflicts,
 } satisfies OptionSet
 
@@ -28,7 +36,7 @@ export function chatCommand(): Command {
     const { options, given } = await readFlags(command, set)
     const { openModel } = await import('./open-model.js')
     const { chat } = await import('../generate/chat.js')
-    const own = Object.fromEntries(Object.entries(given).filter(([name]) => name in sampling))
+    const own = Object.fromEntries(Object.entries(given).filter(([name]) => name in sampling()))
     await using model = await openModel(options)
     const messages: Message[] = []
     if (options.system !== undefined) messages.push({ role: 'system', content: options.system })

@@ -1,17 +1,16 @@
 import { Command } from 'commander'
-import * as z from 'zod'
 import { distill } from '../distill/distill.js'
 import type { DistillEndEvent, DistillEvent } from '../distill/events.js'
 import { type DistillOptions, distillOptions } from '../distill/options.js'
 import { type Conflict, type OptionSet, option } from '../options/option.js'
+import { lazily } from '../options/zod.js'
 import { addFlags, readFlags, UsageError } from './flags.js'
 import { INTERRUPTED, onInterrupt } from './interrupt.js'
 import { modelFields } from './machine.js'
 import { duration } from './progress.js'
 import { print } from './train.js'
 
-const { signal: _, ...fields } = distillOptions.schema.shape
-const idleBesideEndpoint = Object.keys(modelFields).map(
+const idleBesideEndpoint = Object.keys(modelFields()).map(
   (name): Conflict => ({
     option: name,
     when: (given) => given('endpoint'),
@@ -21,19 +20,22 @@ const idleBesideEndpoint = Object.keys(modelFields).map(
 
 export const set = {
   ...distillOptions,
-  schema: z.object({
-    ...fields,
-    model: option(
-      z.string().min(1).optional(),
-      'Folder of a local model that teaches, or org/name on the Hub',
-      {
-        placeholder: 'DIR',
-        read: (text) => text,
-      },
-    ),
-    ...modelFields,
-    json: option(z.boolean().default(false), 'One event a line on stdout, and nothing else there'),
-    quiet: option(z.boolean().default(false), 'No progress'),
+  schema: lazily((z) => {
+    const { signal: _, ...fields } = distillOptions.schema().shape
+    return z.object({
+      ...fields,
+      model: option(
+        z.string().min(1).optional(),
+        'Folder of a local model that teaches, or org/name on the Hub',
+        {
+          placeholder: 'DIR',
+          read: (text) => text,
+        },
+      ),
+      ...modelFields(),
+      json: option(z.boolean().default(false), 'One event a line on stdout, and nothing else there'),
+      quiet: option(z.boolean().default(false), 'No progress'),
+    })
   }),
   conflicts: [...distillOptions.conflicts, ...idleBesideEndpoint],
 } satisfies OptionSet
@@ -68,7 +70,7 @@ export function distillCommand(): Command {
               threads,
             })
       try {
-        const own = Object.keys(fields).filter((name) => name !== 'model')
+        const own = Object.keys(distillOptions.schema().shape).filter((name) => name !== 'model')
         const recipe = Object.fromEntries(Object.entries(given).filter(([name]) => own.includes(name)))
         run = distill({ ...recipe, ...(model && { model }) } as unknown as DistillOptions)
         for await (const event of run) {

@@ -2,7 +2,7 @@ import { stat } from 'node:fs/promises'
 import { availableParallelism, freemem } from 'node:os'
 import { join } from 'node:path'
 import { Command } from 'commander'
-import * as z from 'zod'
+import type * as z from 'zod'
 import { call } from '../addon/call.js'
 import { loadCore } from '../addon/load.js'
 import { PosttrainError } from '../errors.js'
@@ -14,6 +14,7 @@ import { readConfig } from '../models/folder.js'
 import { modelSource } from '../models/hub.js'
 import { type AdapterConfig, adapterConfig, readPeftConfig } from '../models/lora.js'
 import { describe, type OptionSet, option } from '../options/option.js'
+import { lazily } from '../options/zod.js'
 import { grpoOptions, rlooOptions } from '../train/group-options.js'
 import { pretrainOptions, sftOptions } from '../train/options.js'
 import { ppoOptions } from '../train/ppo-options.js'
@@ -54,7 +55,7 @@ function bytesOf(text: string): unknown {
   return Number.isFinite(bytes) ? bytes : text
 }
 
-const estimateFields = {
+const estimateFields = lazily((z) => ({
   memory: option(
     z
       .custom<number>((value) => typeof value === 'number' && value > 0, 'must be a size such as 24GB')
@@ -63,19 +64,18 @@ const estimateFields = {
     { placeholder: 'SIZE', read: bytesOf },
   ),
   probe: option(z.boolean().default(false), 'Run a few steps on made-up rows of these sizes and time them'),
-} as const
+}))
 
 /** The flags of a recipe, of which data and rewards are not needed. */
 export function estimateOptions(recipe: Recipe): OptionSet {
   const set = commandOptions(SETS[recipe], estimateFields)
-  const shape = Object.fromEntries(
-    Object.entries(set.schema.shape).map(([name, field]) => {
+  const shape = () =>
+    Object.entries(set.schema().shape).map(([name, field]) => {
       if (name !== 'data' && name !== 'reward') return [name, field]
       const { text, flag } = describe(field as z.ZodType)!
       return [name, option((field as z.ZodType).optional(), text, flag)]
-    }),
-  )
-  return { ...set, schema: z.object(shape) }
+    })
+  return { ...set, schema: lazily((z) => z.object(Object.fromEntries(shape()))) }
 }
 
 interface Options extends CountedOptions {
@@ -187,7 +187,7 @@ async function runProbe(
 ): Promise<Probe> {
   const { openRewards, openTrainable, openModel } = await import('./open-model.js')
   const { probe } = await import('../estimate/probe.js')
-  const own = new Set([...Object.keys(machineFields), ...Object.keys(estimateFields), 'model', 'reward'])
+  const own = new Set([...Object.keys(machineFields()), ...Object.keys(estimateFields()), 'model', 'reward'])
   const recipeOptions = Object.fromEntries(Object.entries(given).filter(([name]) => !own.has(name)))
   const machine = options as never
   if (recipe === 'reward') {

@@ -10,7 +10,7 @@ export class UsageError extends Error {}
 
 /** Gives `command` one flag for each option of the set, and `--config FILE`. */
 export function addFlags(command: Command, set: OptionSet): Command {
-  for (const flag of flagsOf(set.schema)) {
+  for (const flag of flagsOf(set.schema())) {
     if (flag.kind === 'switch') {
       command.addOption(new Option(`--${flag.name}`, help(flag)))
       command.addOption(new Option(`--no-${flag.name}`, `Not ${flag.name}`).hideHelp(flag.fallback !== true))
@@ -35,7 +35,7 @@ export async function readFlags<Set extends OptionSet>(
   const parsed = command.opts()
   const values = new Map<Flag, unknown>()
   const names = new Map<string, string>()
-  for (const flag of flagsOf(set.schema)) {
+  for (const flag of flagsOf(set.schema())) {
     names.set(flag.path, `--${flag.name}`)
     const [group, ...inner] = flag.path.split('.')
     if (group && inner.length > 0) names.set(group, `--${kebab(group)}-...`)
@@ -49,7 +49,7 @@ export async function readFlags<Set extends OptionSet>(
   try {
     if (parsed.config !== undefined) {
       // The file alone first, so that a mistake in it names the file.
-      const alone: OptionSet = { name: set.name, schema: set.schema.partial(), conflicts: [] }
+      const alone: OptionSet = { name: set.name, schema: () => set.schema().partial(), conflicts: [] }
       resolveOptions(alone, config as never, parsed.config as string)
     }
     const given = applyFlags(values, config)

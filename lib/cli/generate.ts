@@ -1,9 +1,9 @@
 import { Command } from 'commander'
-import * as z from 'zod'
 import { PosttrainError } from '../errors.js'
 import type { Prompt } from '../generate/generate.js'
 import { generateOptions } from '../options/generation.js'
 import { type OptionSet, option } from '../options/option.js'
+import { lazily } from '../options/zod.js'
 import { addFlags, readFlags, UsageError } from './flags.js'
 import { onInterrupt } from './interrupt.js'
 import { modelFields } from './machine.js'
@@ -12,19 +12,21 @@ const text = (placeholder: string) => ({ placeholder, read: (value: string): unk
 
 const set = {
   ...generateOptions,
-  schema: z.object({
-    model: option(z.string(), 'Folder of the model, or org/name on the Hub', text('DIR')),
-    prompt: option(z.array(z.string()).min(1).optional(), 'What to continue'),
-    prompts: option(
-      z.string().optional(),
-      'File of prompts: rows with prompt, instruction, messages or text, or paragraphs in .txt',
-      text('FILE'),
-    ),
-    chat: option(z.boolean().default(false), 'Put each prompt to the model through its chat template'),
-    ...generateOptions.schema.shape,
-    ...modelFields,
-    json: option(z.boolean().default(false), 'One completion a line on stdout, as JSON'),
-  }),
+  schema: lazily((z) =>
+    z.object({
+      model: option(z.string(), 'Folder of the model, or org/name on the Hub', text('DIR')),
+      prompt: option(z.array(z.string()).min(1).optional(), 'What to continue'),
+      prompts: option(
+        z.string().optional(),
+        'File of prompts: rows with prompt, instruction, messages or text, or paragraphs in .txt',
+        text('FILE'),
+      ),
+      chat: option(z.boolean().default(false), 'Put each prompt to the model through its chat template'),
+      ...generateOptions.schema().shape,
+      ...modelFields(),
+      json: option(z.boolean().default(false), 'One completion a line on stdout, as JSON'),
+    }),
+  ),
   conflicts: [
     ...generateOptions.conflicts,
     {
@@ -54,7 +56,7 @@ export function generateCommand(): Command {
         (prompt): Prompt =>
           options.chat && typeof prompt === 'string' ? [{ role: 'user', content: prompt }] : prompt,
       )
-      const own = Object.keys(generateOptions.schema.shape)
+      const own = Object.keys(generateOptions.schema().shape)
       const sampling = Object.fromEntries(Object.entries(given).filter(([name]) => own.includes(name)))
       const completions = await generate(model, asked, { ...sampling, signal: abort.signal })
       for (const [i, { text, tokenIds, finishReason, logProbs }] of completions.entries()) {

@@ -1,10 +1,10 @@
 import { Command } from 'commander'
-import * as z from 'zod'
 import { findLibtorch, libtorchConstants, searchLibtorch } from '../addon/libtorch.js'
 import { archives, platformName } from '../libtorch/archives.js'
 import { type InstallEvent, installLibtorch } from '../libtorch/install.js'
 import { listShelf, removeFromShelf } from '../libtorch/shelf.js'
 import { type OptionSet, option } from '../options/option.js'
+import { lazily } from '../options/zod.js'
 import { addFlags, readFlags } from './flags.js'
 import { onInterrupt } from './interrupt.js'
 import { TransferProgress } from './transfer.js'
@@ -13,18 +13,20 @@ const text = (placeholder: string) => ({ placeholder, read: (value: string): unk
 
 const installSet = {
   name: 'libtorch install',
-  schema: z.object({
-    variant: option(
-      z.enum(['auto', 'cpu', 'cu130']).default('auto'),
-      'For the CPU, or for CUDA 13; auto takes CUDA where there is a driver for it',
-    ),
-    from: option(
-      z.string().optional(),
-      'An archive, a wheel, an unpacked libtorch, or a folder of these; what is not there is downloaded',
-      text('FILE|DIR'),
-    ),
-    force: option(z.boolean().default(false), 'Install again what is there'),
-  }),
+  schema: lazily((z) =>
+    z.object({
+      variant: option(
+        z.enum(['auto', 'cpu', 'cu130']).default('auto'),
+        'For the CPU, or for CUDA 13; auto takes CUDA where there is a driver for it',
+      ),
+      from: option(
+        z.string().optional(),
+        'An archive, a wheel, an unpacked libtorch, or a folder of these; what is not there is downloaded',
+        text('FILE|DIR'),
+      ),
+      force: option(z.boolean().default(false), 'Install again what is there'),
+    }),
+  ),
   conflicts: [],
 } satisfies OptionSet
 

@@ -1,8 +1,8 @@
-import * as z from 'zod'
 import { option } from '../options/option.js'
+import { lazily } from '../options/zod.js'
 
 /** Flags of every command that computes with a model. */
-export const deviceFields = {
+export const deviceFields = lazily((z) => ({
   device: option(
     z
       .custom<'auto' | 'cpu' | 'cuda' | `cuda:${number}`>(
@@ -15,10 +15,10 @@ export const deviceFields = {
   ),
   dtype: option(z.enum(['auto', 'float32', 'bfloat16']).default('auto'), 'Of the weights in memory'),
   threads: option(z.int().min(1).optional(), 'CPU threads (default: one for each core)'),
-} as const
+}))
 
 /** Flags of every command that opens a model. */
-export const modelFields = {
+export const modelFields = lazily((z) => ({
   adapter: option(
     z.string().optional(),
     'Folder of a LoRA adapter to put on the model, or org/name on the Hub',
@@ -27,8 +27,8 @@ export const modelFields = {
       read: (text) => text,
     },
   ),
-  ...deviceFields,
-} as const
+  ...deviceFields(),
+}))
 
 /** The model of a command, and where it computes. */
 export interface ModelOptions {

@@ -1,7 +1,7 @@
 import { Command } from 'commander'
-import * as z from 'zod'
 import { PosttrainError } from '../errors.js'
 import { type OptionSet, option } from '../options/option.js'
+import { lazily } from '../options/zod.js'
 import { addFlags, readFlags } from './flags.js'
 import { deviceFields } from './machine.js'
 
@@ -9,21 +9,23 @@ const text = (placeholder: string) => ({ placeholder, read: (value: string): unk
 
 const set = {
   name: 'merge',
-  schema: z.object({
-    model: option(z.string(), 'Folder of the base, or org/name on the Hub', text('DIR')),
-    adapter: option(z.string(), 'Folder of the adapter, or org/name on the Hub', text('DIR')),
-    output: option(z.string(), 'Folder to write', text('DIR')),
-    saveDtype: option(
-      z.enum(['float32', 'bfloat16', 'float16']).optional(),
-      'Of the saved model (default: that of the weights in memory)',
-    ),
-    padToken: option(
-      z.string().min(1).optional(),
-      'Of a reward model: a token of the vocabulary that no answer ends with, for tokenizers without a special one',
-    ),
-    overwrite: option(z.boolean().default(false), 'Replace a folder that is there'),
-    ...deviceFields,
-  }),
+  schema: lazily((z) =>
+    z.object({
+      model: option(z.string(), 'Folder of the base, or org/name on the Hub', text('DIR')),
+      adapter: option(z.string(), 'Folder of the adapter, or org/name on the Hub', text('DIR')),
+      output: option(z.string(), 'Folder to write', text('DIR')),
+      saveDtype: option(
+        z.enum(['float32', 'bfloat16', 'float16']).optional(),
+        'Of the saved model (default: that of the weights in memory)',
+      ),
+      padToken: option(
+        z.string().min(1).optional(),
+        'Of a reward model: a token of the vocabulary that no answer ends with, for tokenizers without a special one',
+      ),
+      overwrite: option(z.boolean().default(false), 'Replace a folder that is there'),
+      ...deviceFields(),
+    }),
+  ),
   conflicts: [],
 } satisfies OptionSet
 

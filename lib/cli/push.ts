@@ -1,24 +1,26 @@
 import { Command } from 'commander'
-import * as z from 'zod'
 import { type OptionSet, option } from '../options/option.js'
+import { lazily } from '../options/zod.js'
 import { addFlags, readFlags } from './flags.js'
 
 const text = (placeholder: string) => ({ placeholder, read: (value: string): unknown => value })
 
 const set = {
   name: 'push',
-  schema: z.object({
-    model: option(z.string(), 'Folder of a model or an adapter', text('DIR')),
-    to: option(z.string(), 'org/name on the Hub; made where it is not there', text('NAME')),
-    private: option(z.boolean().default(false), 'A new repository is private'),
-    revision: option(
-      z.string().optional(),
-      'Branch (default: main); made where it is not there',
-      text('NAME'),
-    ),
-    message: option(z.string().optional(), 'Of the commit', text('TEXT')),
-    quiet: option(z.boolean().default(false), 'No progress'),
-  }),
+  schema: lazily((z) =>
+    z.object({
+      model: option(z.string(), 'Folder of a model or an adapter', text('DIR')),
+      to: option(z.string(), 'org/name on the Hub; made where it is not there', text('NAME')),
+      private: option(z.boolean().default(false), 'A new repository is private'),
+      revision: option(
+        z.string().optional(),
+        'Branch (default: main); made where it is not there',
+        text('NAME'),
+      ),
+      message: option(z.string().optional(), 'Of the commit', text('TEXT')),
+      quiet: option(z.boolean().default(false), 'No progress'),
+    }),
+  ),
   conflicts: [],
 } satisfies OptionSet
 

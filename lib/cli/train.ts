@@ -1,31 +1,32 @@
 import { Command } from 'commander'
-import * as z from 'zod'
+import type * as z from 'zod'
 import { PosttrainError } from '../errors.js'
 import { describe, type OptionSet, option } from '../options/option.js'
+import { lazily } from '../options/zod.js'
 import { addFlags, readFlags } from './flags.js'
 import { INTERRUPTED, onInterrupt } from './interrupt.js'
 import { type ModelOptions, modelFields } from './machine.js'
 import { type AnyRun, Progress } from './progress.js'
 
 /** Flags that every training command has beside the options of its recipe. */
-export const machineFields = {
-  ...modelFields,
+export const machineFields = lazily((z) => ({
+  ...modelFields(),
   json: option(z.boolean().default(false), 'One event a line on stdout, and nothing else there'),
   quiet: option(z.boolean().default(false), 'No progress'),
-} as const
+}))
 
 /** The flags of a recipe on the command line, where the model is a folder. */
-export function commandOptions(recipe: OptionSet, more: z.ZodRawShape = {}): OptionSet {
-  const { model: given, signal: _signal, ...fields } = recipe.schema.shape
-  const model = option(
-    z.string(),
-    describe(given as z.ZodType)?.text ?? 'Folder of the model, or org/name on the Hub',
-    {
-      placeholder: 'DIR',
-      read: (text) => text,
-    },
-  )
-  return { ...recipe, schema: z.object({ model, ...fields, ...more, ...machineFields }) }
+export function commandOptions(recipe: OptionSet, more: () => z.ZodRawShape = () => ({})): OptionSet {
+  const schema = lazily((z) => {
+    const { model: given, signal: _signal, ...fields } = recipe.schema().shape
+    const model = option(
+      z.string(),
+      describe(given as z.ZodType)?.text ?? 'Folder of the model, or org/name on the Hub',
+      { placeholder: 'DIR', read: (text) => text },
+    )
+    return z.object({ model, ...fields, ...more(), ...machineFields() })
+  })
+  return { ...recipe, schema }
 }
 
 export interface MachineOptions extends ModelOptions {
@@ -46,7 +47,7 @@ export function trainingCommand(summary: string, set: OptionSet, start: Start): 
   return addFlags(command, set).action(async () => {
     const { options, given } = await readFlags(command, set)
     const recipeOptions = Object.fromEntries(
-      Object.entries(given).filter(([name]) => name !== 'model' && !(name in machineFields)),
+      Object.entries(given).filter(([name]) => name !== 'model' && !(name in machineFields())),
     )
     const machine = options as unknown as MachineOptions
     process.exitCode = await train(set.name, machine, () => start(machine, recipeOptions))

@@ -1,4 +1,3 @@
-import * as z from 'zod'
 import type { CausalLM } from '../models/causal-lm.js'
 import {
   type Conflict,
@@ -7,9 +6,10 @@ import {
   option,
   type ResolvedOptions,
 } from '../options/option.js'
+import { lazily, zod } from '../options/zod.js'
 
 const text = (placeholder: string) => ({ placeholder, read: (value: string): unknown => value })
-const count = () => z.int().min(1)
+const count = () => zod().int().min(1)
 const object = (value: unknown): value is object => value !== null && typeof value === 'object'
 
 /** A seed: `instruction` (with `input`), `prompt`, `messages` or `text`; in mode rank, answers to be judged beside it. */
@@ -29,119 +29,121 @@ const onlyIn = (mode: 'extend' | 'rank', names: readonly string[]): Conflict[] =
 /** Options of `distill`. */
 export const distillOptions = {
   name: 'distill',
-  schema: z.object({
-    data: option(
-      z.custom<SeedSource>(
-        (value) => (typeof value === 'string' && value !== '') || object(value),
-        'must be a path, an array of rows or an async iterable of rows',
+  schema: lazily((z) =>
+    z.object({
+      data: option(
+        z.custom<SeedSource>(
+          (value) => (typeof value === 'string' && value !== '') || object(value),
+          'must be a path, an array of rows or an async iterable of rows',
+        ),
+        'Seeds: rows with instruction, prompt or messages, or paragraphs in .txt',
+        text('FILE'),
       ),
-      'Seeds: rows with instruction, prompt or messages, or paragraphs in .txt',
-      text('FILE'),
-    ),
-    output: option(
-      z.string().regex(/\.(jsonl|ndjson)$/i, 'must end in .jsonl'),
-      'File of the rows made, one JSON object a line',
-      text('FILE'),
-    ),
-    mode: option(
-      z.enum(['answer', 'extend', 'rank']).default('answer'),
-      'answer the seeds; extend them by new instructions with answers; rank answers to them',
-    ),
-    model: option(
-      z
-        .custom<string | CausalLM>(
-          (value) =>
-            (typeof value === 'string' && value !== '') || (object(value) && 'chatTemplate' in value),
-          'must be a folder, or a model such as CausalLM.load() gives',
-        )
-        .optional(),
-      'Folder of a local model that teaches, or org/name on the Hub',
-      text('DIR'),
-    ),
-    endpoint: option(
-      z
-        .object({
-          model: option(
-            z.string().min(1),
-            'Name of the model that teaches, at an OpenAI-compatible endpoint',
-          ),
-          baseUrl: option(
-            z
-              .string()
-              .regex(/^https?:\/\//, 'must begin with http:// or https://')
-              .optional(),
-            "Address of the endpoint, such as http://localhost:8000/v1 (default: OPENAI_BASE_URL, else OpenAI's)",
-            text('URL'),
-          ),
-          apiKey: option(z.string().min(1).optional(), 'Default: OPENAI_API_KEY', false),
-        })
-        .optional(),
-      'An OpenAI-compatible endpoint that teaches',
-    ),
-    count: option(
-      count().optional(),
-      'extend: new instructions wanted (default: as many as there are seeds)',
-    ),
-    proposals: option(count().default(4), 'extend: new instructions asked for at once'),
-    examples: option(count().default(8), 'extend: instructions shown as examples each time'),
-    similarity: option(
-      z.number().gt(0).max(1).default(0.7),
-      'extend: an instruction whose ROUGE-L with another one reaches this is left out',
-    ),
-    responses: option(
-      z.int().min(2).default(4),
-      'rank: answers asked for, where a row brings none of its own',
-    ),
-    judge: option(
-      z.enum(['score', 'rank']).default('score'),
-      'rank: the teacher gives each answer a score from 1 to 10, or puts them in order',
-    ),
-    form: option(
-      z.enum(['responses', 'pairs']).default('responses'),
-      'rank: rows of prompt + responses, best first, or of prompt + chosen + rejected, the best and the worst',
-    ),
-    criteria: option(
-      z.string().min(1).default('correct, helpful, clear and harmless'),
-      'rank: what makes one answer better than another',
-    ),
-    systemPrompt: option(
-      z.string().min(1).optional(),
-      'Said to the teacher before each seed that has no system message; not written into the rows',
-    ),
-    maxNewTokens: option(
-      count().default(1024),
-      'Tokens of an answer at most; one that is cut off is not taken',
-    ),
-    temperature: option(
-      z.number().min(0).optional(),
-      "Of the answers (default: the endpoint's own; 0.7 for a local model)",
-    ),
-    seed: option(z.int().min(0).default(0), 'Decides the draws and the examples shown'),
-    concurrency: option(
-      count().default(8),
-      'Requests under way at once; of a local model, answers in a batch',
-    ),
-    retries: option(
-      z.int().min(0).default(5),
-      'Times that a request that failed, or an answer that is of no use, is asked again',
-    ),
-    timeoutMs: option(count().max(86_400_000).default(120_000), 'Milliseconds that one request may take'),
-    maxFailures: option(
-      count().default(10),
-      'Stop with an error after so many seeds in a row without a good answer',
-    ),
-    onBadRow: option(
-      z.enum(['error', 'skip']).default('error'),
-      'A seed that cannot be read ends the run, or is left out and counted',
-    ),
-    resume: option(z.boolean().default(false), 'Go on with the rows that are in the output file'),
-    overwrite: option(z.boolean().default(false), 'Replace the output file'),
-    signal: option(
-      z.custom<AbortSignal>((value) => value instanceof AbortSignal, 'must be an AbortSignal').optional(),
-      'Aborts the requests under way',
-      false,
-    ),
-  }),
+      output: option(
+        z.string().regex(/\.(jsonl|ndjson)$/i, 'must end in .jsonl'),
+        'File of the rows made, one JSON object a line',
+        text('FILE'),
+      ),
+      mode: option(
+        z.enum(['answer', 'extend', 'rank']).default('answer'),
+        'answer the seeds; extend them by new instructions with answers; rank answers to them',
+      ),
+      model: option(
+        z
+          .custom<string | CausalLM>(
+            (value) =>
+              (typeof value === 'string' && value !== '') || (object(value) && 'chatTemplate' in value),
+            'must be a folder, or a model such as CausalLM.load() gives',
+          )
+          .optional(),
+        'Folder of a local model that teaches, or org/name on the Hub',
+        text('DIR'),
+      ),
+      endpoint: option(
+        z
+          .object({
+            model: option(
+              z.string().min(1),
+              'Name of the model that teaches, at an OpenAI-compatible endpoint',
+            ),
+            baseUrl: option(
+              z
+                .string()
+                .regex(/^https?:\/\//, 'must begin with http:// or https://')
+                .optional(),
+              "Address of the endpoint, such as http://localhost:8000/v1 (default: OPENAI_BASE_URL, else OpenAI's)",
+              text('URL'),
+            ),
+            apiKey: option(z.string().min(1).optional(), 'Default: OPENAI_API_KEY', false),
+          })
+          .optional(),
+        'An OpenAI-compatible endpoint that teaches',
+      ),
+      count: option(
+        count().optional(),
+        'extend: new instructions wanted (default: as many as there are seeds)',
+      ),
+      proposals: option(count().default(4), 'extend: new instructions asked for at once'),
+      examples: option(count().default(8), 'extend: instructions shown as examples each time'),
+      similarity: option(
+        z.number().gt(0).max(1).default(0.7),
+        'extend: an instruction whose ROUGE-L with another one reaches this is left out',
+      ),
+      responses: option(
+        z.int().min(2).default(4),
+        'rank: answers asked for, where a row brings none of its own',
+      ),
+      judge: option(
+        z.enum(['score', 'rank']).default('score'),
+        'rank: the teacher gives each answer a score from 1 to 10, or puts them in order',
+      ),
+      form: option(
+        z.enum(['responses', 'pairs']).default('responses'),
+        'rank: rows of prompt + responses, best first, or of prompt + chosen + rejected, the best and the worst',
+      ),
+      criteria: option(
+        z.string().min(1).default('correct, helpful, clear and harmless'),
+        'rank: what makes one answer better than another',
+      ),
+      systemPrompt: option(
+        z.string().min(1).optional(),
+        'Said to the teacher before each seed that has no system message; not written into the rows',
+      ),
+      maxNewTokens: option(
+        count().default(1024),
+        'Tokens of an answer at most; one that is cut off is not taken',
+      ),
+      temperature: option(
+        z.number().min(0).optional(),
+        "Of the answers (default: the endpoint's own; 0.7 for a local model)",
+      ),
+      seed: option(z.int().min(0).default(0), 'Decides the draws and the examples shown'),
+      concurrency: option(
+        count().default(8),
+        'Requests under way at once; of a local model, answers in a batch',
+      ),
+      retries: option(
+        z.int().min(0).default(5),
+        'Times that a request that failed, or an answer that is of no use, is asked again',
+      ),
+      timeoutMs: option(count().max(86_400_000).default(120_000), 'Milliseconds that one request may take'),
+      maxFailures: option(
+        count().default(10),
+        'Stop with an error after so many seeds in a row without a good answer',
+      ),
+      onBadRow: option(
+        z.enum(['error', 'skip']).default('error'),
+        'A seed that cannot be read ends the run, or is left out and counted',
+      ),
+      resume: option(z.boolean().default(false), 'Go on with the rows that are in the output file'),
+      overwrite: option(z.boolean().default(false), 'Replace the output file'),
+      signal: option(
+        z.custom<AbortSignal>((value) => value instanceof AbortSignal, 'must be an AbortSignal').optional(),
+        'Aborts the requests under way',
+        false,
+      ),
+    }),
+  ),
   conflicts: [
     {
       option: 'model',

@@ -1,16 +1,16 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import * as z from 'zod'
 import type { AdapterSpec, DecoderSpec, TensorInfo, WeightMapEntry } from '../addon/addon.js'
 import { PosttrainError } from '../errors.js'
 import { type OptionInput, type OptionSet, option } from '../options/option.js'
 import { resolveOptions } from '../options/validate.js'
+import { lazily } from '../options/zod.js'
 import type { Family } from './families/index.js'
 import type { SharedBase } from './native.js'
 import { shapeInFile } from './shapes.js'
 
 /** Fields of `lora` in every recipe, and the options of `addAdapter`. */
-export const loraFields = {
+export const loraFields = lazily((z) => ({
   rank: option(z.int().min(1).default(16), 'Rank of the low-rank updates (LoRA)'),
   alpha: option(
     z.number().gt(0).optional(),
@@ -26,11 +26,13 @@ export const loraFields = {
   ),
   rsLora: option(z.boolean().default(false), 'alpha / sqrt(rank) instead: for high ranks (rsLoRA)'),
   dora: option(z.boolean().default(false), 'Train the length of each row apart from its direction (DoRA)'),
-} as const
+}))
 
 const loraOptions = {
   name: 'addAdapter',
-  schema: z.object({ ...loraFields, seed: option(z.int().min(0).default(0), 'Decides where A starts') }),
+  schema: lazily((z) =>
+    z.object({ ...loraFields(), seed: option(z.int().min(0).default(0), 'Decides where A starts') }),
+  ),
   conflicts: [
     {
       option: 'dropout',

@@ -1,5 +1,6 @@
-import * as z from 'zod'
+import type * as z from 'zod'
 import { describe, type FlagReader, unwrap } from './option.js'
+import { zod } from './zod.js'
 
 /** One command-line flag, derived from one option of a schema. */
 export interface Flag {
@@ -22,12 +23,13 @@ export interface Flag {
 
 /** The flags of a schema, in its order; options that only a program can give are left out. */
 export function flagsOf(schema: z.ZodObject, prefix: readonly string[] = [], optionalGroup = false): Flag[] {
+  const { ZodBoolean, ZodObject } = zod()
   return Object.entries(schema.shape).flatMap(([name, field]) => {
     const path = [...prefix, name]
     const { inner, optional, fallback } = unwrap(field as z.ZodType)
     const description = describe(field as z.ZodType)
     if (description?.flag === false) return []
-    if (inner instanceof z.ZodObject && description?.flag === undefined) {
+    if (inner instanceof ZodObject && description?.flag === undefined) {
       return flagsOf(inner, path, optionalGroup || optional)
     }
     const reader = description?.flag ?? readerOf(inner)
@@ -36,7 +38,7 @@ export function flagsOf(schema: z.ZodObject, prefix: readonly string[] = [], opt
         name: path.map(kebab).join('-'),
         path: path.join('.'),
         text: description?.text ?? '',
-        kind: inner instanceof z.ZodBoolean ? 'switch' : 'value',
+        kind: inner instanceof ZodBoolean ? 'switch' : 'value',
         placeholder: reader.placeholder,
         repeat: reader.repeat ?? false,
         fallback,
@@ -71,10 +73,11 @@ export function kebab(name: string): string {
 }
 
 function readerOf(schema: z.ZodType): FlagReader {
-  if (schema instanceof z.ZodNumber)
+  const { ZodArray, ZodEnum, ZodNumber } = zod()
+  if (schema instanceof ZodNumber)
     return { placeholder: schema.format?.includes('int') ? 'N' : 'X', read: readNumber }
-  if (schema instanceof z.ZodEnum) return { placeholder: schema.options.join('|'), read: (text) => text }
-  if (schema instanceof z.ZodArray) {
+  if (schema instanceof ZodEnum) return { placeholder: schema.options.join('|'), read: (text) => text }
+  if (schema instanceof ZodArray) {
     const element = readerOf(schema.def.element as z.ZodType)
     return { ...element, repeat: true }
   }

@@ -1,4 +1,5 @@
-import * as z from 'zod'
+import type * as z from 'zod'
+import { zod } from './zod.js'
 
 /** How an option is read from the command line, where its schema alone does not say it. */
 export interface FlagReader {
@@ -18,11 +19,11 @@ export interface OptionDescription {
   flag?: FlagReader | false
 }
 
-const descriptions = z.registry<OptionDescription>()
+const descriptions = new WeakMap<z.ZodType, OptionDescription>()
 
 /** Describes one option of a schema: the outermost call, after `.optional()` or `.default()`. */
 export function option<S extends z.ZodType>(schema: S, text: string, flag?: FlagReader | false): S {
-  descriptions.add(schema, flag === undefined ? { text } : { text, flag })
+  descriptions.set(schema, flag === undefined ? { text } : { text, flag })
   return schema
 }
 
@@ -44,27 +45,28 @@ export interface Conflict {
 export interface OptionSet<Shape extends z.ZodRawShape = z.ZodRawShape> {
   /** Named in errors, such as `sft`. */
   name: string
-  schema: z.ZodObject<Shape>
+  schema: () => z.ZodObject<Shape>
   conflicts: readonly Conflict[]
 }
 
-export type OptionInput<Set extends OptionSet> = z.input<Set['schema']>
-export type ResolvedOptions<Set extends OptionSet> = z.output<Set['schema']>
+export type OptionInput<Set extends OptionSet> = z.input<ReturnType<Set['schema']>>
+export type ResolvedOptions<Set extends OptionSet> = z.output<ReturnType<Set['schema']>>
 
 /** The schema inside `.optional()`, `.default()` and `.nullable()`, and the default value. */
 export function unwrap(schema: z.ZodType): { inner: z.ZodType; optional: boolean; fallback: unknown } {
+  const { ZodDefault, ZodNullable, ZodOptional, ZodReadonly } = zod()
   let inner = schema
   let optional = false
   let fallback: unknown
   for (;;) {
-    if (inner instanceof z.ZodDefault) {
+    if (inner instanceof ZodDefault) {
       optional = true
       fallback = inner.def.defaultValue
       inner = inner.def.innerType as z.ZodType
-    } else if (inner instanceof z.ZodOptional || inner instanceof z.ZodNullable) {
+    } else if (inner instanceof ZodOptional || inner instanceof ZodNullable) {
       optional = true
       inner = inner.def.innerType as z.ZodType
-    } else if (inner instanceof z.ZodReadonly) {
+    } else if (inner instanceof ZodReadonly) {
       inner = inner.def.innerType as z.ZodType
     } else {
       return { inner, optional, fallback }

@@ -1,10 +1,10 @@
-import * as z from 'zod'
 import { type Conflict, option } from './option.js'
+import { lazily, zod } from './zod.js'
 
-const count = () => z.int().min(1)
+const count = () => zod().int().min(1)
 
 /** Options that every recipe of supervised training has and that are plain values. */
-export const trainingFields = {
+export const trainingFields = lazily((z) => ({
   output: option(z.string().optional(), 'Run folder: config, metrics, checkpoints and the trained model', {
     placeholder: 'DIR',
     read: (text) => text,
@@ -101,7 +101,7 @@ export const trainingFields = {
   ),
   resume: option(z.boolean().default(false), 'Go on from the newest checkpoint in the run folder'),
   overwrite: option(z.boolean().default(false), 'Replace the run that is in the run folder'),
-} as const
+}))
 
 /** Combinations in which an option would do nothing. */
 export const trainingConflicts: readonly Conflict[] = [

@@ -1,7 +1,8 @@
-import * as z from 'zod'
+import type * as z from 'zod'
 import { PosttrainError } from '../errors.js'
 import { nearestName } from './nearest.js'
 import { type OptionInput, type OptionSet, type ResolvedOptions, unwrap } from './option.js'
+import { zod } from './zod.js'
 
 /**
  * Checks what a caller gave and fills in the defaults.
@@ -18,8 +19,9 @@ export function resolveOptions<Set extends OptionSet>(
   if (input === null || typeof input !== 'object' || Array.isArray(input)) {
     throw invalid(`${where}: the options must be one object, got ${show(input)}`)
   }
-  refuseUnknown(set.schema, input as Record<string, unknown>, '', where)
-  const result = set.schema.safeParse(input)
+  const schema = set.schema()
+  refuseUnknown(schema, input as Record<string, unknown>, '', where)
+  const result = schema.safeParse(input)
   if (!result.success) throw invalid(`${where}: ${sentence(result.error.issues[0]!, input)}`)
   const given = (path: string) => valueAt(input, path) !== undefined
   for (const conflict of set.conflicts) {
@@ -34,7 +36,7 @@ export function resolveOptions<Set extends OptionSet>(
 export function optionPaths(schema: z.ZodObject, prefix = ''): string[] {
   return Object.entries(schema.shape).flatMap(([name, field]) => {
     const { inner } = unwrap(field as z.ZodType)
-    return inner instanceof z.ZodObject ? optionPaths(inner, `${prefix}${name}.`) : [`${prefix}${name}`]
+    return inner instanceof zod().ZodObject ? optionPaths(inner, `${prefix}${name}.`) : [`${prefix}${name}`]
   })
 }
 
@@ -59,7 +61,7 @@ function refuseUnknown(schema: z.ZodObject, input: Record<string, unknown>, pref
     }
     const { inner } = unwrap(field)
     if (
-      inner instanceof z.ZodObject &&
+      inner instanceof zod().ZodObject &&
       value !== null &&
       typeof value === 'object' &&
       !Array.isArray(value)

@@ -40,14 +40,14 @@ const argv = (
 const linesIn = (path: string) => readFileSync(path, 'utf8').split('\n').slice(0, -1)
 
 test('each option has its flag, but the signal and the key', (t) => {
-  const flags = flagsOf(set.schema).map(({ name }) => name)
-  const options = optionPaths(distillOptions.schema).map((path) => path.split('.').map(kebab).join('-'))
+  const flags = flagsOf(set.schema()).map(({ name }) => name)
+  const options = optionPaths(distillOptions.schema()).map((path) => path.split('.').map(kebab).join('-'))
   const without = options.filter((name) => name !== 'signal' && name !== 'endpoint-api-key')
   t.deepEqual(
     flags.toSorted(),
     [...without, 'adapter', 'device', 'dtype', 'threads', 'json', 'quiet'].toSorted(),
   )
-  for (const [name, field] of Object.entries(set.schema.shape)) t.truthy(describe(field)?.text, name)
+  for (const [name, field] of Object.entries(set.schema().shape)) t.truthy(describe(field)?.text, name)
 })
 
 test('rows in the file, events on stdout with --json, lines on stderr without', async (t) => {

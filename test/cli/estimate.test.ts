@@ -164,7 +164,7 @@ test('wrong use is told in one sentence', async (t) => {
 
 test('estimate takes the flags of the recipe', (t) => {
   for (const recipe of RECIPES) {
-    const flags = flagsOf(estimateOptions(recipe).schema)
+    const flags = flagsOf(estimateOptions(recipe).schema())
     t.deepEqual(
       flags.filter(({ required }) => required).map(({ name }) => name),
       ['model'],

@@ -3,21 +3,23 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
 import { Command } from 'commander'
-import * as z from 'zod'
 import { addFlags, readFlags, UsageError } from '../../lib/cli/flags.js'
 import { flagsOf } from '../../lib/options/flags.js'
 import { type OptionSet, option } from '../../lib/options/option.js'
 import { trainingConflicts, trainingFields } from '../../lib/options/training.js'
+import { lazily } from '../../lib/options/zod.js'
 
 const set = {
   name: 'recipe',
-  schema: z.object({
-    data: option(z.string(), 'Rows'),
-    epochs: option(z.number().gt(0).optional(), 'Passes over the data'),
-    validation: option(z.string().optional(), 'Rows'),
-    ...trainingFields,
-    hidden: option(z.string().optional(), 'Not for people', false),
-  }),
+  schema: lazily((z) =>
+    z.object({
+      data: option(z.string(), 'Rows'),
+      epochs: option(z.number().gt(0).optional(), 'Passes over the data'),
+      validation: option(z.string().optional(), 'Rows'),
+      ...trainingFields(),
+      hidden: option(z.string().optional(), 'Not for people', false),
+    }),
+  ),
   conflicts: trainingConflicts,
 } satisfies OptionSet
 
@@ -36,7 +38,7 @@ function config(name: string, text: string): string {
 }
 
 test('every option has one flag, and its help, from the schema', (t) => {
-  const flags = flagsOf(set.schema)
+  const flags = flagsOf(set.schema())
   const names = flags.map(({ name }) => name)
   t.is(new Set(names).size, names.length)
   for (const name of ['learning-rate', 'hidden']) t.false(names.includes(name))

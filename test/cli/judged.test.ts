@@ -55,7 +55,7 @@ test('every recipe takes --lora-rank and its like', async (t) => {
       '--lora-target-modules',
       'q_proj',
     ]
-    const more = 'reward' in recipe.schema.shape ? ['--reward', 'r.js'] : []
+    const more = 'reward' in recipe.schema().shape ? ['--reward', 'r.js'] : []
     await command.parseAsync([...argv, ...more], { from: 'user' })
     const { lora } = (await readFlags(command, set)).given
     t.deepEqual(lora, { rank: 4, alpha: 2, targetModules: ['q_proj'] }, recipe.name)

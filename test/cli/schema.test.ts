@@ -25,14 +25,14 @@ const recipes: OptionSet[] = [
 ]
 for (const recipe of recipes) {
   test(`${recipe.name}: each option but the signal has its flag, and each flag its option`, (t) => {
-    const flags = flagsOf(commandOptions(recipe).schema).map(({ name }) => name)
-    const options = optionPaths(recipe.schema).map((path) => path.split('.').map(kebab).join('-'))
+    const flags = flagsOf(commandOptions(recipe).schema()).map(({ name }) => name)
+    const options = optionPaths(recipe.schema()).map((path) => path.split('.').map(kebab).join('-'))
     const machine = ['adapter', 'device', 'dtype', 'threads', 'json', 'quiet']
     t.deepEqual(
       flags.toSorted(),
       [...options.filter((name) => !PROGRAM.includes(name)), ...machine].toSorted(),
     )
-    for (const [name, field] of Object.entries(recipe.schema.shape))
+    for (const [name, field] of Object.entries(recipe.schema().shape))
       t.truthy(describe(field as z.ZodType)?.text, name)
   })
 }

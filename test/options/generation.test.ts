@@ -32,7 +32,7 @@ test('out of range, unknown, or empty', (t) => {
 })
 
 test('flags: texts and ids may be repeated', (t) => {
-  const flags = new Map(flagsOf(generateOptions.schema).map((flag) => [flag.name, flag]))
+  const flags = new Map(flagsOf(generateOptions.schema()).map((flag) => [flag.name, flag]))
   t.true(flags.get('stop')?.repeat)
   t.true(flags.get('stop-ids')?.repeat)
   t.is(flags.get('stop-ids')?.read('7'), 7)
