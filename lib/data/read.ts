@@ -4,7 +4,6 @@ import { extname } from 'node:path'
 import { Readable } from 'node:stream'
 import { PosttrainError } from '../errors.js'
 import { isHubFile } from '../files/hub/id.js'
-import { hubFile } from '../files/hub/snapshot.js'
 import type { JudgedRow, PreferenceRow, RankingRow } from './judged-rows.js'
 import type { Message, Origin, Row } from './rows.js'
 
@@ -69,7 +68,9 @@ export async function* readRows(
   if (!['.jsonl', '.ndjson', '.json', '.txt'].includes(kind)) {
     throw new PosttrainError('ERR_DATA', `${source}: data files must end in .jsonl, .json or .txt`)
   }
-  yield* readRowFile(isHubFile(source) ? await hubFile(source) : source, kind)
+  if (!isHubFile(source)) return yield* readRowFile(source, kind)
+  const { hubFile } = await import('../files/hub/snapshot.js')
+  yield* readRowFile(await hubFile(source), kind)
 }
 
 async function* readRowFile(

@@ -1,8 +1,9 @@
 import { readFile } from 'node:fs/promises'
-import { Template as Jinja } from '@huggingface/jinja'
+import type { Template as Jinja } from '@huggingface/jinja'
 import { PosttrainError } from '../errors.js'
+import { parseTemplate, type TemplateForms, withoutGeneration } from './jinja.js'
 import { instructionMessages, type Message } from './rows.js'
-import { BEGIN, cutMarks, END, guardStrings, spanOf, type Turn, terminated, turnEnd } from './spans.js'
+import { cutMarks, END, guardStrings, spanOf, type Turn, terminated, turnEnd } from './spans.js'
 import type { Tokenizer } from './tokenizer.js'
 
 /** A piece of a rendered conversation; `trained` says whether its tokens are labels. */
@@ -18,8 +19,6 @@ export type PromptRow =
   | { messages: Message[]; tools?: unknown[] }
   | { instruction: string; input?: string; system?: string }
 
-const GENERATION = /\{%(-?)\s*(end)?generation\s*(-?)%\}/g
-
 /**
  * A chat template in Jinja, as Hugging Face's models carry it. Spans of the assistant come from `{% generation %}`
  * where the template has it, otherwise from rendering growing prefixes.
@@ -29,33 +28,19 @@ export class Template {
   /** As written, `{% generation %}` included. */
   readonly source: string
   readonly #prefixed: boolean
-  readonly #plain: Jinja
-  readonly #marked: Jinja | null
+  #forms: TemplateForms | null
 
-  private constructor(name: string, source: string, prefixed: boolean) {
+  private constructor(name: string, source: string, prefixed: boolean, forms: TemplateForms | null) {
     this.name = name
     this.source = source
     this.#prefixed = prefixed
-    const parse = (text: string) => {
-      try {
-        return new Jinja(text)
-      } catch (cause) {
-        throw new PosttrainError(
-          'ERR_INVALID_FILE',
-          `the ${name} template is not valid Jinja: ${(cause as Error).message}`,
-          { cause },
-        )
-      }
-    }
-    // An `if` block obeys the same rules of white space as the tag it replaces.
-    const replaced = (mark: (end: boolean) => string) =>
-      source.replace(GENERATION, (_, left: string, end: string | undefined, right: string) => {
-        return `{%${left} if true %}${mark(end !== undefined)}{% endif ${right}%}`
-      })
-    this.#plain = parse(replaced(() => ''))
-    this.#marked = new RegExp(GENERATION.source).test(source)
-      ? parse(replaced((end) => `{{ '${end ? END : BEGIN}' }}`))
-      : null
+    this.#forms = forms
+  }
+
+  /** Parsed once. */
+  get #parsed(): TemplateForms {
+    this.#forms ??= parseTemplate(this.name, this.source)
+    return this.#forms
   }
 
   /**
@@ -63,7 +48,12 @@ export class Template {
    * token for some families) comes before it; default false.
    */
   static fromSource(source: string, name = 'chat', options: { prefixed?: boolean } = {}): Template {
-    return new Template(name, source, options.prefixed ?? false)
+    return new Template(name, source, options.prefixed ?? false, parseTemplate(name, source))
+  }
+
+  /** @internal One of this package's own: known to be valid, so that it can be parsed at its first use. */
+  static own(source: string, name: string): Template {
+    return new Template(name, source, true, null)
   }
 
   /** From a .jinja file. */
@@ -78,7 +68,7 @@ export class Template {
         { cause },
       )
     }
-    return new Template(path, source, false)
+    return Template.fromSource(source, path)
   }
 
   get prefixed(): boolean {
@@ -87,9 +77,7 @@ export class Template {
 
   /** What is saved as chat_template.jinja: without `{% generation %}`, which not every reader knows. */
   get savedSource(): string {
-    return this.source.replace(GENERATION, (_, left: string, _end, right: string) =>
-      left || right ? `{%${left} if true %}{% endif ${right}%}` : '',
-    )
+    return withoutGeneration(this.source)
   }
 
   /** The same for the models of a tokenizer: with the beginning that it puts before plain texts. */
@@ -104,13 +92,13 @@ export class Template {
    */
   prompt(row: PromptRow, tokenizer?: Tokenizer): string {
     const { messages, tools } = asked(row)
-    return this.#render(this.#plain, messages, tools, tokenizer, true)
+    return this.#render(this.#parsed.plain, messages, tools, tokenizer, true)
   }
 
   /** The ids that generation is fed: exactly those that stood before the answer in training. */
   promptIds(row: PromptRow, tokenizer: Tokenizer): Int32Array {
     const { messages, tools } = asked(row)
-    const text = this.#render(this.#plain, messages, tools, tokenizer, true)
+    const text = this.#render(this.#parsed.plain, messages, tools, tokenizer, true)
     const ids = [...this.prefixIds(tokenizer)]
     let at = 0
     const encode = (to: number) => {
@@ -155,7 +143,7 @@ export class Template {
     options: { trainOn: TrainOn; tools?: unknown[] | undefined },
   ): Segment[] {
     const spans = this.#spans(messages, tokenizer, options.tools)
-    const text = this.#render(this.#plain, messages, options.tools, tokenizer, false)
+    const text = this.#render(this.#parsed.plain, messages, options.tools, tokenizer, false)
     const all = options.trainOn === 'all'
     const segments: Segment[] = []
     let at = 0
@@ -219,9 +207,10 @@ export class Template {
   /** Each turn of the assistant with its place in the rendered text; null where it cannot be told. */
   #spans(messages: Message[], tokenizer: Tokenizer, tools: unknown[] | undefined): Turn[] {
     if (!messages.some(({ role }) => role === 'assistant')) return []
-    return this.#marked === null
+    const { marked } = this.#parsed
+    return marked === null
       ? this.#growingSpans(messages, tokenizer, tools)
-      : this.#markedSpans(this.#marked, messages, tokenizer, tools)
+      : this.#markedSpans(marked, messages, tokenizer, tools)
   }
 
   #markedSpans(
@@ -245,7 +234,7 @@ export class Template {
   }
 
   #growingSpans(messages: Message[], tokenizer: Tokenizer, tools: unknown[] | undefined): Turn[] {
-    const text = this.#render(this.#plain, messages, tools, tokenizer, false)
+    const text = this.#render(this.#parsed.plain, messages, tools, tokenizer, false)
     const turns: Turn[] = []
     for (const [i, message] of messages.entries()) {
       if (message.role !== 'assistant') continue
@@ -254,7 +243,7 @@ export class Template {
         turns.push({ message, span: null })
         continue
       }
-      const grown = this.#render(this.#plain, messages.slice(0, i + 1), tools, tokenizer, false)
+      const grown = this.#render(this.#parsed.plain, messages.slice(0, i + 1), tools, tokenizer, false)
       let to = grown.startsWith(from) ? turnEnd(grown, from.length, message, tokenizer) : -1
       if (to < 0 || !text.startsWith(grown.slice(0, to))) {
         to = this.#contentEnd(text, i, messages, tokenizer, tools)
@@ -267,7 +256,7 @@ export class Template {
   /** What stands before a turn; null where a template refuses a conversation that has not begun yet. */
   #beginning(messages: Message[], tokenizer: Tokenizer, tools: unknown[] | undefined): string | null {
     try {
-      return this.#render(this.#plain, messages, tools, tokenizer, true)
+      return this.#render(this.#parsed.plain, messages, tools, tokenizer, true)
     } catch (error) {
       if (messages.length > 0) throw error
       return null
@@ -286,7 +275,7 @@ export class Template {
     const marked = guarded.map((message, k) =>
       k === i ? { ...message, content: `${message.content.trimEnd()}${END}` } : message,
     )
-    const rendered = this.#raw(this.#plain, marked, tools, tokenizer, false)
+    const rendered = this.#raw(this.#parsed.plain, marked, tools, tokenizer, false)
     const end = rendered.indexOf(END)
     if (end < 0 || rendered.replaceAll(END, '') !== text) return -1
     return terminated(text, end, end, tokenizer)

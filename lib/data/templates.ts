@@ -8,24 +8,22 @@ const turnLoop = (user: string, assistant: string) =>
   `{% else %}{{ message['content'] + '\\n' }}{% endif %}{% endfor %}`
 
 /** `User: {instruction}\nAssistant: {output}{eos}`, with `\n{input}` after the instruction where there is one. */
-export const plainTemplate: Template = Template.fromSource(
+export const plainTemplate: Template = Template.own(
   `${turnLoop(
     "{{ 'User: ' + message['content'] + '\\n' }}",
     "{{ 'Assistant:' }}{% generation %}{{ ' ' + message['content'] + eos_token }}{% endgeneration %}{% if not loop.last %}{{ '\\n' }}{% endif %}",
   )}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}`,
   'plain',
-  { prefixed: true },
 )
 
 /** Stanford Alpaca's two forms, with and without an input. */
-export const alpacaTemplate: Template = Template.fromSource(
+export const alpacaTemplate: Template = Template.own(
   `${turnLoop(
     "{% if message['input'] %}{{ 'Below is an instruction that describes a task, paired with an input that provides further context. Write a response that appropriately completes the request.\\n\\n### Instruction:\\n' + message['instruction'] + '\\n\\n### Input:\\n' + message['input'] + '\\n\\n' }}" +
       "{% else %}{{ 'Below is an instruction that describes a task. Write a response that appropriately completes the request.\\n\\n### Instruction:\\n' + message['content'] + '\\n\\n' }}{% endif %}",
     "{{ '### Response:\\n' }}{% generation %}{{ message['content'] + eos_token }}{% endgeneration %}{% if not loop.last %}{{ '\\n\\n' }}{% endif %}",
   )}{% if add_generation_prompt %}{{ '### Response:\\n' }}{% endif %}`,
   'alpaca',
-  { prefixed: true },
 )
 
 /**

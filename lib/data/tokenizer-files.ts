@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { Tokenizer as Encoder } from '@huggingface/tokenizers'
 import { PosttrainError } from '../errors.js'
 import { repositoryUnlessPath } from '../files/hub/id.js'
-import { type HubOptions, hubSnapshot, type Selection } from '../files/hub/snapshot.js'
+import type { HubOptions, Selection } from '../files/hub/snapshot.js'
 
 export type Json = Record<string, unknown>
 
@@ -32,7 +32,9 @@ export const tokenizerSelection: Selection = {
 /** The folder that a tokenizer is read from: the one named, or what of a repository of the Hub is needed. */
 export async function tokenizerFolder(name: string, options: HubOptions): Promise<string> {
   const repository = await repositoryUnlessPath(name, options.revision)
-  return repository === null ? name : (await hubSnapshot(repository, tokenizerSelection, options)).folder
+  if (repository === null) return name
+  const { hubSnapshot } = await import('../files/hub/snapshot.js')
+  return (await hubSnapshot(repository, tokenizerSelection, options)).folder
 }
 
 export interface AddedToken {

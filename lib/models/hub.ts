@@ -1,7 +1,7 @@
 import { tokenizerSelection } from '../data/index.js'
 import { PosttrainError } from '../errors.js'
 import { repositoryOf, repositoryUnlessPath } from '../files/hub/id.js'
-import { type HubOptions, hubSnapshot, type Selection } from '../files/hub/snapshot.js'
+import type { HubOptions, Selection } from '../files/hub/snapshot.js'
 
 /** Where a model or an adapter is read from. */
 export interface ModelSource {
@@ -109,6 +109,7 @@ export async function modelSource(
 ): Promise<ModelSource> {
   const repository = await repositoryUnlessPath(model, options.revision)
   if (repository === null) return { folder: model, name: model, revision: null }
+  const { hubSnapshot } = await import('../files/hub/snapshot.js')
   const { folder } = await hubSnapshot(repository, SELECTIONS[kind], options)
   const { id, revision } = repository
   return { folder, name: id, revision: revision === repositoryOf(id)!.revision ? null : revision }

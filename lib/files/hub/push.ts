@@ -3,10 +3,10 @@ import { createReadStream } from 'node:fs'
 import { open, readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { PosttrainError } from '../../errors.js'
-import { HubClient } from './client.js'
+import type { HubClient } from './client.js'
 import { Told } from './events.js'
 import { repositoryOf } from './id.js'
-import { askForUpload, type LargeFile, type LocalFile, upload } from './large-files.js'
+import type { LargeFile, LocalFile } from './large-files.js'
 import { hubSettings } from './settings.js'
 import type { HubOptions } from './snapshot.js'
 
@@ -45,6 +45,9 @@ export async function push(
   }
   const files = await filesOf(directory)
   const { signal } = options
+  // Only who pushes needs what speaks with the Hub.
+  const { HubClient } = await import('./client.js')
+  const { askForUpload, upload } = await import('./large-files.js')
   const client = new HubClient(repository, settings, signal)
   await prepare(client, settings.endpoint, options)
   const told = new Told(to, options.onHub)

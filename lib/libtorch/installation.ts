@@ -1,0 +1,227 @@
+import { createHash } from 'node:crypto'
+import { createReadStream, existsSync, mkdirSync, readdirSync, statSync } from 'node:fs'
+import { cp, rename, rm } from 'node:fs/promises'
+import { basename, join, relative } from 'node:path'
+import { pipeline } from 'node:stream/promises'
+import { libraryNames, libtorchConstants, shelfFolder } from '../addon/libtorch.js'
+import { isKept, manifestOf, versionOfTree } from '../addon/tree.mjs'
+import { AbortError, PosttrainError } from '../errors.js'
+import { writeFileAtomic } from '../files/atomic.js'
+import { download } from '../files/download.js'
+import { unzip } from '../files/unzip.mjs'
+import { archiveFor, archives, suitableVariant, type Variant } from './archives.js'
+import { type Given, lookAtGiven } from './given.js'
+import type { Installed, InstallOptions } from './install.js'
+import {
+  isKeptOfWheel,
+  missingLibraries,
+  packagesOf,
+  pipCommandFor,
+  pipDownload,
+  placeOfWheelEntry,
+} from './nvidia.js'
+import { downloadsFolder, listShelf, lockShelf, sweep, temporaryHome } from './shelf.js'
+
+type Env = Record<string, string | undefined>
+
+/** One call of installLibtorch. */
+export class Installation {
+  readonly #options: InstallOptions
+  readonly #env: Env
+  readonly #asked: 'auto' | Variant
+  readonly #given: Given
+
+  constructor(options: InstallOptions, env: Env) {
+    this.#options = options
+    this.#env = env
+    this.#asked = options.variant ?? 'auto'
+    const nothing = { tree: null, archive: null, wheels: [] }
+    this.#given = options.from === undefined ? nothing : lookAtGiven(options.from, this.#asked)
+  }
+
+  async run(): Promise<Installed> {
+    const { force, onEvent, signal } = this.#options
+    const ownFiles = this.#given.tree !== null || this.#given.archive !== null
+    // The files tell what they are.
+    const choice = this.#asked === 'auto' && !ownFiles ? suitableVariant() : null
+    const variant = choice?.variant ?? this.#asked
+    const because = choice === null ? {} : { because: choice.because }
+    const there = async () => {
+      if (force || ownFiles || variant === 'auto') return null
+      const version = `${libtorchConstants().version}+${variant}`
+      const entry = (await listShelf(this.#env)).find(
+        (shelved) => shelved.version === version && shelved.whole,
+      )
+      return entry ? { version, folder: entry.folder, isNew: false, ...because } : null
+    }
+    const before = await there()
+    if (before !== null) return before
+    const release = await lockShelf(this.#env, { signal, onWait: (pid) => onEvent?.({ type: 'wait', pid }) })
+    const home = temporaryHome(this.#env)
+    try {
+      const meanwhile = await there()
+      if (meanwhile !== null) return meanwhile
+      await sweep(this.#env)
+      mkdirSync(home)
+      const source = await this.#fill(home, variant)
+      await this.#addNvidia(home)
+      const version = this.#versionOf(home)
+      const manifest = manifestOf(home, version, source)
+      await writeFileAtomic(join(home, 'manifest.json'), `${JSON.stringify(manifest, null, 2)}\n`)
+      const final = join(shelfFolder(this.#env), version)
+      if (existsSync(final)) await rename(final, temporaryHome(this.#env))
+      await rename(home, final)
+      await rm(downloadsFolder(this.#env), { recursive: true, force: true })
+      await sweep(this.#env)
+      return { version, folder: join(final, 'torch'), isNew: true, ...because }
+    } finally {
+      await rm(home, { recursive: true, force: true })
+      await release()
+    }
+  }
+
+  /** Brings the tree to `home`/torch; what is told of its origin goes into the manifest. */
+  async #fill(home: string, variant: Variant | 'auto'): Promise<string> {
+    const { tree, archive } = this.#given
+    const torch = join(home, 'torch')
+    if (tree !== null) {
+      const filter = (path: string) => {
+        const name = relative(tree, path)
+        return statSync(path).isDirectory()
+          ? /^(lib|include(\/.*)?)?$/.test(name)
+          : isKept(join('torch', name))
+      }
+      await cp(tree, torch, { recursive: true, dereference: true, filter })
+      return 'folder'
+    }
+    const path =
+      archive ?? (await this.#fetchArchive(variant === 'auto' ? suitableVariant().variant : variant))
+    if (archive !== null) await this.#checkHash(archive)
+    await this.#unpack(path, home, isKept)
+    if (existsSync(join(home, 'libtorch'))) await rename(join(home, 'libtorch'), torch)
+    if (!existsSync(join(torch, 'lib', libraryNames().cpu)))
+      throw new PosttrainError('ERR_INVALID_FILE', `There is no lib/${libraryNames().cpu} in ${path}.`)
+    return path.endsWith('.whl') ? 'wheel' : 'archive'
+  }
+
+  async #fetchArchive(variant: Variant): Promise<string> {
+    const { onEvent, signal } = this.#options
+    const { url, name, bytes, sha256 } = archiveFor(variant, this.#env)
+    const path = join(downloadsFolder(this.#env), name)
+    // Whole from an earlier time, when something after it failed.
+    if (existsSync(path)) return path
+    if (this.#env.POSTTRAIN_OFFLINE === '1')
+      throw new PosttrainError(
+        'ERR_LIBTORCH_NOT_FOUND',
+        `POSTTRAIN_OFFLINE=1 forbids to fetch ${url}; bring the file here by other means and run \`posttrain libtorch install --from FILE\`.`,
+      )
+    await download(url, path, {
+      sha256,
+      expectedBytes: bytes,
+      signal,
+      onProgress: ({ receivedBytes }) =>
+        onEvent?.({ type: 'download', url, receivedBytes, totalBytes: bytes }),
+      onRetry: (reason) => onEvent?.({ type: 'retry', reason: reason.message }),
+    }).catch((cause) => {
+      if (!(cause instanceof PosttrainError) || cause.code !== 'ERR_NETWORK') throw cause
+      const more = 'or bring the file here by other means and run `posttrain libtorch install --from FILE`'
+      throw new PosttrainError('ERR_NETWORK', `${cause.message}; ${more}.`, { cause })
+    })
+    return path
+  }
+
+  /** An official archive that was brought by hand has to be what it is called. */
+  async #checkHash(path: string): Promise<void> {
+    const official = archives(this.#env).find(({ name }) => name === decodeURIComponent(basename(path)))
+    if (official === undefined) return
+    const hash = createHash('sha256')
+    await pipeline(createReadStream(path), hash)
+    if (hash.digest('hex') !== official.sha256)
+      throw new PosttrainError(
+        'ERR_INVALID_FILE',
+        `${path} has another sha256 than the official file of this name (${official.sha256}); fetch it again.`,
+      )
+  }
+
+  async #unpack(
+    archive: string,
+    home: string,
+    wanted: (name: string) => boolean,
+    rename?: (name: string) => string,
+  ): Promise<void> {
+    const { onEvent, signal } = this.#options
+    const totalBytes = statSync(archive).size
+    let readBytes = 0
+    const onEntry = (bytes: number) => {
+      if (signal?.aborted) throw new AbortError(signal.reason)
+      readBytes += bytes
+      onEvent?.({ type: 'unpack', file: basename(archive), readBytes, totalBytes })
+    }
+    try {
+      await unzip(archive, home, wanted, { onEntry, ...(rename && { rename }) })
+    } catch (cause) {
+      if (signal?.aborted || 'syscall' in (cause as Error)) throw cause
+      throw new PosttrainError(
+        'ERR_INVALID_FILE',
+        `${archive} cannot be unpacked: ${(cause as Error).message}; delete it and fetch it again.`,
+        { cause },
+      )
+    }
+  }
+
+  /** NVIDIA's libraries that the archive lacks: from the wheels given, then by pip. */
+  async #addNvidia(home: string): Promise<void> {
+    const libraries = join(home, 'torch/lib')
+    const add = async (wheels: string[]) => {
+      for (const wheel of wheels) await this.#unpack(wheel, home, isKeptOfWheel, placeOfWheelEntry)
+    }
+    let missing = missingLibraries(libraries)
+    if (missing.length > 0) await add(this.#given.wheels)
+    // Those that were added may ask for more.
+    for (let round = 0; round < 3; round++) {
+      missing = missingLibraries(libraries)
+      if (missing.length === 0) return
+      const { requirements, unknown } = packagesOf(missing)
+      const wheels = join(downloadsFolder(this.#env), 'nvidia')
+      mkdirSync(wheels, { recursive: true })
+      const problem =
+        unknown.length > 0
+          ? `no known package has ${unknown.join(', ')}`
+          : await this.#pip(requirements, wheels)
+      if (problem !== null)
+        throw new PosttrainError(
+          'ERR_LIBTORCH_NOT_FOUND',
+          `This libtorch needs ${missing.join(', ')}, which its archive lacks, and ${problem}; on a Linux machine with pip run \`${pipCommandFor(requirements, 'FOLDER')}\`, then here \`posttrain libtorch install --variant cu130 --from FOLDER\`.`,
+        )
+      await add(readdirSync(wheels).map((name) => join(wheels, name)))
+    }
+  }
+
+  async #pip(requirements: string[], folder: string): Promise<string | null> {
+    if (this.#env.POSTTRAIN_OFFLINE === '1') return 'POSTTRAIN_OFFLINE=1 forbids to fetch them'
+    this.#options.onEvent?.({ type: 'pip', requirements })
+    const { signal } = this.#options
+    const problem = await pipDownload(requirements, folder, signal)
+    if (signal?.aborted) throw new AbortError(signal.reason)
+    return problem
+  }
+
+  /** `2.13.0+cpu` from what the tree says of itself. */
+  #versionOf(home: string): string {
+    const { version } = libtorchConstants()
+    const stated = versionOfTree(join(home, 'torch')) ?? version
+    const hasCuda = existsSync(join(home, 'torch/lib', libraryNames().cuda))
+    const full = stated.includes('+') ? stated : `${stated}+${hasCuda ? 'cu130' : 'cpu'}`
+    if (!full.startsWith(`${version}+`))
+      throw new PosttrainError(
+        'ERR_LIBTORCH_VERSION',
+        `${this.#options.from ?? 'The archive'} holds libtorch ${stated}, and this posttrain needs ${version}.`,
+      )
+    if (this.#asked !== 'auto' && !full.endsWith(`+${this.#asked}`))
+      throw new PosttrainError(
+        'ERR_INVALID_ARGUMENT',
+        `${this.#options.from ?? 'The archive'} holds libtorch ${full}, and variant ${this.#asked} was asked for.`,
+      )
+    return full
+  }
+}
