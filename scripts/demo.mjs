@@ -2,7 +2,7 @@
 //   npm run demo                              pre-trains from scratch, fine-tunes, checks itself, lets you ask
 //   npm run demo -- --json                    the same as JSON lines
 //   npm run demo -- --quick                   a few steps, to see that all works; answers nothing well
-//   npm run demo -- --real --model DIR        fine-tunes a real chat model (a folder with SmolLM2-135M-Instruct)
+//   npm run demo -- --real --model DIR        fine-tunes a real chat model with LoRA, then GRPO (SmolLM2-135M-Instruct)
 import { parseArgs } from 'node:util'
 import { learnFromScratch } from './demo/from-scratch.mjs'
 import { retrainRealModel } from './demo/real.mjs'

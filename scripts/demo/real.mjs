@@ -19,8 +19,8 @@ export const GENERAL = [
   'Why do people sleep?',
   'Say something about the moon.',
 ]
-/** What is asked in the reinforcement learning. */
-const QUESTIONS = ['What is water?', 'Who lives in the sea?']
+/** What is asked in the reinforcement learning: the model as it came begins about a quarter of its answers with a vowel. */
+const QUESTIONS = ['How are you today?', 'What can I eat for breakfast?']
 /** General text of our own, for the perplexity before and after. */
 const TEXT = [
   'The river runs from the mountains through the old town and down to the sea. In spring, when the snow melts, it rises over its banks and the fields beside it turn green.',
@@ -47,8 +47,8 @@ async function perplexity(model) {
 
 async function ask(model, questions, signal) {
   const prompts = questions.map((content) => [{ role: 'user', content }])
-  return (await generate(model, prompts, { maxNewTokens: 40, signal })).map(({ text }) =>
-    text.trim().replaceAll('\n', ' '),
+  return (await generate(model, prompts, { maxNewTokens: 40, signal })).map(
+    ({ text, finishReason }) => text.trim().replaceAll('\n', ' ') + (finishReason === 'length' ? ' …' : ''),
   )
 }
 
@@ -68,8 +68,8 @@ export async function learnWhim({ model, seed, output, quick, teller, signal }) 
       groupSize: 4,
       maxNewTokens: 8,
       temperature: 0.8,
-      learningRate: 5e-4,
-      klCoef: 0.02,
+      learningRate: 3e-4,
+      klCoef: 0.05,
       iterations: quick ? 2 : 20,
       seed,
       ...(output && { output, overwrite: true }),
@@ -79,6 +79,8 @@ export async function learnWhim({ model, seed, output, quick, teller, signal }) 
     (event) => {
       if (event.type === 'step') scores.push(event.score)
     },
+    // The answers are cut on purpose: a round takes seconds.
+    ['responsesTruncated'],
   )
   const mean = (list) => list.reduce((sum, score) => sum + score, 0) / list.length
   return { first: mean(scores.slice(0, 5)), last: mean(scores.slice(-5)), scores, cpuSeconds }

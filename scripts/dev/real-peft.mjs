@@ -44,7 +44,7 @@ const pairs = rows.map(({ messages }, i) => {
   return { prompt: [question], chosen: content, rejected: turns(other)[1].content }
 })
 const options = { batchSize: BATCH, maxSteps: steps, schedule: 'constant', shuffle: false, seed: SEED }
-const rates = { sft: 2e-4, dpo: 5e-5, reward: 1e-4, rewardWhole: 1e-5 }
+const rates = { sft: 2e-4, dpo: 1e-4, reward: 1e-4, rewardWhole: 1e-5 }
 
 const folder = mkdtempSync(join(tmpdir(), 'posttrain-peft-'))
 const lossesOf = async (run) => {
