@@ -12,6 +12,7 @@ const { values } = parseArgs({
 })
 process.env.OMP_NUM_THREADS ??= values.threads
 const { sft } = await import('../../dist/lib/index.js')
+const { slopeOf } = await import('../../dist/test/helpers/slope.js')
 const { instructionRows, tinyModel } = await import('../../dist/test/helpers/tiny-training.js')
 setFlagsFromString('--expose-gc')
 const collectGarbage = runInNewContext('gc')
@@ -37,14 +38,6 @@ async function delay() {
   console.log(
     `event loop in ${seconds.length} steps of ${step}: median ${p50}, p99 ${p99}, maximum ${milliseconds(histogram.max)}`,
   )
-}
-
-/** Slope of the line of least squares. */
-function slopeOf(points) {
-  const mean = (of) => points.reduce((sum, point) => sum + of(point), 0) / points.length
-  const [x, y] = [mean(([step]) => step), mean(([, bytes]) => bytes)]
-  const [xy, xx] = [mean((p) => (p[0] - x) * (p[1] - y)), mean((p) => (p[0] - x) ** 2)]
-  return xy / xx
 }
 
 async function memory(steps) {

@@ -3,6 +3,7 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import test from 'ava'
 import { sft } from '../../lib/train/sft.js'
+import { slopeOf } from '../helpers/slope.js'
 import { instructionRows, tinyModel } from '../helpers/tiny-training.js'
 
 // What V8 has not collected yet is no leak.
@@ -32,21 +33,14 @@ test.serial('the event loop stays free while steps are computed', async (t) => {
 test.serial('2,000 tiny steps: resident memory does not grow with the steps', async (t) => {
   await using model = await tinyModel()
   const run = sft({ ...base, model, data: instructionRows(64), batchSize: 2, maxSteps: 2000 })
-  const samples: number[] = []
+  const samples: [step: number, bytes: number][] = []
   for await (const event of run) {
     if (event.type !== 'step' || event.step < 200 || event.step % 100 !== 0) continue
     collectGarbage()
-    samples.push(process.memoryUsage().rss)
+    samples.push([event.step, process.memoryUsage().rss])
   }
   t.is(samples.length, 19)
-  // Slope of the line of least squares, in bytes a step.
-  const mean = samples.reduce((sum, value) => sum + value, 0) / samples.length
-  const middle = (samples.length - 1) / 2
-  const [xy, xx] = samples.reduce(
-    ([a, b], value, i) => [a + (i - middle) * (value - mean), b + (i - middle) ** 2],
-    [0, 0],
-  )
-  const slope = xy / xx / 100
+  const slope = slopeOf(samples)
   t.log(`${slope.toFixed(0)} bytes a step`)
   t.true(slope < 1000, `${slope} bytes a step: ${samples.join(' ')}`)
 })
