@@ -1,30 +1,110 @@
-// Our side of `scripts/dev/bench sft`, as a process of its own, so that its peak memory is its own.
-// node bench-sft.mjs MODEL ROWS.json THREADS BATCH STEPS -> one JSON line, as bench-sft.py prints
-import { readFileSync } from 'node:fs'
-import { AdamW, CausalLM } from '../../dist/lib/index.js'
+// scripts/dev/bench sft --model DIR --data ROWS [--threads 1] [--batch 4] [--steps 12] [--rounds 3] [--python python3]
+// Ours against transformers + TRL's SFTTrainer (its defaults, and its best settings for a CPU) on the same rows in the
+// same order, alternating in one run; prints ratios of tokens/s and of peak memory, and how far the losses differ.
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { DataLoader, plainTemplate, Template, Tokenizer } from '../../dist/lib/index.js'
 
-const [folder, path, threads, batch, steps] = process.argv.slice(2)
-const rows = JSON.parse(readFileSync(path, 'utf8'))
-const model = await CausalLM.load(folder, { device: 'cpu', threads: Number(threads) })
-const optimizer = new AdamW(model, { learningRate: 1e-4, weightDecay: 0 })
-const seconds = []
-const losses = []
-for (let step = 0; step < Number(steps); step++) {
-  const started = performance.now()
-  const own = rows.slice(step * batch, (step + 1) * batch)
-  const offsets = [0]
-  for (const { inputIds } of own) offsets.push(offsets.at(-1) + inputIds.length)
-  const packed = {
-    inputIds: Int32Array.from(own.flatMap(({ inputIds }) => inputIds)),
-    labels: Int32Array.from(own.flatMap(({ labels }) => labels)),
-    offsets: Int32Array.from(offsets),
-  }
-  await optimizer.zeroGrad()
-  const { loss } = await model.backward(packed, { kind: 'crossEntropy' })
-  await optimizer.step({ maxGradNorm: 1 })
-  seconds.push((performance.now() - started) / 1000)
-  losses.push(loss)
+const { values } = parseArgs({
+  options: {
+    model: { type: 'string' },
+    data: { type: 'string' },
+    threads: { type: 'string', default: '1' },
+    batch: { type: 'string', default: '4' },
+    steps: { type: 'string', default: '12' },
+    rounds: { type: 'string', default: '3' },
+    'max-length': { type: 'string', default: '512' },
+    python: { type: 'string', default: 'python3' },
+  },
+})
+if (!values.model || !values.data) {
+  process.stderr.write(
+    'usage: bench sft --model DIR --data ROWS [--threads 1] [--batch 4] [--steps 12] [--rounds 3] [--python python3]\n',
+  )
+  process.exit(2)
 }
+const here = (name) => fileURLToPath(new URL(name, import.meta.url))
+const [batch, steps] = [Number(values.batch), Number(values.steps)]
+
+const tokenizer = await Tokenizer.load(values.model)
+const template = tokenizer.chatTemplate === null ? plainTemplate : Template.fromSource(tokenizer.chatTemplate)
+const loader = new DataLoader(values.data, {
+  tokenizer,
+  template,
+  maxLength: Number(values['max-length']),
+  batchSize: 1,
+  shuffle: true,
+  seed: 0,
+})
+const rows = []
+for await (const { inputIds, labels } of loader.epoch(0)) {
+  rows.push({ inputIds: [...inputIds], labels: [...labels] })
+  if (rows.length === batch * steps) break
+}
+if (rows.length < batch * steps)
+  throw new Error(`${values.data} has ${rows.length} rows, ${batch * steps} are needed`)
+const path = join(mkdtempSync(join(tmpdir(), 'posttrain-bench-')), 'rows.json')
+writeFileSync(path, JSON.stringify(rows))
+const tokensOf = (step) =>
+  rows.slice(step * batch, (step + 1) * batch).reduce((sum, { inputIds }) => sum + inputIds.length, 0)
+
+const sides = {
+  ours: [
+    process.execPath,
+    [here('bench-sft-ours.mjs'), values.model, path, values.threads, values.batch, values.steps],
+  ],
+  defaults: [
+    values.python,
+    [here('bench-sft-trl.py'), values.model, path, 'defaults', values.threads, values.batch, values.steps],
+  ],
+  best: [
+    values.python,
+    [here('bench-sft-trl.py'), values.model, path, 'best', values.threads, values.batch, values.steps],
+  ],
+}
+const results = { ours: [], defaults: [], best: [] }
+for (let round = 0; round < Number(values.rounds); round++) {
+  for (const [name, [command, args]] of Object.entries(sides)) {
+    const run = spawnSync(command, args, {
+      encoding: 'utf8',
+      maxBuffer: 1 << 28,
+      env: { ...process.env, OMP_NUM_THREADS: values.threads, HF_HUB_OFFLINE: '1' },
+    })
+    if (run.status !== 0) throw new Error(`${name} failed:\n${run.stderr.slice(-3000)}`)
+    const result = JSON.parse(run.stdout.trim().split('\n').at(-1))
+    // The first two steps warm up allocators and caches on each side.
+    let [tokens, seconds] = [0, 0]
+    for (let step = 2; step < steps; step++) {
+      tokens += tokensOf(step)
+      seconds += result.seconds[step]
+    }
+    results[name].push({ ...result, tokensPerSecond: tokens / seconds })
+    process.stderr.write(
+      `round ${round + 1} ${name}: ${(tokens / seconds).toFixed(0)} tokens/s, peak ${(result.peakBytes / 2 ** 20).toFixed(0)} MB\n`,
+    )
+  }
+}
+const median = (list) => list.toSorted((a, b) => a - b)[Math.floor(list.length / 2)]
+const lengths = rows.map(({ inputIds }) => inputIds.length)
 process.stdout.write(
-  `${JSON.stringify({ seconds, losses, peakBytes: process.resourceUsage().maxRSS * 1024 })}\n`,
+  `${values.model}: ${rows.length} rows of ${Math.min(...lengths)} to ${Math.max(...lengths)} tokens, batch ${batch}, ${values.threads} threads\n`,
 )
+for (const side of ['defaults', 'best']) {
+  const ratios = results.ours.map(
+    ({ tokensPerSecond }, i) => tokensPerSecond / results[side][i].tokensPerSecond,
+  )
+  const memory =
+    median(results[side].map(({ peakBytes }) => peakBytes)) /
+    median(results.ours.map(({ peakBytes }) => peakBytes))
+  const apart = Math.max(
+    ...results.ours[0].losses.map((loss, i) => Math.abs(loss - results[side][0].losses[i])),
+  )
+  process.stdout.write(
+    `ours against TRL ${side}: ${median(ratios).toFixed(2)} times the tokens/s (${Math.min(...ratios).toFixed(2)} to ${Math.max(...ratios).toFixed(2)}), ` +
+      `1/${memory.toFixed(2)} of the peak memory, losses differ by at most ${apart.toExponential(1)}\n`,
+  )
+}
