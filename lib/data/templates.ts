@@ -1,6 +1,5 @@
 import { PosttrainError } from '../errors.js'
 import { Template } from './template.js'
-import type { Tokenizer } from './tokenizer.js'
 
 const turnLoop = (user: string, assistant: string) =>
   `{% for message in messages %}{% if message['role'] == 'user' %}${user}` +
@@ -26,19 +25,26 @@ export const alpacaTemplate: Template = Template.own(
   'alpaca',
 )
 
+/** What a template may be taken from: a model, or a tokenizer alone. */
+export interface TemplateOwner {
+  chatTemplate: string | null
+  adoptedTemplate?: Template | null
+}
+
 /**
- * The template of a name: `chat` (the tokenizer's own), `plain`, `alpaca`, or the path of a .jinja file. Without a
- * name: the tokenizer's own, else plain.
+ * The template of a name: `chat` (the model's own), `plain`, `alpaca`, or the path of a .jinja file. Without a name:
+ * the one that an earlier training of this model used, the model's own, else plain.
  */
 export async function templateOf(
   choice: string | Template | undefined,
-  tokenizer: Tokenizer,
+  { chatTemplate, adoptedTemplate }: TemplateOwner,
 ): Promise<Template> {
   if (choice instanceof Template) return choice
   if (choice === 'plain') return plainTemplate
   if (choice === 'alpaca') return alpacaTemplate
+  if (choice === undefined && adoptedTemplate) return adoptedTemplate
   if (choice === undefined || choice === 'chat') {
-    if (tokenizer.chatTemplate !== null) return Template.fromSource(tokenizer.chatTemplate)
+    if (chatTemplate !== null) return Template.fromSource(chatTemplate)
     if (choice === undefined) return plainTemplate
     throw new PosttrainError(
       'ERR_INVALID_ARGUMENT',

@@ -66,7 +66,7 @@ export async function probe(
   const options = Object.fromEntries(Object.entries(given).filter(([name]) => !LEFT_OUT.includes(name)))
   if (isPolicy(recipe) && given.epochs !== undefined) options.epochs = given.epochs
   const template =
-    recipe === 'pretrain' ? plainTemplate : await templateOf(given.template as undefined, model.tokenizer)
+    recipe === 'pretrain' ? plainTemplate : await templateOf(given.template as undefined, model)
   const rowOf = rowMaker(recipe, given.loss === 'kto')
   const words = await longest(isPolicy(recipe) ? sizes.promptTokens : sizes.tokens, (count) =>
     tokensOf(recipe, rowOf(count, 0), model, template),

@@ -84,6 +84,7 @@ export class CausalLM {
   readonly contextLength: number | null
   /** Set by a training with a template where the tokenizer has none: saved as chat_template.jinja. */
   #chatTemplate: string | null
+  #adopted: Template | null = null
   #stopIds: number[]
 
   private constructor(parts: Parts) {
@@ -244,6 +245,11 @@ export class CausalLM {
     return this.#chatTemplate
   }
 
+  /** The template that a training used where the model had none: what later ones take without being told. */
+  get adoptedTemplate(): Template | null {
+    return this.#adopted
+  }
+
   /** Ids that end an answer: every one of generation_config's, config's and the template's terminators. */
   get stopIds(): readonly number[] {
     return this.#stopIds
@@ -251,6 +257,7 @@ export class CausalLM {
 
   /** Notes the template that a training used: saved with the model where it had none, its terminator among the stop ids. */
   adoptTemplate(template: Template): void {
+    if (this.#chatTemplate === null) this.#adopted = template
     this.#chatTemplate ??= template.sourceFor(this.tokenizer)
     const terminator = template.terminator(this.tokenizer)
     if (terminator !== null && !this.#stopIds.includes(terminator))

@@ -97,6 +97,7 @@ export class RewardModel {
   readonly vocabSize: number
   readonly contextLength: number | null
   #chatTemplate: string | null
+  #adopted: Template | null = null
   #stopIds: readonly number[]
 
   private constructor(
@@ -198,6 +199,7 @@ export class RewardModel {
 
   /** As CausalLM.adoptTemplate: what texts are scored with is saved with the model, and a token that ends them pads none. */
   adoptTemplate(template: Template): void {
+    if (this.#chatTemplate === null) this.#adopted = template
     this.#chatTemplate ??= template.sourceFor(this.tokenizer)
     const terminator = template.terminator(this.tokenizer)
     if (terminator !== null && !this.#stopIds.includes(terminator))
@@ -210,6 +212,11 @@ export class RewardModel {
 
   get chatTemplate(): string | null {
     return this.#chatTemplate
+  }
+
+  /** The template that a training used where the model had none: what later ones take without being told. */
+  get adoptedTemplate(): Template | null {
+    return this.#adopted
   }
 
   /** As CausalLM.addAdapter; the head is trained and saved with it. */

@@ -57,7 +57,7 @@ async function* train(
 ): AsyncGenerator<TrainEvent<DpoStepEvent | KtoStepEvent, DpoEvaluationEvent>, EndEvent> {
   const { model, loss } = options
   const maxLength = sequenceLength(model, options.maxLength)
-  const template = await templateOf(options.template, model.tokenizer)
+  const template = await templateOf(options.template, model)
   const kto = loss === 'kto'
   const batchSize = options.batchSize ?? 8
   if (kto && batchSize * options.gradientAccumulation < 2)

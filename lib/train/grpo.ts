@@ -70,7 +70,7 @@ async function* train(
   const { model, groupSize, batchSize } = options
   checkMiniBatches(batchSize * groupSize, options.miniBatches)
   const sources = rewardSources(options.reward, model)
-  const template = await templateOf(options.template, model.tokenizer)
+  const template = await templateOf(options.template, model)
   const prompts = await loadPrompts(options.data, {
     ...options,
     tokenizer: model.tokenizer,

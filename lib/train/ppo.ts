@@ -58,7 +58,7 @@ async function* train(
   const { model, batchSize, miniBatches } = options
   checkMiniBatches(batchSize, miniBatches)
   const sources = rewardSources(options.reward, model)
-  const template = await templateOf(options.template, model.tokenizer)
+  const template = await templateOf(options.template, model)
   const prompts = await loadPrompts(options.data, {
     ...options,
     tokenizer: model.tokenizer,

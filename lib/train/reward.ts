@@ -55,7 +55,7 @@ async function* trainOn(
 ): AsyncGenerator<TrainEvent<RewardStepEvent, RewardEvaluationEvent>, EndEvent> {
   const { seed, shuffle } = options
   const maxLength = sequenceLength(model, options.maxLength)
-  const template = await templateOf(options.template, model.tokenizer)
+  const template = await templateOf(options.template, model)
   const rows = await loadPreferences(options.data, {
     ...options,
     maxLength,

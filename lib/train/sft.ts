@@ -40,7 +40,7 @@ async function* train(
   const { model, batchSize, batchTokens, shuffle, seed } = options
   const { tokenizer } = model
   const maxLength = sequenceLength(model, options.maxLength)
-  const template = await templateOf(options.template, tokenizer)
+  const template = await templateOf(options.template, model)
   const rows = await loadDataset(options.data, {
     ...options,
     maxLength,

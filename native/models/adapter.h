@@ -33,11 +33,15 @@ struct AdapterSpec {
 /**
  * Low-rank updates of some linear layers of one base. Parameters are `<module>.lora_A` [r, in],
  * `<module>.lora_B` [out, r] and, for DoRA, `<module>.lora_magnitude_vector` [out]; float32,
- * float64 upon a float64 base. Making one freezes the base.
+ * float64 upon a float64 base. The base is frozen while
+ * one is there.
  */
 class Adapter {
  public:
   Adapter(std::shared_ptr<Decoder> base, AdapterSpec spec);
+  ~Adapter() { base_->thaw(); }
+  Adapter(const Adapter&) = delete;
+  Adapter& operator=(const Adapter&) = delete;
 
   std::deque<nn::Parameter>& parameters() { return parameters_; }
   /** Null for a name that is not there. */

@@ -176,10 +176,16 @@ at::Tensor Decoder::decode(const at::Tensor& ids_B, const std::vector<int64_t>& 
 }
 
 void Decoder::freeze() {
+  ++adapters_;
   for (auto& parameter : parameters_) {
     parameter.trainable = false;
     parameter.grad = at::Tensor();
   }
+}
+
+void Decoder::thaw() {
+  if (--adapters_ > 0) return;
+  for (auto& parameter : parameters_) parameter.trainable = true;
 }
 
 nn::Linear& Decoder::linear(size_t block, const std::string& name) {

@@ -69,8 +69,9 @@ class Decoder {
                     const AdapterPass& pass, std::vector<KvCache>& caches,
                     const core::Cancel& cancel);
 
-  /** No parameter gets a gradient any more: the base of adapters. */
+  /** No parameter gets a gradient any more, until every adapter that froze it is gone. */
   void freeze();
+  void thaw();
   /** The linear layer `qkv`, `out`, `up` or `down` of a block. Throws for other names. */
   nn::Linear& linear(size_t block, const std::string& name);
 
@@ -82,6 +83,7 @@ class Decoder {
   at::Tensor embed(const at::Tensor& ids, const at::Tensor& positions);
   void reserve_positions(int64_t positions);
 
+  int64_t adapters_ = 0;
   DecoderSpec spec_;
   at::Device device_;
   at::ScalarType dtype_;

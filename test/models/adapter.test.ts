@@ -222,6 +222,25 @@ test('an adapter of another base, a damaged one and a folder without one are ref
   )
 })
 
+test('merged, a model can be trained whole again, and the other way round while an adapter is there', async (t) => {
+  const { batch } = openAdapter('llama')
+  await using model = await adapted('llama')
+  const trainable = async () => (await model.parameters()).filter((parameter) => parameter.trainable).length
+  const ofAdapter = await trainable()
+  await model.mergeAdapter()
+  const whole = await trainable()
+  t.is(whole, (await model.parameters()).length)
+  t.not(whole, ofAdapter)
+  const before = (await model.getParameter('model.norm.weight')).values
+  const optimizer = new AdamW(model, { learningRate: 1e-2 })
+  await model.backward(batch, TERM)
+  await optimizer.step()
+  await optimizer.dispose()
+  t.notDeepEqual((await model.getParameter('model.norm.weight')).values, before)
+  await model.addAdapter('again')
+  t.true((await model.parameters()).every((parameter) => parameter.trainable === /lora_/.test(parameter.name)))
+})
+
 test('options of an adapter that cannot be are refused', async (t) => {
   await using model = await CausalLM.load(fixture('models/gpt2'))
   const wrong: [LoraOptions, RegExp][] = [

@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import test from 'ava'
 import type { StepEvent, TrainEvent } from '../../lib/train/events.js'
 import { sft } from '../../lib/train/sft.js'
@@ -27,6 +29,15 @@ test('the same seed twice gives the same bits, another seed gives others', async
   t.is(first.losses.length, 10)
   t.deepEqual(await trace(1), first)
   t.notDeepEqual((await trace(2)).losses, first.losses)
+})
+
+test('a template that was named once is the model’s from then on', async (t) => {
+  await using model = await tinyModel()
+  await sft({ ...base, model, template: 'alpaca', maxLength: 256, maxSteps: 1 }).finish()
+  const output = cleanFolder(t)
+  const { template: _, ...untold } = base
+  await sft({ ...untold, model, maxLength: 256, maxSteps: 1, output }).finish()
+  t.is(JSON.parse(readFileSync(join(output, 'config.json'), 'utf8')).options.template, 'alpaca')
 })
 
 test('one batch is learnt by heart', async (t) => {
