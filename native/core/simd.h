@@ -6,8 +6,7 @@
  * such a function are not covered.
  */
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define POSTTRAIN_SIMD \
-  __attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default")))
+#define POSTTRAIN_SIMD __attribute__((target_clones("arch=x86-64-v4", "arch=haswell", "default")))
 #else
 #define POSTTRAIN_SIMD
 #endif

@@ -2,66 +2,86 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <unordered_set>
 
 #include "core/error.h"
 #include "core/philox.h"
+#include "core/simd.h"
 
 namespace posttrain::generate {
+namespace {
 
-Draw sample(std::vector<float>& logits, const std::vector<int32_t>& history,
-            const Sampling& options, uint32_t row, uint32_t position) {
-  const auto size = static_cast<int32_t>(logits.size());
-  for (const float value : logits) {
-    if (!std::isfinite(value)) {
-      throw core::Error("ERR_NON_FINITE",
-                        "[generate] the model gave logits that are not finite: its weights are "
-                        "damaged or training diverged");
-    }
-  }
-  const double temperature = options.temperature > 0 ? options.temperature : 1;
-  double highest = *std::max_element(logits.begin(), logits.end()) / temperature;
-  double sum = 0;
-  for (const float value : logits) sum += std::exp(value / temperature - highest);
-  const double lse = highest + std::log(sum);
-  const auto log_prob = [&, raw = std::vector<float>(options.repetition_penalty != 1
-                                                         ? logits
-                                                         : std::vector<float>())](int32_t id) {
-    return static_cast<float>((raw.empty() ? logits[id] : raw[id]) / temperature - lse);
-  };
+/** So few that float32 adds their exponentials well. */
+constexpr int64_t kBlock = 4096;
 
-  if (options.repetition_penalty != 1) {
-    for (const int32_t id : std::unordered_set<int32_t>(history.begin(), history.end())) {
-      auto& value = logits[id];
-      value = static_cast<float>(value > 0 ? value / options.repetition_penalty
-                                           : value * options.repetition_penalty);
-    }
+// The highest logit; NaN where one is not finite
+POSTTRAIN_SIMD float highest_of(const float* x, int64_t n) {
+  float highest = -std::numeric_limits<float>::infinity(), nothing = 0;
+#pragma omp simd reduction(max : highest) reduction(+ : nothing)
+  for (int64_t i = 0; i < n; ++i) {
+    highest = x[i] > highest ? x[i] : highest;
+    nothing += x[i] - x[i];
   }
-  if (options.temperature == 0) {
-    const auto id =
-        static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-    return {id, log_prob(id)};
-  }
+  return highest + nothing;
+}
 
-  // Candidates by falling logit; ties by id, so that the order is the same everywhere.
-  std::vector<int32_t> ids(size);
-  std::iota(ids.begin(), ids.end(), 0);
-  const auto before = [&](int32_t a, int32_t b) {
-    return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
-  };
-  if (options.top_k > 0 && options.top_k < size) {
-    std::partial_sort(ids.begin(), ids.begin() + options.top_k, ids.end(), before);
-    ids.resize(options.top_k);
-  } else if (options.top_p < 1) {
-    std::sort(ids.begin(), ids.end(), before);
+// y = exp((x - highest) scale); gives the sum of a block
+POSTTRAIN_SIMD float exponentials(const float* x, int64_t n, float highest, float scale, float* y) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < n; ++i) {
+    const float e = core::exp_f32((x[i] - highest) * scale);
+    y[i] = e;
+    sum += e;
   }
-  highest = -HUGE_VAL;
-  for (const int32_t id : ids) highest = std::max(highest, logits[id] / temperature);
-  std::vector<double> weights(ids.size());
+  return sum;
+}
+
+/** What a distribution is drawn from: a weight for each candidate, and their sum. */
+struct Candidates {
+  /** Empty: every token in order. */
+  std::vector<int32_t> ids;
+  std::vector<float> weights;
   double total = 0;
-  for (size_t i = 0; i < ids.size(); ++i)
-    total += weights[i] = std::exp(logits[ids[i]] / temperature - highest);
+};
+
+// Weights relative to the most probable token
+Candidates all_tokens(std::span<const float> logits, float highest, double temperature) {
+  Candidates all;
+  all.weights.resize(logits.size());
+  const auto size = static_cast<int64_t>(logits.size());
+  for (int64_t from = 0; from < size; from += kBlock) {
+    all.total += exponentials(logits.data() + from, std::min(kBlock, size - from), highest,
+                              static_cast<float>(1 / temperature), all.weights.data() + from);
+  }
+  return all;
+}
+
+// Of all weights those that top-k, top-p and min-p leave
+void narrow(Candidates& candidates, std::span<const float> logits, const Sampling& options) {
+  auto& [ids, weights, total] = candidates;
+  const auto size = static_cast<int32_t>(logits.size());
+  const bool cut = options.top_k > 0 && options.top_k < size;
+  if (cut || options.top_p < 1) {
+    // By falling logit; ties by id, so that the order is the same everywhere.
+    const auto before = [&](int32_t a, int32_t b) {
+      return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
+    };
+    ids.resize(size);
+    std::iota(ids.begin(), ids.end(), 0);
+    if (cut) {
+      std::partial_sort(ids.begin(), ids.begin() + options.top_k, ids.end(), before);
+      ids.resize(options.top_k);
+    } else {
+      std::sort(ids.begin(), ids.end(), before);
+    }
+    std::vector<float> sorted;
+    for (const int32_t id : ids) sorted.push_back(weights[id]);
+    weights = std::move(sorted);
+    total = std::accumulate(weights.begin(), weights.end(), 0.0);
+  }
   if (options.top_p < 1) {
     // The smallest set whose probability reaches top_p, and at least one token.
     double kept = 0;
@@ -79,15 +99,53 @@ Draw sample(std::vector<float>& logits, const std::vector<int32_t>& history,
       total += weight;
     }
   }
+}
+
+}  // namespace
+
+Draw sample(std::span<const float> logits, const std::vector<int32_t>& history,
+            const Sampling& options, uint32_t row, uint32_t position) {
+  const float highest = highest_of(logits.data(), static_cast<int64_t>(logits.size()));
+  if (!std::isfinite(highest)) {
+    throw core::Error("ERR_NON_FINITE",
+                      "[generate] the model gave logits that are not finite: its weights are "
+                      "damaged or training diverged");
+  }
+  const double temperature = options.temperature > 0 ? options.temperature : 1;
+  auto candidates = all_tokens(logits, highest, temperature);
+  const auto draw = [&, lse = std::log(candidates.total)](int32_t id) {
+    const double relative = (static_cast<double>(logits[id]) - highest) / temperature;
+    return Draw{id, static_cast<float>(relative - lse)};
+  };
+
+  std::vector<float> penalised;
+  auto bent = logits;
+  if (options.repetition_penalty != 1) {
+    penalised.assign(logits.begin(), logits.end());
+    for (const int32_t id : std::unordered_set<int32_t>(history.begin(), history.end())) {
+      auto& value = penalised[id];
+      value = static_cast<float>(value > 0 ? value / options.repetition_penalty
+                                           : value * options.repetition_penalty);
+    }
+    bent = penalised;
+  }
+  if (options.temperature == 0) {
+    return draw(static_cast<int32_t>(std::max_element(bent.begin(), bent.end()) - bent.begin()));
+  }
+  if (!penalised.empty())
+    candidates = all_tokens(bent, *std::max_element(bent.begin(), bent.end()), temperature);
+  narrow(candidates, bent, options);
+
+  const auto& [ids, weights, total] = candidates;
   double left = core::uniform(options.seed, core::Stream::sampling, row, position) * total;
-  size_t chosen = weights.size();
+  size_t chosen = 0;
   for (size_t i = 0; i < weights.size(); ++i) {
     if (weights[i] == 0) continue;
     chosen = i;
     left -= weights[i];
     if (left < 0) break;
   }
-  return {ids[chosen], log_prob(ids[chosen])};
+  return draw(ids.empty() ? static_cast<int32_t>(chosen) : ids[chosen]);
 }
 
 }  // namespace posttrain::generate

@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -27,7 +28,7 @@ struct Draw {
  * 2407.01082), softmax, draw. The draw depends on (seed, row, position) alone. Throws
  * Error(ERR_NON_FINITE) where the logits are.
  */
-Draw sample(std::vector<float>& logits, const std::vector<int32_t>& history,
+Draw sample(std::span<const float> logits, const std::vector<int32_t>& history,
             const Sampling& options, uint32_t row, uint32_t position);
 
 }  // namespace posttrain::generate

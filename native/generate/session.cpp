@@ -1,8 +1,11 @@
 #include "generate/session.h"
 
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 #include <unordered_map>
 
+#include "core/matmul.h"
 #include "models/tokens.h"
 
 namespace posttrain::generate {
@@ -85,15 +88,21 @@ at::Tensor Session::decode(const core::Cancel& cancel) {
 void Session::draw(const at::Tensor& hidden_BD, Advance& result) {
   auto& decoder = *role_->base;
   const auto logits =
-      at::mm(hidden_BD, decoder.head().value.t()).to(at::kCPU, at::kFloat).contiguous();
-  const int64_t columns = logits.size(1);
+      core::product(hidden_BD, decoder.head().value.t()).to(at::kCPU, at::kFloat).contiguous();
+  const auto columns = static_cast<size_t>(logits.size(1));
   const float* values = logits.const_data_ptr<float>();
+  std::vector<Draw> draws(rows_.size());
+  at::parallel_for(0, static_cast<int64_t>(rows_.size()), 1, [&](int64_t from, int64_t to) {
+    for (int64_t b = from; b < to; ++b) {
+      const auto& row = rows_[b];
+      draws[b] =
+          sample({values + b * columns, columns}, row.history, options_.sampling,
+                 static_cast<uint32_t>(row.index), static_cast<uint32_t>(row.history.size()));
+    }
+  });
   for (size_t b = 0; b < rows_.size(); ++b) {
     auto& row = rows_[b];
-    std::vector<float> scores(values + b * columns, values + (b + 1) * columns);
-    const auto token =
-        sample(scores, row.history, options_.sampling, static_cast<uint32_t>(row.index),
-               static_cast<uint32_t>(row.history.size()));
+    const auto token = draws[b];
     row.history.push_back(token.id);
     ++row.produced;
     result.rows.push_back(row.index);

@@ -64,11 +64,11 @@ void fill_nan(T* x, int64_t n) {
 // entropy = log s - (sum e d) / s with d = x - highest: a logit that is not finite makes it so too
 template <class T>
 RowLoss finish_row(T* x, int64_t columns, int64_t target, double highest, double sum,
-                   double product, const RowScale* scale) {
+                   double product, bool gradient) {
   const double lse = std::log(sum);
   const double entropy = lse - product / sum;
   if (!std::isfinite(entropy)) {
-    if (scale != nullptr) fill_nan(x, columns);
+    if (gradient) fill_nan(x, columns);
     const double nan = std::numeric_limits<double>::quiet_NaN();
     return {nan, nan, false};
   }
@@ -78,26 +78,29 @@ RowLoss finish_row(T* x, int64_t columns, int64_t target, double highest, double
 
 }  // namespace
 
-RowLoss cross_entropy_row(float* x, int64_t columns, int64_t target, const RowScale* scale) {
+RowLoss cross_entropy_row(float* x, int64_t columns, int64_t target, int64_t r,
+                          const ScaleOf& scale_of) {
   const float highest = highest_of(x, columns);
   double sum, product;
   exponential_sums(x, columns, highest, &sum, &product);
-  const auto row = finish_row(x, columns, target, highest, sum, product, scale);
-  if (scale != nullptr && std::isfinite(row.nll)) {
+  const auto row = finish_row(x, columns, target, highest, sum, product, scale_of != nullptr);
+  if (scale_of && std::isfinite(row.nll)) {
+    const auto scale = scale_of(r, row);
     // d H / dx = -p (log p + H) with log p = d - log sum
-    const double rest = scale->nll - scale->entropy * (row.entropy - std::log(sum));
-    if (scale->entropy == 0) {
-      softmax_scaled(x, columns, highest, static_cast<float>(scale->nll / sum));
+    const double rest = scale.nll - scale.entropy * (row.entropy - std::log(sum));
+    if (scale.entropy == 0) {
+      softmax_scaled(x, columns, highest, static_cast<float>(scale.nll / sum));
     } else {
       softmax_scaled_with_entropy(x, columns, highest, static_cast<float>(rest / sum),
-                                  static_cast<float>(scale->entropy / sum));
+                                  static_cast<float>(scale.entropy / sum));
     }
-    x[target] -= static_cast<float>(scale->nll);
+    x[target] -= static_cast<float>(scale.nll);
   }
   return row;
 }
 
-RowLoss cross_entropy_row(double* x, int64_t columns, int64_t target, const RowScale* scale) {
+RowLoss cross_entropy_row(double* x, int64_t columns, int64_t target, int64_t r,
+                          const ScaleOf& scale_of) {
   const double highest = *std::max_element(x, x + columns);
   double sum = 0, product = 0;
   for (int64_t i = 0; i < columns; ++i) {
@@ -105,14 +108,15 @@ RowLoss cross_entropy_row(double* x, int64_t columns, int64_t target, const RowS
     sum += e;
     product += e * (x[i] - highest);
   }
-  const auto row = finish_row(x, columns, target, highest, sum, product, scale);
-  if (scale != nullptr && std::isfinite(row.nll)) {
-    const double rest = scale->nll - scale->entropy * (row.entropy - std::log(sum));
+  const auto row = finish_row(x, columns, target, highest, sum, product, scale_of != nullptr);
+  if (scale_of && std::isfinite(row.nll)) {
+    const auto scale = scale_of(r, row);
+    const double rest = scale.nll - scale.entropy * (row.entropy - std::log(sum));
     for (int64_t i = 0; i < columns; ++i) {
       const double d = x[i] - highest;
-      x[i] = std::exp(d) / sum * (rest - scale->entropy * d);
+      x[i] = std::exp(d) / sum * (rest - scale.entropy * d);
     }
-    x[target] -= scale->nll;
+    x[target] -= scale.nll;
   }
   return row;
 }
@@ -131,7 +135,7 @@ CrossEntropy cross_entropy(const at::Tensor& logits_NV, const int32_t* labels_N,
   auto work = logits_NV.clone();
   std::vector<double> nll(rows, 0);
   const double scale = result.count > 0 ? 1.0 / static_cast<double>(result.count) : 0;
-  const RowScale row_scale{scale};
+  const ScaleOf mean = [&](int64_t, const RowLoss&) { return RowScale{scale}; };
   AT_DISPATCH_FLOATING_TYPES(work.scalar_type(), "cross_entropy", [&] {
     scalar_t* x = work.mutable_data_ptr<scalar_t>();
     at::parallel_for(0, rows, 1, [&](int64_t from, int64_t to) {
@@ -140,8 +144,7 @@ CrossEntropy cross_entropy(const at::Tensor& logits_NV, const int32_t* labels_N,
         if (labels_N[n] == ignore_index) {
           if (gradient) std::fill(row, row + columns, scalar_t(0));
         } else {
-          nll[n] =
-              cross_entropy_row(row, columns, labels_N[n], gradient ? &row_scale : nullptr).nll;
+          nll[n] = cross_entropy_row(row, columns, labels_N[n], n, gradient ? mean : ScaleOf()).nll;
         }
       }
     });

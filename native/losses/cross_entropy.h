@@ -2,6 +2,7 @@
 #include <ATen/ATen.h>
 
 #include <cstdint>
+#include <functional>
 
 namespace posttrain::losses {
 
@@ -17,13 +18,19 @@ struct RowScale {
   double entropy = 0;
 };
 
+/** The scale of row `r`, whose loss is known by now. Called once a row, from several threads. */
+using ScaleOf = std::function<RowScale(int64_t r, const RowLoss& loss)>;
+
 /**
- * Cross-entropy of one row of V logits, -log softmax(x)[target]; where `scale` is not null the
+ * Cross-entropy of one row of V logits, -log softmax(x)[target]; where `scale_of` is given the
  * logits are replaced by the gradient, nll * (softmax(x) - onehot(target)) - entropy * p (log p +
- * H). A row with a logit that is not finite gives NaN throughout, never a number.
+ * H), with the scale of row `r`. A row with a logit that is not finite gives NaN throughout, never
+ * a number.
  */
-RowLoss cross_entropy_row(float* logits, int64_t columns, int64_t target, const RowScale* scale);
-RowLoss cross_entropy_row(double* logits, int64_t columns, int64_t target, const RowScale* scale);
+RowLoss cross_entropy_row(float* logits, int64_t columns, int64_t target, int64_t r,
+                          const ScaleOf& scale_of);
+RowLoss cross_entropy_row(double* logits, int64_t columns, int64_t target, int64_t r,
+                          const ScaleOf& scale_of);
 
 struct CrossEntropy {
   /** Mean over the counted rows; 0 where there are none. */

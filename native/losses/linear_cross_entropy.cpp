@@ -5,8 +5,8 @@
 
 #include <algorithm>
 
+#include "core/matmul.h"
 #include "losses/cross_entropy.h"
-#include "nn/linear.h"
 
 namespace posttrain::losses {
 namespace {
@@ -16,19 +16,15 @@ int64_t chunk_rows(int64_t columns) {
   return std::clamp<int64_t>((int64_t{8} << 20) / columns, 16, 1024);
 }
 
-// Rows and columns of the buffer are padded so that an odd vocabulary does not slow the matrix
-// products.
-int64_t padded(int64_t columns) { return (columns + 63) / 64 * 64; }
-
-void rows_on_cpu(at::Tensor& logits, const int64_t* targets, const RowScale* scales, bool gradient,
+void rows_on_cpu(at::Tensor& logits, const int64_t* targets, int64_t first, const ScaleOf& scale_of,
                  double* nll, double* entropy, uint8_t* correct) {
   const int64_t rows = logits.size(0), columns = logits.size(1), stride = logits.stride(0);
   AT_DISPATCH_FLOATING_TYPES(logits.scalar_type(), "linear_cross_entropy", [&] {
     scalar_t* x = logits.mutable_data_ptr<scalar_t>();
     at::parallel_for(0, rows, 1, [&](int64_t from, int64_t to) {
       for (int64_t r = from; r < to; ++r) {
-        const auto row = cross_entropy_row(x + r * stride, columns, targets[r],
-                                           scales == nullptr ? nullptr : scales + r);
+        const auto row =
+            cross_entropy_row(x + r * stride, columns, targets[r], first + r, scale_of);
         nll[r] = row.nll;
         entropy[r] = row.entropy;
         correct[r] = row.correct;
@@ -38,8 +34,8 @@ void rows_on_cpu(at::Tensor& logits, const int64_t* targets, const RowScale* sca
 }
 
 // The same from torch's operations, for other devices; logits float32, replaced by their gradient
-void rows_on_device(at::Tensor& logits, const int64_t* targets, const RowScale* scales,
-                    bool gradient, double* nll, double* entropy, uint8_t* correct) {
+void rows_on_device(at::Tensor& logits, const int64_t* targets, int64_t first,
+                    const ScaleOf& scale_of, double* nll, double* entropy, uint8_t* correct) {
   const int64_t rows = logits.size(0);
   const auto device = logits.device();
   const auto target =
@@ -54,11 +50,12 @@ void rows_on_device(at::Tensor& logits, const int64_t* targets, const RowScale* 
     entropy[r] = row_entropy.const_data_ptr<double>()[r];
     correct[r] = row_correct.const_data_ptr<bool>()[r];
   }
-  if (!gradient) return;
+  if (!scale_of) return;
   std::vector<double> of_nll(rows), of_entropy(rows);
   for (int64_t r = 0; r < rows; ++r) {
-    of_nll[r] = scales[r].nll;
-    of_entropy[r] = scales[r].entropy;
+    const auto scale = scale_of(first + r, {nll[r], entropy[r], correct[r] != 0});
+    of_nll[r] = scale.nll;
+    of_entropy[r] = scale.entropy;
   }
   const auto column = [&](const std::vector<double>& values) {
     return at::tensor(values, at::kDouble).to(device, p.scalar_type()).unsqueeze(1);
@@ -72,33 +69,32 @@ void rows_on_device(at::Tensor& logits, const int64_t* targets, const RowScale* 
 
 LinearCrossEntropy linear_cross_entropy(const at::Tensor& hidden_RD, nn::Parameter& head_VD,
                                         const std::vector<int64_t>& targets,
-                                        const std::vector<RowScale>& scales, bool gradient,
-                                        const core::Cancel& cancel) {
+                                        const ScaleOf& scale_of, const core::Cancel& cancel) {
   const int64_t rows = hidden_RD.size(0), columns = head_VD.value.size(0);
   LinearCrossEntropy result{
       std::vector<double>(rows), std::vector<double>(rows), std::vector<uint8_t>(rows), {}};
-  if (gradient) result.dhidden_RD = at::empty_like(hidden_RD);
+  if (scale_of) result.dhidden_RD = at::empty_like(hidden_RD);
   if (rows == 0) return result;
   const int64_t step = std::min(chunk_rows(columns), rows);
   const auto weight = head_VD.value;
-  auto buffer = at::empty({step, padded(columns)}, hidden_RD.options());
+  auto buffer = at::empty({step, core::fast_stride(columns)}, hidden_RD.options());
   for (int64_t from = 0; from < rows; from += step) {
     cancel.check();
     const int64_t count = std::min(step, rows - from);
     const auto hidden = hidden_RD.narrow(0, from, count);
     auto logits = buffer.narrow(0, 0, count).narrow(1, 0, columns);
-    at::mm_out(logits, hidden, weight.t());
+    core::multiply(logits, hidden, weight.t());
     // Half precision is upcast for the softmax only.
     const bool half = logits.scalar_type() != at::kFloat && logits.scalar_type() != at::kDouble;
     auto wide = half ? logits.to(at::kFloat) : logits;
     const auto compute = wide.is_cpu() ? rows_on_cpu : rows_on_device;
-    compute(wide, targets.data() + from, gradient ? scales.data() + from : nullptr, gradient,
-            result.nll.data() + from, result.entropy.data() + from, result.correct.data() + from);
-    if (!gradient) continue;
+    compute(wide, targets.data() + from, from, scale_of, result.nll.data() + from,
+            result.entropy.data() + from, result.correct.data() + from);
+    if (!scale_of) continue;
     const auto dlogits = half ? wide.to(logits.scalar_type()) : wide;
     auto dhidden = result.dhidden_RD.narrow(0, from, count);
-    at::mm_out(dhidden, dlogits, weight);
-    if (head_VD.trainable) nn::accumulate_product(head_VD.gradient(), dlogits, hidden);
+    core::multiply(dhidden, dlogits, weight);
+    if (head_VD.trainable) core::add_transposed_product(head_VD.gradient(), dlogits, hidden);
   }
   return result;
 }

@@ -15,20 +15,20 @@ struct LinearCrossEntropy {
   std::vector<double> entropy;
   /** Whether each row's target was the most probable token, [R]. */
   std::vector<uint8_t> correct;
-  /** Gradient of sum of scales[r].nll * nll[r] + scales[r].entropy * entropy[r], [R, D]; undefined
-   * when none was asked for. */
+  /** Gradient of the sum over rows of nll and entropy, each times its scale, [R, D]; undefined when
+   * none was asked for. */
   at::Tensor dhidden_RD;
 };
 
 /**
- * Cross-entropy of softmax(h W^T) in chunks of rows: [R, V] is never made. With `gradient`, the
+ * Cross-entropy of softmax(h W^T) in chunks of rows: [R, V] is never made. With `scale_of`, the
  * gradient of each chunk is computed while its logits are at hand (6 V D operations a row instead
- * of 8 for recomputing them): dW is added to the head's gradient buffer at once, dh is returned.
- * Statistics are float32, float64 for float64 weights.
+ * of 8 for recomputing them): dW is added to the head's gradient buffer at once, dh is returned. A
+ * row whose loss is not finite has a gradient of NaN. Statistics are float32, float64 for float64
+ * weights.
  */
 LinearCrossEntropy linear_cross_entropy(const at::Tensor& hidden_RD, nn::Parameter& head_VD,
                                         const std::vector<int64_t>& targets,
-                                        const std::vector<RowScale>& scales, bool gradient,
-                                        const core::Cancel& cancel);
+                                        const ScaleOf& scale_of, const core::Cancel& cancel);
 
 }  // namespace posttrain::losses

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "nn/linear.h"
+#include "core/matmul.h"
 
 namespace posttrain::losses {
 
@@ -24,9 +24,9 @@ LinearKl linear_kl(const at::Tensor& hidden_RD, nn::Parameter& head_VD,
     cancel.check();
     const int64_t count = std::min(step, rows - from);
     const auto hidden = hidden_RD.narrow(0, from, count);
-    const auto log_p = log_softmax(at::mm(hidden, head_VD.value.t()));
+    const auto log_p = log_softmax(core::product(hidden, head_VD.value.t()));
     const auto log_q =
-        log_softmax(at::mm(reference_RD.narrow(0, from, count), reference_head_VD.t()));
+        log_softmax(core::product(reference_RD.narrow(0, from, count), reference_head_VD.t()));
     const auto p = log_p.exp();
     const auto difference = log_p - log_q;
     const auto kl_R1 = (forward ? log_q.exp().mul(difference).neg() : p * difference).sum(-1, true);
@@ -39,8 +39,8 @@ LinearKl linear_kl(const at::Tensor& hidden_RD, nn::Parameter& head_VD,
     const auto dlogits =
         ((forward ? p - log_q.exp() : p * (difference - kl_R1)) * scale).to(hidden.scalar_type());
     auto dhidden = result.dhidden_RD.narrow(0, from, count);
-    at::mm_out(dhidden, dlogits, head_VD.value);
-    if (head_VD.trainable) nn::accumulate_product(head_VD.gradient(), dlogits, hidden);
+    core::multiply(dhidden, dlogits, head_VD.value);
+    if (head_VD.trainable) core::add_transposed_product(head_VD.gradient(), dlogits, hidden);
   }
   return result;
 }

@@ -16,7 +16,4 @@ struct Linear {
                       const LoraPass& lora = {}) const;
 };
 
-/** target += a^T b, for a [T, M] and b [T, N], in the dtype of target. */
-void accumulate_product(at::Tensor& target_MN, const at::Tensor& a_TM, const at::Tensor& b_TN);
-
 }  // namespace posttrain::nn

@@ -1,7 +1,7 @@
 #include "nn/lora.h"
 
+#include "core/matmul.h"
 #include "core/philox.h"
-#include "nn/linear.h"
 
 namespace posttrain::nn {
 namespace {
@@ -40,14 +40,10 @@ void lora_forward(at::Tensor& y_TO, const at::Tensor& x_TI, const at::Tensor& we
   if (pass.empty()) return;
   for (const auto& module : *pass.modules) {
     const auto input = input_of(x_TI, module, dropout_mask(x_TI, module, pass.dropout_seed));
-    const auto low_TR = at::mm(input, module.a->value.t());
+    const auto low_TR = core::product(input, module.a->value.t());
     auto y = y_TO.narrow(1, module.first_row, module.rows);
     if (module.magnitude == nullptr) {
-      if (y.scalar_type() == low_TR.scalar_type()) {
-        y.addmm_(low_TR, module.b->value.t(), 1, module.scale);
-      } else {
-        y.add_(at::mm(low_TR, module.b->value.t()), module.scale);
-      }
+      core::add_product(y, low_TR, module.b->value.t(), module.scale);
       continue;
     }
     at::Tensor norms;
@@ -87,7 +83,7 @@ void lora_backward(at::Tensor& dx_TI, const at::Tensor& x_TI, const at::Tensor& 
     const auto& b = module.b->value;
     const auto mask = dropout_mask(x_TI, module, pass.dropout_seed);
     const auto input = input_of(x_TI, module, mask);
-    const auto low_TR = at::mm(input, a.t());
+    const auto low_TR = core::product(input, a.t());
     auto dy = dy_TO.narrow(1, module.first_row, module.rows).to(a.scalar_type());
     if (module.magnitude != nullptr) {
       at::Tensor norms;
@@ -99,15 +95,14 @@ void lora_backward(at::Tensor& dx_TI, const at::Tensor& x_TI, const at::Tensor& 
       }
       dy = dy * ratio;
     }
-    auto dlow_TR = at::mm(dy, b).mul_(module.scale);
-    if (module.b->trainable) module.b->gradient().addmm_(dy.t(), low_TR, 1, module.scale);
-    if (module.a->trainable) accumulate_product(module.a->gradient(), dlow_TR, input);
-    if (!mask.defined() && dx_TI.scalar_type() == a.scalar_type()) {
-      dx_TI.addmm_(dlow_TR, a);
+    auto dlow_TR = core::product(dy, b).mul_(module.scale);
+    if (module.b->trainable)
+      core::add_transposed_product(module.b->gradient(), dy, low_TR, module.scale);
+    if (module.a->trainable) core::add_transposed_product(module.a->gradient(), dlow_TR, input);
+    if (mask.defined()) {
+      dx_TI.add_(core::product(dlow_TR, a).mul_(mask));
     } else {
-      auto dx = at::mm(dlow_TR, a);
-      if (mask.defined()) dx.mul_(mask);
-      dx_TI.add_(dx);
+      core::add_product(dx_TI, dlow_TR, a);
     }
   }
 }

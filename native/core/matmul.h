@@ -1,0 +1,27 @@
+#pragma once
+#include <ATen/core/Tensor.h>
+
+namespace posttrain::core {
+
+/**
+ * Matrix products over T tokens. Torch's own go through MKL, which on AMD processors uses kernels
+ * of 256 bits; where such a processor has AVX-512, oneDNN's kernels are more than twice as fast in
+ * float32 and take their place. oneDNN compiles a kernel for each shape (about 1 ms and 0.5 MB), so
+ * tokens are taken in blocks of a few fixed sizes, whatever their number.
+ *
+ * POSTTRAIN_MATMUL=torch|onednn decides otherwise; it is read once.
+ */
+void multiply(at::Tensor& out_TN, const at::Tensor& x_TK, const at::Tensor& w_KN);
+/** The bias may be undefined. */
+at::Tensor product(const at::Tensor& x_TK, const at::Tensor& w_KN, const at::Tensor& bias_N = {});
+/** out += scale x w, also into an out of another dtype. */
+void add_product(at::Tensor& out_TN, const at::Tensor& x_TK, const at::Tensor& w_KN,
+                 double scale = 1);
+/** out += scale a^T b, also into an out of another dtype. */
+void add_transposed_product(at::Tensor& out_MN, const at::Tensor& a_TM, const at::Tensor& b_TN,
+                            double scale = 1);
+
+/** Distance of the rows of a buffer that products with so many columns are fast in. */
+int64_t fast_stride(int64_t columns);
+
+}  // namespace posttrain::core
