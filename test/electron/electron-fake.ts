@@ -47,7 +47,9 @@ export const protocol = {
   registerSchemesAsPrivileged: (schemes: unknown) => tell({ schemes }),
   handle: (name: string, handler: (...argv: unknown[]) => unknown) => handlers.set(`${name}:`, handler),
 }
-export const net = { fetch: async (url: string): Promise<unknown> => new Response(readFileSync(fileURLToPath(url))) }
+export const net = {
+  fetch: async (url: string): Promise<unknown> => new Response(readFileSync(fileURLToPath(url))),
+}
 export const dialog = {
   showOpenDialog: async (_window: unknown, { properties }: { properties: string[] }) =>
     properties.includes('openFile')

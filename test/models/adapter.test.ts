@@ -238,7 +238,9 @@ test('merged, a model can be trained whole again, and the other way round while 
   await optimizer.dispose()
   t.notDeepEqual((await model.getParameter('model.norm.weight')).values, before)
   await model.addAdapter('again')
-  t.true((await model.parameters()).every((parameter) => parameter.trainable === /lora_/.test(parameter.name)))
+  t.true(
+    (await model.parameters()).every((parameter) => parameter.trainable === /lora_/.test(parameter.name)),
+  )
 })
 
 test('options of an adapter that cannot be are refused', async (t) => {
