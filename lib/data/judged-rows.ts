@@ -181,7 +181,11 @@ export function readRanking(row: unknown, origin: Origin): Ranking {
   const fields = fieldsOf(row, origin)
   const { prompt, margin = 0 } = fields
   if (typeof margin !== 'number' || !Number.isFinite(margin))
-    throw bad(origin, 'margin', `must be a finite number, got ${kindOf(margin)}`)
+    throw bad(
+      origin,
+      'margin',
+      `must be a finite number, got ${typeof margin === 'number' ? margin : kindOf(margin)}`,
+    )
   const answers = answersOf(fields, origin)
   if (answers === null) throw bad(origin, 'chosen', 'is missing: expected chosen and rejected, or responses')
   const inMessages = ['messages', 'conversations', 'instruction'].some((name) => fields[name] !== undefined)

@@ -142,13 +142,14 @@ function shown(value: unknown): string {
   return typeof value === 'object' && value !== null ? 'an object' : String(value)
 }
 
+/** Ids as copies: a function may do with its samples what it likes, and keep them. */
 export function sampleOf({ prompt, text, tokenIds, stopped }: Response): RewardSample {
   return {
     prompt: prompt.prompt,
     messages: prompt.messages,
     text,
-    promptIds: prompt.promptIds,
-    tokenIds,
+    promptIds: prompt.promptIds.slice(),
+    tokenIds: tokenIds.slice(),
     stopReason: stopped ? 'stop' : 'length',
     row: prompt.row,
   }

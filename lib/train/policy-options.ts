@@ -63,7 +63,13 @@ export const policyFields = lazily((z) => {
     ),
     overflow: option(z.enum(['drop', 'error']).default('error'), 'What becomes of a longer prompt'),
     onBadRow,
-    rewardTimeoutMs: option(count().default(60_000), 'A reward function that takes longer has failed'),
+    // Node's timers know no longer one: it would be over at once.
+    rewardTimeoutMs: option(
+      count()
+        .max(2 ** 31 - 1)
+        .default(60_000),
+      'A reward function that takes longer has failed',
+    ),
     batchTokens: option(
       count().default(4096),
       'Tokens of one forward and backward at most: less needs less memory and changes nothing else',

@@ -276,6 +276,7 @@ test('bad rows are named with their field, or skipped and counted', async (t) =>
     [answers, /^rows:2: prompt is missing/],
     [{ ...answers, prompt: 3 }, /^rows:2: prompt must be a text or messages, got a number/],
     [{ ...answers, prompt: 'P', margin: '2' }, /^rows:2: margin must be a finite number, got a string/],
+    [{ ...answers, prompt: 'P', margin: 1 / 0 }, /^rows:2: margin must be a finite number, got Infinity/],
     [{ ...answers, prompt: 'P', weight: 2 }, /^rows:2: weight has no effect on judged answers/],
     [
       { ...answers, prompt: [user('P')], chosen: [] },

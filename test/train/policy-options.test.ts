@@ -21,6 +21,7 @@ const REFUSED: [recipes: string, options: Options, says: RegExp][] = [
   ['ppo grpo rloo', { decayRatio: 0.1 }, /decayRatio has no effect without schedule/],
   ['ppo grpo rloo', { minLearningRateRatio: 0.1 }, /minLearningRateRatio has no effect with schedule/],
   ['ppo grpo rloo', { lora: {}, output: 'x', saveDtype: 'float16' }, /saveDtype has no effect with lora/],
+  ['ppo grpo rloo', { rewardTimeoutMs: 2 ** 31 }, /rewardTimeoutMs must be at most 2147483647/],
   ['ppo', { kl: { direction: 'forward' } }, /kl\.direction has no effect without kl\.estimator full/],
   ['ppo', { kl: { horizon: 100 } }, /kl\.horizon has no effect without kl\.target/],
   ['ppo', { kl: { in: 'loss', target: 3 } }, /kl\.target has no effect with kl\.in 'loss'/],

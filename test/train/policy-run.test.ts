@@ -15,6 +15,7 @@ import { close } from '../helpers/close.js'
 import {
   EOS,
   eventsOf,
+  numbersOf,
   only,
   policyConfig,
   tinyPolicy,
@@ -249,6 +250,24 @@ test('kl.target: the coefficient follows the KL of each iteration, by no more th
     expected *= 1 + (Math.min(0.2, Math.max(-0.2, error)) * shared.batchSize) / kl.horizon
   }
   t.true(Math.min(...errors) < -0.2 && Math.max(...errors) > 0.2, `${errors}`)
+})
+
+test('what a reward function does with its samples, then or later, is its own affair', async (t) => {
+  const run = async (reward: (samples: readonly RewardSample<Wish>[]) => number[]) => {
+    await using model = await tinyPolicy(1)
+    return numbersOf(await eventsOf(ppo<Wish>({ ...shared, model, reward: [{ reward }] })))
+  }
+  let kept: readonly RewardSample<Wish>[] = []
+  const spoilt = await run((samples) => {
+    const rewards = wished(samples)
+    for (const { tokenIds, promptIds } of [...kept, ...samples]) {
+      tokenIds.fill(EOS)
+      promptIds.reverse()
+    }
+    kept = samples
+    return rewards
+  })
+  t.deepEqual(spoilt, await run((samples) => wished(samples)))
 })
 
 test('a reward that fails ends the run with its name, and the model stays as it was', async (t) => {
