@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -82,7 +83,10 @@ export async function openRewards(
   try {
     const rewards = []
     for (const text of given) {
-      const [, path, weight] = /^(.*?)(?:=(-?[\d.]+))?$/.exec(text)!
+      // A folder may be called `lr=0.5` itself.
+      const [, path, weight] = existsSync(text)
+        ? [text, text]
+        : /^(.*?)(?:=([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?))?$/is.exec(text)!
       rewards.push({
         reward: await open(path!),
         weight: weight === undefined ? 1 : Number(weight),

@@ -82,7 +82,9 @@ export class Progress {
             ? ''
             : `, best validation loss ${event.bestLoss.toFixed(4)} at step ${event.bestStep}`
         const what = event.model?.endsWith('adapter') ? 'adapter' : 'model'
-        const where = event.model === undefined ? '' : `; ${what} in ${event.model}`
+        // Who interrupted is told by the command.
+        const lost = event.reason === 'stopped' ? '' : '; nothing was saved, because no --output was given'
+        const where = event.model === undefined ? lost : `; ${what} in ${event.model}`
         const result = this.#facts.startsWith('score') ? this.#facts : `loss ${event.loss.toFixed(4)}`
         this.line(`Ended after ${event.steps} steps in ${duration(event.seconds)}, ${result}${best}${where}`)
         break

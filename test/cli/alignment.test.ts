@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { copyFileSync, cpSync, existsSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
@@ -104,6 +104,20 @@ test('reward, then ppo with its folder and two files, each with its weight', asy
   }
   t.true(existsSync(join(output, 'model/model.safetensors')))
   t.true(existsSync(join(output, 'critic/model.safetensors')))
+
+  // A weight may be written as any number, and a name that is there is no weight.
+  const named = `${low.slice(0, -3)}=2.js`
+  copyFileSync(low, named)
+  const folder = `${join(judge, 'model')}=3`
+  cpSync(join(judge, 'model'), folder, { recursive: true })
+  const weights = ['--reward', `${low}=1e-2`, '--reward', `${named}=+.5`, '--reward', folder]
+  const weighed = await json('ppo', ...rollouts, ...weights)
+  for (const { score, scoreBySource } of weighed.steps) {
+    const by = scoreBySource as Record<string, number>
+    t.deepEqual(Object.keys(by), [low, named, folder])
+    const sum = 0.01 * by[low]! + 0.5 * by[named]! + by[folder]!
+    t.true(Math.abs(sum - (score as number)) < 1e-9)
+  }
 })
 
 test('dpo of all weights and kto; grpo and rloo with options of their own', async (t) => {
@@ -204,7 +218,7 @@ test('progress: a line says score, KL and length; the end says them too', async 
         String.raw`Step 1: ".*" -> ".*", score \d+\.\d\d, KL 0\.00`,
         `2/2 ${facts} .* tokens/s 0s left`,
         'Step 2: .*',
-        String.raw`Ended after 2 steps in \d+s, ${facts}\n$`,
+        String.raw`Ended after 2 steps in \d+s, ${facts}; nothing was saved, because no --output was given\n$`,
       ].join('\n'),
     ),
   )
