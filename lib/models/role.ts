@@ -82,6 +82,10 @@ export class Role {
     return this.#handle
   }
 
+  get disposed(): boolean {
+    return this.#disposed
+  }
+
   /** Name of the adapter in use; null for the base alone. */
   get adapter(): string | null {
     return this.#adapter
@@ -186,13 +190,16 @@ export class Role {
   async mergeAdapter(): Promise<void> {
     this.#activeConfig('mergeAdapter')
     const { core, adapters, users } = this.base
-    if (users > 1 || adapters.size > 1) {
+    const name = this.#adapter!
+    const others = [...adapters.keys()].filter((other) => other !== name)
+    if (users > 1 || others.length > 0) {
       throw new PosttrainError(
         'ERR_INVALID_ARGUMENT',
-        'mergeAdapter changes the weights of the base, which another model or adapter uses too: dispose of those first',
+        users > 1
+          ? 'mergeAdapter changes the weights of the base, which another model uses too: dispose of it first'
+          : `mergeAdapter changes the weights of the base, which its other adapters (${others.join(', ')}) would no longer fit: save this one with saveAdapter(), and merge it into a base that is loaded for it (or with posttrain merge)`,
       )
     }
-    const name = this.#adapter!
     await call(core, () => core.mergeAdapter(adapterOf(this.base, name).handle))
     await this.setAdapter(null)
     await this.#drop(name)

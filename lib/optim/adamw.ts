@@ -81,11 +81,13 @@ export class AdamW {
     this.#disposed = true
     const handle = this.#handle
     this.#handle = null
-    if (handle === null) return
+    // Where it could not be made, who asked for it was told.
+    const made = await handle?.catch(() => null)
+    if (!made) return
     // The core outlives its models.
     const { loadCore } = await import('../addon/load.js')
     const core = await loadCore()
-    await core.dispose(await handle)
+    await core.dispose(made)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

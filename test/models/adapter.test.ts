@@ -48,9 +48,19 @@ test('several adapters stand on one base and do not meet', async (t) => {
   await model.backward(batch, TERM)
   await optimizer.step()
   await optimizer.dispose()
+  // All weights of a base with adapters are frozen: there is nothing to step, and nothing to dispose of.
+  await model.setAdapter(null)
+  const nothing = new AdamW(model, { learningRate: 0.1 })
+  await t.throwsAsync(nothing.step(), { message: /no trainable parameter/ })
+  await t.notThrowsAsync(nothing.dispose())
   await model.setAdapter('peft')
   close(t, await model.logits(batch), truth, { absolute: 1e-4 }, 'the other one')
-  await t.throwsAsync(model.mergeAdapter(), { code: 'ERR_INVALID_ARGUMENT' })
+  const merge = (message: RegExp) =>
+    t.throwsAsync(model.mergeAdapter(), { code: 'ERR_INVALID_ARGUMENT', message })
+  await merge(/which its other adapters \(subset\) would no longer fit/)
+  const view = await model.view()
+  await merge(/which another model uses too: dispose of it first/)
+  await view.dispose()
   await t.throwsAsync(model.addAdapter('peft'), { code: 'ERR_INVALID_ARGUMENT', message: /already/ })
 })
 
