@@ -78,12 +78,14 @@ export async function newestCheckpoint(folder: string): Promise<string | null> {
   return null
 }
 
+/** The recipe's state alone, by which a resume may be refused before a weight is changed. */
+export async function checkpointState(path: string): Promise<unknown> {
+  return (await wholeManifest(path)).state
+}
+
 /** Reads those parts that are given, in place, and gives the recipe's state. */
 export async function loadCheckpoint(path: string, parts: Parts): Promise<unknown> {
-  const manifest = await readManifest(path)
-  if (manifest === null) {
-    throw new PosttrainError('ERR_INVALID_FILE', `${path} is not a whole checkpoint: take another one`)
-  }
+  const manifest = await wholeManifest(path)
   const missing = Object.keys(parts).filter((name) => manifest.files[name] === undefined)
   if (missing.length > 0) {
     throw new PosttrainError(
@@ -93,6 +95,12 @@ export async function loadCheckpoint(path: string, parts: Parts): Promise<unknow
   }
   for (const [name, part] of Object.entries(parts)) await part.load(join(path, name))
   return manifest.state
+}
+
+async function wholeManifest(path: string): Promise<Manifest> {
+  const manifest = await readManifest(path)
+  if (manifest !== null) return manifest
+  throw new PosttrainError('ERR_INVALID_FILE', `${path} is not a whole checkpoint: take another one`)
 }
 
 async function readManifest(path: string): Promise<Manifest | null> {

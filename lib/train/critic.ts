@@ -3,10 +3,11 @@ import { type CausalLM, roleOf } from '../models/causal-lm.js'
 import { RewardModel } from '../models/reward-model.js'
 import type { OptionInput } from '../options/option.js'
 import { refuseOtherTokens } from '../rollout/rewards.js'
+import { freeName } from './adapter.js'
 import type { ppoOptions } from './ppo-options.js'
 import { saveResult } from './supervised-training.js'
 
-/** Name of its adapter. */
+/** Name of its adapter, where that is free. */
 const CRITIC = 'critic'
 
 type Options = Pick<OptionInput<typeof ppoOptions>, 'critic' | 'lora'> & { model: CausalLM; seed: number }
@@ -40,12 +41,13 @@ export async function makeCritic(
   }
   const critic = start ? await start.view() : await RewardModel.fromCausalLM(model, { seed: null })
   try {
+    const name = freeName(critic, CRITIC)
     const from = start ? start.adapter : model.adapter
     if (from === null) {
-      await critic.addAdapter(CRITIC, { ...(options.lora ?? loraOf(model)), seed: seed + 1 })
+      await critic.addAdapter(name, { ...(options.lora ?? loraOf(model)), seed: seed + 1 })
     } else {
-      await critic.copyAdapter(from, CRITIC)
-      await critic.setAdapter(CRITIC)
+      await critic.copyAdapter(from, name)
+      await critic.setAdapter(name)
     }
     return critic
   } catch (error) {

@@ -5,7 +5,7 @@ import { PosttrainError } from '../errors.js'
 import { WITHOUT_REFERENCE } from '../losses/preference.js'
 import type { OptionInput, ResolvedOptions } from '../options/option.js'
 import { resolveOptions } from '../options/validate.js'
-import { prepareAdapter } from './adapter.js'
+import { hasStarted, prepareAdapter } from './adapter.js'
 import { ktoObjective, pairObjective } from './dpo-objective.js'
 import type {
   DpoMetrics,
@@ -69,7 +69,8 @@ async function* train(
   const rows = await load(options.data, { ...options, maxLength, tokenizer: model.tokenizer, template })
   let held: Awaited<ReturnType<typeof frozenReference>> | null = null
   try {
-    const adapted = await prepareAdapter(model, options)
+    await using prepared = await prepareAdapter(model, options, hasStarted(control))
+    const { adapted } = prepared
     const { seed, shuffle } = options
     const loadersOf = <Batch>(make: (set: JudgedSet, options: JudgedLoaderOptions) => Batch) => ({
       train: make(rows.train, { batchSize, seed, shuffle }),
@@ -94,7 +95,6 @@ async function* train(
       frozenReference(model, {
         given: options.reference,
         added: options.lora !== undefined,
-        name: 'reference',
       })
     if (kto) {
       // Mismatched answers are others in each epoch: the reference has to stay.

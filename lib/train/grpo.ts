@@ -5,7 +5,7 @@ import { RewardModel } from '../models/reward-model.js'
 import type { OptionInput, ResolvedOptions } from '../options/option.js'
 import { resolveOptions } from '../options/validate.js'
 import { type Judged, rewardSources } from '../rollout/rewards.js'
-import { prepareAdapter } from './adapter.js'
+import { hasStarted, prepareAdapter } from './adapter.js'
 import { partsOf } from './checkpoint.js'
 import type { EndEvent, GroupStepEvent, TrainEvent } from './events.js'
 import { type GroupMethod, groupLearning, grpoMethod, rlooMethod } from './group-learning.js'
@@ -78,7 +78,8 @@ async function* train(
     maxLength: promptLength(readersOf(options, sources), options),
   })
   await using made = new Made()
-  const adapted = await prepareAdapter(model, options)
+  await using prepared = await prepareAdapter(model, options, hasStarted(control))
+  const { adapted } = prepared
   for (const { name, reward } of sources)
     if (reward instanceof RewardModel) refuseTrainedWeights(reward, model, name)
   let reference: CausalLM | null = null
@@ -86,7 +87,6 @@ async function* train(
     const held = await frozenReference(model, {
       given: options.reference,
       added: options.lora !== undefined,
-      name: 'reference',
     })
     reference = held.owned ? made.model(held.reference) : held.reference
   }

@@ -3,6 +3,7 @@ import type { CausalLM, TrainableModel } from '../models/causal-lm.js'
 import { RewardModel } from '../models/reward-model.js'
 import { AdamW } from '../optim/adamw.js'
 import type { RewardSource } from '../rollout/rewards.js'
+import { takeForTraining } from './in-training.js'
 import { release } from './reference.js'
 
 /** What a rollout must at least have for its mini-batches. */
@@ -42,7 +43,7 @@ export function readersOf(
 
 /** What a run made for itself and frees at its end, the last made first. */
 export class Made {
-  readonly #free: (() => Promise<void>)[] = []
+  readonly #free: (() => unknown)[] = []
 
   /** A model of the run's own; an adapter that it uses is the run's too. */
   model<Model extends TrainableModel>(model: Model): Model {
@@ -54,6 +55,8 @@ export class Made {
     of: TrainableModel,
     options: { learningRate: number; beta1: number; beta2: number; epsilon: number; weightDecay: number },
   ): AdamW {
+    const held = takeForTraining(of)
+    this.#free.push(() => held[Symbol.dispose]())
     const { learningRate, beta1, beta2, epsilon: eps, weightDecay } = options
     const optimizer = new AdamW(of, { learningRate, beta1, beta2, eps, weightDecay, decay: 'matrices' })
     this.#free.push(() => optimizer.dispose())

@@ -6,12 +6,12 @@ import { nativeOf } from '../models/causal-lm.js'
 import { learningRateAt } from '../optim/schedule.js'
 import { rewardsOf } from '../rollout/rewards.js'
 import { rollout } from '../rollout/rollout.js'
-import { loadCheckpoint, newestCheckpoint, saveCheckpoint } from './checkpoint.js'
+import { checkpointState, loadCheckpoint, newestCheckpoint, saveCheckpoint } from './checkpoint.js'
 import type { EndEvent, PolicyStepEvent, TrainEvent } from './events.js'
 import { type Experience, experienceOf, iterationEvent, samplesOf } from './experience.js'
 import type { PolicyState, PolicyTraining } from './policy-recipe.js'
 import type { Learned } from './policy-update.js'
-import { likelihoodOf, refuseOtherReference } from './reference.js'
+import { likelihoodBefore, refuseOtherReference } from './reference.js'
 import { type RunControl, throwIfAborted } from './run.js'
 import { RunFolder, runConfig } from './run-folder.js'
 import { saveResult } from './supervised-training.js'
@@ -39,10 +39,12 @@ export async function* trainPolicy<Step extends PolicyStepEvent>(
   const drawing = { ...options, signal: signal ? AbortSignal.any([signal, control.stop]) : control.stop }
   const startedAt = performance.now()
   const totalSteps = options.iterations ?? Math.max(1, Math.ceil(prompts.items.length / options.batchSize))
+  const { libtorch, threads } = await nativeOf(model).core.info()
   const folder = options.output === undefined ? null : new RunFolder(options.output)
   await folder?.open(
     runConfig(
       training.recipe,
+      model,
       {
         ...options,
         ...training.choices,
@@ -54,7 +56,6 @@ export async function* trainPolicy<Step extends PolicyStepEvent>(
     ),
     options,
   )
-  const { libtorch, threads } = await nativeOf(model).core.info()
   const environment = { libtorch, threads, device: model.device }
   let state: PolicyState = {
     step: 0,
@@ -103,14 +104,15 @@ export async function* trainPolicy<Step extends PolicyStepEvent>(
   const over = () => control.stop.aborted || state.overLimit || state.step >= totalSteps
 
   try {
-    const likelihood = reference === null ? null : await likelihoodOf(reference, prompts.items)
+    const likelihood = await likelihoodBefore(model, reference, prompts.items)
     if (folder && options.resume) {
       const checkpoint = await newestCheckpoint(folder.checkpoints)
       if (checkpoint) {
+        const before = (await checkpointState(checkpoint)) as PolicyState
+        refuseOtherReference(before, { reference: likelihood, environment })
         state = (await loadCheckpoint(checkpoint, parts)) as PolicyState
         savedAt = state.step
         warnings = differences(state, { totalSteps, environment })
-        refuseOtherReference(state, { reference: likelihood, environment })
       }
       await folder.rewindMetrics(state)
     }

@@ -5,7 +5,7 @@ import { RewardModel } from '../models/reward-model.js'
 import type { OptionInput, ResolvedOptions } from '../options/option.js'
 import { resolveOptions } from '../options/validate.js'
 import { type Judged, rewardSources } from '../rollout/rewards.js'
-import { prepareAdapter } from './adapter.js'
+import { hasStarted, prepareAdapter } from './adapter.js'
 import { partsOf } from './checkpoint.js'
 import { makeCritic, saveCritic } from './critic.js'
 import type { EndEvent, PpoStepEvent, TrainEvent } from './events.js'
@@ -67,13 +67,13 @@ async function* train(
   })
   await using made = new Made()
   const critic = made.model(await makeCritic(options, sources))
-  const adapted = await prepareAdapter(model, options)
+  await using prepared = await prepareAdapter(model, options, hasStarted(control))
+  const { adapted } = prepared
   for (const { name, reward } of sources)
     if (reward instanceof RewardModel) refuseTrainedWeights(reward, model, name)
   const { reference, owned } = await frozenReference(model, {
     given: options.reference,
     added: options.lora !== undefined,
-    name: 'reference',
   })
   if (owned) made.model(reference)
   const learningRate = options.learningRate ?? (adapted ? 3e-5 : 3e-6)

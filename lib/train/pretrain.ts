@@ -3,7 +3,7 @@ import { DataLoader } from '../data/loader.js'
 import { plainTemplate } from '../data/templates.js'
 import type { ResolvedOptions } from '../options/option.js'
 import { resolveOptions } from '../options/validate.js'
-import { prepareAdapter } from './adapter.js'
+import { hasStarted, prepareAdapter } from './adapter.js'
 import { crossEntropyObjective } from './cross-entropy-objective.js'
 import type { EndEvent, TrainEvent } from './events.js'
 import { type PretrainOptions, pretrainOptions } from './options.js'
@@ -46,7 +46,8 @@ async function* train(
     needsStop: false,
   })
   try {
-    const adapted = await prepareAdapter(model, options)
+    await using prepared = await prepareAdapter(model, options, hasStarted(control))
+    const { adapted } = prepared
     const padId = tokenizer.padId ?? tokenizer.eosId ?? 0
     const batching = batchTokens === undefined ? { batchSize: batchSize ?? 8 } : { batchTokens }
     return yield* superviseTraining(

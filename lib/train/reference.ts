@@ -1,5 +1,10 @@
+import type { PackedBatch } from '../addon/addon.js'
+import { type Batch, toPacked } from '../data/index.js'
 import { PosttrainError } from '../errors.js'
 import { type CausalLM, roleOf, type TrainableModel } from '../models/causal-lm.js'
+import { Role } from '../models/role.js'
+import { freeName } from './adapter.js'
+import type { Loader, TrainBatch } from './objective.js'
 import type { Environment } from './training-state.js'
 
 /**
@@ -8,9 +13,9 @@ import type { Environment } from './training-state.js'
  */
 export async function frozenReference(
   model: CausalLM,
-  options: { given?: CausalLM | undefined; added: boolean; name: string },
+  options: { given?: CausalLM | undefined; added: boolean },
 ): Promise<{ reference: CausalLM; owned: boolean }> {
-  const { given, added, name } = options
+  const { given, added } = options
   if (given !== undefined) {
     if (given.vocabSize !== model.vocabSize) {
       throw new PosttrainError(
@@ -24,6 +29,7 @@ export async function frozenReference(
   const { adapter } = model
   if (adapter === null) return { reference: await model.clone(), owned: true }
   if (added) return { reference: await model.view(), owned: true }
+  const name = freeName(model, 'reference')
   await model.copyAdapter(adapter, name)
   return { reference: await model.view({ adapter: name }), owned: true }
 }
@@ -44,18 +50,50 @@ export function refuseTrainedWeights(judge: TrainableModel, policy: CausalLM, wh
   )
 }
 
-/** Mean log-probability of some texts, by which a model is known again. */
-export async function likelihoodOf(
+/**
+ * What the reference says of some texts, by which a resume knows it again; without one, where a checkpoint brings an
+ * adapter alone, what the base under it says. Null where a checkpoint brings all that there is.
+ */
+export async function likelihoodBefore(
   model: CausalLM,
+  reference: CausalLM | null,
   texts: readonly { promptIds: Int32Array }[],
-): Promise<number> {
+): Promise<number | null> {
+  if (reference !== null) return await likelihoodOf(reference, texts)
+  return model.adapter === null ? null : await sayingOfBase(model, batchOf(texts))
+}
+
+/** The same of the first batch of a run that compares with no other model. */
+export async function likelihoodOfBase(
+  model: TrainableModel,
+  train: Loader<TrainBatch & Batch>,
+): Promise<number | null> {
+  for await (const batch of train.epoch(0)) return await sayingOfBase(model, toPacked(batch))
+  return null
+}
+
+async function sayingOfBase(model: TrainableModel, batch: PackedBatch): Promise<number> {
+  const base = await Role.create(roleOf(model).base)
+  try {
+    const [sums] = await base.evaluate(batch, [{ kind: 'crossEntropy' }], {})
+    return -sums!.loss / Math.max(1, sums!.count)
+  } finally {
+    await base.dispose()
+  }
+}
+
+/** Mean log-probability of some texts, by which a model is known again. */
+async function likelihoodOf(model: CausalLM, texts: readonly { promptIds: Int32Array }[]): Promise<number> {
+  return -(await model.evaluate(batchOf(texts), { kind: 'crossEntropy' })).loss
+}
+
+function batchOf(texts: readonly { promptIds: Int32Array }[]): PackedBatch {
   // The first token once more at the end, so that a text of one token says something too.
   const ids = texts.slice(0, 8).map(({ promptIds }) => [...promptIds, promptIds[0]!])
   const offsets = [0]
   for (const { length } of ids) offsets.push(offsets.at(-1)! + length)
   const inputIds = Int32Array.from(ids.flat())
-  const batch = { inputIds, labels: inputIds, offsets: Int32Array.from(offsets) }
-  return -(await model.evaluate(batch, { kind: 'crossEntropy' })).loss
+  return { inputIds, labels: inputIds, offsets: Int32Array.from(offsets) }
 }
 
 /** A resumed run needs the reference that it began with: a model in training does not do for it. */
@@ -69,6 +107,6 @@ export function refuseOtherReference(
   if (same && now.environment.device === 'cpu' ? a === b : Math.abs(a - b) <= 1e-2 * Math.abs(a)) return
   throw new PosttrainError(
     'ERR_INVALID_ARGUMENT',
-    'Cannot resume: the reference is another model than the one this run began with; give the model (and adapter) that it started from, since the checkpoint brings what was trained',
+    'Cannot resume: the reference is another model than the one this run began with, or the base under the adapter is; give the model (and adapter) that it started from, since the checkpoint brings what was trained',
   )
 }

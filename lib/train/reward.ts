@@ -5,7 +5,7 @@ import { CausalLM, roleOf } from '../models/causal-lm.js'
 import { RewardModel } from '../models/reward-model.js'
 import type { OptionInput, ResolvedOptions } from '../options/option.js'
 import { resolveOptions } from '../options/validate.js'
-import { noEffect, prepareAdapter } from './adapter.js'
+import { hasStarted, noEffect, prepareAdapter } from './adapter.js'
 import type { EndEvent, EvaluationBase, RewardMetrics, RewardStepEvent, TrainEvent } from './events.js'
 import { mean, type Objective } from './objective.js'
 import { rewardOptions } from './preference-options.js'
@@ -45,13 +45,15 @@ async function* train(
   const { model: given } = options
   if (!(given instanceof CausalLM)) return yield* trainOn(given, options, control)
   await using model = await RewardModel.fromCausalLM(given, { seed: options.seed, adapter: given.adapter })
-  return yield* trainOn(model, options, control)
+  // The head goes with this model, and an adapter of it would be of no use to the other.
+  return yield* trainOn(model, options, control, () => false)
 }
 
 async function* trainOn(
   model: RewardModel,
   options: ResolvedOptions<typeof rewardOptions>,
   control: RunControl,
+  kept = hasStarted(control),
 ): AsyncGenerator<TrainEvent<RewardStepEvent, RewardEvaluationEvent>, EndEvent> {
   const { seed, shuffle } = options
   const maxLength = sequenceLength(model, options.maxLength)
@@ -64,7 +66,8 @@ async function* trainOn(
   })
   const batchSize = options.batchSize ?? 8
   try {
-    const adapted = await prepareAdapter(model, options)
+    await using prepared = await prepareAdapter(model, options, kept)
+    const { adapted } = prepared
     if (adapted && options.padToken !== undefined) throw noEffect('reward', 'padToken', model)
     model.adoptTemplate(template)
     // Before hours of training, not after.

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { packageRoot } from '../addon/libtorch.js'
 import { PosttrainError } from '../errors.js'
 import { writeFileAtomic } from '../files/atomic.js'
+import { roleOf, type TrainableModel } from '../models/causal-lm.js'
 import { lockRunFolder } from './run-lock.js'
 
 /** What config.json of a run folder says: enough to see, and to check on resume, what the run was. */
@@ -17,9 +18,10 @@ export interface RunConfig {
   data: Record<string, string>
 }
 
-/** The config of a run, from its options with the defaults filled in and the hashes of its data. */
+/** The config of a run of a model, from its options with the defaults filled in and the hashes of its data. */
 export function runConfig(
   recipe: string,
+  trained: TrainableModel,
   { model: _model, signal: _signal, ...options }: Record<string, unknown>,
   data: Record<string, string>,
 ): RunConfig {
@@ -32,9 +34,23 @@ export function runConfig(
   return {
     posttrain: version,
     recipe,
-    options: { ...options, data: named(options.data), validation: named(options.validation) },
+    options: {
+      ...options,
+      data: named(options.data),
+      validation: named(options.validation),
+      adapter: options.lora === undefined ? adapterIn(trained) : undefined,
+    },
     data,
   }
+}
+
+/** What an adapter that was there is, besides its values: with another scale or other layers these mean another model. */
+function adapterIn(trained: TrainableModel): object | undefined {
+  const config = roleOf(trained).adapterConfig
+  if (config === null) return undefined
+  const { modules, rank, alpha, dropout, rsLora, dora } = config
+  const targetModules = [...new Set(modules.map(({ name }) => name.split('.').at(-1)))]
+  return { rank, alpha, dropout, rsLora, dora, targetModules, modules: modules.length }
 }
 
 const isModel = (value: unknown) => value !== null && typeof value === 'object' && 'backward' in value

@@ -3,7 +3,7 @@ import { DataLoader } from '../data/loader.js'
 import { templateOf } from '../data/templates.js'
 import type { ResolvedOptions } from '../options/option.js'
 import { resolveOptions } from '../options/validate.js'
-import { prepareAdapter } from './adapter.js'
+import { hasStarted, prepareAdapter } from './adapter.js'
 import { crossEntropyObjective } from './cross-entropy-objective.js'
 import type { EndEvent, TrainEvent } from './events.js'
 import { type SftOptions, sftOptions } from './options.js'
@@ -49,7 +49,8 @@ async function* train(
     needsStop: true,
   })
   try {
-    const adapted = await prepareAdapter(model, options)
+    await using prepared = await prepareAdapter(model, options, hasStarted(control))
+    const { adapted } = prepared
     const padId = tokenizer.padId ?? tokenizer.eosId ?? 0
     const batching = batchTokens === undefined ? { batchSize: batchSize ?? 8 } : { batchTokens }
     return yield* superviseTraining(

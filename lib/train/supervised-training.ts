@@ -1,3 +1,4 @@
+import type { Batch as Tokens } from '../data/index.js'
 import { hash32 } from '../data/random.js'
 import type { Template } from '../data/template.js'
 import { PosttrainError } from '../errors.js'
@@ -6,15 +7,23 @@ import { CausalLM, nativeOf, roleOf, type TrainableModel } from '../models/causa
 import { AdamW } from '../optim/adamw.js'
 import { learningRateAt } from '../optim/schedule.js'
 import { noEffect } from './adapter.js'
-import { checkpointPath, loadCheckpoint, newestCheckpoint, partsOf, saveCheckpoint } from './checkpoint.js'
+import {
+  checkpointPath,
+  checkpointState,
+  loadCheckpoint,
+  newestCheckpoint,
+  partsOf,
+  saveCheckpoint,
+} from './checkpoint.js'
 import { afterEvaluation } from './early-stopping.js'
 import { evaluate } from './evaluate.js'
 import type { EndEvent, EvaluationBase, StepBase, TrainEvent, WarningEvent } from './events.js'
+import { takeForTraining } from './in-training.js'
 import type { Loader, Objective, TrainBatch } from './objective.js'
 import { countSteps, optimizerSteps } from './optimizer-steps.js'
 import type { TrainingOptions } from './options.js'
 import { prefetch } from './prefetch.js'
-import { refuseOtherReference } from './reference.js'
+import { likelihoodOfBase, refuseOtherReference } from './reference.js'
 import { type RunControl, throwIfAborted } from './run.js'
 import { RunFolder, runConfig } from './run-folder.js'
 import { supervisedStep } from './supervised-step.js'
@@ -31,7 +40,7 @@ import { SupervisedWatch } from './warnings.js'
 
 /** What a recipe has made ready for the loop that all of them share that learn from given rows. */
 export interface SupervisedTraining<
-  Batch extends TrainBatch,
+  Batch extends TrainBatch & Tokens,
   Step extends StepBase,
   Evaluation extends EvaluationBase,
 > {
@@ -71,7 +80,7 @@ export function sequenceLength(model: TrainableModel, maxLength: number | undefi
 
 /** The training loop of supervised recipes, from the run folder to the saved model. */
 export async function* superviseTraining<
-  Batch extends TrainBatch,
+  Batch extends TrainBatch & Tokens,
   Step extends StepBase,
   Evaluation extends EvaluationBase,
 >(
@@ -90,10 +99,13 @@ export async function* superviseTraining<
 
   if (options.saveDtype !== undefined && model.adapter !== null)
     throw noEffect(training.recipe, 'saveDtype', model)
+  using _held = takeForTraining(model)
+  const { libtorch, threads } = await nativeOf(model).core.info()
   const folder = options.output === undefined ? null : new RunFolder(options.output)
   await folder?.open(
     runConfig(
       training.recipe,
+      model,
       { ...options, ...training.choices },
       {
         data: train.hash,
@@ -112,7 +124,6 @@ export async function* superviseTraining<
   })
   const parts = partsOf(model, optimizer)
   const adapted = roleOf(model).adapter !== null
-  const { libtorch, threads } = await nativeOf(model).core.info()
   const environment = { libtorch, threads, device: model.device }
   let state: TrainingState = { ...BEGINNING, totalSteps, environment }
   let warnings: string[] = []
@@ -153,13 +164,14 @@ export async function* superviseTraining<
     control.stop.aborted || state.step >= totalSteps || state.evaluations.withoutGain >= patience
 
   try {
-    const reference = (await training.begin?.()) ?? null
+    const reference = (await training.begin?.()) ?? (adapted ? await likelihoodOfBase(model, train) : null)
     state = { ...state, reference }
     if (folder && options.resume) {
       const checkpoint = await newestCheckpoint(folder.checkpoints)
       if (checkpoint) {
+        const before = (await checkpointState(checkpoint)) as TrainingState
+        refuseOtherReference(before, { reference, environment })
         state = (await loadCheckpoint(checkpoint, parts)) as TrainingState
-        refuseOtherReference(state, { reference, environment })
         if (state.settled === state.step) savedAt = state.step
         warnings = differences(state, { totalSteps, environment })
         state = { ...state, totalSteps, environment }

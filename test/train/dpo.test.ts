@@ -295,10 +295,12 @@ test('a resume with another reference than the run began with is refused, and no
   })
   t.deepEqual(await weightsOf(model), before)
   await using other = await tinyModel(7)
+  const ofOther = await weightsOf(other)
   await t.throwsAsync(resume({ model: other }), {
     code,
     message: /the reference is another model than the one this run began with/,
   })
+  t.deepEqual(await weightsOf(other), ofOther)
   await using reference = await tinyModel()
   await t.throwsAsync(resume({ reference }), {
     code,

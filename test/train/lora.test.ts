@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { type CausalLM, type LoraOptions, RewardModel } from '../../lib/index.js'
@@ -34,7 +34,14 @@ interface Given {
 const RECIPES: Record<string, (given: Given) => Pick<Run, 'finish'> & AsyncIterable<{ type: string }>> = {
   sft: (given) => sft({ ...supervised, ...given, data: instructionRows(8), template: 'plain' }),
   pretrain: (given) => pretrain({ ...supervised, ...given, data: [{ text: 'abcabc' }, { text: 'bcabca' }] }),
-  reward: (given) => reward({ ...supervised, ...given, data: rankings(8), template: 'plain' }),
+  reward: ({ lora, ...given }) =>
+    reward({
+      ...supervised,
+      ...given,
+      ...(lora ? { lora } : given.model.adapter === null && { padToken: 'Ā' }),
+      data: rankings(8),
+      template: 'plain',
+    }),
   dpo: (given) => dpo({ ...supervised, ...given, data: rankings(8), template: 'plain' }),
   ppo: (given) => ppo({ ...rolled, ...given, batchSize: 4 }),
   grpo: (given) => grpo({ ...rolled, ...given, batchSize: 2, groupSize: 2 }),
@@ -96,7 +103,76 @@ for (const [name, run] of Object.entries(RECIPES)) {
     await t.throwsAsync(start({ lora: {} }).finish(), { code, message: /mine in use/ })
     t.deepEqual(model.adapters, ['mine'])
   })
+
+  test(`${name}: a run that fails before it starts takes its adapter off again, and the next one is as if it had not been`, async (t) => {
+    await using model = await tinyModel()
+    const output = cleanFolder(t)
+    mkdirSync(join(output, 'model'), { recursive: true })
+    await t.throwsAsync(run({ model, output, lora: { rank: 2 } }).finish(), {
+      code,
+      message: /holds another run/,
+    })
+    t.deepEqual(model.adapters, [])
+    t.like(await run({ model, output: cleanFolder(t), lora: { rank: 2 } }).finish(), { reason: 'completed' })
+    // What is learnt stays in use; but the head that the other half of a reward model is went with the run.
+    t.deepEqual(model.adapters, name === 'reward' ? [] : ['default'])
+  })
+
+  test(`${name}: a resume with other updates, or on another base, is refused before anything is changed`, async (t) => {
+    const output = cleanFolder(t)
+    const begin = async (seed: number, lora: LoraOptions, more: object = {}) => {
+      await using model = await tinyModel(seed)
+      await model.addAdapter('mine', { rank: 2, ...lora })
+      const before = await weightsOf(model)
+      const running = run({ model, output, ...more } as unknown as Given).finish()
+      const refused = await running.then(
+        () => null,
+        (error: Error) => error.message,
+      )
+      if (refused !== null) t.deepEqual(await weightsOf(model), before)
+      return refused
+    }
+    t.is(await begin(0, {}), null)
+    for (const lora of [{ alpha: 32 }, { targetModules: ['q_proj'] }, { rsLora: true }])
+      t.regex((await begin(0, lora, { resume: true })) ?? '', /option adapter was .*"alpha":4.* and is/)
+    t.regex((await begin(7, {}, { resume: true })) ?? '', /or the base under the adapter is/)
+    t.is(await begin(0, {}, { resume: true }), null)
+  })
+
+  test(`${name}: one run at a time trains a model`, async (t) => {
+    const alone = async (model: CausalLM) => lossesOf(await eventsOf(run({ model, output: cleanFolder(t) })))
+    const expected = await alone(await tinyModel())
+    await using model = await tinyModel()
+    await using view = await model.view()
+    const first = alone(model)
+    const second = run({ model, output: cleanFolder(t) }).finish()
+    await t.throwsAsync(second, { code, message: /trained by another run, which has not ended/ })
+    t.deepEqual(await first, expected)
+    // It is free again, also after a loop that was left.
+    for await (const _ of run({ model, output: cleanFolder(t) })) break
+    await alone(model)
+    // Adapters of one base do not mind one another, but its own weights must stay.
+    await model.addAdapter('mine', { rank: 2 })
+    await view.addAdapter('yours', { rank: 2 })
+    const events = run({ model, output: cleanFolder(t) })[Symbol.asyncIterator]()
+    await events.next()
+    await alone(view)
+    await view.setAdapter('mine')
+    await t.throwsAsync(alone(view), { code, message: /trained by another run/ })
+    await events.return?.()
+    await alone(view)
+  })
 }
+
+test('a model that was disposed of leaves the run folder free', async (t) => {
+  const output = cleanFolder(t)
+  for (const recipe of ['sft', 'grpo']) {
+    const model = await tinyModel()
+    await model.dispose()
+    await t.throwsAsync(RECIPES[recipe]!({ model, output }).finish(), { code: 'ERR_DISPOSED' })
+    t.false(existsSync(output))
+  }
+})
 
 test('what is saved as a whole model is refused where an adapter in use is trained', async (t) => {
   await using model = await tinyModel()

@@ -189,6 +189,16 @@ test('a critic may be given', async (t) => {
   t.deepEqual(await bitsOf(given), before)
 })
 
+test('an adapter may be called as those that a run makes for itself', async (t) => {
+  for (const name of ['critic', 'reference']) {
+    await using model = await tinyPolicy(1)
+    await model.addAdapter(name, { rank: 1 })
+    const step = { ...shared, iterations: 1, maxNewTokens: 2, batchSize: 2, model, reward: wished }
+    t.like(await ppo<Wish>(step).finish(), { reason: 'completed' })
+    t.deepEqual(model.adapters, [name])
+  }
+})
+
 test('who would be trained along cannot judge, and a second adapter would hide the first', async (t) => {
   await using model = await tinyPolicy(1)
   await using reward = await RewardModel.fromCausalLM(model, { seed: 3 })

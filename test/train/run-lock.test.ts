@@ -28,9 +28,11 @@ test('one holder at a time; the lock of a dead process is taken over', async (t)
 test('two runs cannot share a folder, and it is free again after any end', async (t) => {
   const output = cleanFolder(t)
   await using model = await tinyModel()
+  await using other = await tinyModel()
   const options = { model, data: instructionRows(8), template: 'plain', maxSteps: 3, output } as const
   for await (const _ of sft(options)) {
-    await t.throwsAsync(sft({ ...options, resume: true }).finish(), { message: /in use by a run/ })
+    const another = sft({ ...options, model: other, resume: true })
+    await t.throwsAsync(another.finish(), { message: /in use by a run/ })
     break
   }
   mkdirSync(join(output, 'checkpoints/.step-1.abc.tmp'), { recursive: true })
