@@ -1,6 +1,7 @@
 import { PosttrainError } from '../errors.js'
 import { roleOf, type TrainableModel } from '../models/causal-lm.js'
 import type { LoraOptions } from '../models/lora.js'
+import { refuseFreezing } from './in-training.js'
 import type { RunControl } from './run.js'
 
 /**
@@ -19,8 +20,10 @@ export async function prepareAdapter(
       `lora adds an adapter, and the model has ${model.adapter} in use: leave lora out to train that one further, or merge it first`,
     )
   }
-  if (options.lora)
+  if (options.lora) {
+    refuseFreezing(model)
     await model.addAdapter(freeName(model, 'default'), { ...options.lora, seed: options.seed })
+  }
   return {
     adapted: model.adapter !== null,
     async [Symbol.asyncDispose]() {

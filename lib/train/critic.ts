@@ -4,6 +4,7 @@ import { RewardModel } from '../models/reward-model.js'
 import type { OptionInput } from '../options/option.js'
 import { refuseOtherTokens } from '../rollout/rewards.js'
 import { freeName } from './adapter.js'
+import { refuseFreezing } from './in-training.js'
 import type { ppoOptions } from './ppo-options.js'
 import { saveResult } from './supervised-training.js'
 
@@ -41,6 +42,7 @@ export async function makeCritic(
   }
   const critic = start ? await start.view() : await RewardModel.fromCausalLM(model, { seed: null })
   try {
+    refuseFreezing(critic)
     const name = freeName(critic, CRITIC)
     const from = start ? start.adapter : model.adapter
     if (from === null) {

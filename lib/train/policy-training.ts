@@ -9,6 +9,7 @@ import { rollout } from '../rollout/rollout.js'
 import { checkpointState, loadCheckpoint, newestCheckpoint, saveCheckpoint } from './checkpoint.js'
 import type { EndEvent, PolicyStepEvent, TrainEvent } from './events.js'
 import { type Experience, experienceOf, iterationEvent, samplesOf } from './experience.js'
+import { refuseOtherAdapter } from './in-training.js'
 import type { PolicyState, PolicyTraining } from './policy-recipe.js'
 import type { Learned } from './policy-update.js'
 import { likelihoodBefore, refuseOtherReference } from './reference.js'
@@ -35,6 +36,7 @@ export async function* trainPolicy<Step extends PolicyStepEvent>(
   type Event = TrainEvent<Step, never, PromptReport>
   const { model, options, prompts, sources, reference, groupSize, parts } = training
   const { signal } = options
+  const { adapter } = model
   // What ends a rollout; updates are ended by `signal` alone.
   const drawing = { ...options, signal: signal ? AbortSignal.any([signal, control.stop]) : control.stop }
   const startedAt = performance.now()
@@ -80,6 +82,7 @@ export async function* trainPolicy<Step extends PolicyStepEvent>(
     return event
   }
   const save = async (run: RunFolder): Promise<string> => {
+    refuseOtherAdapter(model, adapter)
     const keep = options.checkpoints?.keep ?? 2
     const path = await saveCheckpoint(
       run.checkpoints,
@@ -136,6 +139,7 @@ export async function* trainPolicy<Step extends PolicyStepEvent>(
 
     while (!over()) {
       throwIfAborted(signal)
+      refuseOtherAdapter(model, adapter)
       const drawn = await drawExperience().catch((error: unknown) => {
         // Nothing was learnt from it yet: a resume draws the same answers again.
         if (error instanceof AbortError && control.stop.aborted && !signal?.aborted) return null
@@ -161,6 +165,7 @@ export async function* trainPolicy<Step extends PolicyStepEvent>(
     if (folder) {
       if (savedAt !== state.step)
         yield await note({ type: 'checkpoint', step: state.step, path: await save(folder) })
+      refuseOtherAdapter(model, adapter)
       await saveResult(model, folder, options.saveDtype)
       await training.saveOthers(folder)
     }

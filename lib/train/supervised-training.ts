@@ -18,7 +18,7 @@ import {
 import { afterEvaluation } from './early-stopping.js'
 import { evaluate } from './evaluate.js'
 import type { EndEvent, EvaluationBase, StepBase, TrainEvent, WarningEvent } from './events.js'
-import { takeForTraining } from './in-training.js'
+import { refuseOtherAdapter, takeForTraining } from './in-training.js'
 import type { Loader, Objective, TrainBatch } from './objective.js'
 import { countSteps, optimizerSteps } from './optimizer-steps.js'
 import type { TrainingOptions } from './options.js'
@@ -123,7 +123,7 @@ export async function* superviseTraining<
     decay: 'matrices',
   })
   const parts = partsOf(model, optimizer)
-  const adapted = roleOf(model).adapter !== null
+  const { adapter } = model
   const environment = { libtorch, threads, device: model.device }
   let state: TrainingState = { ...BEGINNING, totalSteps, environment }
   let warnings: string[] = []
@@ -135,6 +135,7 @@ export async function* superviseTraining<
     return event
   }
   const save = async (run: RunFolder): Promise<string> => {
+    refuseOtherAdapter(model, adapter)
     const path = await saveCheckpoint(
       run.checkpoints,
       { parts, step: state.step, state },
@@ -156,7 +157,7 @@ export async function* superviseTraining<
       loss: state.lastLoss,
       ...(bestLoss !== null && bestStep !== null && { bestLoss, bestStep }),
       seconds: (performance.now() - startedAt) / 1000,
-      ...(folder && { output: folder.path, model: adapted ? folder.adapter : folder.model }),
+      ...(folder && { output: folder.path, model: adapter === null ? folder.model : folder.adapter }),
     }
   }
   const patience = options.earlyStopping ? (options.earlyStopping.patience ?? 3) : Number.POSITIVE_INFINITY
@@ -164,7 +165,8 @@ export async function* superviseTraining<
     control.stop.aborted || state.step >= totalSteps || state.evaluations.withoutGain >= patience
 
   try {
-    const reference = (await training.begin?.()) ?? (adapted ? await likelihoodOfBase(model, train) : null)
+    const reference =
+      (await training.begin?.()) ?? (adapter !== null ? await likelihoodOfBase(model, train) : null)
     state = { ...state, reference }
     if (folder && options.resume) {
       const checkpoint = await newestCheckpoint(folder.checkpoints)
@@ -204,6 +206,7 @@ export async function* superviseTraining<
     const steps = prefetch(optimizerSteps(train, { from: state.cursor, accumulation }))
     for await (const data of over() ? [] : steps) {
       throwIfAborted(signal)
+      refuseOtherAdapter(model, adapter)
       const { step } = state
       const outcome = await supervisedStep(objective, optimizer, data, {
         ...options,
@@ -245,6 +248,7 @@ export async function* superviseTraining<
         const [weights] = Object.entries(parts)
         await loadCheckpoint(checkpointPath(folder.checkpoints, bestStep), Object.fromEntries([weights!]))
       }
+      refuseOtherAdapter(model, adapter)
       await saveResult(model, folder, options.saveDtype, training.padToken)
     }
     return await note(summary(reason))

@@ -139,6 +139,51 @@ for (const [name, run] of Object.entries(RECIPES)) {
     t.is(await begin(0, {}, { resume: true }), null)
   })
 
+  test(`${name}: what is trained must be in use when the run goes on, and when it saves`, async (t) => {
+    await using model = await tinyModel()
+    await model.addAdapter('mine', { rank: 2 })
+    const judged = name === 'reward'
+    const used = judged ? await RewardModel.fromCausalLM(model, { adapter: 'mine' }) : model
+    const begin = async () => {
+      const running = run({ model: used as CausalLM, output: cleanFolder(t) })
+      const events = (running as Run)[Symbol.asyncIterator]()
+      await events.next()
+      return { running: running as Run, events }
+    }
+    const { running, events } = await begin()
+    await used.setAdapter(null)
+    const off = { code, message: /trains the model with adapter mine, and now it has no adapter in use/ }
+    await t.throwsAsync(running.save(), off)
+    await used.setAdapter('mine')
+    await running.save()
+    while ((await events.next()).value?.type !== 'step');
+    await used.setAdapter(null)
+    await t.throwsAsync(
+      running.finish().catch(() => events.next().then(() => events.next())),
+      off,
+    )
+  })
+
+  test(`${name}: an adapter is not put upon weights that another run trains`, async (t) => {
+    await using model = await tinyModel()
+    await using view = await model.view()
+    const events = (run({ model, output: cleanFolder(t) }) as Run)[Symbol.asyncIterator]()
+    await events.next()
+    await t.throwsAsync(run({ model: view, output: cleanFolder(t), lora: { rank: 1 } }).finish(), {
+      code,
+      message: /trained by another run/,
+    })
+    t.deepEqual(model.adapters, [])
+    t.is((await events.next()).value?.type, 'step')
+    await view.addAdapter('mine', { rank: 1 })
+    await t.throwsAsync(
+      async () => {
+        for (let i = 0; i < 20; i++) await events.next()
+      },
+      { code, message: /were frozen by an adapter that was added to them/ },
+    )
+  })
+
   test(`${name}: one run at a time trains a model`, async (t) => {
     const alone = async (model: CausalLM) => lossesOf(await eventsOf(run({ model, output: cleanFolder(t) })))
     const expected = await alone(await tinyModel())
