@@ -69,13 +69,21 @@ export async function saveCheckpoint(
   return path
 }
 
-/** The newest whole checkpoint in the folder, or null where there is none. */
+/**
+ * The newest whole checkpoint in the folder, or null where none was ever written. Throws ERR_INVALID_FILE where none is
+ * whole any more: to begin anew would throw away what the run has told.
+ */
 export async function newestCheckpoint(folder: string): Promise<string | null> {
-  for (const step of await stepsIn(folder)) {
+  const steps = await stepsIn(folder)
+  for (const step of steps) {
     const path = checkpointPath(folder, step)
     if ((await readManifest(path)) !== null) return path
   }
-  return null
+  if (steps.length === 0) return null
+  throw new PosttrainError(
+    'ERR_INVALID_FILE',
+    `Cannot resume: no checkpoint in ${folder} is whole (${steps.map((step) => `step-${step}`).join(', ')}); bring one back, or begin anew with overwrite`,
+  )
 }
 
 /** The recipe's state alone, by which a resume may be refused before a weight is changed. */

@@ -51,27 +51,31 @@ export function refuseTrainedWeights(judge: TrainableModel, policy: CausalLM, wh
 }
 
 /**
- * What the reference says of some texts, by which a resume knows it again; without one, where a checkpoint brings an
- * adapter alone, what the base under it says. Null where a checkpoint brings all that there is.
+ * What the reference says of some texts, and what the base under an adapter says, which a checkpoint does not bring: by
+ * their sum a resume knows both again. Null where there is neither.
  */
 export async function likelihoodBefore(
   model: CausalLM,
   reference: CausalLM | null,
   texts: readonly { promptIds: Int32Array }[],
 ): Promise<number | null> {
-  if (reference !== null) return await likelihoodOf(reference, texts)
-  return model.adapter === null ? null : await sayingOfBase(model, batchOf(texts))
+  const batch = batchOf(texts)
+  const said = reference && -(await reference.evaluate(batch, { kind: 'crossEntropy' })).loss
+  return model.adapter === null ? said : (said ?? 0) + (await sayingOfBase(model, batch))
 }
 
-/** The same of the first batch of a run that compares with no other model. */
-export async function likelihoodOfBase(
+/** The same, of the first batch of a run that learns from given rows. */
+export async function likelihoodWithBase(
   model: TrainableModel,
+  said: number | null,
   train: Loader<TrainBatch & Batch>,
 ): Promise<number | null> {
-  for await (const batch of train.epoch(0)) return await sayingOfBase(model, toPacked(batch))
-  return null
+  if (model.adapter === null) return said
+  for await (const batch of train.epoch(0)) return (said ?? 0) + (await sayingOfBase(model, toPacked(batch)))
+  return said
 }
 
+/** Mean log-probability of the labels by the base alone. */
 async function sayingOfBase(model: TrainableModel, batch: PackedBatch): Promise<number> {
   const base = await Role.create(roleOf(model).base)
   try {
@@ -80,11 +84,6 @@ async function sayingOfBase(model: TrainableModel, batch: PackedBatch): Promise<
   } finally {
     await base.dispose()
   }
-}
-
-/** Mean log-probability of some texts, by which a model is known again. */
-async function likelihoodOf(model: CausalLM, texts: readonly { promptIds: Int32Array }[]): Promise<number> {
-  return -(await model.evaluate(batchOf(texts), { kind: 'crossEntropy' })).loss
 }
 
 function batchOf(texts: readonly { promptIds: Int32Array }[]): PackedBatch {

@@ -28,6 +28,9 @@ export type Recipe<Event> = (control: RunControl) => AsyncGenerator<Event, EndEv
  * holds is released, the model keeps the weights of that step, nothing further is saved. There is one
  * consumer: a second loop is an error. A failure rejects the pull under way, and `finish()`, with the
  * same error.
+ *
+ * A model is trained by one run at a time, until that has ended; adapters of one base by one each. Between two events it
+ * may be asked, and used with another adapter, as long as what is trained is in use again when the run goes on.
  */
 export class Run<
   Step extends StepBase = StepEvent,

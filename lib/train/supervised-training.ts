@@ -23,7 +23,7 @@ import type { Loader, Objective, TrainBatch } from './objective.js'
 import { countSteps, optimizerSteps } from './optimizer-steps.js'
 import type { TrainingOptions } from './options.js'
 import { prefetch } from './prefetch.js'
-import { likelihoodOfBase, refuseOtherReference } from './reference.js'
+import { likelihoodWithBase, refuseOtherReference } from './reference.js'
 import { type RunControl, throwIfAborted } from './run.js'
 import { RunFolder, runConfig } from './run-folder.js'
 import { supervisedStep } from './supervised-step.js'
@@ -165,8 +165,7 @@ export async function* superviseTraining<
     control.stop.aborted || state.step >= totalSteps || state.evaluations.withoutGain >= patience
 
   try {
-    const reference =
-      (await training.begin?.()) ?? (adapter !== null ? await likelihoodOfBase(model, train) : null)
+    const reference = await likelihoodWithBase(model, (await training.begin?.()) ?? null, train)
     state = { ...state, reference }
     if (folder && options.resume) {
       const checkpoint = await newestCheckpoint(folder.checkpoints)

@@ -64,6 +64,12 @@ test('a checkpoint that is not whole is passed over for the one before', async (
   })
   writeFileSync(join(folder, 'step-2/manifest.json'), '{"format":')
   t.is(await newestCheckpoint(folder), join(folder, 'step-1'))
+  truncateSync(join(folder, 'step-1/model.safetensors'), 100)
+  // Not the same as none: a resume would begin anew, and forget what was told.
+  await t.throwsAsync(newestCheckpoint(folder), {
+    code: 'ERR_INVALID_FILE',
+    message: /no checkpoint in .* is whole \(step-3, step-2, step-1\)/,
+  })
 })
 
 test('20 kill -9 in and around saves: each time the newest or the previous checkpoint loads, and no loss differs', async (t) => {

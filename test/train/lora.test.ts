@@ -137,6 +137,12 @@ for (const [name, run] of Object.entries(RECIPES)) {
       t.regex((await begin(0, lora, { resume: true })) ?? '', /option adapter was .*"alpha":4.* and is/)
     t.regex((await begin(7, {}, { resume: true })) ?? '', /or the base under the adapter is/)
     t.is(await begin(0, {}, { resume: true }), null)
+    if (name !== 'dpo' && name !== 'ppo') return
+    // Also where the reference, another model, is the same as before.
+    await using reference = await tinyModel(3)
+    t.is(await begin(0, {}, { overwrite: true, reference }), null)
+    t.regex((await begin(7, {}, { resume: true, reference })) ?? '', /or the base under the adapter is/)
+    t.is(await begin(0, {}, { resume: true, reference }), null)
   })
 
   test(`${name}: what is trained must be in use when the run goes on, and when it saves`, async (t) => {
@@ -208,6 +214,38 @@ for (const [name, run] of Object.entries(RECIPES)) {
     await alone(view)
   })
 }
+
+test('all weights of a model are trained again once its adapter is merged, and not while one is off', async (t) => {
+  const all = async (model: CausalLM) =>
+    lossesOf(await eventsOf(sft({ ...supervised, model, data: instructionRows(8), template: 'plain' })))
+  const merged = async () => {
+    const model = await tinyModel()
+    await sft({
+      ...supervised,
+      model,
+      data: instructionRows(8),
+      template: 'plain',
+      lora: { rank: 2 },
+    }).finish()
+    return model
+  }
+  await using model = await merged()
+  await model.setAdapter(null)
+  for (const run of [sft, ppo] as ((options: never) => Run)[])
+    await t.throwsAsync(
+      run({
+        model,
+        data: [{ prompt: 'a', completion: 'b' }],
+        ...(run !== (sft as never) && { reward: rolled.reward }),
+      } as never).finish(),
+      { code, message: /frozen while it has adapters \(default\), and none of them is in use/ },
+    )
+  await model.setAdapter('default')
+  await model.mergeAdapter()
+  t.true((await model.parameters()).every(({ trainable }) => trainable))
+  await using copy = await model.clone()
+  t.deepEqual(await all(model), await all(copy))
+})
 
 test('a model that was disposed of leaves the run folder free', async (t) => {
   const output = cleanFolder(t)
