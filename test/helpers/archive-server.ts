@@ -1,12 +1,15 @@
-import { readFileSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import { createServer, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 
 /** What a server does to a request: the n-th, from 0. */
 export type Behaviour =
   | 'serve'
-  /** Half of what is asked for, then the connection breaks. */
-  | 'cut'
+  /**
+   * Half of what is asked for; the connection breaks when the file at this path has those bytes: what is in the
+   * client's memory alone is lost with the connection.
+   */
+  | { cutAt: string }
   /** A few bytes, then nothing more. */
   | 'stall'
   /** The right number of wrong bytes. */
@@ -49,10 +52,16 @@ function answer(response: ServerResponse, bytes: Buffer, from: number, behaviour
   const part = sent.subarray(from)
   const range = { 'Content-Range': `bytes ${from}-${sent.length - 1}/${sent.length}` }
   response.writeHead(from > 0 ? 206 : 200, { 'Content-Length': part.length, ...(from > 0 && range) })
+  if (typeof behaviour === 'object') {
+    const half = part.length >> 1
+    response.write(part.subarray(0, half))
+    const timer = setInterval(() => {
+      if (statSync(behaviour.cutAt, { throwIfNoEntry: false })?.size === from + half) response.destroy()
+    }, 5)
+    response.on('close', () => clearInterval(timer))
+    return
+  }
   switch (behaviour) {
-    case 'cut':
-      response.write(part.subarray(0, part.length >> 1), () => response.destroy())
-      break
     case 'stall':
       response.write(part.subarray(0, 100))
       break
