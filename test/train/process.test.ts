@@ -30,16 +30,17 @@ test.serial('the event loop stays free while steps are computed', async (t) => {
   t.true(slowest > 0.05, `${slowest} s`)
 })
 
-test.serial('2,000 tiny steps: resident memory does not grow with the steps', async (t) => {
+test.serial('5,000 tiny steps: resident memory does not grow with the steps', async (t) => {
   await using model = await tinyModel()
-  const run = sft({ ...base, model, data: instructionRows(64), batchSize: 2, maxSteps: 2000 })
+  const run = sft({ ...base, model, data: instructionRows(64), batchSize: 2, maxSteps: 5000 })
   const samples: [step: number, bytes: number][] = []
   for await (const event of run) {
-    if (event.type !== 'step' || event.step < 200 || event.step % 100 !== 0) continue
+    // Before that V8 still compiles and the allocators still find their sizes: megabytes come and go.
+    if (event.type !== 'step' || event.step < 3000 || event.step % 100 !== 0) continue
     collectGarbage()
-    samples.push([event.step, process.memoryUsage().rss])
+    samples.push([event.step, process.memoryUsage.rss()])
   }
-  t.is(samples.length, 19)
+  t.is(samples.length, 21)
   const slope = slopeOf(samples)
   t.log(`${slope.toFixed(0)} bytes a step`)
   t.true(slope < 1000, `${slope} bytes a step: ${samples.join(' ')}`)
