@@ -37,6 +37,8 @@ export interface PolicyState {
   overLimit: boolean
   /** What the reference says of some prompts, by which a resume knows it again; null without one. */
   reference: number | null
+  /** The same of each reward model, by its scores. */
+  judges: readonly number[]
   totalSteps: number
   environment: Environment | null
   watch: WatchState

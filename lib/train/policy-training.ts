@@ -12,7 +12,7 @@ import { type Experience, experienceOf, iterationEvent, samplesOf } from './expe
 import { refuseOtherAdapter } from './in-training.js'
 import type { PolicyState, PolicyTraining } from './policy-recipe.js'
 import type { Learned } from './policy-update.js'
-import { likelihoodBefore, refuseOtherReference } from './reference.js'
+import { likelihoodBefore, refuseOtherJudges, refuseOtherReference, scoresBefore } from './reference.js'
 import { type RunControl, throwIfAborted } from './run.js'
 import { RunFolder, runConfig } from './run-folder.js'
 import { saveResult } from './supervised-training.js'
@@ -70,6 +70,7 @@ export async function* trainPolicy<Step extends PolicyStepEvent>(
     skippedInARow: 0,
     overLimit: false,
     reference: null,
+    judges: [],
     totalSteps,
     environment,
     watch: PolicyWatch.start,
@@ -108,18 +109,20 @@ export async function* trainPolicy<Step extends PolicyStepEvent>(
 
   try {
     const likelihood = await likelihoodBefore(model, reference, prompts.items)
+    const judges = await scoresBefore(sources, prompts.items)
     if (folder && options.resume) {
       const checkpoint = await newestCheckpoint(folder.checkpoints)
       if (checkpoint) {
         const before = (await checkpointState(checkpoint)) as PolicyState
         refuseOtherReference(before, { reference: likelihood, environment })
+        refuseOtherJudges(before, { judges, environment })
         state = (await loadCheckpoint(checkpoint, parts)) as PolicyState
         savedAt = state.step
         warnings = differences(state, { totalSteps, environment })
       }
       await folder.rewindMetrics(state)
     }
-    state = { ...state, totalSteps, environment, reference: likelihood }
+    state = { ...state, totalSteps, environment, reference: likelihood, judges }
     model.adoptTemplate(training.template)
     control.save = folder && (() => save(folder))
     control.summary = summary

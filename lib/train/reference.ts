@@ -2,6 +2,7 @@ import type { PackedBatch } from '../addon/addon.js'
 import { type Batch, toPacked } from '../data/index.js'
 import { PosttrainError } from '../errors.js'
 import { type CausalLM, roleOf, type TrainableModel } from '../models/causal-lm.js'
+import { RewardModel } from '../models/reward-model.js'
 import { Role } from '../models/role.js'
 import { freeName } from './adapter.js'
 import type { Loader, TrainBatch } from './objective.js'
@@ -102,10 +103,45 @@ export function refuseOtherReference(
 ): void {
   const [a, b] = [before.reference, now.reference]
   if (a === null || b === null) return
-  const same = JSON.stringify(before.environment) === JSON.stringify(now.environment)
-  if (same && now.environment.device === 'cpu' ? a === b : Math.abs(a - b) <= 1e-2 * Math.abs(a)) return
+  const bits = hasSameBits(before.environment, now.environment)
+  if (bits ? a === b : Math.abs(a - b) <= 1e-2 * Math.abs(a)) return
   throw new PosttrainError(
     'ERR_INVALID_ARGUMENT',
     'Cannot resume: the reference is another model than the one this run began with, or the base under the adapter is; give the model (and adapter) that it started from, since the checkpoint brings what was trained',
   )
+}
+
+/** What each reward model says of some texts, on the mean. */
+export async function scoresBefore(
+  sources: readonly { reward: unknown }[],
+  texts: readonly { promptIds: Int32Array }[],
+): Promise<number[]> {
+  const means: number[] = []
+  for (const { reward } of sources) {
+    if (!(reward instanceof RewardModel)) continue
+    const scores = await reward.scores(texts.slice(0, 8).map(({ promptIds }) => promptIds))
+    means.push(scores.reduce((sum, score) => sum + score, 0) / scores.length)
+  }
+  return means
+}
+
+/** A resumed run is judged as it was: the config of a run says nothing of a reward model's weights. */
+export function refuseOtherJudges(
+  before: { judges?: readonly number[]; environment: Environment | null },
+  now: { judges: readonly number[]; environment: Environment },
+): void {
+  const bits = hasSameBits(before.environment, now.environment)
+  const other = now.judges.some((b, i) => {
+    const a = before.judges?.[i] ?? b
+    return bits ? a !== b : Math.abs(a - b) > 1e-2 * (1 + Math.abs(a))
+  })
+  if (!other) return
+  throw new PosttrainError(
+    'ERR_INVALID_ARGUMENT',
+    'Cannot resume: a reward model scores otherwise than the one this run began with; give the same, or take another output',
+  )
+}
+
+function hasSameBits(before: Environment | null, now: Environment): boolean {
+  return now.device === 'cpu' && JSON.stringify(before) === JSON.stringify(now)
 }

@@ -6,7 +6,7 @@ import type { RewardSample } from '../../lib/rollout/rewards.js'
 import type { PolicyStepEvent, TrainEvent } from '../../lib/train/events.js'
 import { eventsIn, posttrain } from '../helpers/command-line.js'
 import { eventsOf, numbersOf, only, tinyPolicy, type Wish, wished, wishes } from '../helpers/tiny-policy.js'
-import { cleanFolder } from '../helpers/tiny-training.js'
+import { cleanFolder, weightsOf } from '../helpers/tiny-training.js'
 
 type Event = TrainEvent<PolicyStepEvent, never, unknown>
 type Judge = (samples: readonly RewardSample<Wish>[]) => number[]
@@ -175,6 +175,25 @@ test('a resume with the trained model in place of the one it began with is refus
     code: 'ERR_INVALID_ARGUMENT',
     message: /the reference is another model/,
   })
+})
+
+test('a resume with another reward model is refused, and nothing is changed', async (t) => {
+  const output = cleanFolder(t)
+  const begin = async (seed: number, more: object) => {
+    await using model = await tinyPolicy(1)
+    await using judge = await RewardModel.fromCausalLM(await tinyPolicy(seed), { seed })
+    const before = await weightsOf(model)
+    const running = ppo<Wish>({ ...shared, output, model, reward: judge, iterations: 2, ...more }).finish()
+    const refused = await running.then(
+      () => null,
+      (error: Error) => error.message,
+    )
+    if (refused !== null) t.deepEqual(await weightsOf(model), before)
+    return refused
+  }
+  t.is(await begin(3, {}), null)
+  t.regex((await begin(4, { resume: true })) ?? '', /a reward model scores otherwise/)
+  t.is(await begin(3, { resume: true, iterations: 3 }), null)
 })
 
 test('a resume may have more iterations, and no other passes', async (t) => {
