@@ -22,7 +22,7 @@ import { libtorchPackage, platforms, repository, thisPlatform } from './platform
 const licenses = fileURLToPath(new URL('licenses/', import.meta.url))
 
 /** Libraries that every glibc system with a C++ program on it has. */
-const ofTheSystem = /^(ld-linux[-\w]*|lib(c|m|dl|rt|pthread|stdc\+\+|gcc_s))\.so(\.\d+)*$/
+const ofTheSystem = /^(ld-linux[-\w]*|lib(c|m|dl|rt|util|pthread|stdc\+\+|gcc_s))\.so(\.\d+)*$/
 const ofCuda = /^lib(cu|nv|nccl|c10_cuda|torch_cuda)/
 
 /** Paths of the libraries that are wanted and, on Linux, of all that they need in their turn. */
