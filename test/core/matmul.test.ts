@@ -6,19 +6,21 @@ import { close, norm } from '../helpers/close.js'
 
 const child = fileURLToPath(new URL('matmul-child.js', import.meta.url))
 
-async function run(kind: string): Promise<Record<string, number[]>> {
-  const env = { ...process.env, POSTTRAIN_MATMUL: kind }
+async function run(kind: string, threads = 1): Promise<Record<string, number[]>> {
+  const env = { ...process.env, POSTTRAIN_MATMUL: kind, OMP_NUM_THREADS: String(threads) }
   const { stdout } = await promisify(execFile)(process.execPath, [child], { env, maxBuffer: 1e9 })
   return JSON.parse(stdout) as Record<string, number[]>
 }
 
 test('oneDNN’s products are torch’s: logits, losses, gradients and greedy answers, of weights and of adapters', async (t) => {
-  const [torch, onednn] = await Promise.all([run('torch'), run('onednn')])
-  t.deepEqual(Object.keys(onednn), Object.keys(torch))
+  const [torch, onednn, onTwo] = await Promise.all([run('torch'), run('onednn'), run('onednn', 2)])
+  for (const found of [onednn, onTwo]) t.deepEqual(Object.keys(found), Object.keys(torch))
   t.true(Object.keys(torch).length > 30)
   for (const [name, expected] of Object.entries(torch)) {
-    if (name.endsWith('greedy')) t.deepEqual(onednn[name], expected, name)
-    else close(t, onednn[name]!, expected, { absolute: 1e-6 * Math.max(1, norm(expected)) }, name)
+    for (const found of [onednn, onTwo]) {
+      if (name.endsWith('greedy')) t.deepEqual(found[name], expected, name)
+      else close(t, found[name]!, expected, { absolute: 1e-6 * Math.max(1, norm(expected)) }, name)
+    }
   }
   // The two really went two ways: not every bit is the same.
   t.true(
