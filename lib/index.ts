@@ -65,6 +65,10 @@ export { AdamW, type AdamWOptions } from './optim/adamw.js'
 export { learningRateAt, type Schedule } from './optim/schedule.js'
 export type { Reward, RewardFunction, RewardSample } from './rollout/rewards.js'
 export { type DpoOptions, dpo } from './train/dpo.js'
+export { type GrpoOptions, grpo, type RlooOptions, rloo } from './train/grpo.js'
+export { type PpoOptions, ppo } from './train/ppo.js'
+export { type PretrainOptions, pretrain } from './train/pretrain.js'
+export { type RewardOptions, reward } from './train/reward.js'
 export type {
   CheckpointEvent,
   EndEvent,
@@ -75,10 +79,6 @@ export type {
   StepEvent,
   TrainEvent,
   WarningEvent,
-} from './train/events.js'
-export { type GrpoOptions, grpo, type RlooOptions, rloo } from './train/grpo.js'
-export { type PpoOptions, ppo } from './train/ppo.js'
-export { type PretrainOptions, pretrain } from './train/pretrain.js'
-export { type RewardOptions, reward } from './train/reward.js'
-export { Run } from './train/run.js'
+} from './train/run/events.js'
+export { Run } from './train/run/run.js'
 export { type SftOptions, sft } from './train/sft.js'

@@ -3,7 +3,6 @@ import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { isMainThread } from 'node:worker_threads'
 import { PosttrainError } from '../errors.js'
-import type { Core } from './addon.js'
 import {
   checkLibtorch,
   findLibtorch,
@@ -12,8 +11,9 @@ import {
   libtorchConstants,
   packageRoot,
   unpacked,
-} from './libtorch.js'
-import { type CudaMode, driverTooOld, type Verdict, verifyLibtorch } from './verify.js'
+} from '../libtorch/find/libtorch.js'
+import { type CudaMode, driverTooOld, type Verdict, verifyLibtorch } from '../libtorch/find/verify.js'
+import type { Core } from './addon.js'
 
 /** What the stub exports. */
 interface Stub {

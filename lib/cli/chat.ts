@@ -1,6 +1,6 @@
 import { createInterface } from 'node:readline/promises'
 import { Command } from 'commander'
-import type { Message } from '../data/rows.js'
+import type { Message } from '../data/rows/rows.js'
 import { generateOptions } from '../options/generation.js'
 import { type OptionSet, option } from '../options/option.js'
 import { lazily } from '../options/zod.js'

@@ -4,9 +4,15 @@ import { availableParallelism, freemem, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Command } from 'commander'
-import { cacheFolder, findLibtorch, packageRoot, searchLibtorch, type Tried } from '../addon/libtorch.js'
 import { cudaMode, findBuild, type LoadState } from '../addon/load.js'
-import { driverProblem, glibcVersion, systemProblem } from '../addon/system.js'
+import {
+  cacheFolder,
+  findLibtorch,
+  packageRoot,
+  searchLibtorch,
+  type Tried,
+} from '../libtorch/find/libtorch.js'
+import { driverProblem, glibcVersion, systemProblem } from '../libtorch/find/system.js'
 import { askDriver, type Gpus } from './gpu.js'
 import { MARK, type SelfTest } from './self-test.js'
 

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import type { DpoOptions } from '../train/dpo.js'
-import { dpoOptions } from '../train/preference-options.js'
+import { dpoOptions } from '../train/options/preference.js'
 import { withReference } from './policy.js'
 import { commandOptions, trainingCommand } from './train.js'
 

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { driverVersion } from '../addon/system.js'
+import { driverVersion } from '../libtorch/find/system.js'
 
 /** What the NVIDIA driver says of itself and its devices. */
 export interface Gpus {

@@ -1,8 +1,8 @@
 import { Command, Option } from 'commander'
 import { type Dataset, loadDataset } from '../data/dataset.js'
-import type { DataReport } from '../data/report.js'
-import { templateOf } from '../data/templates.js'
-import { Tokenizer } from '../data/tokenizer.js'
+import type { DataReport } from '../data/encode/report.js'
+import { templateOf } from '../data/text/templates.js'
+import { Tokenizer } from '../data/text/tokenizer.js'
 import { PosttrainError } from '../errors.js'
 import { UsageError } from './flags.js'
 

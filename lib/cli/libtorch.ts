@@ -1,6 +1,6 @@
 import { Command } from 'commander'
-import { findLibtorch, libtorchConstants, searchLibtorch } from '../addon/libtorch.js'
 import { archives, platformName } from '../libtorch/archives.js'
+import { findLibtorch, libtorchConstants, searchLibtorch } from '../libtorch/find/libtorch.js'
 import { type InstallEvent, installLibtorch } from '../libtorch/install.js'
 import { listShelf, removeFromShelf } from '../libtorch/shelf.js'
 import { type OptionSet, option } from '../options/option.js'

@@ -1,10 +1,10 @@
 import type { Command } from 'commander'
 import type { CausalLM } from '../models/causal-lm.js'
 import type { OptionSet } from '../options/option.js'
-import { grpoOptions, rlooOptions } from '../train/group-options.js'
 import type { GrpoOptions, RlooOptions } from '../train/grpo.js'
+import { grpoOptions, rlooOptions } from '../train/options/group.js'
+import { ppoOptions } from '../train/options/ppo.js'
 import type { PpoOptions } from '../train/ppo.js'
-import { ppoOptions } from '../train/ppo-options.js'
 import type { AnyRun } from './progress.js'
 import { commandOptions, type MachineOptions, trainingCommand } from './train.js'
 

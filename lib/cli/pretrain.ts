@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import { option } from '../options/option.js'
 import { lazily } from '../options/zod.js'
-import { pretrainOptions } from '../train/options.js'
+import { pretrainOptions } from '../train/options/fields.js'
 import type { PretrainOptions } from '../train/pretrain.js'
 import { commandOptions, trainingCommand } from './train.js'
 

@@ -1,5 +1,5 @@
 import type { DataReport, PromptReport } from '../data/index.js'
-import type { EvaluationBase, StepBase, TrainEvent } from '../train/events.js'
+import type { EvaluationBase, StepBase, TrainEvent } from '../train/run/events.js'
 
 /** An event of any recipe. */
 export type AnyEvent = TrainEvent<StepBase, EvaluationBase, DataReport | PromptReport>

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { rewardOptions } from '../train/preference-options.js'
+import { rewardOptions } from '../train/options/preference.js'
 import type { RewardOptions } from '../train/reward.js'
 import { commandOptions, trainingCommand } from './train.js'
 

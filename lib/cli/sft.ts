@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { sftOptions } from '../train/options.js'
+import { sftOptions } from '../train/options/fields.js'
 import type { SftOptions } from '../train/sft.js'
 import { commandOptions, trainingCommand } from './train.js'
 

@@ -1,15 +1,4 @@
 export { type Dataset, type DatasetOptions, loadDataset } from './dataset.js'
-export { type JudgedReport, type JudgedSet, loadPreferences, loadUnpaired } from './judged.js'
-export {
-  type JudgedLoader,
-  mismatched,
-  type PreferenceBatch,
-  preferenceLoader,
-  type UnpairedBatch,
-  unpairedLoader,
-} from './judged-loader.js'
-export type { Answer, JudgedRow, PreferenceRow, RankingRow } from './judged-rows.js'
-export { type BatchOptions, DataLoader, type DataLoaderOptions, type LoaderBatch } from './loader.js'
 export {
   type EncodedRow,
   type EncodeOptions,
@@ -17,8 +6,34 @@ export {
   encodeText,
   IGNORE_INDEX,
   splitPrompt,
-} from './mask.js'
-export { type Batch, isPadded, labelWeight, type PaddedBatch, packRows, padRows, toPacked } from './pack.js'
+} from './encode/mask.js'
+export type { DataReport } from './encode/report.js'
+export {
+  type DataSource,
+  type RowSource,
+  spoolRows,
+  type Validation,
+  type WeightedSource,
+} from './formats/read.js'
+export { type BatchOptions, DataLoader, type DataLoaderOptions, type LoaderBatch } from './loaders/batches.js'
+export {
+  type Batch,
+  isPadded,
+  labelWeight,
+  type PaddedBatch,
+  packRows,
+  padRows,
+  toPacked,
+} from './loaders/pack.js'
+export {
+  type JudgedLoader,
+  mismatched,
+  type PreferenceBatch,
+  preferenceLoader,
+  type UnpairedBatch,
+  unpairedLoader,
+} from './loaders/preferences.js'
+export { type JudgedReport, type JudgedSet, loadPreferences, loadUnpaired } from './preferences.js'
 export {
   loadPrompts,
   type PromptItem,
@@ -27,8 +42,7 @@ export {
   readPrompt,
   takePrompts,
 } from './prompts.js'
-export { type DataSource, type RowSource, spoolRows, type Validation, type WeightedSource } from './read.js'
-export type { DataReport } from './report.js'
+export type { Answer, JudgedRow, PreferenceRow, RankingRow } from './rows/preference-rows.js'
 export {
   type CompletionRow,
   type ConversationsRow,
@@ -40,8 +54,8 @@ export {
   type Row,
   readRow,
   type TextRow,
-} from './rows.js'
-export { type PromptRow, Template, type TrainOn } from './template.js'
-export { alpacaTemplate, plainTemplate, templateOf } from './templates.js'
-export { Tokenizer, type TokenizerFiles } from './tokenizer.js'
-export { tokenizerSelection } from './tokenizer-files.js'
+} from './rows/rows.js'
+export { type PromptRow, Template, type TrainOn } from './text/template.js'
+export { alpacaTemplate, plainTemplate, templateOf } from './text/templates.js'
+export { Tokenizer, type TokenizerFiles } from './text/tokenizer.js'
+export { tokenizerSelection } from './text/tokenizer-files.js'

@@ -1,13 +1,13 @@
 import { createHash } from 'node:crypto'
 import { AbortError, PosttrainError } from '../errors.js'
-import { rankedPrompt } from './judged-rows.js'
-import { splitPrompt } from './mask.js'
-import { permutation } from './random.js'
-import { type DataSource, readRows, sourcesOf } from './read.js'
-import { LengthCounts, type Lengths } from './report.js'
-import { bad, type Message, type Origin, readRow } from './rows.js'
-import type { Template } from './template.js'
-import type { Tokenizer } from './tokenizer.js'
+import { permutation } from '../random.js'
+import { splitPrompt } from './encode/mask.js'
+import { LengthCounts, type Lengths } from './encode/report.js'
+import { type DataSource, readRows, sourcesOf } from './formats/read.js'
+import { rankedPrompt } from './rows/preference-rows.js'
+import { bad, type Message, type Origin, readRow } from './rows/rows.js'
+import type { Template } from './text/template.js'
+import type { Tokenizer } from './text/tokenizer.js'
 
 /** A prompt to be answered. */
 export interface PromptItem {

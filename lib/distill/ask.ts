@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Message } from '../data/index.js'
-import { hash32 } from '../data/random.js'
 import { AbortError } from '../errors.js'
+import { hash32 } from '../random.js'
 import type { DistillRetryEvent } from './events.js'
 import type { ResolvedDistillOptions } from './options.js'
 import { type Question, type Reply, type Teacher, TeacherFailure } from './teacher.js'

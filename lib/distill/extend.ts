@@ -1,5 +1,5 @@
 import type { Message } from '../data/index.js'
-import { permutation } from '../data/random.js'
+import { permutation } from '../random.js'
 import { jsonIn } from './reply-json.js'
 import type { Instruction } from './seeds.js'
 import { TeacherFailure } from './teacher.js'

@@ -1,5 +1,5 @@
 import type { Message } from '../data/index.js'
-import { permutation } from '../data/random.js'
+import { permutation } from '../random.js'
 import type { Asker } from './ask.js'
 import type { DistilledRow } from './events.js'
 import type { ResolvedDistillOptions } from './options.js'

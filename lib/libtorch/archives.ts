@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs'
-import { libtorchConstants } from '../addon/libtorch.js'
-import { driverProblem, driverVersion } from '../addon/system.js'
 import { PosttrainError } from '../errors.js'
 import { LIBTORCH_ARCHIVES } from '../files/origins.mjs'
+import { libtorchConstants } from './find/libtorch.js'
+import { driverProblem, driverVersion } from './find/system.js'
 
 export type Variant = 'cpu' | 'cu130'
 

@@ -1,8 +1,8 @@
 import { existsSync, readdirSync, statSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
-import { libraryNames, libtorchConstants } from '../addon/libtorch.js'
 import { PosttrainError } from '../errors.js'
 import { archives, platformName, type Variant } from './archives.js'
+import { libraryNames, libtorchConstants } from './find/libtorch.js'
 
 /** What `--from` has: an unpacked libtorch, or an archive, or neither; and wheels of NVIDIA's. */
 export interface Given {

@@ -1,8 +1,8 @@
 import { spawn } from 'node:child_process'
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { neededBy } from '../addon/elf.mjs'
-import { libtorchConstants } from '../addon/libtorch.js'
+import { neededBy } from './find/elf.mjs'
+import { libtorchConstants } from './find/libtorch.js'
 
 /** NVIDIA's own, but not those that come with the driver. */
 const nvidia = /^lib(cu|nv|nccl)/

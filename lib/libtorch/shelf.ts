@@ -2,9 +2,9 @@ import { randomBytes } from 'node:crypto'
 import { existsSync, readFileSync, statSync } from 'node:fs'
 import { mkdir, readdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { shelfFolder } from '../addon/libtorch.js'
 import { PosttrainError } from '../errors.js'
 import { waitForLock } from '../files/lock.js'
+import { shelfFolder } from './find/libtorch.js'
 
 type Env = Record<string, string | undefined>
 

@@ -5,8 +5,8 @@ import { PosttrainError } from '../errors.js'
 import { type OptionInput, type OptionSet, option } from '../options/option.js'
 import { resolveOptions } from '../options/validate.js'
 import { lazily } from '../options/zod.js'
+import type { SharedBase } from './base.js'
 import type { Family } from './families/index.js'
-import type { SharedBase } from './native.js'
 import { shapeInFile } from './shapes.js'
 
 /** Fields of `lora` in every recipe, and the options of `addAdapter`. */

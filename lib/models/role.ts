@@ -5,6 +5,7 @@ import { call } from '../addon/call.js'
 import { PosttrainError } from '../errors.js'
 import { writeFolderAtomic } from '../files/atomic.js'
 import type { HubOptions } from '../files/hub/snapshot.js'
+import { disposeBase, type SharedBase } from './base.js'
 import { modelSource } from './hub.js'
 import {
   type AdapterConfig,
@@ -17,7 +18,6 @@ import {
   readPeftConfig,
   SCORE_IN_ADAPTER,
 } from './lora.js'
-import { disposeBase, type SharedBase } from './native.js'
 import { planWeights } from './weights.js'
 
 export interface Parameter {

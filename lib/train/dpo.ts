@@ -1,12 +1,13 @@
-import { type JudgedSet, loadPreferences, loadUnpaired } from '../data/judged.js'
-import { type JudgedLoaderOptions, preferenceLoader, unpairedLoader } from '../data/judged-loader.js'
-import { templateOf } from '../data/templates.js'
+import { type JudgedLoaderOptions, preferenceLoader, unpairedLoader } from '../data/loaders/preferences.js'
+import { type JudgedSet, loadPreferences, loadUnpaired } from '../data/preferences.js'
+import { templateOf } from '../data/text/templates.js'
 import { PosttrainError } from '../errors.js'
 import { WITHOUT_REFERENCE } from '../losses/preference.js'
 import type { OptionInput, ResolvedOptions } from '../options/option.js'
 import { resolveOptions } from '../options/validate.js'
-import { hasStarted, prepareAdapter } from './adapter.js'
-import { ktoObjective, pairObjective } from './dpo-objective.js'
+import { dpoOptions } from './options/preference.js'
+import { hasStarted, prepareAdapter } from './roles/adapter.js'
+import { frozenReference, release } from './roles/reference.js'
 import type {
   DpoMetrics,
   DpoStepEvent,
@@ -16,12 +17,11 @@ import type {
   KtoStepEvent,
   TrainEvent,
   WarningEvent,
-} from './events.js'
-import { dpoOptions } from './preference-options.js'
-import { frozenReference, release } from './reference.js'
-import { ReferenceCache } from './reference-cache.js'
-import { Run, type RunControl } from './run.js'
-import { sequenceLength, superviseTraining } from './supervised-training.js'
+} from './run/events.js'
+import { Run, type RunControl } from './run/run.js'
+import { sequenceLength, superviseTraining } from './supervised/loop.js'
+import { ktoObjective, pairObjective } from './supervised/preference.js'
+import { ReferenceCache } from './supervised/reference-cache.js'
 
 export type DpoOptions = OptionInput<typeof dpoOptions>
 type Resolved = ResolvedOptions<typeof dpoOptions>

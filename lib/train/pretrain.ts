@@ -1,16 +1,16 @@
 import { loadDataset } from '../data/dataset.js'
-import { DataLoader } from '../data/loader.js'
-import { plainTemplate } from '../data/templates.js'
+import { DataLoader } from '../data/loaders/batches.js'
+import { plainTemplate } from '../data/text/templates.js'
 import type { ResolvedOptions } from '../options/option.js'
 import { resolveOptions } from '../options/validate.js'
-import { hasStarted, prepareAdapter } from './adapter.js'
-import { crossEntropyObjective } from './cross-entropy-objective.js'
-import type { EndEvent, TrainEvent } from './events.js'
-import { type PretrainOptions, pretrainOptions } from './options.js'
-import { Run, type RunControl } from './run.js'
-import { sequenceLength, superviseTraining } from './supervised-training.js'
+import { type PretrainOptions, pretrainOptions } from './options/fields.js'
+import { hasStarted, prepareAdapter } from './roles/adapter.js'
+import type { EndEvent, TrainEvent } from './run/events.js'
+import { Run, type RunControl } from './run/run.js'
+import { crossEntropyObjective } from './supervised/cross-entropy.js'
+import { sequenceLength, superviseTraining } from './supervised/loop.js'
 
-export type { PretrainOptions } from './options.js'
+export type { PretrainOptions } from './options/fields.js'
 
 /**
  * Pre-training on plain text: every token is a label. A text longer than `maxLength` is cut into several

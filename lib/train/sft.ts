@@ -1,16 +1,16 @@
 import { loadDataset } from '../data/dataset.js'
-import { DataLoader } from '../data/loader.js'
-import { templateOf } from '../data/templates.js'
+import { DataLoader } from '../data/loaders/batches.js'
+import { templateOf } from '../data/text/templates.js'
 import type { ResolvedOptions } from '../options/option.js'
 import { resolveOptions } from '../options/validate.js'
-import { hasStarted, prepareAdapter } from './adapter.js'
-import { crossEntropyObjective } from './cross-entropy-objective.js'
-import type { EndEvent, TrainEvent } from './events.js'
-import { type SftOptions, sftOptions } from './options.js'
-import { Run, type RunControl } from './run.js'
-import { sequenceLength, superviseTraining } from './supervised-training.js'
+import { type SftOptions, sftOptions } from './options/fields.js'
+import { hasStarted, prepareAdapter } from './roles/adapter.js'
+import type { EndEvent, TrainEvent } from './run/events.js'
+import { Run, type RunControl } from './run/run.js'
+import { crossEntropyObjective } from './supervised/cross-entropy.js'
+import { sequenceLength, superviseTraining } from './supervised/loop.js'
 
-export type { SftOptions } from './options.js'
+export type { SftOptions } from './options/fields.js'
 
 /**
  * Supervised fine-tuning: the model learns the answers of instructions or conversations, given what comes

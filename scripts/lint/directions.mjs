@@ -5,10 +5,11 @@ import { fileURLToPath } from 'node:url'
 
 /** lib: a room may import its own files and rooms of a lower rank. */
 const ranks = [
-  ['errors'],
+  ['errors', 'random'],
   ['options', 'files'],
+  ['libtorch'],
   ['addon'],
-  ['libtorch', 'losses', 'data'],
+  ['losses', 'data'],
   ['models'],
   ['generate', 'optim'],
   ['rollout', 'distill'],

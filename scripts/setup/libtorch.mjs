@@ -16,10 +16,10 @@ import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { neededBy } from '../../lib/addon/elf.mjs'
-import { isKept, manifestOf, versionOfTree } from '../../lib/addon/tree.mjs'
 import { LIBTORCH_ARCHIVES } from '../../lib/files/origins.mjs'
 import { unzip } from '../../lib/files/unzip.mjs'
+import { neededBy } from '../../lib/libtorch/find/elf.mjs'
+import { isKept, manifestOf, versionOfTree } from '../../lib/libtorch/find/tree.mjs'
 import { withLock } from './lock.mjs'
 import { execute, SetupError, say, versionOf } from './process.mjs'
 
@@ -27,7 +27,7 @@ export const constants = JSON.parse(
   readFileSync(new URL('../../native/libtorch.json', import.meta.url), 'utf8'),
 )
 
-/** The shared cache of this package, as lib/addon/libtorch.ts finds it. */
+/** The shared cache of this package, as lib/libtorch/find/libtorch.ts finds it. */
 export function cacheFolder(env = process.env) {
   if (env.POSTTRAIN_CACHE) return env.POSTTRAIN_CACHE
   if (process.platform === 'darwin') return join(homedir(), 'Library/Caches/posttrain')

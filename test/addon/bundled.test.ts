@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import test, { type ExecutionContext } from 'ava'
 import { build, type Format } from 'esbuild'
-import { packageRoot } from '../../lib/addon/libtorch.js'
+import { packageRoot } from '../../lib/libtorch/find/libtorch.js'
 
 const program = `
 import { PosttrainError, Tokenizer } from 'posttrain'

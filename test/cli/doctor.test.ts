@@ -14,8 +14,8 @@ import {
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import test from 'ava'
-import { findLibtorch, packageRoot } from '../../lib/addon/libtorch.js'
 import type { Diagnosis } from '../../lib/cli/doctor.js'
+import { findLibtorch, packageRoot } from '../../lib/libtorch/find/libtorch.js'
 
 const cache = mkdtempSync(join(tmpdir(), 'posttrain-doctor-'))
 test.after.always(() => rmSync(cache, { recursive: true, force: true }))

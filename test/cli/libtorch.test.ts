@@ -3,8 +3,8 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
-import { libtorchConstants, packageRoot } from '../../lib/addon/libtorch.js'
 import { TransferProgress } from '../../lib/cli/transfer.js'
+import { libtorchConstants, packageRoot } from '../../lib/libtorch/find/libtorch.js'
 import { writeZip } from '../helpers/zip.js'
 
 const scratch = mkdtempSync(join(tmpdir(), 'posttrain-cli-libtorch-'))

@@ -1,6 +1,6 @@
 import test from 'ava'
 import { Progress } from '../../lib/cli/progress.js'
-import type { StepEvent, TrainEvent } from '../../lib/train/events.js'
+import type { StepEvent, TrainEvent } from '../../lib/train/run/events.js'
 
 const start: TrainEvent = {
   type: 'start',

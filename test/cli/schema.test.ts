@@ -6,10 +6,10 @@ import { commandOptions } from '../../lib/cli/train.js'
 import { flagsOf, kebab } from '../../lib/options/flags.js'
 import { describe, type OptionSet } from '../../lib/options/option.js'
 import { optionPaths } from '../../lib/options/validate.js'
-import { grpoOptions, rlooOptions } from '../../lib/train/group-options.js'
-import { pretrainOptions, sftOptions } from '../../lib/train/options.js'
-import { ppoOptions } from '../../lib/train/ppo-options.js'
-import { dpoOptions, rewardOptions } from '../../lib/train/preference-options.js'
+import { pretrainOptions, sftOptions } from '../../lib/train/options/fields.js'
+import { grpoOptions, rlooOptions } from '../../lib/train/options/group.js'
+import { ppoOptions } from '../../lib/train/options/ppo.js'
+import { dpoOptions, rewardOptions } from '../../lib/train/options/preference.js'
 
 // What only a program can give.
 const PROGRAM = ['signal', 'reference', 'critic']

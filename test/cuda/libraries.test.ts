@@ -3,8 +3,8 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
-import { findLibtorch, libraryNames } from '../../lib/addon/libtorch.js'
-import { driverProblem, driverVersion } from '../../lib/addon/system.js'
+import { findLibtorch, libraryNames } from '../../lib/libtorch/find/libtorch.js'
+import { driverProblem, driverVersion } from '../../lib/libtorch/find/system.js'
 import { missingLibraries } from '../../lib/libtorch/nvidia.js'
 
 const title = 'the CUDA libraries open, with and without a device, and the CPU computes beside them'
@@ -16,7 +16,7 @@ const lacking = missingLibraries(libraries).filter(
 
 if (existsSync(join(libraries, libraryNames().cuda)) && lacking.length === 0) {
   test(title, async (t) => {
-    const program = fileURLToPath(new URL('../addon/open-child.js', import.meta.url))
+    const program = fileURLToPath(new URL('../libtorch/open-child.js', import.meta.url))
     const env = { ...process.env, POSTTRAIN_CUDA: '1' }
     const child = spawn(process.execPath, [program], { env, stdio: ['ignore', 'pipe', 'inherit'] })
     let text = ''

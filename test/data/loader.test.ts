@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import test from 'ava'
 import { defaultDatasetOptions } from '../../lib/data/dataset.js'
+import { TokenStore } from '../../lib/data/encode/token-store.js'
 import {
   DataLoader,
   isPadded,
@@ -14,7 +15,6 @@ import {
   Tokenizer,
   toPacked,
 } from '../../lib/data/index.js'
-import { TokenStore } from '../../lib/data/token-store.js'
 
 const tokenizer = await Tokenizer.load(join('test', 'fixtures', 'masks'))
 const defaults = defaultDatasetOptions(tokenizer)

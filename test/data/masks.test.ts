@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import test from 'ava'
-import { RowEncoder } from '../../lib/data/encode.js'
+import { RowEncoder } from '../../lib/data/encode/encode.js'
 import {
   alpacaTemplate,
   type EncodedRow,

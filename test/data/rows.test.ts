@@ -2,10 +2,10 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
+import { readRows, sourcesOf } from '../../lib/data/formats/read.js'
 import { type RowSource, readRow, spoolRows } from '../../lib/data/index.js'
-import { hash32 } from '../../lib/data/random.js'
-import { readRows, sourcesOf } from '../../lib/data/read.js'
 import { PosttrainError } from '../../lib/errors.js'
+import { hash32 } from '../../lib/random.js'
 
 async function folder(t: ExecutionContext): Promise<string> {
   const path = await mkdtemp(join(tmpdir(), 'posttrain-'))

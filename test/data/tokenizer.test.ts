@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
 import { Tokenizer } from '../../lib/data/index.js'
-import { hash32 } from '../../lib/data/random.js'
 import { PosttrainError } from '../../lib/errors.js'
+import { hash32 } from '../../lib/random.js'
 import { pieceTokenizer } from '../helpers/piece-tokenizer.js'
 
 const FIXTURE = join('test', 'fixtures', 'masks')

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import test, { type ExecutionContext } from 'ava'
-import { readRanking } from '../../lib/data/judged-rows.js'
+import { readRanking } from '../../lib/data/rows/preference-rows.js'
 import { distill } from '../../lib/distill/distill.js'
 import type { DistillOptions } from '../../lib/distill/options.js'
 import { type Asked, teacherServer } from '../helpers/teacher-server.js'

@@ -14,8 +14,8 @@ import { tmpdir } from 'node:os'
 import { basename, dirname, join, relative } from 'node:path'
 import { createPackageWithOptions, extractAll, getRawHeader } from '@electron/asar'
 import test from 'ava'
-import { findLibtorch, librarySuffix, packageRoot, unpacked } from '../../lib/addon/libtorch.js'
 import { findBuild } from '../../lib/addon/load.js'
+import { findLibtorch, librarySuffix, packageRoot, unpacked } from '../../lib/libtorch/find/libtorch.js'
 import { choiceOf, TrainerChild } from './trainer-child.js'
 
 const scratch = mkdtempSync(join(tmpdir(), 'posttrain-asar-'))

@@ -3,8 +3,8 @@ import { existsSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import test from 'ava'
-import { packageRoot } from '../../lib/addon/libtorch.js'
 import { findBuild } from '../../lib/addon/load.js'
+import { packageRoot } from '../../lib/libtorch/find/libtorch.js'
 
 // Electron's V8 keeps all array buffers in one cage: a buffer over memory of ours would end the process there.
 const external = ['napi_create_external_arraybuffer', 'napi_create_external_buffer']

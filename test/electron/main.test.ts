@@ -3,7 +3,7 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symli
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
-import { packageRoot } from '../../lib/addon/libtorch.js'
+import { packageRoot } from '../../lib/libtorch/find/libtorch.js'
 import { choiceOf } from './trainer-child.js'
 
 // The main process in plain Node, with a module in the place of Electron's; Electron itself is not run.

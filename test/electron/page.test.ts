@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url'
 import test from 'ava'
 import { type Browser, chromium, type Page } from 'playwright-core'
 import type { Command, Report } from '../../examples/electron/src/protocol.js'
-import { packageRoot } from '../../lib/addon/libtorch.js'
+import { packageRoot } from '../../lib/libtorch/find/libtorch.js'
 import { choiceOf, TrainerChild } from './trainer-child.js'
 
 // The page is tested in the Chromium that the machine has, such as Debian's package; Electron itself is not run.

@@ -2,7 +2,7 @@ import { existsSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { isCommand } from '../../examples/electron/src/protocol.js'
-import { findLibtorch } from '../../lib/addon/libtorch.js'
+import { findLibtorch } from '../../lib/libtorch/find/libtorch.js'
 import { choiceOf, TrainerChild } from './trainer-child.js'
 
 const preload = (source: string) => ['--import', `data:text/javascript,${encodeURIComponent(source)}`]

@@ -1,4 +1,4 @@
-import { Tokenizer } from '../../lib/data/tokenizer.js'
+import { Tokenizer } from '../../lib/data/text/tokenizer.js'
 
 /** A tokenizer whose tokens are these characters, in their order, and then `<eos>`. */
 export function characterTokenizer(characters: string): Tokenizer {

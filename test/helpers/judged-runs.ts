@@ -1,6 +1,6 @@
 import type { ExecutionContext } from 'ava'
 import type { CausalLM, RewardModel } from '../../lib/index.js'
-import type { TrainEvent } from '../../lib/train/events.js'
+import type { TrainEvent } from '../../lib/train/run/events.js'
 import { close, distance, norm } from './close.js'
 import { fixture, readJson, readTensors } from './fixtures.js'
 

@@ -1,6 +1,6 @@
 import { CausalLM } from '../../lib/models/causal-lm.js'
 import type { RewardSample } from '../../lib/rollout/rewards.js'
-import type { StepBase, TrainEvent } from '../../lib/train/events.js'
+import type { StepBase, TrainEvent } from '../../lib/train/run/events.js'
 import { characterTokenizer } from './character-tokenizer.js'
 
 /** Few tokens, so that a model without training ends its answers now and then, and they are of many lengths. */

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { ExecutionContext } from 'ava'
-import { Tokenizer } from '../../lib/data/tokenizer.js'
+import { Tokenizer } from '../../lib/data/text/tokenizer.js'
 import { CausalLM } from '../../lib/models/causal-lm.js'
 
 /** A tokenizer whose 256 tokens are the bytes, and `<eos>`. */

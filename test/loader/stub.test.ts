@@ -1,8 +1,8 @@
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import test from 'ava'
-import { findLibtorch } from '../../lib/addon/libtorch.js'
 import { findBuild } from '../../lib/addon/load.js'
+import { findLibtorch } from '../../lib/libtorch/find/libtorch.js'
 
 interface Options {
   libtorch: string

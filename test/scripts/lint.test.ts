@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import test from 'ava'
-import { packageRoot } from '../../lib/addon/libtorch.js'
+import { packageRoot } from '../../lib/libtorch/find/libtorch.js'
 
 const load = (name: string) => import(pathToFileURL(join(packageRoot(), 'scripts/lint', name)).href)
 

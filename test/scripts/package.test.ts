@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import test, { type ExecutionContext } from 'ava'
-import { packageRoot } from '../../lib/addon/libtorch.js'
+import { packageRoot } from '../../lib/libtorch/find/libtorch.js'
 
 const { stageLibtorch } = await import(
   pathToFileURL(join(packageRoot(), 'scripts/package/libtorch.mjs')).href

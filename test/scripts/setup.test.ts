@@ -17,7 +17,7 @@ import { hostname, tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import test from 'ava'
-import { findLibtorch, libtorchConstants, packageRoot } from '../../lib/addon/libtorch.js'
+import { findLibtorch, libtorchConstants, packageRoot } from '../../lib/libtorch/find/libtorch.js'
 
 const scratch = mkdtempSync(join(tmpdir(), 'posttrain-setup-'))
 test.after.always(() => rmSync(scratch, { recursive: true, force: true }))

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
 import { AdamW } from '../../lib/optim/adamw.js'
-import { loadCheckpoint, newestCheckpoint, partsOf, saveCheckpoint } from '../../lib/train/checkpoint.js'
+import { loadCheckpoint, newestCheckpoint, partsOf, saveCheckpoint } from '../../lib/train/run/checkpoint.js'
 import { eventsIn, posttrain } from '../helpers/command-line.js'
 import { cleanFolder, instructionRows, tinyModel, weightsOf } from '../helpers/tiny-training.js'
 

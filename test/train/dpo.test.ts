@@ -4,7 +4,7 @@ import test from 'ava'
 import { AdamW, CausalLM } from '../../lib/index.js'
 import { dpoLoss, type PairLossName } from '../../lib/losses/index.js'
 import { type DpoOptions, dpo } from '../../lib/train/dpo.js'
-import type { DpoStepEvent } from '../../lib/train/events.js'
+import type { DpoStepEvent } from '../../lib/train/run/events.js'
 import { close } from '../helpers/close.js'
 import { fixture, readJson } from '../helpers/fixtures.js'
 import {

@@ -1,8 +1,8 @@
 import { existsSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
-import { loadCheckpoint } from '../../lib/train/checkpoint.js'
-import type { StepEvent, TrainEvent } from '../../lib/train/events.js'
+import { loadCheckpoint } from '../../lib/train/run/checkpoint.js'
+import type { StepEvent, TrainEvent } from '../../lib/train/run/events.js'
 import { sft } from '../../lib/train/sft.js'
 import { cleanFolder, instructionRows, tinyModel, weightsOf } from '../helpers/tiny-training.js'
 

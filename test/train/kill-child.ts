@@ -21,7 +21,7 @@ syncBuiltinESMExports()
 
 // Only now: what they import from node:fs/promises is the patched one.
 const { loadCheckpoint, newestCheckpoint, partsOf, saveCheckpoint } = await import(
-  '../../lib/train/checkpoint.js'
+  '../../lib/train/run/checkpoint.js'
 )
 const { startTiny } = await import('./kill-training.js')
 const { model, optimizer, step } = await startTiny()

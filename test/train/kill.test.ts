@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
-import { newestCheckpoint } from '../../lib/train/checkpoint.js'
+import { newestCheckpoint } from '../../lib/train/run/checkpoint.js'
 import { cleanFolder } from '../helpers/tiny-training.js'
 import { startTiny } from './kill-training.js'
 

@@ -1,7 +1,7 @@
 import test from 'ava'
 import { type CausalLM, grpo, ppo, RewardModel } from '../../lib/index.js'
 import { nativeOf, type TrainableModel } from '../../lib/models/causal-lm.js'
-import { makeCritic } from '../../lib/train/critic.js'
+import { makeCritic } from '../../lib/train/roles/critic.js'
 import { eventsOf, idsOf, only, tinyPolicy, type Wish, wished, wishes } from '../helpers/tiny-policy.js'
 
 const shared = {

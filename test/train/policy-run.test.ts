@@ -10,7 +10,7 @@ import {
   type RewardSample,
   rloo,
 } from '../../lib/index.js'
-import type { PolicyStepEvent } from '../../lib/train/events.js'
+import type { PolicyStepEvent } from '../../lib/train/run/events.js'
 import { close } from '../helpers/close.js'
 import {
   EOS,

@@ -1,5 +1,5 @@
 import test from 'ava'
-import type { Experience } from '../../lib/train/experience.js'
+import type { Experience } from '../../lib/train/policy/experience.js'
 import { close } from '../helpers/close.js'
 import { Classroom, type Lesson } from '../helpers/policy-learning.js'
 import { EOS, idsOf } from '../helpers/tiny-policy.js'

@@ -1,5 +1,5 @@
 import test from 'ava'
-import { prefetch } from '../../lib/train/prefetch.js'
+import { prefetch } from '../../lib/train/supervised/prefetch.js'
 
 test('the next item is made while the one before is used, one ahead and no more', async (t) => {
   const made: number[] = []

@@ -1,8 +1,8 @@
 import { writeFileSync } from 'node:fs'
 import test from 'ava'
 import { CausalLM } from '../../lib/models/causal-lm.js'
-import type { StepEvent, TrainEvent } from '../../lib/train/events.js'
 import { pretrain } from '../../lib/train/pretrain.js'
+import type { StepEvent, TrainEvent } from '../../lib/train/run/events.js'
 import { sft } from '../../lib/train/sft.js'
 import { cleanFolder, instructionRows, tinyModel, weightsOf } from '../helpers/tiny-training.js'
 

@@ -1,7 +1,7 @@
 import { cpSync, existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
-import type { TrainEvent } from '../../lib/train/events.js'
+import type { TrainEvent } from '../../lib/train/run/events.js'
 import { type SftOptions, sft } from '../../lib/train/sft.js'
 import { cleanFolder, instructionRows, tinyModel, weightsOf } from '../helpers/tiny-training.js'
 

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
-import { lockRunFolder } from '../../lib/train/run-lock.js'
+import { lockRunFolder } from '../../lib/train/run/lock.js'
 import { sft } from '../../lib/train/sft.js'
 import { cleanFolder, instructionRows, tinyModel } from '../helpers/tiny-training.js'
 

@@ -1,6 +1,6 @@
 import test from 'ava'
-import type { EndEvent, TrainEvent } from '../../lib/train/events.js'
-import { Run, type RunControl } from '../../lib/train/run.js'
+import type { EndEvent, TrainEvent } from '../../lib/train/run/events.js'
+import { Run, type RunControl } from '../../lib/train/run/run.js'
 
 /** A recipe that counts its steps, and what was done to it. */
 function counting(steps: number, log: string[] = []) {

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
-import type { StepEvent, TrainEvent } from '../../lib/train/events.js'
+import type { StepEvent, TrainEvent } from '../../lib/train/run/events.js'
 import { sft } from '../../lib/train/sft.js'
 import { cleanFolder, instructionRows, tinyModel, weightsOf } from '../helpers/tiny-training.js'
 

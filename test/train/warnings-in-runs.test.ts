@@ -1,5 +1,5 @@
 import test from 'ava'
-import { Tokenizer } from '../../lib/data/tokenizer.js'
+import { Tokenizer } from '../../lib/data/text/tokenizer.js'
 import { CausalLM } from '../../lib/models/causal-lm.js'
 import type { RewardSample } from '../../lib/rollout/rewards.js'
 import { dpo } from '../../lib/train/dpo.js'

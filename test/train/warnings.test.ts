@@ -1,13 +1,13 @@
 import { readFileSync } from 'node:fs'
 import test from 'ava'
-import type { EvaluationBase, StepBase, WarningCode, WarningEvent } from '../../lib/train/events.js'
+import type { EvaluationBase, StepBase, WarningCode, WarningEvent } from '../../lib/train/run/events.js'
 import {
   PolicyWatch,
   type PolicyWatchOptions,
   SupervisedWatch,
   type WatchedIteration,
   type WatchState,
-} from '../../lib/train/warnings.js'
+} from '../../lib/train/run/warnings.js'
 
 /** Noise that is the same in every run of the tests, roughly normal with deviation 1. */
 function noise(seed: number): () => number {

@@ -1,0 +1,164 @@
+import { Worker } from 'node:worker_threads'
+import { PosttrainError } from '../../errors.js'
+import { packageRoot } from '../../libtorch/find/libtorch.js'
+import type { Example } from '../rows/rows.js'
+import { Template } from '../text/template.js'
+import { Tokenizer, type TokenizerFiles } from '../text/tokenizer.js'
+import { type Digest, digest } from './digests.js'
+import { type Dropped, type EncodedRow, type EncodeOptions, encodeRow, encodeText } from './mask.js'
+
+/** All that encoding needs, as data: it crosses to the worker. */
+export interface EncoderSpec {
+  files: TokenizerFiles
+  template: { source: string; name: string; prefixed: boolean }
+  options: EncodeOptions
+}
+
+/** What became of an example: its rows, or why there are none, and a hash of its words; or the error it caused. */
+export type Encoded = { rows: (EncodedRow | Dropped)[]; words: Digest } | { error: string }
+
+export interface EncodeRequest {
+  id: number
+  examples: Example[]
+}
+
+/** Encodes one after another; an example's own fault is returned, not thrown. */
+export function encodeAll(
+  examples: readonly Example[],
+  tokenizer: Tokenizer,
+  template: Template,
+  options: EncodeOptions,
+): Encoded[] {
+  return examples.map((example) => {
+    try {
+      const rows =
+        example.kind === 'text'
+          ? encodeText(example, tokenizer, options)
+          : [encodeRow(example, tokenizer, template, options)]
+      return { rows, words: digest(wordsOf(example)) }
+    } catch (error) {
+      if (error instanceof PosttrainError && error.code === 'ERR_DATA') return { error: error.message }
+      throw error
+    }
+  })
+}
+
+/** What is said in an example, but for case, punctuation and spaces. */
+function wordsOf(example: Example): string {
+  return textsOf(example)
+    .join('\n')
+    .normalize('NFKC')
+    .toLowerCase()
+    .replace(/[\p{P}\p{S}\s]+/gu, '')
+}
+
+/** Data below this are encoded here, row by row; a worker would take longer to start. */
+const INLINE_CHARACTERS = 50_000
+/** A row above this would keep the event loop for too long. */
+const INLINE_ROW = 2_000
+
+function textsOf(example: Example): string[] {
+  switch (example.kind) {
+    case 'text':
+      return [example.text]
+    case 'completion':
+      return [example.prompt, example.completion]
+    case 'messages':
+      return example.messages.flatMap(({ role, content }) => [role, content])
+    default:
+      return example satisfies never
+  }
+}
+
+const sizeOf = (example: Example) => textsOf(example).reduce((sum, text) => sum + text.length, 0)
+
+/** Encodes without keeping the event loop: small data in slices, the rest in a worker thread. */
+export class RowEncoder {
+  readonly #tokenizer: Tokenizer
+  readonly #template: Template
+  readonly #options: EncodeOptions
+  readonly #waiting = new Map<
+    number,
+    { resolve: (rows: Encoded[]) => void; reject: (error: unknown) => void }
+  >()
+  #worker: Worker | null = null
+  #characters = 0
+  #next = 0
+
+  constructor(tokenizer: Tokenizer, template: Template, options: EncodeOptions) {
+    this.#tokenizer = tokenizer
+    this.#template = template
+    this.#options = options
+  }
+
+  async encode(examples: Example[]): Promise<Encoded[]> {
+    const sizes = examples.map(sizeOf)
+    this.#characters += sizes.reduce((sum, size) => sum + size, 0)
+    const small = this.#characters <= INLINE_CHARACTERS && Math.max(...sizes) <= INLINE_ROW
+    if (this.#worker === null && small) {
+      const results: Encoded[] = []
+      for (const example of examples) {
+        results.push(...encodeAll([example], this.#tokenizer, this.#template, this.#options))
+        await new Promise((resolve) => setImmediate(resolve))
+      }
+      return results
+    }
+    const worker = this.#start()
+    const id = this.#next++
+    // While rows are awaited the process must not end.
+    worker.ref()
+    return await new Promise((resolve, reject) => {
+      this.#waiting.set(id, { resolve, reject })
+      worker.postMessage({ id, examples } satisfies EncodeRequest)
+    })
+  }
+
+  async close(): Promise<void> {
+    const worker = this.#worker
+    this.#worker = null
+    await worker?.terminate()
+  }
+
+  #start(): Worker {
+    if (this.#worker !== null) return this.#worker
+    const spec: EncoderSpec = {
+      files: this.#tokenizer.files,
+      template: {
+        source: this.#template.source,
+        name: this.#template.name,
+        prefixed: this.#template.prefixed,
+      },
+      options: this.#options,
+    }
+    // Says so where the worker's file is not beside this one, in a bundle.
+    packageRoot()
+    const worker = new Worker(new URL('./encode-worker.js', import.meta.url), {
+      workerData: spec,
+      execArgv: [],
+    })
+    worker.unref()
+    const fail = (error: unknown) => {
+      for (const { reject } of this.#waiting.values()) reject(error)
+      this.#waiting.clear()
+    }
+    worker.on('message', ({ id, results, error }: { id: number; results?: Encoded[]; error?: string }) => {
+      const waiting = this.#waiting.get(id)
+      this.#waiting.delete(id)
+      if (this.#waiting.size === 0) worker.unref()
+      if (results !== undefined) waiting?.resolve(results)
+      else waiting?.reject(new PosttrainError('ERR_INTERNAL', `encoding failed: ${error}`))
+    })
+    worker.on('error', fail)
+    worker.on('exit', () => fail(new PosttrainError('ERR_INTERNAL', 'the encoding thread ended')))
+    this.#worker = worker
+    return worker
+  }
+}
+
+/** The tokenizer and template of a spec, in the worker. */
+export function encoderOf(spec: EncoderSpec): (examples: Example[]) => Encoded[] {
+  const tokenizer = Tokenizer.fromFiles(spec.files)
+  const { source, name, prefixed } = spec.template
+  const template = Template.fromSource(source, name, { prefixed })
+  return (examples) => encodeAll(examples, tokenizer, template, spec.options)
+}

@@ -1,0 +1,200 @@
+import { PosttrainError } from '../../errors.js'
+import type { Example } from '../rows/rows.js'
+import type { Segment, Template, TrainOn } from '../text/template.js'
+import type { Tokenizer } from '../text/tokenizer.js'
+
+/** The label of a token that is not to be predicted. */
+export const IGNORE_INDEX = -100
+
+export interface EncodeOptions {
+  maxLength: number
+  trainOn: TrainOn
+  overflow: 'truncate' | 'drop' | 'error'
+}
+
+/** A row as tokens. `labels[t]` is the token at t, or -100 where it is context; unshifted. */
+export interface EncodedRow {
+  inputIds: Int32Array
+  labels: Int32Array
+  weight: number
+  truncated: boolean
+  /** Of a row with an answer: a stop token is among its labels. */
+  stops: boolean
+  /** Encoding the whole text at once would have given other ids. */
+  jointDiffers: boolean
+  emptyOutput: boolean
+  doubleBos: boolean
+}
+
+/** Why a row gives nothing to train on. */
+export type Dropped = 'tooLong' | 'noLabels' | 'empty'
+
+/** The prompt's trailing spaces (U+0020) belong to the completion, as generation feeds the prompt without them. */
+export function splitPrompt(prompt: string, completion: string): [string, string] {
+  const kept = prompt.replace(/ +$/, '')
+  return [kept, prompt.slice(kept.length) + completion]
+}
+
+function segmentsOf(
+  example: Exclude<Example, { kind: 'text' }>,
+  template: Template,
+  tokenizer: Tokenizer,
+  trainOn: TrainOn,
+): Segment[] {
+  if (example.kind === 'messages')
+    return template.segments(example.messages, tokenizer, { trainOn, tools: example.tools })
+  const [prompt, completion] = splitPrompt(example.prompt, example.completion)
+  return [
+    { text: tokenizer.guard(prompt), trained: trainOn === 'all' },
+    { text: tokenizer.guard(completion) + (tokenizer.eosToken ?? ''), trained: true },
+  ]
+}
+
+/**
+ * Tokens and labels of one row. Text before a trained span and the span itself are encoded apart and put together, so
+ * that the trained prefix is exactly what generation feeds and the first token of an answer always has a label.
+ */
+export function encodeRow(
+  example: Exclude<Example, { kind: 'text' }>,
+  tokenizer: Tokenizer,
+  template: Template,
+  options: EncodeOptions,
+): EncodedRow | Dropped {
+  const segments = segmentsOf(example, template, tokenizer, options.trainOn)
+  const prefix = example.kind === 'completion' ? tokenizer.prefixIds : template.prefixIds(tokenizer)
+  const pieces = segments.map(({ text }, i) => tokenizer.encode(text, { allowSpecial: true, first: i === 0 }))
+  const length = pieces.reduce((sum, piece) => sum + piece.length, prefix.length)
+  if (length === 0) return 'empty'
+  if (length > options.maxLength) {
+    if (options.overflow === 'error') {
+      throw new PosttrainError(
+        'ERR_DATA',
+        `a row of ${length} tokens is longer than maxLength ${options.maxLength}`,
+      )
+    }
+    if (options.overflow === 'drop') return 'tooLong'
+  }
+  const inputIds = new Int32Array(length)
+  const labels = new Int32Array(length).fill(IGNORE_INDEX)
+  inputIds.set(prefix)
+  let at = prefix.length
+  for (const [i, piece] of pieces.entries()) {
+    inputIds.set(piece, at)
+    if (segments[i]?.trained === true) labels.set(piece, at)
+    at += piece.length
+  }
+  const kept = Math.min(length, options.maxLength)
+  const stopIds = stopIdsOf(tokenizer, example.kind === 'messages' ? template : null)
+  const row = finish(
+    inputIds.subarray(0, kept),
+    labels.subarray(0, kept),
+    example.weight,
+    kept < length,
+    tokenizer,
+    stopIds,
+  )
+  if (row === 'noLabels') return row
+  return {
+    ...row,
+    jointDiffers: segments.some(
+      (segment, i) => i > 0 && boundaryDiffers(segments[i - 1]!.text, segment.text, i === 1, tokenizer),
+    ),
+    emptyOutput: isEmptyOutput(example),
+  }
+}
+
+/** Ids that end an answer in rows of this template (null: of prompt and completion). */
+export function stopIdsOf(tokenizer: Tokenizer, template: Template | null): number[] {
+  const terminator = template === null ? null : terminatorOf(tokenizer, template)
+  return [tokenizer.eosId, terminator].filter((id) => id !== null)
+}
+
+const terminators = new WeakMap<Template, WeakMap<Tokenizer, number | null>>()
+
+function terminatorOf(tokenizer: Tokenizer, template: Template): number | null {
+  const known = terminators.get(template) ?? new WeakMap<Tokenizer, number | null>()
+  terminators.set(template, known)
+  let id = known.get(tokenizer)
+  if (id === undefined) {
+    try {
+      id = template.terminator(tokenizer)
+    } catch (error) {
+      // A template may refuse the two turns that it is tried with.
+      if (!(error instanceof PosttrainError)) throw error
+      id = null
+    }
+    known.set(tokenizer, id)
+  }
+  return id
+}
+
+/** Characters on each side of a boundary that decide whether tokens would cross it. */
+const NEIGHBOURS = 64
+
+/** Whether two pieces of text would get other ids if they were encoded as one. */
+function boundaryDiffers(left: string, right: string, first: boolean, tokenizer: Tokenizer): boolean {
+  const [before, after] = [left.slice(-NEIGHBOURS), right.slice(0, NEIGHBOURS)]
+  const start = first && before.length === left.length
+  const encode = (text: string, at: boolean) => tokenizer.encode(text, { allowSpecial: true, first: at })
+  const apart = [...encode(before, start), ...encode(after, false)]
+  const joint = encode(before + after, start)
+  return joint.length !== apart.length || joint.some((id, i) => id !== apart[i])
+}
+
+/**
+ * Plain text for pre-training: every token is trained, an end of text closes it, long ones are cut into several. Each
+ * of these begins with the last token of the one before, so that no token goes untrained.
+ */
+export function encodeText(
+  example: Extract<Example, { kind: 'text' }>,
+  tokenizer: Tokenizer,
+  options: EncodeOptions,
+): (EncodedRow | Dropped)[] {
+  const body = tokenizer.encode(example.text)
+  if (body.length === 0) return ['empty']
+  const eos = tokenizer.eosId
+  const ids = new Int32Array(tokenizer.prefixIds.length + body.length + (eos === null ? 0 : 1))
+  ids.set(tokenizer.prefixIds)
+  ids.set(body, tokenizer.prefixIds.length)
+  if (eos !== null) ids[ids.length - 1] = eos
+  if (ids.length < 2) return ['noLabels']
+  const stopIds = eos === null ? [] : [eos]
+  const rows: (EncodedRow | Dropped)[] = []
+  for (let from = 0; from + 1 < ids.length; from += options.maxLength - 1) {
+    const piece = ids.slice(from, from + options.maxLength)
+    rows.push(finish(piece, piece.slice(), example.weight, false, tokenizer, stopIds))
+  }
+  return rows
+}
+
+function finish(
+  inputIds: Int32Array,
+  labels: Int32Array,
+  weight: number,
+  truncated: boolean,
+  tokenizer: Tokenizer,
+  stopIds: readonly number[],
+): EncodedRow | 'noLabels' {
+  // The first token of a row has nothing before it that could predict it.
+  labels[0] = IGNORE_INDEX
+  if (!labels.some((label) => label !== IGNORE_INDEX)) return 'noLabels'
+  const bos = tokenizer.bosId
+  return {
+    inputIds,
+    labels,
+    weight,
+    truncated,
+    stops: labels.some((label) => stopIds.includes(label)),
+    jointDiffers: false,
+    emptyOutput: false,
+    doubleBos: bos !== null && bos !== tokenizer.eosId && inputIds[0] === bos && inputIds[1] === bos,
+  }
+}
+
+function isEmptyOutput(example: Exclude<Example, { kind: 'text' }>): boolean {
+  if (example.kind === 'completion') return example.completion.trim() === ''
+  return example.messages.some(
+    ({ role, content, tool_calls: calls }) =>
+      role === 'assistant' && content.trim() === '' && calls === undefined,
+  )
+}

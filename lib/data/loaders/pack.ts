@@ -1,0 +1,122 @@
+import type { PackedBatch } from '../../addon/addon.js'
+import { PosttrainError } from '../../errors.js'
+import { IGNORE_INDEX } from '../encode/mask.js'
+
+/** The textbook's form: every row as long as the longest. All three are [rows * columns], row by row. */
+export interface PaddedBatch {
+  inputIds: Int32Array
+  /** 1 for a token, 0 for padding; padding stands at the left or at the right of a row. */
+  attentionMask: Int32Array
+  /** The token at each place, or -100 where it is not to be predicted; unshifted. */
+  labels?: Int32Array
+  rows: number
+  columns: number
+}
+
+export type Batch = PackedBatch | PaddedBatch
+
+/** What packing and padding need of a row. */
+export interface RowTokens {
+  inputIds: Int32Array
+  labels: Int32Array
+  weight: number
+}
+
+export function isPadded(batch: Batch): batch is PaddedBatch {
+  return 'attentionMask' in batch
+}
+
+/** The native form of a batch: padding is left out, so it costs nothing and changes nothing. */
+export function toPacked(batch: Batch): PackedBatch {
+  if (!isPadded(batch)) return batch
+  const { inputIds, attentionMask, labels, rows, columns } = batch
+  const size = rows * columns
+  for (const [name, array] of Object.entries({ inputIds, attentionMask, labels })) {
+    if (array !== undefined && array.length !== size) {
+      throw new PosttrainError(
+        'ERR_INVALID_ARGUMENT',
+        `batch.${name} has ${array.length} values, not rows * columns = ${size}`,
+      )
+    }
+  }
+  const offsets = [0]
+  const kept: number[] = []
+  for (let row = 0; row < rows; row++) {
+    const from = kept.length
+    let ended = false
+    for (let at = row * columns; at < (row + 1) * columns; at++) {
+      if (attentionMask[at] === 0) {
+        ended = kept.length > from
+        if (labels !== undefined && labels[at] !== IGNORE_INDEX) {
+          throw new PosttrainError(
+            'ERR_INVALID_ARGUMENT',
+            `batch.labels has a label on padding, in row ${row}`,
+          )
+        }
+        continue
+      }
+      if (ended)
+        throw new PosttrainError(
+          'ERR_INVALID_ARGUMENT',
+          `batch.attentionMask has a hole in row ${row}: padding must stand at one side`,
+        )
+      kept.push(at)
+    }
+    if (kept.length > from) offsets.push(kept.length)
+  }
+  if (kept.length === 0)
+    throw new PosttrainError('ERR_INVALID_ARGUMENT', 'batch has no token outside the padding')
+  const pick = (array: Int32Array) => Int32Array.from(kept, (at) => array[at]!)
+  return {
+    inputIds: pick(inputIds),
+    offsets: Int32Array.from(offsets),
+    ...(labels === undefined ? {} : { labels: pick(labels) }),
+  }
+}
+
+/** Rows one after another, each a document of its own. Weights stand only where a row's is not 1. */
+export function packRows(rows: readonly RowTokens[]): PackedBatch {
+  const total = rows.reduce((sum, { inputIds }) => sum + inputIds.length, 0)
+  const inputIds = new Int32Array(total)
+  const labels = new Int32Array(total)
+  const offsets = new Int32Array(rows.length + 1)
+  const weighted = rows.some(({ weight }) => weight !== 1)
+  const weights = weighted ? new Float32Array(total) : undefined
+  let at = 0
+  for (const [i, row] of rows.entries()) {
+    inputIds.set(row.inputIds, at)
+    labels.set(row.labels, at)
+    weights?.fill(row.weight, at, at + row.inputIds.length)
+    at += row.inputIds.length
+    offsets[i + 1] = at
+  }
+  return { inputIds, offsets, labels, ...(weights === undefined ? {} : { weights }) }
+}
+
+/** Rows padded at the right to the longest. Row weights have no place in this form. */
+export function padRows(rows: readonly RowTokens[], padId: number): PaddedBatch {
+  if (rows.some(({ weight }) => weight !== 1)) {
+    throw new PosttrainError('ERR_INVALID_ARGUMENT', 'rows with weights need the packed form of a batch')
+  }
+  const columns = Math.max(...rows.map(({ inputIds }) => inputIds.length))
+  const inputIds = new Int32Array(rows.length * columns).fill(padId)
+  const attentionMask = new Int32Array(rows.length * columns)
+  const labels = new Int32Array(rows.length * columns).fill(IGNORE_INDEX)
+  for (const [i, row] of rows.entries()) {
+    inputIds.set(row.inputIds, i * columns)
+    labels.set(row.labels, i * columns)
+    attentionMask.fill(1, i * columns, i * columns + row.inputIds.length)
+  }
+  return { inputIds, attentionMask, labels, rows: rows.length, columns }
+}
+
+/** Sum of the weights of the labels that are predicted: not those of the first token of a document. */
+export function labelWeight({ offsets, labels, weights }: PackedBatch, ignoreIndex: number): number {
+  let sum = 0
+  for (let d = 0; d + 1 < offsets.length; d++) {
+    for (let t = offsets[d]! + 1; t < offsets[d + 1]!; t++) {
+      if (labels !== undefined && labels[t] !== ignoreIndex) sum += weights?.[t] ?? 1
+    }
+  }
+  return sum
+}

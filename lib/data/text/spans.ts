@@ -1,0 +1,64 @@
+import { PosttrainError } from '../../errors.js'
+import type { Message } from '../rows/rows.js'
+import type { Tokenizer } from './tokenizer.js'
+
+// Marks of the spans in the rendered text; noncharacters, so that no text holds them.
+export const BEGIN = '\uFDD1'
+export const END = '\uFDD2'
+const RESERVED = /[\uFDD0-\uFDD2]/u
+
+/** A turn of the assistant, from where generation begins to the end of its terminator. */
+export interface Turn {
+  message: Message
+  span: { from: number; to: number; text: string } | null
+}
+
+export const spanOf = (text: string, from: number, to: number) => ({ from, to, text: text.slice(from, to) })
+
+/** The text without its marks, and what lay between them. */
+export function cutMarks(marked: string): { text: string; spans: [number, number][] } {
+  const spans: [number, number][] = []
+  let text = ''
+  let open: number | null = null
+  for (const piece of marked.split(/([\uFDD1\uFDD2])/u)) {
+    if (piece === BEGIN) open = text.length
+    else if (piece === END && open !== null) {
+      spans.push([open, text.length])
+      open = null
+    } else text += piece
+  }
+  return { text, spans }
+}
+
+/** The end of a span with its terminator, the special token that closes it or follows it after white space alone. */
+export function terminated(text: string, from: number, to: number, tokenizer: Tokenizer): number {
+  const body = text.slice(from, to).trimEnd()
+  if (tokenizer.endsWithSpecial(body)) return from + body.length
+  const next = tokenizer.firstSpecial(text, to)
+  return next !== null && text.slice(to, next.start).trim() === '' ? next.end : to
+}
+
+/** Where the last turn of `grown` ends: at its terminator, else at the end of what was said. */
+export function turnEnd(grown: string, from: number, message: Message, tokenizer: Tokenizer): number {
+  const body = grown.slice(from).trimEnd()
+  if (tokenizer.endsWithSpecial(body)) return from + body.length
+  const said = tokenizer.guard(message.content).trim()
+  const at = said === '' ? -1 : grown.lastIndexOf(said)
+  return at >= from ? at + said.length : from + body.length
+}
+
+/** Every string in `value` guarded, so that special tokens that somebody typed stay text. */
+export function guardStrings(value: unknown, tokenizer: Tokenizer | undefined): unknown {
+  if (typeof value === 'string') {
+    if (RESERVED.test(value))
+      throw new PosttrainError('ERR_DATA', 'a text holds the Unicode noncharacters U+FDD0 to U+FDD2')
+    return tokenizer === undefined ? value : tokenizer.guard(value)
+  }
+  if (Array.isArray(value)) return value.map((item) => guardStrings(item, tokenizer))
+  if (typeof value === 'object' && value !== null) {
+    return Object.fromEntries(
+      Object.entries(value).map(([key, item]) => [key, guardStrings(item, tokenizer)]),
+    )
+  }
+  return value
+}

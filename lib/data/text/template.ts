@@ -1,0 +1,296 @@
+import { readFile } from 'node:fs/promises'
+import type { Template as Jinja } from '@huggingface/jinja'
+import { PosttrainError } from '../../errors.js'
+import { instructionMessages, type Message } from '../rows/rows.js'
+import { parseTemplate, type TemplateForms, withoutGeneration } from './jinja.js'
+import { cutMarks, END, guardStrings, spanOf, type Turn, terminated, turnEnd } from './spans.js'
+import type { Tokenizer } from './tokenizer.js'
+
+/** A piece of a rendered conversation; `trained` says whether its tokens are labels. */
+export interface Segment {
+  text: string
+  trained: boolean
+}
+
+export type TrainOn = 'assistant' | 'lastAssistant' | 'all'
+
+/** Something that can be said to a model: messages, or one instruction. */
+export type PromptRow =
+  | { messages: Message[]; tools?: unknown[] }
+  | { instruction: string; input?: string; system?: string }
+
+/**
+ * A chat template in Jinja, as Hugging Face's models carry it. Spans of the assistant come from `{% generation %}`
+ * where the template has it, otherwise from rendering growing prefixes.
+ */
+export class Template {
+  readonly name: string
+  /** As written, `{% generation %}` included. */
+  readonly source: string
+  readonly #prefixed: boolean
+  #forms: TemplateForms | null
+
+  private constructor(name: string, source: string, prefixed: boolean, forms: TemplateForms | null) {
+    this.name = name
+    this.source = source
+    this.#prefixed = prefixed
+    this.#forms = forms
+  }
+
+  /** Parsed once. */
+  get #parsed(): TemplateForms {
+    this.#forms ??= parseTemplate(this.name, this.source)
+    return this.#forms
+  }
+
+  /**
+   * @param options.prefixed the rendered text is a plain text: what the tokenizer itself puts before a text (a BOS
+   * token for some families) comes before it; default false.
+   */
+  static fromSource(source: string, name = 'chat', options: { prefixed?: boolean } = {}): Template {
+    return new Template(name, source, options.prefixed ?? false, parseTemplate(name, source))
+  }
+
+  /** @internal One of this package's own: known to be valid, so that it can be parsed at its first use. */
+  static own(source: string, name: string): Template {
+    return new Template(name, source, true, null)
+  }
+
+  /** From a .jinja file. */
+  static async load(path: string): Promise<Template> {
+    let source: string
+    try {
+      source = await readFile(path, 'utf8')
+    } catch (cause) {
+      throw new PosttrainError(
+        'ERR_INVALID_FILE',
+        `the template ${path} cannot be read: ${(cause as Error).message}`,
+        { cause },
+      )
+    }
+    return Template.fromSource(source, path)
+  }
+
+  get prefixed(): boolean {
+    return this.#prefixed
+  }
+
+  /** What is saved as chat_template.jinja: without `{% generation %}`, which not every reader knows. */
+  get savedSource(): string {
+    return withoutGeneration(this.source)
+  }
+
+  /** The same for the models of a tokenizer: with the beginning that it puts before plain texts. */
+  sourceFor(tokenizer: Tokenizer): string {
+    const prefix = this.prefixIds(tokenizer).map((id) => tokenizer.idToToken(id) ?? '')
+    return prefix.map((token) => `{{ ${JSON.stringify(token)} }}`).join('') + this.savedSource
+  }
+
+  /**
+   * The text that generation is fed for a conversation, up to where the assistant begins to speak. What users typed is
+   * kept from being read as special tokens only where the tokenizer is given.
+   */
+  prompt(row: PromptRow, tokenizer?: Tokenizer): string {
+    const { messages, tools } = asked(row)
+    return this.#render(this.#parsed.plain, messages, tools, tokenizer, true)
+  }
+
+  /** The ids that generation is fed: exactly those that stood before the answer in training. */
+  promptIds(row: PromptRow, tokenizer: Tokenizer): Int32Array {
+    const { messages, tools } = asked(row)
+    const text = this.#render(this.#parsed.plain, messages, tools, tokenizer, true)
+    const ids = [...this.prefixIds(tokenizer)]
+    let at = 0
+    const encode = (to: number) => {
+      for (const id of tokenizer.encode(text.slice(at, to), { allowSpecial: true, first: at === 0 }))
+        ids.push(id)
+      at = to
+    }
+    for (const { span } of this.#spans(messages, tokenizer, tools)) {
+      if (span === null || !text.startsWith(span.text, span.from)) continue
+      encode(span.from)
+      encode(span.to)
+    }
+    encode(text.length)
+    return Int32Array.from(ids)
+  }
+
+  /** What the tokenizer puts before a plain text; a chat template writes its own beginning. */
+  prefixIds(tokenizer: Tokenizer): readonly number[] {
+    return this.#prefixed ? tokenizer.prefixIds : []
+  }
+
+  /** The id that ends an assistant's turn; null where the template has no such token. */
+  terminator(tokenizer: Tokenizer): number | null {
+    const probe = [
+      { role: 'user', content: 'a' },
+      { role: 'assistant', content: 'b' },
+    ]
+    const last = this.segments(probe, tokenizer, { trainOn: 'assistant' }).at(-1)
+    if (last === undefined) return null
+    const id = tokenizer.encode(last.text, { allowSpecial: true }).at(-1)
+    return id !== undefined && tokenizer.isSpecial(id) ? id : null
+  }
+
+  /**
+   * The rendered conversation cut where answers begin and end, trained or not, as generation cuts it too; it ends at
+   * the last turn's terminator. Throws ERR_DATA where the template refuses the conversation, or where a turn that is
+   * to be trained cannot be found in what it renders.
+   */
+  segments(
+    messages: Message[],
+    tokenizer: Tokenizer,
+    options: { trainOn: TrainOn; tools?: unknown[] | undefined },
+  ): Segment[] {
+    const spans = this.#spans(messages, tokenizer, options.tools)
+    const text = this.#render(this.#parsed.plain, messages, options.tools, tokenizer, false)
+    const all = options.trainOn === 'all'
+    const segments: Segment[] = []
+    let at = 0
+    for (const [i, { message, span }] of spans.entries()) {
+      const wanted =
+        message.train !== false && (options.trainOn !== 'lastAssistant' || i === spans.length - 1)
+      if (span === null) {
+        if (wanted || all) throw this.#unstable()
+        continue
+      }
+      segments.push(
+        { text: text.slice(at, span.from), trained: all },
+        { text: text.slice(span.from, span.to), trained: wanted },
+      )
+      at = span.to
+    }
+    // After the last answer's terminator nothing is said any more.
+    if (messages.at(-1)?.role !== 'assistant' || spans.at(-1)?.span === null) {
+      segments.push({ text: text.slice(at), trained: all })
+    }
+    return segments.filter((segment) => segment.text !== '')
+  }
+
+  #render(
+    template: Jinja,
+    messages: readonly Message[],
+    tools: unknown[] | undefined,
+    tokenizer: Tokenizer | undefined,
+    prompt: boolean,
+  ): string {
+    return this.#raw(template, guardStrings(messages, tokenizer) as Message[], tools, tokenizer, prompt)
+  }
+
+  #raw(
+    template: Jinja,
+    messages: readonly Message[],
+    tools: unknown[] | undefined,
+    tokenizer: Tokenizer | undefined,
+    prompt: boolean,
+  ): string {
+    try {
+      return template.render({
+        messages,
+        add_generation_prompt: prompt,
+        bos_token: tokenizer?.bosToken ?? '',
+        eos_token: tokenizer?.eosToken ?? '',
+        pad_token: tokenizer?.padToken ?? '',
+        // As transformers does: none where there are none, and not undefined.
+        tools: tools ?? null,
+        documents: null,
+      })
+    } catch (cause) {
+      throw new PosttrainError(
+        'ERR_DATA',
+        `the ${this.name} template refused the conversation: ${(cause as Error).message}`,
+        { cause },
+      )
+    }
+  }
+
+  /** Each turn of the assistant with its place in the rendered text; null where it cannot be told. */
+  #spans(messages: Message[], tokenizer: Tokenizer, tools: unknown[] | undefined): Turn[] {
+    if (!messages.some(({ role }) => role === 'assistant')) return []
+    const { marked } = this.#parsed
+    return marked === null
+      ? this.#growingSpans(messages, tokenizer, tools)
+      : this.#markedSpans(marked, messages, tokenizer, tools)
+  }
+
+  #markedSpans(
+    template: Jinja,
+    messages: Message[],
+    tokenizer: Tokenizer,
+    tools: unknown[] | undefined,
+  ): Turn[] {
+    const { text, spans } = cutMarks(this.#render(template, messages, tools, tokenizer, false))
+    const assistants = messages.filter(({ role }) => role === 'assistant')
+    if (spans.length !== assistants.length) {
+      throw new PosttrainError(
+        'ERR_DATA',
+        `the ${this.name} template marks ${spans.length} spans for ${assistants.length} assistant turns`,
+      )
+    }
+    return assistants.map((message, i) => {
+      const [from, to] = spans[i]!
+      return { message, span: spanOf(text, from, terminated(text, from, to, tokenizer)) }
+    })
+  }
+
+  #growingSpans(messages: Message[], tokenizer: Tokenizer, tools: unknown[] | undefined): Turn[] {
+    const text = this.#render(this.#parsed.plain, messages, tools, tokenizer, false)
+    const turns: Turn[] = []
+    for (const [i, message] of messages.entries()) {
+      if (message.role !== 'assistant') continue
+      const from = this.#beginning(messages.slice(0, i), tokenizer, tools)
+      if (from === null || !text.startsWith(from)) {
+        turns.push({ message, span: null })
+        continue
+      }
+      const grown = this.#render(this.#parsed.plain, messages.slice(0, i + 1), tools, tokenizer, false)
+      let to = grown.startsWith(from) ? turnEnd(grown, from.length, message, tokenizer) : -1
+      if (to < 0 || !text.startsWith(grown.slice(0, to))) {
+        to = this.#contentEnd(text, i, messages, tokenizer, tools)
+      }
+      turns.push({ message, span: to < from.length ? null : spanOf(text, from.length, to) })
+    }
+    return turns
+  }
+
+  /** What stands before a turn; null where a template refuses a conversation that has not begun yet. */
+  #beginning(messages: Message[], tokenizer: Tokenizer, tools: unknown[] | undefined): string | null {
+    try {
+      return this.#render(this.#parsed.plain, messages, tools, tokenizer, true)
+    } catch (error) {
+      if (messages.length > 0) throw error
+      return null
+    }
+  }
+
+  /** The end of turn `i` by a mark behind its content, for templates that render the last turn unlike earlier ones; -1 if it is lost. */
+  #contentEnd(
+    text: string,
+    i: number,
+    messages: Message[],
+    tokenizer: Tokenizer,
+    tools: unknown[] | undefined,
+  ): number {
+    const guarded = guardStrings(messages, tokenizer) as Message[]
+    const marked = guarded.map((message, k) =>
+      k === i ? { ...message, content: `${message.content.trimEnd()}${END}` } : message,
+    )
+    const rendered = this.#raw(this.#parsed.plain, marked, tools, tokenizer, false)
+    const end = rendered.indexOf(END)
+    if (end < 0 || rendered.replaceAll(END, '') !== text) return -1
+    return terminated(text, end, end, tokenizer)
+  }
+
+  #unstable(): PosttrainError {
+    return new PosttrainError(
+      'ERR_DATA',
+      `the ${this.name} template renders an earlier turn unlike the beginning that generation is fed, so that its mask cannot be found: train on the last answer of each conversation, or mark the answers with {% generation %}`,
+    )
+  }
+}
+
+function asked(row: PromptRow): { messages: Message[]; tools?: unknown[] } {
+  if ('messages' in row) return row
+  const { instruction, input = '', system = '' } = row
+  return { messages: instructionMessages({ instruction, input, system }) }
+}

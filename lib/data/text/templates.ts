@@ -1,0 +1,55 @@
+import { PosttrainError } from '../../errors.js'
+import { Template } from './template.js'
+
+const turnLoop = (user: string, assistant: string) =>
+  `{% for message in messages %}{% if message['role'] == 'user' %}${user}` +
+  `{% elif message['role'] == 'assistant' %}${assistant}` +
+  `{% else %}{{ message['content'] + '\\n' }}{% endif %}{% endfor %}`
+
+/** `User: {instruction}\nAssistant: {output}{eos}`, with `\n{input}` after the instruction where there is one. */
+export const plainTemplate: Template = Template.own(
+  `${turnLoop(
+    "{{ 'User: ' + message['content'] + '\\n' }}",
+    "{{ 'Assistant:' }}{% generation %}{{ ' ' + message['content'] + eos_token }}{% endgeneration %}{% if not loop.last %}{{ '\\n' }}{% endif %}",
+  )}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}`,
+  'plain',
+)
+
+/** Stanford Alpaca's two forms, with and without an input. */
+export const alpacaTemplate: Template = Template.own(
+  `${turnLoop(
+    "{% if message['input'] %}{{ 'Below is an instruction that describes a task, paired with an input that provides further context. Write a response that appropriately completes the request.\\n\\n### Instruction:\\n' + message['instruction'] + '\\n\\n### Input:\\n' + message['input'] + '\\n\\n' }}" +
+      "{% else %}{{ 'Below is an instruction that describes a task. Write a response that appropriately completes the request.\\n\\n### Instruction:\\n' + message['content'] + '\\n\\n' }}{% endif %}",
+    "{{ '### Response:\\n' }}{% generation %}{{ message['content'] + eos_token }}{% endgeneration %}{% if not loop.last %}{{ '\\n\\n' }}{% endif %}",
+  )}{% if add_generation_prompt %}{{ '### Response:\\n' }}{% endif %}`,
+  'alpaca',
+)
+
+/** What a template may be taken from: a model, or a tokenizer alone. */
+export interface TemplateOwner {
+  chatTemplate: string | null
+  adoptedTemplate?: Template | null
+}
+
+/**
+ * The template of a name: `chat` (the model's own), `plain`, `alpaca`, or the path of a .jinja file. Without a name:
+ * the one that an earlier training of this model used, the model's own, else plain.
+ */
+export async function templateOf(
+  choice: string | Template | undefined,
+  { chatTemplate, adoptedTemplate }: TemplateOwner,
+): Promise<Template> {
+  if (choice instanceof Template) return choice
+  if (choice === 'plain') return plainTemplate
+  if (choice === 'alpaca') return alpacaTemplate
+  if (choice === undefined && adoptedTemplate) return adoptedTemplate
+  if (choice === undefined || choice === 'chat') {
+    if (chatTemplate !== null) return Template.fromSource(chatTemplate)
+    if (choice === undefined) return plainTemplate
+    throw new PosttrainError(
+      'ERR_INVALID_ARGUMENT',
+      "the model has no chat template: use template 'plain', 'alpaca' or a .jinja file",
+    )
+  }
+  return await Template.load(choice)
+}

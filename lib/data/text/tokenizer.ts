@@ -1,0 +1,337 @@
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Tokenizer as Encoder } from '@huggingface/tokenizers'
+import { PosttrainError } from '../../errors.js'
+import type { HubOptions } from '../../files/hub/snapshot.js'
+import {
+  type AddedToken,
+  addedTokens,
+  checked,
+  encoderOf,
+  highestId,
+  type Json,
+  parse,
+  patternOf,
+  readIfThere,
+  type TokenizerFiles,
+  templateIn,
+  tokenizerFolder,
+  usesByteLevel,
+  withSpecialTokens,
+} from './tokenizer-files.js'
+
+export type { TokenizerFiles } from './tokenizer-files.js'
+
+/**
+ * Put inside a special token that somebody typed, it keeps the text from being read as that token; `encode` takes it
+ * out. A noncharacter of Unicode, which no text may contain.
+ */
+export const GUARD = '\uFDD0'
+
+/** GPT-2's table: the characters that stand for the 256 bytes in byte-level vocabularies. */
+const BYTE_OF_CHARACTER = (() => {
+  const table = new Map<string, number>()
+  let next = 256
+  for (let byte = 0; byte < 256; byte++) {
+    const printable = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174
+    table.set(String.fromCodePoint(printable ? byte : next++), byte)
+  }
+  return table
+})()
+
+/** Text to token ids and back, as Hugging Face's tokenizers do it. */
+export class Tokenizer {
+  readonly files: TokenizerFiles
+  /** Ids run from 0 to vocabSize - 1; a model may have more rows. */
+  readonly vocabSize: number
+  readonly bosToken: string | null
+  readonly eosToken: string | null
+  readonly padToken: string | null
+  /** The chat template's source; null where there is none. */
+  readonly chatTemplate: string | null
+  /** What the tokenizer itself puts before a text: a BOS token for some families, nothing for most. */
+  readonly prefixIds: readonly number[]
+  readonly #full: Encoder
+  readonly #plain: Encoder
+  readonly #added: AddedToken[]
+  readonly #addedById: Map<number, AddedToken>
+  readonly #addedByContent: Map<string, AddedToken>
+  /** Finds the special tokens in a text; and all added tokens, special or not. */
+  readonly #specialPattern: RegExp | null
+  readonly #addedPattern: RegExp | null
+  /** Tokens such as runs of spaces that are added but not special are part of ordinary text. */
+  readonly #ordinaryPattern: RegExp | null
+  readonly #byteLevel: boolean
+  /** A space that SentencePiece models put before a text: 'always' before each stretch, 'first' before the first. */
+  readonly #dummySpace: 'always' | 'first' | null
+
+  private constructor(files: TokenizerFiles) {
+    this.files = files
+    const json = checked(parse(files.tokenizerJson, 'tokenizer.json'))
+    const config = parse(files.tokenizerConfig, 'tokenizer_config.json')
+    this.#full = encoderOf(json, config)
+    this.#plain = encoderOf({ ...json, added_tokens: [] }, config)
+    this.#added = addedTokens(json)
+    this.#addedById = new Map(this.#added.map((token) => [token.id, token]))
+    this.#addedByContent = new Map(this.#added.map((token) => [token.content, token]))
+    this.#addedPattern = patternOf(this.#added)
+    this.#specialPattern = patternOf(this.#added.filter(({ special }) => special))
+    this.#ordinaryPattern = patternOf(this.#added.filter(({ special }) => !special))
+    this.#byteLevel = usesByteLevel(json.decoder)
+    this.vocabSize = highestId(json, this.#added) + 1
+    const special = (name: string): string | null => {
+      const value = config[name]
+      const content = typeof value === 'object' && value !== null ? (value as Json).content : value
+      return typeof content === 'string' && this.tokenToId(content) !== undefined ? content : null
+    }
+    this.bosToken = special('bos_token')
+    this.eosToken = special('eos_token')
+    this.padToken = special('pad_token')
+    this.chatTemplate = files.chatTemplate ?? null
+    const bare: number[] = this.#try(() => this.#full.encode('a', { add_special_tokens: false }).ids)
+    const dressed: number[] = this.#try(() => this.#full.encode('a', { add_special_tokens: true }).ids)
+    const at = dressed.findIndex((_, i) => bare.every((id, k) => dressed[i + k] === id))
+    this.prefixIds = at > 0 ? dressed.slice(0, at) : []
+    const before = this.#full.id_to_token(bare[0] ?? -1) ?? ''
+    const first = JSON.stringify(json.pre_tokenizer ?? null).includes('"prepend_scheme":"first"')
+    this.#dummySpace = before.startsWith('\u2581') ? (first ? 'first' : 'always') : null
+  }
+
+  /** Throws ERR_INVALID_FILE naming the file and key, ERR_UNSUPPORTED_MODEL for what would be encoded wrongly. */
+  static fromFiles(files: TokenizerFiles): Tokenizer {
+    return new Tokenizer(files)
+  }
+
+  /**
+   * From a model folder, or `org/name` on the Hub: tokenizer.json, and tokenizer_config.json and chat_template.jinja
+   * where they are.
+   */
+  static async load(model: string, options: HubOptions = {}): Promise<Tokenizer> {
+    const directory = await tokenizerFolder(model, options)
+    const tokenizerJson = await readIfThere(join(directory, 'tokenizer.json'))
+    if (tokenizerJson === undefined) {
+      throw new PosttrainError('ERR_INVALID_FILE', `${directory} has no tokenizer.json`)
+    }
+    const config = await readIfThere(join(directory, 'tokenizer_config.json'))
+    const map = await readIfThere(join(directory, 'special_tokens_map.json'))
+    const tokenizerConfig = withSpecialTokens(config ?? '{}', map)
+    const own = await readIfThere(join(directory, 'chat_template.jinja'))
+    return new Tokenizer({ tokenizerJson, tokenizerConfig, chatTemplate: own ?? templateIn(tokenizerConfig) })
+  }
+
+  /** Writes tokenizer.json, tokenizer_config.json and, where there is one, chat_template.jinja into a folder. */
+  async save(directory: string, options: { chatTemplate?: string; padToken?: string } = {}): Promise<void> {
+    await writeFile(join(directory, 'tokenizer.json'), this.files.tokenizerJson)
+    const config = this.files.tokenizerConfig
+    const written =
+      options.padToken === undefined
+        ? config
+        : `${JSON.stringify({ ...JSON.parse(config), pad_token: options.padToken }, null, 2)}\n`
+    await writeFile(join(directory, 'tokenizer_config.json'), written)
+    const template = options.chatTemplate ?? this.files.chatTemplate
+    if (template !== undefined) await writeFile(join(directory, 'chat_template.jinja'), template)
+  }
+
+  get eosId(): number | null {
+    return this.#idOf(this.eosToken)
+  }
+
+  get bosId(): number | null {
+    return this.#idOf(this.bosToken)
+  }
+
+  get padId(): number | null {
+    return this.#idOf(this.padToken)
+  }
+
+  /** Special tokens, in the order of their ids. */
+  get specialTokens(): { id: number; token: string }[] {
+    return [...this.#addedById.values()]
+      .filter(({ special }) => special)
+      .map(({ id, content }) => ({ id, token: content }))
+      .sort((a, b) => a.id - b.id)
+  }
+
+  tokenToId(token: string): number | undefined {
+    return this.#addedByContent.get(token)?.id ?? this.#full.token_to_id(token)
+  }
+
+  idToToken(id: number): string | undefined {
+    return this.#addedById.get(id)?.content ?? this.#full.id_to_token(id)
+  }
+
+  /** Whether an id is one of the tokens that only structure a text. */
+  isSpecial(id: number): boolean {
+    return this.#addedById.get(id)?.special === true
+  }
+
+  /**
+   * Ids of a text; nothing is added before or after it. Text that looks like a special token is text, unless
+   * `allowSpecial` is set, as it is for what a chat template renders. `first: false` is for text that goes on after
+   * other text: no space that the tokenizer puts before a text comes before it.
+   */
+  encode(text: string, options: { allowSpecial?: boolean; first?: boolean } = {}): Int32Array {
+    const pattern = options.allowSpecial === true ? this.#addedPattern : this.#ordinaryPattern
+    const first = options.first ?? true
+    const ids: number[] = []
+    const add = (piece: string, start: boolean) => {
+      for (const id of this.#stretch(piece.replaceAll(GUARD, ''), start)) ids.push(id)
+    }
+    let from = 0
+    for (const match of pattern === null ? [] : text.matchAll(pattern)) {
+      add(text.slice(from, match.index), from > 0 ? this.#dummySpace !== 'first' : first)
+      const found = this.#addedByContent.get(match[0]) ?? this.#addedByContent.get(match[0].trim())
+      if (found !== undefined) ids.push(found.id)
+      from = match.index + match[0].length
+    }
+    add(text.slice(from), from > 0 ? this.#dummySpace !== 'first' : first)
+    return Int32Array.from(ids)
+  }
+
+  encodeBatch(
+    texts: readonly string[],
+    options: { allowSpecial?: boolean; first?: boolean } = {},
+  ): Int32Array[] {
+    return texts.map((text) => this.encode(text, options))
+  }
+
+  /** The same text with a guard inside everything that `encode(..., { allowSpecial: true })` would read as a special token. */
+  guard(text: string): string {
+    if (this.#specialPattern === null) return text
+    return text.replace(this.#specialPattern, (match) => {
+      const at = match.length - match.trimStart().length
+      return match.slice(0, at + 1) + GUARD + match.slice(at + 1)
+    })
+  }
+
+  /** Where the first special token at or after `from` lies in a rendered text; guarded ones do not count. */
+  firstSpecial(text: string, from = 0): { start: number; end: number; id: number } | null {
+    if (this.#specialPattern === null) return null
+    for (const match of text.slice(from).matchAll(this.#specialPattern)) {
+      const token = this.#addedByContent.get(match[0]) ?? this.#addedByContent.get(match[0].trim())
+      if (token === undefined) continue
+      const start = from + match.index + match[0].indexOf(token.content)
+      return { start, end: start + token.content.length, id: token.id }
+    }
+    return null
+  }
+
+  endsWithSpecial(text: string): boolean {
+    return this.#added.some(({ special, content }) => special && text.endsWith(content))
+  }
+
+  decode(ids: ArrayLike<number>, options: { skipSpecialTokens?: boolean } = {}): string {
+    const skip = options.skipSpecialTokens ?? true
+    const list = Array.from(ids)
+    if (this.#byteLevel)
+      return new TextDecoder('utf-8', { ignoreBOM: true }).decode(this.#bytesOf(list, skip))
+    return list.length === 0
+      ? ''
+      : this.#try(() =>
+          this.#full.decode(list, { skip_special_tokens: skip, clean_up_tokenization_spaces: false }),
+        )
+  }
+
+  /** Text by and by: `push` gives what is sure, never half a character; `end` gives the rest. */
+  streamDecoder(options: { skipSpecialTokens?: boolean } = {}): { push(id: number): string; end(): string } {
+    const skip = options.skipSpecialTokens ?? true
+    if (this.#byteLevel) {
+      const decoder = new TextDecoder('utf-8', { ignoreBOM: true })
+      return {
+        push: (id) => decoder.decode(this.#bytesOf([id], skip), { stream: true }),
+        end: () => decoder.decode(),
+      }
+    }
+    // A token's text may depend on the one before it (a leading space): what was given last stays as context.
+    let before: number[] = []
+    let pending: number[] = []
+    const take = (sure: boolean) => {
+      const all = this.decode([...before, ...pending], { skipSpecialTokens: skip })
+      const text = all.slice(this.decode(before, { skipSpecialTokens: skip }).length)
+      // A character has at most four bytes; more tokens than that are no unfinished one.
+      if (!sure && text.endsWith('\uFFFD') && pending.length < 4) return ''
+      if (text !== '') before = pending
+      pending = text === '' ? pending : []
+      return text
+    }
+    return {
+      push: (id) => {
+        pending.push(id)
+        return take(false)
+      },
+      end: () => (pending.length === 0 ? '' : take(true)),
+    }
+  }
+
+  /** Where each token lies in its text: [start, end) in UTF-16 units. Byte-level models only. */
+  offsets(ids: ArrayLike<number>): [number, number][] {
+    if (!this.#byteLevel) {
+      throw new PosttrainError('ERR_UNSUPPORTED_MODEL', 'offsets are known for byte-level tokenizers only')
+    }
+    const list = Array.from(ids)
+    const unitsAt: number[] = [0]
+    // A byte belongs to the character it starts or continues; units count once the character is whole.
+    let units = 0
+    for (const character of new TextDecoder('utf-8', { ignoreBOM: true }).decode(
+      this.#bytesOf(list, false),
+    )) {
+      const bytes = new TextEncoder().encode(character).length
+      for (let i = 1; i < bytes; i++) unitsAt.push(units)
+      units += character.length
+      unitsAt.push(units)
+    }
+    let byte = 0
+    return list.map((id) => {
+      const start = byte
+      byte += this.#bytesOf([id], false).length
+      return [
+        unitsAt[Math.min(start, unitsAt.length - 1)] ?? units,
+        unitsAt[Math.min(byte, unitsAt.length - 1)] ?? units,
+      ]
+    })
+  }
+
+  #idOf(token: string | null): number | null {
+    return token === null ? null : (this.tokenToId(token) ?? null)
+  }
+
+  #stretch(text: string, first: boolean): number[] {
+    if (text === '') return []
+    const encode = (piece: string): number[] =>
+      this.#try(() => this.#plain.encode(piece, { add_special_tokens: false }).ids)
+    if (first || this.#dummySpace === null) return encode(text)
+    // After a line feed, which merges with nothing, no space is put before the text.
+    const lead = encode('\n')
+    const ids = encode(`\n${text}`)
+    return lead.every((id, i) => ids[i] === id) ? ids.slice(lead.length) : encode(text)
+  }
+
+  #try<T>(compute: () => T): T {
+    try {
+      return compute()
+    } catch (cause) {
+      throw new PosttrainError(
+        'ERR_INVALID_FILE',
+        `tokenizer.json cannot encode a text, so some part of it is damaged: ${(cause as Error).message}`,
+        { cause },
+      )
+    }
+  }
+
+  #bytesOf(ids: number[], skipSpecial: boolean): Uint8Array {
+    const bytes: number[] = []
+    for (const id of ids) {
+      const added = this.#addedById.get(id)
+      if (added !== undefined) {
+        if (!(skipSpecial && added.special)) bytes.push(...new TextEncoder().encode(added.content))
+        continue
+      }
+      for (const character of this.#full.id_to_token(id) ?? '') {
+        const byte = BYTE_OF_CHARACTER.get(character)
+        if (byte === undefined) bytes.push(...new TextEncoder().encode(character))
+        else bytes.push(byte)
+      }
+    }
+    return Uint8Array.from(bytes)
+  }
+}

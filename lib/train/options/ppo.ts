@@ -1,0 +1,116 @@
+import type { RewardModel } from '../../models/reward-model.js'
+import { type OptionSet, option } from '../../options/option.js'
+import { lazily } from '../../options/zod.js'
+import { learningRateOption } from './fields.js'
+import { count, noEffect, object, policyConflicts, policyFields } from './policy.js'
+
+/** Options of `ppo`. */
+export const ppoOptions = {
+  name: 'ppo',
+  schema: lazily((z) =>
+    z.object({
+      ...policyFields(),
+      critic: option(
+        z
+          .custom<RewardModel>((value) => object(value) && 'values' in value, 'must be a RewardModel')
+          .optional(),
+        'Where the critic starts',
+        false,
+      ),
+      batchSize: option(count().default(64), 'Prompts of a rollout, one answer each'),
+      learningRate: learningRateOption(3e-6, 3e-5),
+      criticLearningRate: option(
+        z.number().gt(0).optional(),
+        "Of the critic (default: 10 times the actor's)",
+      ),
+      criticWarmup: option(z.int().min(0).default(0), 'Iterations in which only the critic is trained'),
+      epochs: option(count().default(4), 'Passes over each rollout'),
+      miniBatches: option(count().default(1), 'Optimizer steps in each pass'),
+      klCoef: option(z.number().min(0).default(0.05), 'Weight of the KL penalty against the reference'),
+      kl: option(
+        z
+          .object({
+            in: option(z.enum(['reward', 'loss']).default('reward'), 'Part of the rewards, or of the loss'),
+            estimator: option(
+              z.enum(['k1', 'k2', 'k3', 'full']).optional(),
+              'k1 or k3 in the reward (default: k1); k2, k3 or full, over the whole vocabulary, in the loss (default: k2)',
+            ),
+            direction: option(
+              z.enum(['reverse', 'forward']).optional(),
+              "Of full: reverse is KL(actor || reference), forward the textbook's KL(reference || actor) (default: reverse)",
+            ),
+            target: option(
+              z.number().gt(0).optional(),
+              'Adapt klCoef so that the mean KL of an answer comes to this, in nats',
+            ),
+            horizon: option(z.number().gt(0).optional(), 'Answers over which it adapts (default: 10000)'),
+            limit: option(
+              z.number().gt(0).optional(),
+              'Stop the run when the mean KL of an answer is above this',
+            ),
+          })
+          .optional(),
+        'The KL penalty',
+      ),
+      clip: option(z.number().gt(0).default(0.2), 'Range of the ratio of new to old policy'),
+      dualClip: option(z.number().gt(1).optional(), 'Bounds the loss of bad answers at this times |A|'),
+      valueClip: option(z.number().gt(0).default(0.2), "Range of the critic's change in one iteration"),
+      gamma: option(z.number().min(0).max(1).default(1), 'Discount of later rewards'),
+      lambda: option(z.number().min(0).max(1).default(0.95), 'Of generalised advantage estimation'),
+      entropyCoef: option(z.number().min(0).default(0), 'Weight of an entropy bonus'),
+      whitenRewards: option(z.boolean().default(false), 'Divide rewards by their standard deviation'),
+      whitenAdvantages: option(
+        z.boolean().default(true),
+        'Advantages of a rollout with mean 0 and deviation 1',
+      ),
+      missingEosPenalty: option(
+        z.number().min(0).nullable().optional(),
+        'Taken off the score of an answer that did not end (default: 1 with a reward model, none with functions)',
+      ),
+      scoreNormalize: option(
+        z.boolean().default(false),
+        'Scores minus their running mean, by their deviation',
+      ),
+      scoreClip: option(z.number().gt(0).optional(), 'Bounds scores at plus and minus this'),
+      targetKl: option(
+        z.number().gt(0).optional(),
+        'End the passes over a rollout when approxKl is above this',
+      ),
+    }),
+  ),
+  conflicts: [
+    ...policyConflicts,
+    noEffect(
+      'kl.direction',
+      (_, options) => (options.kl as { estimator?: string } | undefined)?.estimator !== 'full',
+      'has no effect without kl.estimator full',
+    ),
+    ...['in', 'estimator', 'target'].map((name) =>
+      noEffect(
+        `kl.${name}`,
+        (_, options) => options.klCoef === 0,
+        'has no effect with klCoef 0: there is no KL penalty',
+      ),
+    ),
+    noEffect(
+      'criticWarmup',
+      (given, options) =>
+        given('iterations') && (options.criticWarmup as number) >= (options.iterations as number),
+      'must be less than iterations, or the actor is never trained',
+    ),
+    noEffect('kl.horizon', (given) => !given('kl.target'), 'has no effect without kl.target'),
+    noEffect(
+      'kl.target',
+      (_, options) => (options.kl as { in?: string } | undefined)?.in === 'loss',
+      "has no effect with kl.in 'loss', whose weight is fixed",
+    ),
+    noEffect(
+      'kl.estimator',
+      (_, options) => {
+        const { in: where, estimator } = options.kl as { in: string; estimator?: string }
+        return where === 'reward' ? estimator === 'k2' || estimator === 'full' : estimator === 'k1'
+      },
+      "must be k1 or k3 with kl.in 'reward', and k2, k3 or full with kl.in 'loss'",
+    ),
+  ],
+} satisfies OptionSet

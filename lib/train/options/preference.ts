@@ -1,0 +1,149 @@
+import type { CausalLM, TrainableModel } from '../../models/causal-lm.js'
+import { type OptionSet, option } from '../../options/option.js'
+import { loraConflicts, trainingConflicts, trainingFields } from '../../options/training.js'
+import { lazily } from '../../options/zod.js'
+import { learningRateOption, recipeFields } from './fields.js'
+
+const object = (value: unknown): value is object => value !== null && typeof value === 'object'
+
+/** Of both recipes: those of training that mean something on pairs. */
+const fields = lazily(() => {
+  const { batchTokens: _batchTokens, samples: _samples, ...fields } = trainingFields()
+  return fields
+})
+const conflicts = [
+  ...trainingConflicts.filter(({ option: name }) => name !== 'batchTokens'),
+  ...loraConflicts.filter(({ option: name }) => name !== 'lora.dropout'),
+]
+
+/** Options of `reward`. */
+export const rewardOptions = {
+  name: 'reward',
+  schema: lazily((z) => {
+    const { data, validation, alignmentLora: lora, template, onBadRow, signal } = recipeFields()
+    return z.object({
+      model: option(
+        z.custom<TrainableModel>(
+          (value) => object(value) && 'backward' in value,
+          'must be a CausalLM or a RewardModel',
+        ),
+        'Folder or Hub id of the model to start from: a language model, or a reward model to train on',
+        { placeholder: 'DIR', read: (text) => text },
+      ),
+      data,
+      validation,
+      epochs: option(z.int().min(1).optional(), 'Passes over the data (default: 1)'),
+      learningRate: learningRateOption(1e-5, 1e-4),
+      lora,
+      template,
+      center: option(
+        z.number().min(0).default(0),
+        'Keeps scores near 0: weight of (better + worse) squared; 0.01 is recommended',
+      ),
+      padToken: option(
+        z.string().min(1).optional(),
+        'A token of the vocabulary that no answer ends with, for tokenizers without a special one (default: the pad token, or another special one)',
+      ),
+      onBadRow,
+      ...fields(),
+      signal,
+    })
+  }),
+  conflicts: [
+    ...conflicts,
+    {
+      option: 'padToken',
+      when: (given: (path: string) => boolean) => given('lora') || !given('output'),
+      because: 'has no effect without output, or with lora, where the base says what pads',
+    },
+  ],
+} satisfies OptionSet
+
+/** Losses of `dpo` on pairs, and kto on single judged answers. */
+const LOSSES = [
+  'sigmoid',
+  'sigmoidNorm',
+  'hinge',
+  'ipo',
+  'robust',
+  'cdpo',
+  'bco',
+  'sppo',
+  'nca',
+  'apoZero',
+  'apoDown',
+  'exo',
+  'discopop',
+  'simpo',
+  'orpo',
+  'kto',
+] as const
+
+const without = (name: string, losses: readonly string[], because: string) => ({
+  option: name,
+  when: (_: unknown, options: Record<string, unknown>) => losses.includes(options.loss as string),
+  because,
+})
+const only = (name: string, losses: readonly string[], because: string) => ({
+  option: name,
+  when: (_: unknown, options: Record<string, unknown>) => !losses.includes(options.loss as string),
+  because,
+})
+const SMOOTHED = ['robust', 'cdpo', 'exo']
+
+/** Options of `dpo`. */
+export const dpoOptions = {
+  name: 'dpo',
+  schema: lazily((z) => {
+    const { model, data, validation, alignmentLora: lora, template, onBadRow, signal } = recipeFields()
+    return z.object({
+      model,
+      data,
+      validation,
+      reference: option(
+        z.custom<CausalLM>((value) => object(value) && 'backward' in value, 'must be a model').optional(),
+        'What the answers are compared with (default: the model as it is at the start)',
+        false,
+      ),
+      loss: option(
+        z.enum(LOSSES).default('sigmoid'),
+        'The loss; kto needs rows with a label instead of pairs',
+      ),
+      beta: option(
+        z.number().gt(0).optional(),
+        'How strongly the model is kept to the reference (default: 0.1; simpo 2)',
+      ),
+      labelSmoothing: option(
+        z.number().min(0).lt(0.5).optional(),
+        'Share of pairs whose order is wrong, for robust, cdpo and exo (default: 0; exo 0.001)',
+      ),
+      gamma: option(z.number().optional(), 'Margin of simpo (default: 1)'),
+      desirableWeight: option(z.number().gt(0).optional(), 'kto: weight of good answers (default: 1)'),
+      undesirableWeight: option(z.number().gt(0).optional(), 'kto: weight of bad answers (default: 1)'),
+      sftCoef: option(
+        z.number().min(0).default(0),
+        'Weight of cross-entropy on the better answers, added to the loss',
+      ),
+      epochs: option(z.int().min(1).optional(), 'Passes over the data (default: 1)'),
+      learningRate: learningRateOption(1e-6, 5e-6),
+      lora,
+      template,
+      onBadRow,
+      ...fields(),
+      signal,
+    })
+  }),
+  conflicts: [
+    ...conflicts,
+    without(
+      'reference',
+      ['simpo', 'orpo'],
+      'has no effect with losses simpo and orpo, which compare with none',
+    ),
+    only('labelSmoothing', SMOOTHED, 'has an effect with losses robust, cdpo and exo alone'),
+    only('gamma', ['simpo'], 'has an effect with loss simpo alone'),
+    only('desirableWeight', ['kto'], 'has an effect with loss kto alone'),
+    only('undesirableWeight', ['kto'], 'has an effect with loss kto alone'),
+    without('sftCoef', ['kto'], 'has no effect with loss kto, whose rows have no better answer'),
+  ],
+} satisfies OptionSet

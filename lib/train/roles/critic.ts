@@ -1,0 +1,80 @@
+import { PosttrainError } from '../../errors.js'
+import { type CausalLM, roleOf } from '../../models/causal-lm.js'
+import { RewardModel } from '../../models/reward-model.js'
+import type { OptionInput } from '../../options/option.js'
+import { refuseOtherTokens } from '../../rollout/rewards.js'
+import type { ppoOptions } from '../options/ppo.js'
+import { saveResult } from '../supervised/loop.js'
+import { freeName } from './adapter.js'
+import { refuseFreezing } from './training-lock.js'
+
+/** Name of its adapter, where that is free. */
+const CRITIC = 'critic'
+
+type Options = Pick<OptionInput<typeof ppoOptions>, 'critic' | 'lora'> & { model: CausalLM; seed: number }
+
+/**
+ * The critic, on weights of its own or as low-rank updates of those of the reward model or the actor. Before the actor
+ * gets an adapter, which would freeze what is copied here.
+ */
+export async function makeCritic(
+  options: Options,
+  sources: readonly { reward: unknown }[],
+): Promise<RewardModel> {
+  const { model, critic: given, seed } = options
+  if (given) refuseOtherTokens(given, model, 'the critic')
+  const start = given ?? sources.map(({ reward }) => reward).find((reward) => reward instanceof RewardModel)
+  const adapted = options.lora !== undefined || model.adapter !== null
+  if (!adapted) {
+    if (start) {
+      if (start.adapter !== null) {
+        throw new PosttrainError(
+          'ERR_INVALID_ARGUMENT',
+          'the reward model stands on an adapter, from which a critic with weights of its own cannot start: merge it first (posttrain merge), or train with lora',
+        )
+      }
+      return await start.clone()
+    }
+    const trunk = await model.clone()
+    const critic = await RewardModel.fromCausalLM(trunk, { seed: null })
+    await trunk.dispose()
+    return critic
+  }
+  const critic = start ? await start.view() : await RewardModel.fromCausalLM(model, { seed: null })
+  try {
+    refuseFreezing(critic)
+    const name = freeName(critic, CRITIC)
+    const from = start ? start.adapter : model.adapter
+    if (from === null) {
+      await critic.addAdapter(name, { ...(options.lora ?? loraOf(model)), seed: seed + 1 })
+    } else {
+      await critic.copyAdapter(from, name)
+      await critic.setAdapter(name)
+    }
+    return critic
+  } catch (error) {
+    await critic.dispose()
+    throw error
+  }
+}
+
+/** Saves it into the run folder: an adapter with its head, or a model. */
+export async function saveCritic(
+  critic: RewardModel,
+  path: string,
+  dtype: 'float32' | 'bfloat16' | 'float16' | undefined,
+): Promise<void> {
+  await saveResult(critic, { model: path, adapter: path }, dtype, criticPad(critic))
+}
+
+/** Options of an adapter like the one in use. */
+function loraOf(model: CausalLM) {
+  const { rank, alpha, rsLora, dora } = roleOf(model).adapterConfig!
+  return { rank, alpha, rsLora, dora }
+}
+
+/** A critic is read at every token, so any token may pad where the tokenizer has no special one to spare. */
+function criticPad({ tokenizer }: RewardModel): string | undefined {
+  const spare = tokenizer.specialTokens.some(({ id }) => id !== tokenizer.eosId)
+  return spare ? undefined : tokenizer.idToToken(tokenizer.eosId === 0 ? 1 : 0)
+}

@@ -1,0 +1,23 @@
+import type { TermResult } from '../../addon/addon.js'
+import type { EvaluationBase, StepBase } from '../run/events.js'
+import { addSums, type Loader, mean, type Objective, type TrainBatch } from './objective.js'
+
+/** The objective on every batch of the loader, without a gradient; means are over all of them, not over batches. */
+export async function evaluate<
+  Batch extends TrainBatch,
+  Step extends StepBase,
+  Evaluation extends EvaluationBase,
+>(
+  objective: Objective<Batch, Step, Evaluation>,
+  loader: Loader<Batch>,
+  options: { signal?: AbortSignal | undefined } = {},
+): Promise<{ loss: number } & Omit<Evaluation, keyof EvaluationBase>> {
+  let sums: TermResult | null = null
+  for await (const batch of loader.epoch(0)) {
+    await objective.prepare?.([batch], options.signal)
+    sums = addSums(sums, await objective.evaluate(batch, options.signal))
+  }
+  const total = sums ?? { loss: 0, count: 0 }
+  const loss = objective.evaluationLoss?.(total) ?? mean(total.loss, total.count)
+  return { loss, ...objective.evaluationMetrics(total) }
+}

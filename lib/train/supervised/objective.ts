@@ -1,0 +1,65 @@
+import type { TermResult } from '../../addon/addon.js'
+import type { DataReport } from '../../data/index.js'
+import type { EvaluationBase, StepBase } from '../run/events.js'
+
+/** What every batch of a recipe that learns from given rows has beside its tokens. */
+export interface TrainBatch {
+  /** What its loss divides by: the weight of its labels, or the number of its pairs. */
+  count: number
+  /** Tokens, padding not counted. */
+  tokens: number
+  /** Where its rows came from: `file:line`. */
+  rowNames: string[]
+}
+
+/** Batches in an order that the seed and the epoch alone decide. */
+export interface Loader<Batch extends TrainBatch> {
+  readonly report: DataReport
+  /** Changes with the data. */
+  readonly hash: string
+  batchesIn(epoch: number): number
+  epoch(epoch: number, options?: { from?: number }): AsyncIterable<Batch>
+}
+
+export interface ObjectiveOptions {
+  normalizer: number
+  checkpointing: boolean
+  /** Other than 0: LoRA dropout is on, drawn from it. */
+  dropoutSeed: number
+  signal?: AbortSignal
+}
+
+/** What a recipe trains for: everything in which `sft`, `reward`, `dpo` and `kto` differ between two optimizer steps. */
+export interface Objective<
+  Batch extends TrainBatch,
+  Step extends StepBase,
+  Evaluation extends EvaluationBase,
+> {
+  /** Before the first gradient of a step: what depends on all its batches. */
+  prepare?(batches: readonly Batch[], signal?: AbortSignal): Promise<void>
+  /** Adds the gradients of a batch; sums come back undivided. */
+  backward(batch: Batch, options: ObjectiveOptions): Promise<TermResult>
+  /** The same sums without gradients. */
+  evaluate(batch: Batch, signal?: AbortSignal): Promise<TermResult>
+  /** The loss of an evaluation where that is not the mean of `loss` over `count`, from the sums of all its batches. */
+  evaluationLoss?(sums: TermResult): number
+  /** What a step tells beside what all recipes tell, from the sums of all its batches. */
+  stepMetrics(sums: TermResult): Omit<Step, keyof StepBase>
+  evaluationMetrics(sums: TermResult): Omit<Evaluation, keyof EvaluationBase>
+}
+
+/** The sums of two batches together; `min...` and `max...` are extremes. */
+export function addSums(a: TermResult | null, b: TermResult): TermResult {
+  if (a === null) return { ...b }
+  const total = { ...a }
+  for (const [name, value] of Object.entries(b)) {
+    const before = total[name] ?? 0
+    if (name.startsWith('min')) total[name] = Math.min(before, value)
+    else if (name.startsWith('max')) total[name] = Math.max(before, value)
+    else total[name] = before + value
+  }
+  return total
+}
+
+export const mean = (sum: number | undefined, count: number | undefined): number =>
+  count === undefined || count === 0 ? 0 : (sum ?? 0) / count

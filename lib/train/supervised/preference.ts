@@ -1,0 +1,147 @@
+import type { LossTerm, PairLossName, TermResult } from '../../addon/addon.js'
+import { mismatched, type PreferenceBatch, type UnpairedBatch } from '../../data/loaders/preferences.js'
+import { type CausalLM, roleOf } from '../../models/causal-lm.js'
+import type { DpoEvaluationEvent } from '../dpo.js'
+import type { DpoMetrics, DpoStepEvent, KtoMetrics, KtoStepEvent } from '../run/events.js'
+import { mean, type Objective } from './objective.js'
+import { answerLogProbs, type ReferenceCache } from './reference-cache.js'
+
+/** The losses of pairs, with cross-entropy on the better answers where `sftCoef` asks for it. */
+export function pairObjective(
+  model: CausalLM,
+  reference: ReferenceCache | null,
+  options: {
+    loss: PairLossName
+    beta: number
+    labelSmoothing: number
+    gamma: number
+    sftCoef: number
+  },
+): Objective<PreferenceBatch, DpoStepEvent, DpoEvaluationEvent> {
+  const { sftCoef, ...loss } = options
+  /** Tokens of the better answers of the step: what their cross-entropy divides by. */
+  let betterTokens = 0
+  const termsOf = async (batch: PreferenceBatch, coefficient: number, signal: AbortSignal | undefined) => {
+    const terms: LossTerm[] = [
+      {
+        kind: 'dpo',
+        ...loss,
+        pairs: batch.pairs,
+        weights: batch.pairWeights,
+        ...(reference && { referenceSums: await reference.sums(batch, signal) }),
+      },
+    ]
+    if (sftCoef > 0) terms.push({ kind: 'weightedLogProb', coefficient, weights: betterWeights(batch) })
+    return terms
+  }
+  const metrics = (sums: TermResult): DpoMetrics => ({
+    accuracy: mean(sums.correct, sums.count),
+    margin: mean((sums.chosenReward ?? 0) - (sums.rejectedReward ?? 0), sums.count),
+    chosenReward: mean(sums.chosenReward, sums.count),
+    rejectedReward: mean(sums.rejectedReward, sums.count),
+    chosenLogProb: mean(sums.chosenLogProb, sums.count),
+    rejectedLogProb: mean(sums.rejectedLogProb, sums.count),
+    chosenLength: mean(sums.chosenTokens, sums.count),
+  })
+  return {
+    async prepare(batches) {
+      betterTokens = batches.reduce((sum, batch) => sum + total(betterWeights(batch)), 0)
+    },
+    async backward(batch, { signal, ...given }) {
+      // The terms of one backward share their normalizer; cross-entropy has its own count.
+      const coefficient = (sftCoef * given.normalizer) / Math.max(1, betterTokens)
+      const terms = await termsOf(batch, coefficient, signal)
+      const [pairs, better] = await roleOf(model).backward(batch, terms, given, signal)
+      return {
+        ...pairs!,
+        loss: pairs!.loss + coefficient * (better?.loss ?? 0),
+        chosenTokens: chosenTokens(batch),
+      }
+    },
+    async evaluate(batch, signal) {
+      const terms = await termsOf(batch, sftCoef, signal)
+      const [pairs, better] = await roleOf(model).evaluate(batch, terms, {}, signal)
+      return {
+        ...pairs!,
+        chosenTokens: chosenTokens(batch),
+        ...(better && { better: better.loss, betterTokens: total(betterWeights(batch)) }),
+      }
+    },
+    evaluationLoss: (sums) => mean(sums.loss, sums.count) + sftCoef * mean(sums.better, sums.betterTokens),
+    stepMetrics: metrics,
+    evaluationMetrics: metrics,
+  }
+}
+
+const total = (weights: Float64Array) => weights.reduce((sum, weight) => sum + weight, 0)
+
+/** 1 at the labels of answers that are the better one of a pair, each counted once. */
+function betterWeights({ offsets, labels, pairs }: PreferenceBatch): Float64Array {
+  const weights = new Float64Array(labels.length)
+  for (let p = 0; p < pairs.length; p += 2) {
+    const document = pairs[p]!
+    for (let t = offsets[document]!; t < offsets[document + 1]!; t++) if (labels[t] !== -100) weights[t] = 1
+  }
+  return weights
+}
+
+/** Tokens of the better answers, each with the weight of its pair. */
+function chosenTokens({ offsets, labels, pairs, pairWeights }: PreferenceBatch): number {
+  let sum = 0
+  for (const [p, weight] of pairWeights.entries()) {
+    const document = pairs[2 * p]!
+    for (let t = offsets[document]!; t < offsets[document + 1]!; t++) if (labels[t] !== -100) sum += weight
+  }
+  return sum
+}
+
+/** KTO on single answers: z comes from all batches of a step before the first gradient. */
+export function ktoObjective(
+  model: CausalLM,
+  reference: ReferenceCache,
+  given: { beta: number; desirableWeight: number; undesirableWeight: number; maxLength: number },
+): Objective<UnpairedBatch, KtoStepEvent, DpoEvaluationEvent> {
+  const { maxLength, ...options } = given
+  let kl = 0
+  const termOf = async (batch: UnpairedBatch, signal: AbortSignal | undefined): Promise<LossTerm> => ({
+    kind: 'kto',
+    ...options,
+    kl,
+    desirable: batch.desirable,
+    referenceSums: await reference.sums(batch, signal),
+  })
+  const metrics = (sums: TermResult): KtoMetrics => {
+    const desirable = mean(sums.desirableReward, sums.desirable)
+    const undesirable = mean(sums.undesirableReward, sums.count - (sums.desirable ?? 0))
+    return {
+      desirableReward: desirable,
+      undesirableReward: undesirable,
+      margin: desirable - undesirable,
+      kl: mean(sums.kl, sums.count),
+    }
+  }
+  const withKl = (sums: TermResult): TermResult => ({ ...sums, kl: kl * sums.count })
+  return {
+    async prepare(batches, signal) {
+      let sum = 0
+      let count = 0
+      for (const exchanged of mismatched(batches, maxLength)) {
+        const policy = await answerLogProbs(model, exchanged, signal)
+        const compared = await reference.other(exchanged, signal)
+        for (const [d, value] of policy.entries()) sum += value - compared[d]!
+        count += policy.length
+      }
+      kl = Math.max(0, mean(sum, count))
+    },
+    async backward(batch, { signal, ...choices }) {
+      const [sums] = await roleOf(model).backward(batch, [await termOf(batch, signal)], choices, signal)
+      return withKl(sums!)
+    },
+    async evaluate(batch, signal) {
+      const [sums] = await roleOf(model).evaluate(batch, [await termOf(batch, signal)], {}, signal)
+      return withKl(sums!)
+    },
+    stepMetrics: metrics,
+    evaluationMetrics: metrics,
+  }
+}

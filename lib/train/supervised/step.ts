@@ -1,0 +1,98 @@
+import type { TermResult } from '../../addon/addon.js'
+import type { AdamW } from '../../optim/adamw.js'
+import type { EvaluationBase, StepBase } from '../run/events.js'
+import { addSums, type Objective, type TrainBatch } from './objective.js'
+
+/** The batches of one optimizer step, made ready before it. */
+export interface StepData<Batch extends TrainBatch = TrainBatch> {
+  batches: Batch[]
+  /** Sum of the counts of all batches: what the loss of the step divides by. */
+  normalizer: number
+  tokens: number
+  /** Where the data goes on after this step. */
+  next: Cursor
+  /** The last step of its epoch. */
+  endsEpoch: boolean
+  /** Position in the data after this step, in epochs. */
+  position: number
+}
+
+/** A place in the data: batch `batch` of epoch `epoch`, both from 0. */
+export interface Cursor {
+  epoch: number
+  batch: number
+}
+
+/** What one optimizer step did. */
+export interface StepOutcome {
+  /** Over all its batches, nothing divided. */
+  sums: TermResult
+  gradNorm: number
+  learningRate: number
+  seconds: number
+  skipped: 'nonFiniteLoss' | 'nonFiniteGradient' | 'noLabels' | null
+}
+
+/**
+ * One optimizer step: gradients of all batches, clipped, then AdamW. The loss is the mean over what the whole step
+ * counts, whatever its batch. A loss or gradient norm that is not finite leaves weights, moments and step count as
+ * they were; so does a step without labels.
+ *
+ * An abort between or inside the batches rejects with an AbortError and changes nothing either.
+ */
+export async function supervisedStep<
+  Batch extends TrainBatch,
+  Step extends StepBase,
+  Evaluation extends EvaluationBase,
+>(
+  objective: Objective<Batch, Step, Evaluation>,
+  optimizer: AdamW,
+  data: StepData<Batch>,
+  options: {
+    learningRate: number
+    maxGradNorm: number
+    activationCheckpointing: boolean
+    /** Of LoRA dropout in batch `i` of the step; 0: none. */
+    dropoutSeed?: (i: number) => number
+    signal?: AbortSignal | undefined
+  },
+): Promise<StepOutcome> {
+  const started = performance.now()
+  const outcome: StepOutcome = {
+    sums: { loss: 0, count: 0 },
+    gradNorm: 0,
+    learningRate: options.learningRate,
+    seconds: 0,
+    skipped: null,
+  }
+  const end = (skipped: StepOutcome['skipped']): StepOutcome => {
+    outcome.skipped = skipped
+    outcome.seconds = (performance.now() - started) / 1000
+    return outcome
+  }
+  if (data.normalizer === 0) return end('noLabels')
+  await objective.prepare?.(data.batches, options.signal)
+  await optimizer.zeroGrad()
+  let total: TermResult | null = null
+  for (const [i, batch] of data.batches.entries()) {
+    const sums = await objective.backward(batch, {
+      normalizer: data.normalizer,
+      checkpointing: options.activationCheckpointing,
+      dropoutSeed: options.dropoutSeed?.(i) ?? 0,
+      ...(options.signal && { signal: options.signal }),
+    })
+    total = addSums(total, sums)
+    outcome.sums = total
+    if (!Number.isFinite(sums.loss)) {
+      await optimizer.zeroGrad()
+      outcome.gradNorm = Number.NaN
+      return end('nonFiniteLoss')
+    }
+  }
+  const { gradNorm, applied } = await optimizer.step({
+    learningRate: options.learningRate,
+    maxGradNorm: options.maxGradNorm,
+  })
+  outcome.gradNorm = gradNorm
+  return end(applied ? null : 'nonFiniteGradient')
+}
