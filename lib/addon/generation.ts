@@ -1,0 +1,41 @@
+import type { CancelHandle, RoleHandle, SessionHandle } from './handles.js'
+
+export interface SamplingOptions {
+  maxNewTokens: number
+  /** 0 takes the most probable token. */
+  temperature: number
+  /** 0 is off. */
+  topK: number
+  /** 1 is off. */
+  topP: number
+  /** 0 is off. */
+  minP: number
+  /** 1 is off. */
+  repetitionPenalty: number
+  seed: number
+  stopIds: Int32Array
+}
+
+/** What the rows produced since the last call, in order of production. A row's stop token is included. */
+export interface SessionAdvance {
+  rows: Int32Array
+  ids: Int32Array
+  /** Log-probability of each produced id under softmax(logits / temperature) (temperature 0: of the raw logits). */
+  logProbs: Float32Array
+  /** Rows that came to an end in this call, and why. */
+  finished: { row: number; reason: 'stop' | 'length' }[]
+}
+
+/** Sessions that short jobs advance. */
+export interface GenerationCalls {
+  createSession(
+    role: RoleHandle,
+    prompts: Int32Array[],
+    options: SamplingOptions,
+    cancel?: CancelHandle,
+  ): Promise<SessionHandle>
+  /** Prefills at the first call, then takes up to `tokens` decoding steps. */
+  advance(session: SessionHandle, tokens: number, cancel?: CancelHandle): Promise<SessionAdvance>
+  /** Ends rows early (a stop string was seen). */
+  finish(session: SessionHandle, rows: Int32Array): Promise<void>
+}
