@@ -19,7 +19,7 @@ const { values } = parseArgs({
 })
 if (values.real && !values.model) {
   process.stderr.write(
-    'npm run demo -- --real needs --model DIR, a folder with SmolLM2-135M-Instruct (scripts/dev/real-model.py makes one)\n',
+    'npm run demo -- --real needs --model DIR, a folder with SmolLM2-135M-Instruct (scripts/dev/real/model.py makes one)\n',
   )
   process.exit(2)
 }

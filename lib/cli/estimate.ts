@@ -33,7 +33,7 @@ const SETS: Record<Recipe, OptionSet> = {
   rloo: rlooOptions,
 }
 
-/** Resident memory of a process that has opened libtorch and no model, measured (scripts/dev/memory.mjs). */
+/** Resident memory of a process that has opened libtorch and no model, measured (scripts/dev/checks/memory.mjs). */
 const PROCESS_BYTES = 0.16e9
 
 const UNITS: Record<string, number> = {

@@ -28,7 +28,7 @@ import { type Files, filesIn, gitSha1Of, qwen, sha256Of, startHub } from '../hel
 
 // The environment says which Hub is asked, so the tests stand one after another.
 const test = (anyTest as TestFn).serial
-const check = fileURLToPath(new URL('../../../scripts/dev/hub-check.py', import.meta.url))
+const check = fileURLToPath(new URL('../../../scripts/dev/checks/hub-check.py', import.meta.url))
 const python = process.env.POSTTRAIN_PYTHON ?? 'python3'
 const WANTED = [
   'config.json',

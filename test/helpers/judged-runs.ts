@@ -38,7 +38,7 @@ export function rankings(count: number, from = 0) {
   }))
 }
 
-/** A ten-step trace of scripts/dev/make-preference-fixtures.py. */
+/** A ten-step trace of scripts/dev/fixtures/preferences.py. */
 export interface Trace {
   options: {
     learningRate: number

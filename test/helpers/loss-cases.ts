@@ -3,7 +3,7 @@ import * as losses from '../../lib/losses/index.js'
 import { close, type Tolerance } from './close.js'
 import { fixture, readJson } from './fixtures.js'
 
-/** A case of test/fixtures/losses (scripts/dev/make-loss-fixtures.py). */
+/** A case of test/fixtures/losses (scripts/dev/fixtures/losses.py). */
 export interface LossCase {
   name: string
   call: string

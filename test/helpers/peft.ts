@@ -2,7 +2,7 @@ import { execFile, spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 
-const script = fileURLToPath(new URL('../../../scripts/dev/peft-check.py', import.meta.url))
+const script = fileURLToPath(new URL('../../../scripts/dev/checks/peft-check.py', import.meta.url))
 const python = process.env.POSTTRAIN_PYTHON ?? 'python3'
 let installed: boolean | undefined
 
@@ -24,7 +24,7 @@ interface Scores {
   padded: number[] | null
 }
 
-/** What PEFT and transformers make of saved folders (scripts/dev/peft-check.py); null where they are not installed. */
+/** What PEFT and transformers make of saved folders (scripts/dev/checks/peft-check.py); null where they are not installed. */
 export async function peftCheck(
   of: { base: string; adapter: string },
   texts: number[][],

@@ -10,7 +10,7 @@ interface Recipe {
   float32: Numbers
 }
 
-/** What scripts/dev/make-policy-fixtures.py wrote. */
+/** What scripts/dev/fixtures/policy.py wrote. */
 export interface PolicyFixture {
   prompts: number[][]
   answers: number[][]

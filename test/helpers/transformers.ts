@@ -1,7 +1,7 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 
-const script = fileURLToPath(new URL('../../../scripts/dev/transformers-check.py', import.meta.url))
+const script = fileURLToPath(new URL('../../../scripts/dev/checks/transformers-check.py', import.meta.url))
 const python = process.env.POSTTRAIN_PYTHON ?? 'python3'
 let installed: boolean | undefined
 
@@ -19,7 +19,7 @@ interface Answer {
   chat: number[] | null
 }
 
-/** What transformers says of a model folder (scripts/dev/transformers-check.py); null where it is not installed. */
+/** What transformers says of a model folder (scripts/dev/checks/transformers-check.py); null where it is not installed. */
 export async function transformersCheck(folder: string, question: Question): Promise<Answer | null> {
   installed ??= spawnSync(python, ['-c', 'import torch, transformers']).status === 0
   if (!installed) return null

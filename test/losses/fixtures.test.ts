@@ -1,7 +1,7 @@
 import test from 'ava'
 import { lossCases, lossNamed, matches, optionsOf } from '../helpers/loss-cases.js'
 
-// Values and gradients of TRL and torch in float64; which is whose stands in scripts/dev/make-loss-fixtures.py.
+// Values and gradients of TRL and torch in float64; which is whose stands in scripts/dev/fixtures/losses.py.
 const files = ['ppo', 'kl', 'advantages', 'dpo', 'kto', 'reward', 'grpo']
 
 for (const file of files) {

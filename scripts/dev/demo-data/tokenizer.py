@@ -1,6 +1,6 @@
 """Makes the demo's tokenizer: byte-level BPE of 512 tokens, digits and Chinese characters single, from the demo's own texts.
 
-Run: python scripts/dev/make-tokenizer.py   (needs the `tokenizers` package)
+Run: python scripts/dev/demo-data/tokenizer.py   (needs the `tokenizers` package)
 """
 
 import json
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-folder = Path(__file__).resolve().parent.parent / "demo"
+folder = Path(__file__).resolve().parents[2] / "demo"
 texts = []
 for name in ("corpus.jsonl", "train.jsonl"):
     for line in (folder / name).read_text(encoding="utf-8").splitlines():

@@ -1,6 +1,6 @@
-// Our side of `scripts/dev/bench ppo`, as a process of its own. node bench-ppo-ours.mjs WORK.json -> one JSON line
+// Our side of `scripts/dev/bench/ppo.mjs`, as a process of its own. node ppo-ours.mjs WORK.json -> one JSON line
 import { readFileSync } from 'node:fs'
-import { CausalLM, ppo, RewardModel } from '../../dist/lib/index.js'
+import { CausalLM, ppo, RewardModel } from '../../../dist/lib/index.js'
 
 const { policy, judge, prompts, lora, batch, answer, epochs, miniBatches, iterations, threads } = JSON.parse(
   readFileSync(process.argv[2], 'utf8'),

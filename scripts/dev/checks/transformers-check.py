@@ -1,6 +1,6 @@
 """Opens a model folder in transformers and compares its greedy answers with ours.
 
-Run: python scripts/dev/transformers-check.py MODEL < {"prompts": [[ids]], "answers": [[ids]]}
+Run: python scripts/dev/checks/transformers-check.py MODEL < {"prompts": [[ids]], "answers": [[ids]]}
 Prints {"transformers": version, "equal": n, "of": n, "dtype": ..., "chat": ids of the chat template or null}.
 """
 

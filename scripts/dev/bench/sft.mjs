@@ -1,4 +1,4 @@
-// scripts/dev/bench sft --model DIR --data ROWS [--threads 1] [--batch 4] [--steps 12] [--rounds 3] [--python python3]
+// node scripts/dev/bench/sft.mjs --model DIR --data ROWS [--threads 1] [--batch 4] [--steps 12] [--rounds 3] [--python python3]
 // Ours against transformers + TRL's SFTTrainer (its defaults, and its best settings for a CPU) on the same rows in the
 // same order, alternating in one run; prints ratios of tokens/s and of peak memory, and how far the losses differ.
 import { spawnSync } from 'node:child_process'
@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { DataLoader, plainTemplate, Template, Tokenizer } from '../../dist/lib/index.js'
+import { DataLoader, plainTemplate, Template, Tokenizer } from '../../../dist/lib/index.js'
 
 const { values } = parseArgs({
   options: {
@@ -23,7 +23,7 @@ const { values } = parseArgs({
 })
 if (!values.model || !values.data) {
   process.stderr.write(
-    'usage: bench sft --model DIR --data ROWS [--threads 1] [--batch 4] [--steps 12] [--rounds 3] [--python python3]\n',
+    'usage: node scripts/dev/bench/sft.mjs --model DIR --data ROWS [--threads 1] [--batch 4] [--steps 12] [--rounds 3] [--python python3]\n',
   )
   process.exit(2)
 }
@@ -55,15 +55,15 @@ const tokensOf = (step) =>
 const sides = {
   ours: [
     process.execPath,
-    [here('bench-sft-ours.mjs'), values.model, path, values.threads, values.batch, values.steps],
+    [here('sft-ours.mjs'), values.model, path, values.threads, values.batch, values.steps],
   ],
   defaults: [
     values.python,
-    [here('bench-sft-trl.py'), values.model, path, 'defaults', values.threads, values.batch, values.steps],
+    [here('sft-trl.py'), values.model, path, 'defaults', values.threads, values.batch, values.steps],
   ],
   best: [
     values.python,
-    [here('bench-sft-trl.py'), values.model, path, 'best', values.threads, values.batch, values.steps],
+    [here('sft-trl.py'), values.model, path, 'best', values.threads, values.batch, values.steps],
   ],
 }
 const results = { ours: [], defaults: [], best: [] }

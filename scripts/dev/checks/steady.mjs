@@ -1,4 +1,4 @@
-// node scripts/dev/steady.mjs [--steps 10000] [--threads 1]
+// node scripts/dev/checks/steady.mjs [--steps 10000] [--threads 1]
 // Two numbers of a training: how long the event loop is held up while steps are computed, and how much resident memory
 // grows with the steps. Tiny models, so that steps are many; the first measurement has larger batches, so that each step
 // would be seen if it ran on the main thread.
@@ -11,9 +11,9 @@ const { values } = parseArgs({
   options: { steps: { type: 'string', default: '10000' }, threads: { type: 'string', default: '1' } },
 })
 process.env.OMP_NUM_THREADS ??= values.threads
-const { sft } = await import('../../dist/lib/index.js')
-const { slopeOf } = await import('../../dist/test/helpers/slope.js')
-const { instructionRows, tinyModel } = await import('../../dist/test/helpers/tiny-training.js')
+const { sft } = await import('../../../dist/lib/index.js')
+const { slopeOf } = await import('../../../dist/test/helpers/slope.js')
+const { instructionRows, tinyModel } = await import('../../../dist/test/helpers/tiny-training.js')
 setFlagsFromString('--expose-gc')
 const collectGarbage = runInNewContext('gc')
 

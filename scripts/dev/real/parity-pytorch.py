@@ -1,4 +1,4 @@
-"""The PyTorch side of scripts/dev/real-parity.mjs: greedy answers, logits and SFT losses of a model folder.
+"""The PyTorch side of scripts/dev/real/parity.mjs: greedy answers, logits and SFT losses of a model folder.
 
 Run by real-parity.mjs: python real-parity.py MODEL INPUT.json OUTPUT.json
 """

@@ -1,6 +1,6 @@
 """The licence texts that go with libtorch's libraries -> scripts/package/licenses/.
 
-    python3 scripts/dev/collect-licenses.py TORCH_DIST_INFO MKL_DIST_INFO GCC_COPYRIGHT GPL3
+    python3 scripts/package/collect-licenses.py TORCH_DIST_INFO MKL_DIST_INFO GCC_COPYRIGHT GPL3
 
 TORCH_DIST_INFO: the .dist-info folder of a CPU wheel of torch; MKL_DIST_INFO: that of an unpacked wheel of mkl-include
 (oneMKL is linked into libtorch_cpu); GCC_COPYRIGHT and GPL3: Debian's texts about libgomp.
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 torch, mkl, gcc, gpl = map(Path, sys.argv[1:5])
-target = Path(__file__).resolve().parents[1] / 'package/licenses'
+target = Path(__file__).resolve().parent / 'licenses'
 target.mkdir(parents=True, exist_ok=True)
 
 

@@ -1,12 +1,12 @@
-// What the demo's third stage learns, seed by seed: node scripts/dev/learning.mjs [--model runs/demo/sft/model] [--seeds 1,2,3,4,5]
+// What the demo's third stage learns, seed by seed: node scripts/dev/checks/learning.mjs [--model runs/demo/sft/model] [--seeds 1,2,3,4,5]
 // One line a seed and the worst of each number; fails where a seed misses the stage's bar. `npm run demo` makes the model.
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { CausalLM } from '../../dist/lib/index.js'
-import { ALIGNMENT_GATE, alignWithFeedback } from '../demo/alignment.mjs'
+import { CausalLM } from '../../../dist/lib/index.js'
+import { ALIGNMENT_GATE, alignWithFeedback } from '../../demo/alignment.mjs'
 
 const { values } = parseArgs({
   options: {
@@ -14,7 +14,7 @@ const { values } = parseArgs({
     seeds: { type: 'string', default: '1,2,3,4,5' },
   },
 })
-const path = fileURLToPath(new URL('../demo/held-out.jsonl', import.meta.url))
+const path = fileURLToPath(new URL('../../demo/held-out.jsonl', import.meta.url))
 const heldOut = readFileSync(path, 'utf8')
   .trim()
   .split('\n')

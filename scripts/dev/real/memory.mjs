@@ -1,8 +1,8 @@
-// The memory of PPO on a real model: node scripts/dev/real-memory.mjs --model DIR [--limit 4e9] [--threads N]
+// The memory of PPO on a real model: node scripts/dev/real/memory.mjs --model DIR [--limit 4e9] [--threads N]
 // Actor, critic, reward model and reference as low-rank updates and heads of one base; two iterations of 8 prompts of
 // some 64 tokens, with answers of 64 at most. Prints the most that the process had resident; fails above the limit.
 import { parseArgs } from 'node:util'
-import { CausalLM, ppo, RewardModel } from '../../dist/lib/index.js'
+import { CausalLM, ppo, RewardModel } from '../../../dist/lib/index.js'
 
 const { values } = parseArgs({
   options: {
@@ -12,7 +12,7 @@ const { values } = parseArgs({
   },
 })
 if (!values.model) {
-  process.stderr.write('usage: real-memory.mjs --model DIR [--limit 4e9] [--threads N]\n')
+  process.stderr.write('usage: node scripts/dev/real/memory.mjs --model DIR [--limit 4e9] [--threads N]\n')
   process.exit(2)
 }
 const things = ['the sea', 'the moon', 'bread', 'old towns', 'rivers', 'honey bees', 'glass', 'winter']

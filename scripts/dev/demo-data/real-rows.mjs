@@ -89,7 +89,7 @@ const rows = [
   ],
 }))
 writeFileSync(
-  new URL('../demo/real-train.jsonl', import.meta.url),
+  new URL('../../demo/real-train.jsonl', import.meta.url),
   `${rows.map((row) => JSON.stringify(row)).join('\n')}\n`,
 )
 process.stdout.write(`${rows.length} rows\n`)

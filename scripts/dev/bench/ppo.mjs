@@ -1,4 +1,4 @@
-// scripts/dev/bench ppo --model DIR [--lora] [--batch 8] [--prompt 64] [--answer 64] [--epochs 4] [--mini-batches 1]
+// node scripts/dev/bench/ppo.mjs --model DIR [--lora] [--batch 8] [--prompt 64] [--answer 64] [--epochs 4] [--mini-batches 1]
 //   [--iterations 3] [--rounds 3] [--threads 1] [--python PYTHON with trl==1.9.0]
 // One iteration of PPO, ours against TRL's PPOTrainer (its defaults, and without activation checkpointing), alternating
 // in one run: the same weights, lengths, epochs and optimizer steps. Answers have a forced length: the token that ends
@@ -18,7 +18,7 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { CausalLM, RewardModel, Tokenizer } from '../../dist/lib/index.js'
+import { CausalLM, RewardModel, Tokenizer } from '../../../dist/lib/index.js'
 
 const { values } = parseArgs({
   options: {
@@ -38,7 +38,7 @@ const { values } = parseArgs({
 })
 if (!values.model) {
   process.stderr.write(
-    'usage: bench ppo --model DIR [--lora] ... (see the head of scripts/dev/bench-ppo.mjs)\n',
+    'usage: node scripts/dev/bench/ppo.mjs --model DIR [--lora] ... (see the head of scripts/dev/bench/ppo.mjs)\n',
   )
   process.exit(2)
 }
@@ -111,9 +111,9 @@ const work = {
 }
 writeFileSync(join(scratch, 'work.json'), JSON.stringify(work))
 
-const python = (kind) => [values.python, [here('bench-ppo-trl.py'), join(scratch, 'work.json'), kind]]
+const python = (kind) => [values.python, [here('ppo-trl.py'), join(scratch, 'work.json'), kind]]
 const commands = {
-  ours: [process.execPath, [here('bench-ppo-ours.mjs'), join(scratch, 'work.json')]],
+  ours: [process.execPath, [here('ppo-ours.mjs'), join(scratch, 'work.json')]],
   defaults: python('defaults'),
   best: python('best'),
 }

@@ -1,9 +1,9 @@
-// What the real demo's reinforcement learning reaches, seed by seed: node scripts/dev/real-learning.mjs --model DIR
+// What the real demo's reinforcement learning reaches, seed by seed: node scripts/dev/real/learning.mjs --model DIR
 //   [--seeds 1,2,3] [--threads N]
 // One line a seed and the least of all; fails where that misses the demo's bar.
 import { parseArgs } from 'node:util'
-import { CausalLM } from '../../dist/lib/index.js'
-import { learnWhim, WHIM_GATE } from '../demo/real.mjs'
+import { CausalLM } from '../../../dist/lib/index.js'
+import { learnWhim, WHIM_GATE } from '../../demo/real.mjs'
 
 const { values } = parseArgs({
   options: {
@@ -13,7 +13,9 @@ const { values } = parseArgs({
   },
 })
 if (!values.model) {
-  process.stderr.write('usage: real-learning.mjs --model DIR [--seeds 1,2,3] [--threads N]\n')
+  process.stderr.write(
+    'usage: node scripts/dev/real/learning.mjs --model DIR [--seeds 1,2,3] [--threads N]\n',
+  )
   process.exit(2)
 }
 const silent = { json: false, title: () => undefined, say: () => undefined, event: () => undefined }

@@ -1,6 +1,6 @@
-"""The other side of `scripts/dev/bench sft`: TRL's SFTTrainer on rows that are tokens already.
+"""The other side of `scripts/dev/bench/sft.mjs`: TRL's SFTTrainer on rows that are tokens already.
 
-Run by bench-sft.mjs: python bench-sft-trl.py MODEL ROWS.json defaults|best THREADS BATCH STEPS
+Run by sft.mjs: python sft-trl.py MODEL ROWS.json defaults|best THREADS BATCH STEPS
 Prints one JSON line: seconds of each step, losses, peak resident bytes.
 """
 

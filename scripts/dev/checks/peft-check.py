@@ -1,8 +1,8 @@
 """Opens what we saved in PEFT and transformers and prints what they make of it.
 
-Run: python scripts/dev/peft-check.py BASE ADAPTER '[[ids], ...]'            a language model and an adapter folder
-     python scripts/dev/peft-check.py --score MODEL '[[ids], ...]'           a reward model folder
-     python scripts/dev/peft-check.py --score BASE ADAPTER '[[ids], ...]'    a language model and a reward model's adapter
+Run: python scripts/dev/checks/peft-check.py BASE ADAPTER '[[ids], ...]'            a language model and an adapter folder
+     python scripts/dev/checks/peft-check.py --score MODEL '[[ids], ...]'           a reward model folder
+     python scripts/dev/checks/peft-check.py --score BASE ADAPTER '[[ids], ...]'    a language model and a reward model's adapter
 
 Prints {"peft": version, "logits": [[every logit of a text]], "greedy": [[8 ids after each text]], "parameters": trained},
 or {"peft", "scores": [...], "padded": [...]} with the texts one by one and as one batch, padded on the right.

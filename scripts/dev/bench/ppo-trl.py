@@ -1,6 +1,6 @@
-"""The other side of `scripts/dev/bench ppo`: TRL 1.9's PPOTrainer, the last that there is.
+"""The other side of `scripts/dev/bench/ppo.mjs`: TRL 1.9's PPOTrainer, the last that there is.
 
-Run by bench-ppo.mjs: python bench-ppo-trl.py WORK.json defaults|best
+Run by ppo.mjs: python ppo-trl.py WORK.json defaults|best
 Prints one JSON line: CPU seconds of each iteration by part, peak resident bytes.
 """
 

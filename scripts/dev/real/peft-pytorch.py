@@ -1,4 +1,4 @@
-"""The PyTorch and PEFT side of scripts/dev/real-peft.mjs, which runs it: python real-peft.py MODEL FOLDER
+"""The PyTorch and PEFT side of scripts/dev/real/peft.mjs, which runs it: python peft-pytorch.py MODEL FOLDER
 
 FOLDER has in.json and the adapters to start from; out.json gets the losses of each training. Rows are encoded here.
 """

@@ -1,7 +1,7 @@
-// Our side of `scripts/dev/bench sft`, as a process of its own, so that its peak memory is its own.
-// node bench-sft-ours.mjs MODEL ROWS.json THREADS BATCH STEPS -> one JSON line, as bench-sft-trl.py prints
+// Our side of `scripts/dev/bench/sft.mjs`, as a process of its own, so that its peak memory is its own.
+// node sft-ours.mjs MODEL ROWS.json THREADS BATCH STEPS -> one JSON line, as sft-trl.py prints
 import { readFileSync } from 'node:fs'
-import { AdamW, CausalLM } from '../../dist/lib/index.js'
+import { AdamW, CausalLM } from '../../../dist/lib/index.js'
 
 const [folder, path, threads, batch, steps] = process.argv.slice(2)
 const rows = JSON.parse(readFileSync(path, 'utf8'))

@@ -1,4 +1,4 @@
-// node scripts/dev/memory.mjs --model DIR [--batch-size 4] [--max-length 128] [--new-tokens 64] [--rank 16] [--threads 1]
+// node scripts/dev/checks/memory.mjs --model DIR [--batch-size 4] [--max-length 128] [--new-tokens 64] [--rank 16] [--threads 1]
 // The memory of each recipe on a model folder: what `posttrain estimate` counts, what the allocator saw in real steps, and
 // what the whole process had; first that of a process which has opened libtorch and no model.
 import { spawnSync } from 'node:child_process'
@@ -17,12 +17,12 @@ const { values } = parseArgs({
 })
 if (!values.model) {
   process.stderr.write(
-    'usage: node scripts/dev/memory.mjs --model DIR [--batch-size 4] [--max-length 128] ...\n',
+    'usage: node scripts/dev/checks/memory.mjs --model DIR [--batch-size 4] [--max-length 128] ...\n',
   )
   process.exit(2)
 }
 
-const lib = fileURLToPath(new URL('../../dist/lib', import.meta.url))
+const lib = fileURLToPath(new URL('../../../dist/lib', import.meta.url))
 const megabytes = (bytes) => (bytes / 1e6).toFixed(1).padStart(10)
 
 const empty = spawnSync(
