@@ -9,11 +9,10 @@ import { dpoOptions } from './options/preference.js'
 import { hasStarted, prepareAdapter } from './roles/adapter.js'
 import { frozenReference, release } from './roles/reference.js'
 import type {
-  DpoMetrics,
+  DpoEvaluationEvent,
   DpoStepEvent,
   EndEvent,
-  EvaluationBase,
-  KtoMetrics,
+  KtoEvaluationEvent,
   KtoStepEvent,
   TrainEvent,
   WarningEvent,
@@ -26,9 +25,11 @@ import { ReferenceCache } from './supervised/reference-cache.js'
 export type DpoOptions = OptionInput<typeof dpoOptions>
 type Resolved = ResolvedOptions<typeof dpoOptions>
 
-/** Means over the validation rows. */
-export type DpoEvaluationEvent = EvaluationBase & (DpoMetrics | KtoMetrics)
-export type DpoRun = Run<DpoStepEvent | KtoStepEvent, DpoEvaluationEvent>
+/** A run of `dpo`: events of pairs, or with loss `kto` those of single responses. */
+export type DpoRun<Loss extends Resolved['loss'] = Resolved['loss']> = Run<
+  Loss extends 'kto' ? KtoStepEvent : DpoStepEvent,
+  Loss extends 'kto' ? KtoEvaluationEvent : DpoEvaluationEvent
+>
 
 /**
  * Direct preference optimisation (Rafailov et al. 2023, arXiv 2305.18290) and its family: the model learns to prefer the
@@ -46,15 +47,21 @@ export type DpoRun = Run<DpoStepEvent | KtoStepEvent, DpoEvaluationEvent>
  *
  * @throws PosttrainError as `sft` does.
  */
-export function dpo(options: DpoOptions): DpoRun {
+export function dpo<const Loss extends Resolved['loss'] = 'sigmoid'>(
+  options: DpoOptions & { loss?: Loss | undefined },
+): DpoRun<Loss> {
   const resolved = resolveOptions(dpoOptions, options)
-  return new Run((control) => train(resolved, control))
+  // `train` yields the events of either kind; the literal given says which.
+  return new Run((control) => train(resolved, control)) as DpoRun<Loss>
 }
 
 async function* train(
   options: Resolved,
   control: RunControl,
-): AsyncGenerator<TrainEvent<DpoStepEvent | KtoStepEvent, DpoEvaluationEvent>, EndEvent> {
+): AsyncGenerator<
+  TrainEvent<DpoStepEvent | KtoStepEvent, DpoEvaluationEvent | KtoEvaluationEvent>,
+  EndEvent
+> {
   const { model, loss } = options
   const maxLength = sequenceLength(model, options.maxLength)
   const template = await templateOf(options.template, model)

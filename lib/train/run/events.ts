@@ -85,7 +85,7 @@ export interface KtoMetrics {
   kl: number
 }
 
-/** After one optimizer step of `kto`. */
+/** After one optimizer step of `dpo` with loss `kto`. */
 export interface KtoStepEvent extends StepBase, KtoMetrics {}
 
 /** What PPO, GRPO and RLOO tell of one iteration: a rollout and the updates made from it. */
@@ -163,6 +163,12 @@ export interface EvaluationEvent extends EvaluationBase {
   tokenAccuracy: number
   trainTokens: number
 }
+
+/** Evaluation of `dpo` with pairs: means over the pairs of the validation rows. */
+export interface DpoEvaluationEvent extends EvaluationBase, DpoMetrics {}
+
+/** Evaluation of `dpo` with loss `kto`: means over the validation rows. */
+export interface KtoEvaluationEvent extends EvaluationBase, KtoMetrics {}
 
 /** A generation asked for with `samples`, or some answers of a rollout with what they earned. */
 export interface SampleEvent {

@@ -1,8 +1,14 @@
 import type { LossTerm, PairLossName, TermResult } from '../../addon/addon.js'
 import { mismatched, type PreferenceBatch, type UnpairedBatch } from '../../data/loaders/preferences.js'
 import { type CausalLM, roleOf } from '../../models/causal-lm.js'
-import type { DpoEvaluationEvent } from '../dpo.js'
-import type { DpoMetrics, DpoStepEvent, KtoMetrics, KtoStepEvent } from '../run/events.js'
+import type {
+  DpoEvaluationEvent,
+  DpoMetrics,
+  DpoStepEvent,
+  KtoEvaluationEvent,
+  KtoMetrics,
+  KtoStepEvent,
+} from '../run/events.js'
 import { mean, type Objective } from './objective.js'
 import { answerLogProbs, type ReferenceCache } from './reference-cache.js'
 
@@ -100,7 +106,7 @@ export function ktoObjective(
   model: CausalLM,
   reference: ReferenceCache,
   given: { beta: number; desirableWeight: number; undesirableWeight: number; maxLength: number },
-): Objective<UnpairedBatch, KtoStepEvent, DpoEvaluationEvent> {
+): Objective<UnpairedBatch, KtoStepEvent, KtoEvaluationEvent> {
   const { maxLength, ...options } = given
   let kl = 0
   const termOf = async (batch: UnpairedBatch, signal: AbortSignal | undefined): Promise<LossTerm> => ({
