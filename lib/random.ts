@@ -1,5 +1,28 @@
 /**
- * A random order that is the same on every machine: SplitMix64's finaliser (Steele et al. 2014) over (seed, stream,
+ * Streams of random numbers: what draws from (seed, stream, counter) names its stream here, so that no two draw the
+ * same. A resumed run depends on these numbers: they stay.
+ */
+export const STREAM = {
+  /** Examples that distill shows its teacher; plus 2 * round, and 1 for written ones. It trains nothing beside. */
+  distillExamples: 0,
+  /** Which rows a validation fraction takes. */
+  validation: 1,
+  /** Order of the rows; plus the epoch. */
+  order: 1000,
+  /** Order within a weighted source; plus source * 100,003 + pass. */
+  source: 2_000_000,
+  /** Order of the prompts; plus the pass. */
+  prompts: 3_000_000,
+  /** LoRA dropout; plus the batch within a step. */
+  dropout: 4_000_000,
+  /** Seed of a rollout; the counter is the iteration. */
+  rollout: 5_000_000,
+  /** Order of the mini-batches; plus iteration * 1000 + epoch. */
+  update: 6_000_000,
+} as const
+
+/**
+ * A random order that is the same on every machine: SplitMix64's finalizer (Steele et al. 2014) over (seed, stream,
  * counter), in 32-bit halves.
  */
 export function hash32(seed: number, stream: number, counter: number): number {

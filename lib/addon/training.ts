@@ -1,12 +1,15 @@
 import type { CancelHandle, RoleHandle } from './handles.js'
 import type { LossTerm, TermResult } from './terms.js'
 
+/** The label of a token that is not to be predicted: torch's default `ignore_index`. */
+export const IGNORE_INDEX = -100
+
 export interface PackedBatch {
   /** Token ids, all documents one after another, [T]. */
   inputIds: Int32Array
   /** Document d is tokens offsets[d] to offsets[d + 1] - 1, [D + 1], from 0 to T. No token sees another document. */
   offsets: Int32Array
-  /** labels[t] is the token at t if it is to be predicted from the tokens before it, else -100; unshifted, [T]. */
+  /** labels[t] is the token at t if it is to be predicted from the tokens before it, else IGNORE_INDEX (-100); unshifted, [T]. */
   labels?: Int32Array
   /** Weight of each label, [T]; 1 where absent. */
   weights?: Float32Array

@@ -2,12 +2,12 @@ import { createInterface } from 'node:readline/promises'
 import { Command } from 'commander'
 import type { Message } from '../data/rows/rows.js'
 import { generateOptions } from '../options/generation.js'
+import { text } from '../options/kinds.js'
 import { type OptionSet, option } from '../options/option.js'
 import { lazily } from '../options/zod.js'
 import { addFlags, readFlags } from './flags.js'
 import { modelFields } from './machine.js'
 
-const text = { placeholder: 'TEXT', read: (value: string): unknown => value }
 const sampling = lazily(() => {
   const { logProbs: _logProbs, stopIds: _stopIds, ...sampling } = generateOptions.schema().shape
   return sampling
@@ -17,11 +17,8 @@ const set = {
   name: 'chat',
   schema: lazily((z) =>
     z.object({
-      model: option(z.string(), 'Folder of the model, or org/name on the Hub', {
-        ...text,
-        placeholder: 'DIR',
-      }),
-      system: option(z.string().optional(), 'What the conversation begins with', text),
+      model: option(z.string(), 'Folder of the model, or org/name on the Hub', text('DIR')),
+      system: option(z.string().optional(), 'What the conversation begins with', text('TEXT')),
       ...sampling(),
       ...modelFields(),
     }),

@@ -2,13 +2,12 @@ import { Command } from 'commander'
 import { PosttrainError } from '../errors.js'
 import type { Prompt } from '../generate/generate.js'
 import { generateOptions } from '../options/generation.js'
+import { text } from '../options/kinds.js'
 import { type OptionSet, option } from '../options/option.js'
 import { lazily } from '../options/zod.js'
 import { addFlags, readFlags, UsageError } from './flags.js'
 import { onInterrupt } from './interrupt.js'
 import { modelFields } from './machine.js'
-
-const text = (placeholder: string) => ({ placeholder, read: (value: string): unknown => value })
 
 const set = {
   ...generateOptions,

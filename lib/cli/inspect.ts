@@ -1,4 +1,5 @@
 import { Command, Option } from 'commander'
+import { IGNORE_INDEX } from '../addon/training.js'
 import { type Dataset, loadDataset } from '../data/dataset.js'
 import type { DataReport } from '../data/encode/report.js'
 import { templateOf } from '../data/text/templates.js'
@@ -56,7 +57,7 @@ async function firstRows(dataset: Dataset, tokenizer: Tokenizer, count: number):
     const counts: Record<TokenState, number> = { trained: 0, masked: 0, padding: 0 }
     const tokens: InspectedRow['tokens'] = []
     for (let t = 0; t < columns; t++) {
-      const state = t >= inputIds.length ? 'padding' : labels[t] === -100 ? 'masked' : 'trained'
+      const state = t >= inputIds.length ? 'padding' : labels[t] === IGNORE_INDEX ? 'masked' : 'trained'
       const id = inputIds[t] ?? padId
       counts[state]++
       tokens.push({ id, text: tokenizer.decode([id], { skipSpecialTokens: false }), state })

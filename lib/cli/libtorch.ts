@@ -3,13 +3,12 @@ import { archives, platformName } from '../libtorch/archives.js'
 import { findLibtorch, libtorchConstants, searchLibtorch } from '../libtorch/find/libtorch.js'
 import { type InstallEvent, installLibtorch } from '../libtorch/install.js'
 import { listShelf, removeFromShelf } from '../libtorch/shelf.js'
+import { text } from '../options/kinds.js'
 import { type OptionSet, option } from '../options/option.js'
 import { lazily } from '../options/zod.js'
 import { addFlags, readFlags } from './flags.js'
 import { onInterrupt } from './interrupt.js'
 import { TransferProgress } from './transfer.js'
-
-const text = (placeholder: string) => ({ placeholder, read: (value: string): unknown => value })
 
 const installSet = {
   name: 'libtorch install',

@@ -1,3 +1,4 @@
+import { text } from '../options/kinds.js'
 import { option } from '../options/option.js'
 import { lazily } from '../options/zod.js'
 
@@ -11,7 +12,7 @@ export const deviceFields = lazily((z) => ({
       )
       .default('auto'),
     'auto, cpu, cuda or cuda:N',
-    { placeholder: 'NAME', read: (text) => text },
+    text('NAME'),
   ),
   dtype: option(z.enum(['auto', 'float32', 'bfloat16']).default('auto'), 'Of the weights in memory'),
   threads: option(z.int().min(1).optional(), 'CPU threads (default: one for each core)'),
@@ -22,10 +23,7 @@ export const modelFields = lazily((z) => ({
   adapter: option(
     z.string().optional(),
     'Folder of a LoRA adapter to put on the model, or org/name on the Hub',
-    {
-      placeholder: 'DIR',
-      read: (text) => text,
-    },
+    text('DIR'),
   ),
   ...deviceFields(),
 }))

@@ -1,11 +1,10 @@
 import { Command } from 'commander'
 import { PosttrainError } from '../errors.js'
+import { text } from '../options/kinds.js'
 import { type OptionSet, option } from '../options/option.js'
 import { lazily } from '../options/zod.js'
 import { addFlags, readFlags } from './flags.js'
 import { deviceFields } from './machine.js'
-
-const text = (placeholder: string) => ({ placeholder, read: (value: string): unknown => value })
 
 const set = {
   name: 'merge',

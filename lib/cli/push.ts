@@ -1,9 +1,8 @@
 import { Command } from 'commander'
+import { text } from '../options/kinds.js'
 import { type OptionSet, option } from '../options/option.js'
 import { lazily } from '../options/zod.js'
 import { addFlags, readFlags } from './flags.js'
-
-const text = (placeholder: string) => ({ placeholder, read: (value: string): unknown => value })
 
 const set = {
   name: 'push',

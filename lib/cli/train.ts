@@ -1,6 +1,7 @@
 import { Command } from 'commander'
 import type * as z from 'zod'
 import { PosttrainError } from '../errors.js'
+import { text } from '../options/kinds.js'
 import { describe, type OptionSet, option } from '../options/option.js'
 import { lazily } from '../options/zod.js'
 import { addFlags, readFlags } from './flags.js'
@@ -22,7 +23,7 @@ export function commandOptions(recipe: OptionSet, more: () => z.ZodRawShape = ()
     const model = option(
       z.string(),
       describe(given as z.ZodType)?.text ?? 'Folder of the model, or org/name on the Hub',
-      { placeholder: 'DIR', read: (text) => text },
+      text('DIR'),
     )
     return z.object({ model, ...fields, ...more(), ...machineFields() })
   })

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { AbortError, PosttrainError } from '../errors.js'
-import { permutation } from '../random.js'
+import { permutation, STREAM } from '../random.js'
 import { NumberList } from './encode/digests.js'
 import { RowEncoder } from './encode/encode.js'
 import { type EncodeOptions, stopIdsOf } from './encode/mask.js'
@@ -11,9 +11,6 @@ import { type Example, type Origin, readRow } from './rows/rows.js'
 import type { Template } from './text/template.js'
 import { plainTemplate } from './text/templates.js'
 import type { Tokenizer } from './text/tokenizer.js'
-
-/** Numbers of the random streams that this room draws from. */
-export const STREAM = { validation: 1, order: 1000, source: 2_000_000 } as const
 
 /** Rows of one source that an epoch draws from: places in the store, and how often an epoch has them. */
 export interface Part {

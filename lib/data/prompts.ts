@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { AbortError, PosttrainError } from '../errors.js'
-import { permutation } from '../random.js'
+import { permutation, STREAM } from '../random.js'
 import { splitPrompt } from './encode/mask.js'
 import { LengthCounts, type Lengths } from './encode/report.js'
 import { type DataSource, readRows, sourcesOf } from './formats/read.js'
@@ -187,9 +187,6 @@ function lastSaid(messages: readonly Message[]): string {
   return content
 }
 
-/** Numbers of the streams that prompts draw from. */
-const ORDER = 3_000_000
-
 /** Prompts number `from` to `from + count - 1` of an endless row of passes, each in an order of its own. */
 export function takePrompts(
   set: PromptSet,
@@ -203,7 +200,7 @@ export function takePrompts(
     const current = Math.floor((from + i) / size)
     if (current !== pass) {
       pass = current
-      order = shuffle ? permutation(size, seed, ORDER + pass) : null
+      order = shuffle ? permutation(size, seed, STREAM.prompts + pass) : null
     }
     const place = (from + i) % size
     return set.items[order === null ? place : order[place]!]!

@@ -1,5 +1,5 @@
 import type { Message } from '../data/index.js'
-import { permutation } from '../random.js'
+import { permutation, STREAM } from '../random.js'
 import { jsonIn } from './reply-json.js'
 import type { Instruction } from './seeds.js'
 import { TeacherFailure } from './teacher.js'
@@ -20,7 +20,8 @@ export function chooseExamples(
   const own = Math.min(written.length, Math.floor(count * OWN_PART))
   const draw = (from: readonly Instruction[], size: number, stream: number) =>
     [...permutation(from.length, seed, stream).subarray(0, size)].map((place) => from[place]!)
-  return [...draw(seeds, count - own, 2 * round), ...draw(written, own, 2 * round + 1)]
+  const stream = STREAM.distillExamples + 2 * round
+  return [...draw(seeds, count - own, stream), ...draw(written, own, stream + 1)]
 }
 
 export function proposalMessages(examples: readonly Instruction[], count: number): Message[] {

@@ -1,4 +1,5 @@
 import type { CausalLM } from '../models/causal-lm.js'
+import { count, isObject, text } from '../options/kinds.js'
 import {
   type Conflict,
   type OptionInput,
@@ -6,11 +7,7 @@ import {
   option,
   type ResolvedOptions,
 } from '../options/option.js'
-import { lazily, zod } from '../options/zod.js'
-
-const text = (placeholder: string) => ({ placeholder, read: (value: string): unknown => value })
-const count = () => zod().int().min(1)
-const object = (value: unknown): value is object => value !== null && typeof value === 'object'
+import { lazily } from '../options/zod.js'
 
 /** A seed: `instruction` (with `input`), `prompt`, `messages` or `text`; in mode rank, answers to be judged beside it. */
 export type SeedRow = Readonly<Record<string, unknown>>
@@ -33,7 +30,7 @@ export const distillOptions = {
     z.object({
       data: option(
         z.custom<SeedSource>(
-          (value) => (typeof value === 'string' && value !== '') || object(value),
+          (value) => (typeof value === 'string' && value !== '') || isObject(value),
           'must be a path, an array of rows or an async iterable of rows',
         ),
         'Seeds: rows with instruction, prompt or messages, or paragraphs in .txt',
@@ -52,7 +49,7 @@ export const distillOptions = {
         z
           .custom<string | CausalLM>(
             (value) =>
-              (typeof value === 'string' && value !== '') || (object(value) && 'chatTemplate' in value),
+              (typeof value === 'string' && value !== '') || (isObject(value) && 'chatTemplate' in value),
             'must be a folder, or a model such as CausalLM.load() gives',
           )
           .optional(),

@@ -1,5 +1,6 @@
 import { call } from '../addon/call.js'
 import { loadCore } from '../addon/load.js'
+import { IGNORE_INDEX } from '../addon/training.js'
 import { PosttrainError } from '../errors.js'
 
 export interface CrossEntropyResult<A extends Float32Array | Float64Array> {
@@ -36,7 +37,7 @@ export async function crossEntropy<A extends Float32Array | Float64Array>(
   const given = {
     rows: labels.length,
     columns: logits.length / labels.length,
-    ignoreIndex: options.ignoreIndex ?? -100,
+    ignoreIndex: options.ignoreIndex ?? IGNORE_INDEX,
     gradient: options.gradient ?? false,
   }
   return (await call(core, () => core.crossEntropy(logits, labels, given))) as CrossEntropyResult<A>

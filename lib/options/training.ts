@@ -1,14 +1,14 @@
+import { count, text } from './kinds.js'
 import { type Conflict, option } from './option.js'
-import { lazily, zod } from './zod.js'
-
-const count = () => zod().int().min(1)
+import { lazily } from './zod.js'
 
 /** Options that every recipe of supervised training has and that are plain values. */
 export const trainingFields = lazily((z) => ({
-  output: option(z.string().optional(), 'Run folder: config, metrics, checkpoints and the trained model', {
-    placeholder: 'DIR',
-    read: (text) => text,
-  }),
+  output: option(
+    z.string().optional(),
+    'Run folder: config, metrics, checkpoints and the trained model',
+    text('DIR'),
+  ),
   maxSteps: option(count().optional(), 'Optimizer steps in all, instead of epochs'),
   batchSize: option(count().optional(), 'Sequences in a batch (default: 8)'),
   batchTokens: option(count().optional(), 'Tokens in a batch at most, instead of a number of sequences'),

@@ -1,11 +1,10 @@
 import test, { type ExecutionContext } from 'ava'
 import { AdamW, CausalLM, RewardModel } from '../../lib/index.js'
 import type { TrainableModel } from '../../lib/models/causal-lm.js'
-import { permutation } from '../../lib/random.js'
+import { permutation, STREAM } from '../../lib/random.js'
 import { experienceOf } from '../../lib/train/policy/experience.js'
 import { groupLearning, grpoMethod, rlooMethod } from '../../lib/train/policy/group.js'
 import { ppoLearning } from '../../lib/train/policy/ppo.js'
-import { UPDATE } from '../../lib/train/policy/state.js'
 import { close, distance, norm } from '../helpers/close.js'
 import { fixture } from '../helpers/fixtures.js'
 import { movedBy, policyFixture, responses } from '../helpers/policy-fixture.js'
@@ -17,7 +16,7 @@ const common = { batchTokens: 4096, activationCheckpointing: false, maxNewTokens
 
 test('the orders of the fixture are those of a run', (t) => {
   for (const [epoch, order] of policyFixture.orders.entries())
-    t.deepEqual([...permutation(order.length, SEED, UPDATE + ITERATION * 1000 + epoch)], order)
+    t.deepEqual([...permutation(order.length, SEED, STREAM.update + ITERATION * 1000 + epoch)], order)
 })
 
 async function start() {

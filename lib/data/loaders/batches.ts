@@ -1,6 +1,6 @@
 import { PosttrainError } from '../../errors.js'
-import { permutation } from '../../random.js'
-import { type Dataset, defaultDatasetOptions, loadDataset, STREAM } from '../dataset.js'
+import { permutation, STREAM } from '../../random.js'
+import { type Dataset, defaultDatasetOptions, loadDataset } from '../dataset.js'
 import type { DataReport } from '../encode/report.js'
 import type { DataSource } from '../formats/read.js'
 import type { Template, TrainOn } from '../text/template.js'

@@ -1,6 +1,5 @@
 import type { PackedBatch } from '../../addon/addon.js'
-import { permutation } from '../../random.js'
-import { STREAM } from '../dataset.js'
+import { permutation, STREAM } from '../../random.js'
 import type { JudgedReport, JudgedSet, Judgement } from '../preferences.js'
 import { packRows, type RowTokens } from './pack.js'
 

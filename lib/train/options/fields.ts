@@ -2,12 +2,10 @@ import type { DataSource, Validation } from '../../data/formats/read.js'
 import type { Template } from '../../data/text/template.js'
 import type { CausalLM } from '../../models/causal-lm.js'
 import { loraFields } from '../../models/lora.js'
+import { isModel, isObject, text } from '../../options/kinds.js'
 import { type OptionInput, type OptionSet, option, type ResolvedOptions } from '../../options/option.js'
 import { loraConflicts, trainingConflicts, trainingFields } from '../../options/training.js'
 import { lazily, zod } from '../../options/zod.js'
-
-const text = (placeholder: string) => ({ placeholder, read: (value: string): unknown => value })
-const object = (value: unknown): value is object => value !== null && typeof value === 'object'
 
 /** A path alone, or several sources, each with its weight: `a.jsonl`, `b.jsonl=0.2`. */
 function readSources(values: unknown[]): unknown {
@@ -25,16 +23,13 @@ export const recipeFields = lazily((z) => {
   const { dropout: _, ...alignmentLoraFields } = loraFields()
   return {
     model: option(
-      z.custom<CausalLM>(
-        (value) => object(value) && 'backward' in value,
-        'must be a model, such as CausalLM.load() gives',
-      ),
+      z.custom<CausalLM>(isModel, 'must be a model, such as CausalLM.load() gives'),
       'Folder of the model to train, or org/name on the Hub',
       text('DIR'),
     ),
     data: option(
       z.custom<DataSource>(
-        (value) => (typeof value === 'string' && value !== '') || object(value),
+        (value) => (typeof value === 'string' && value !== '') || isObject(value),
         'must be a path, an array of rows, an async iterable of rows, or a list of { data, weight }',
       ),
       'Rows to train on (.jsonl, .json or .txt); several are mixed, by weight with FILE=WEIGHT',
@@ -43,7 +38,7 @@ export const recipeFields = lazily((z) => {
     validation: option(
       z
         .custom<Validation>(
-          (value) => (typeof value === 'string' && value !== '') || object(value),
+          (value) => (typeof value === 'string' && value !== '') || isObject(value),
           'must be { fraction }, a path, an array of rows or an async iterable of rows',
         )
         .optional(),
@@ -56,7 +51,7 @@ export const recipeFields = lazily((z) => {
     template: option(
       z
         .custom<'chat' | 'plain' | 'alpaca' | (string & {}) | Template>(
-          (value) => (typeof value === 'string' && value !== '') || object(value),
+          (value) => (typeof value === 'string' && value !== '') || isObject(value),
           "must be 'chat', 'plain', 'alpaca', the path of a .jinja file, or a template",
         )
         .optional(),

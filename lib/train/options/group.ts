@@ -1,7 +1,8 @@
+import { count } from '../../options/kinds.js'
 import { type Conflict, type OptionSet, option } from '../../options/option.js'
 import { lazily } from '../../options/zod.js'
 import { learningRateOption } from './fields.js'
-import { count, noEffect, policyConflicts, policyFields } from './policy.js'
+import { noEffect, policyConflicts, policyFields } from './policy.js'
 
 const groupFields = lazily((z) => ({
   ...policyFields(),

@@ -1,13 +1,11 @@
 import type { CausalLM } from '../../models/causal-lm.js'
+import { count, isModel, isObject } from '../../options/kinds.js'
 import { type Conflict, option, type ResolvedOptions } from '../../options/option.js'
 import { trainingFields } from '../../options/training.js'
-import { lazily, zod } from '../../options/zod.js'
+import { lazily } from '../../options/zod.js'
 import type { Reward } from '../../rollout/rewards.js'
 import { recipeFields } from './fields.js'
 import type { rlooOptions } from './group.js'
-
-export const count = () => zod().int().min(1)
-export const object = (value: unknown): value is object => value !== null && typeof value === 'object'
 
 /** Options that PPO, GRPO and RLOO have in common. */
 export const policyFields = lazily((z) => {
@@ -30,7 +28,7 @@ export const policyFields = lazily((z) => {
     data,
     reward: option(
       z.custom<Reward>(
-        (value) => typeof value === 'function' || object(value),
+        (value) => typeof value === 'function' || isObject(value),
         'must be a RewardModel, a function over samples, or a list of { reward, weight }',
       ),
       'What answers are worth: the folder of a reward model, or a .js file that exports a function; several with FILE=WEIGHT',
@@ -42,7 +40,7 @@ export const policyFields = lazily((z) => {
       },
     ),
     reference: option(
-      z.custom<CausalLM>((value) => object(value) && 'backward' in value, 'must be a model').optional(),
+      z.custom<CausalLM>(isModel, 'must be a model').optional(),
       'What the policy is kept near to',
       false,
     ),

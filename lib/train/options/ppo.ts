@@ -1,8 +1,9 @@
 import type { RewardModel } from '../../models/reward-model.js'
+import { count, isObject } from '../../options/kinds.js'
 import { type OptionSet, option } from '../../options/option.js'
 import { lazily } from '../../options/zod.js'
 import { learningRateOption } from './fields.js'
-import { count, noEffect, object, policyConflicts, policyFields } from './policy.js'
+import { noEffect, policyConflicts, policyFields } from './policy.js'
 
 /** Options of `ppo`. */
 export const ppoOptions = {
@@ -12,7 +13,7 @@ export const ppoOptions = {
       ...policyFields(),
       critic: option(
         z
-          .custom<RewardModel>((value) => object(value) && 'values' in value, 'must be a RewardModel')
+          .custom<RewardModel>((value) => isObject(value) && 'values' in value, 'must be a RewardModel')
           .optional(),
         'Where the critic starts',
         false,

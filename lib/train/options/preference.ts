@@ -1,10 +1,9 @@
 import type { CausalLM, TrainableModel } from '../../models/causal-lm.js'
+import { isModel, text } from '../../options/kinds.js'
 import { type OptionSet, option } from '../../options/option.js'
 import { loraConflicts, trainingConflicts, trainingFields } from '../../options/training.js'
 import { lazily } from '../../options/zod.js'
 import { learningRateOption, recipeFields } from './fields.js'
-
-const object = (value: unknown): value is object => value !== null && typeof value === 'object'
 
 /** Of both recipes: those of training that mean something on pairs. */
 const fields = lazily(() => {
@@ -23,12 +22,9 @@ export const rewardOptions = {
     const { data, validation, alignmentLora: lora, template, onBadRow, signal } = recipeFields()
     return z.object({
       model: option(
-        z.custom<TrainableModel>(
-          (value) => object(value) && 'backward' in value,
-          'must be a CausalLM or a RewardModel',
-        ),
+        z.custom<TrainableModel>(isModel, 'must be a CausalLM or a RewardModel'),
         'Folder or Hub id of the model to start from: a language model, or a reward model to train on',
-        { placeholder: 'DIR', read: (text) => text },
+        text('DIR'),
       ),
       data,
       validation,
@@ -101,7 +97,7 @@ export const dpoOptions = {
       data,
       validation,
       reference: option(
-        z.custom<CausalLM>((value) => object(value) && 'backward' in value, 'must be a model').optional(),
+        z.custom<CausalLM>(isModel, 'must be a model').optional(),
         'What the answers are compared with (default: the model as it is at the start)',
         false,
       ),

@@ -1,10 +1,11 @@
 import type { CausalLM } from '../../models/causal-lm.js'
 import type { AdamW } from '../../optim/adamw.js'
 import type { ResolvedOptions } from '../../options/option.js'
+import { STREAM } from '../../random.js'
 import type { grpoOptions, rlooOptions } from '../options/group.js'
 import type { GroupStepEvent } from '../run/events.js'
 import type { Experience } from './experience.js'
-import { native, type PolicyTraining, UPDATE } from './state.js'
+import { native, type PolicyTraining } from './state.js'
 import { type PolicyTerms, policyTerms, type UpdateOptions, updateFrom } from './update.js'
 
 type Grpo = ResolvedOptions<typeof grpoOptions>
@@ -104,7 +105,7 @@ export function groupLearning(
       {
         ...options,
         seed,
-        stream: UPDATE + experience.iteration * 1000,
+        stream: STREAM.update + experience.iteration * 1000,
         reduction: method.reduction,
         counted: method.counted(experience),
       },

@@ -3,7 +3,7 @@ import { takePrompts } from '../../data/index.js'
 import { AbortError, PosttrainError } from '../../errors.js'
 import { nativeOf } from '../../models/causal-lm.js'
 import { learningRateAt } from '../../optim/schedule.js'
-import { hash32 } from '../../random.js'
+import { hash32, STREAM } from '../../random.js'
 import { rewardsOf } from '../../rollout/rewards.js'
 import { rollout } from '../../rollout/rollout.js'
 import {
@@ -29,9 +29,6 @@ interface Drawn {
   experience: Experience
   seconds: PolicyStepEvent['seconds']
 }
-
-/** Number of the stream that an iteration's seed comes from. */
-const ROLLOUT = 5_000_000
 
 /** The loop of policy optimisation: rollout, scores, updates, from the run folder to the saved model. */
 export async function* trainPolicy<Step extends PolicyStepEvent>(
@@ -252,7 +249,7 @@ export async function* trainPolicy<Step extends PolicyStepEvent>(
     const asked = taken.flatMap((prompt) => Array<typeof prompt>(groupSize).fill(prompt))
     const responses = await rollout(model, asked, {
       ...drawing,
-      seed: hash32(options.seed, ROLLOUT, iteration),
+      seed: hash32(options.seed, STREAM.rollout, iteration),
     })
     const rolledOut = performance.now()
     const rewarded = await rewardsOf(sources, responses, {

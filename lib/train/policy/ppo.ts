@@ -2,11 +2,12 @@ import type { CausalLM } from '../../models/causal-lm.js'
 import type { RewardModel } from '../../models/reward-model.js'
 import type { AdamW } from '../../optim/adamw.js'
 import type { ResolvedOptions } from '../../options/option.js'
+import { STREAM } from '../../random.js'
 import { valuesOf } from '../../rollout/experience.js'
 import type { ppoOptions } from '../options/ppo.js'
 import type { PpoStepEvent } from '../run/events.js'
 import type { Experience } from './experience.js'
-import { type LearningState, native, type PolicyTraining, UPDATE } from './state.js'
+import { type LearningState, native, type PolicyTraining } from './state.js'
 import { type Learner, policyTerms, updateFrom } from './update.js'
 
 type Resolved = ResolvedOptions<typeof ppoOptions>
@@ -74,7 +75,7 @@ export function ppoLearning(
     const learned = await updateFrom(warming ? [value] : [actor, value], responses, offsets, {
       ...options,
       seed,
-      stream: UPDATE + experience.iteration * 1000,
+      stream: STREAM.update + experience.iteration * 1000,
       reduction: 'dapo',
       counted: responses.map(() => true),
     })

@@ -75,9 +75,6 @@ export interface PolicyTraining<Step extends PolicyStepEvent> {
   saveOthers(folder: RunFolder): Promise<void>
 }
 
-/** Number of the stream that the orders of mini-batches come from. */
-export const UPDATE = 6_000_000
-
 /** Runs a native function on the core of a model. */
 export async function native<T>(
   model: CausalLM,

@@ -5,7 +5,7 @@ import { generate } from '../../generate/generate.js'
 import { CausalLM, nativeOf, roleOf, type TrainableModel } from '../../models/causal-lm.js'
 import { AdamW } from '../../optim/adamw.js'
 import { learningRateAt } from '../../optim/schedule.js'
-import { hash32 } from '../../random.js'
+import { hash32, STREAM } from '../../random.js'
 import type { TrainingOptions } from '../options/fields.js'
 import { noEffect } from '../roles/adapter.js'
 import { likelihoodWithBase, refuseOtherReference } from '../roles/reference.js'
@@ -315,12 +315,9 @@ export async function* superviseTraining<
   }
 }
 
-/** Number of the stream of LoRA dropout. */
-const DROPOUT = 4_000_000
-
 /** Never 0, which means none. */
 function dropoutSeed(seed: number, step: number, batch: number): number {
-  return hash32(seed, DROPOUT + batch, step) + 1
+  return hash32(seed, STREAM.dropout + batch, step) + 1
 }
 
 /** The plain model folder, or the adapter in use. */

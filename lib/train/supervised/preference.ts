@@ -1,4 +1,5 @@
 import type { LossTerm, PairLossName, TermResult } from '../../addon/addon.js'
+import { IGNORE_INDEX } from '../../addon/training.js'
 import { mismatched, type PreferenceBatch, type UnpairedBatch } from '../../data/loaders/preferences.js'
 import { type CausalLM, roleOf } from '../../models/causal-lm.js'
 import type {
@@ -86,7 +87,8 @@ function betterWeights({ offsets, labels, pairs }: PreferenceBatch): Float64Arra
   const weights = new Float64Array(labels.length)
   for (let p = 0; p < pairs.length; p += 2) {
     const document = pairs[p]!
-    for (let t = offsets[document]!; t < offsets[document + 1]!; t++) if (labels[t] !== -100) weights[t] = 1
+    for (let t = offsets[document]!; t < offsets[document + 1]!; t++)
+      if (labels[t] !== IGNORE_INDEX) weights[t] = 1
   }
   return weights
 }
@@ -96,7 +98,8 @@ function chosenTokens({ offsets, labels, pairs, pairWeights }: PreferenceBatch):
   let sum = 0
   for (const [p, weight] of pairWeights.entries()) {
     const document = pairs[2 * p]!
-    for (let t = offsets[document]!; t < offsets[document + 1]!; t++) if (labels[t] !== -100) sum += weight
+    for (let t = offsets[document]!; t < offsets[document + 1]!; t++)
+      if (labels[t] !== IGNORE_INDEX) sum += weight
   }
   return sum
 }
