@@ -1,7 +1,10 @@
 // The directions in which rooms may use each other (ARCHITECTURE.md); prints each line that goes against them.
-import { readdirSync, readFileSync } from 'node:fs'
-import { dirname, join, relative, resolve, sep } from 'node:path'
+// As a script it checks the other rules about the form of the house too: circles and lengths.
+import { posix } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { importCircles } from './circles.mjs'
+import { tooLong } from './lengths.mjs'
+import { importsOf, report, sourcesOf } from './sources.mjs'
 
 /** lib: a room may import its own files and rooms of a lower rank. */
 const ranks = [
@@ -38,54 +41,37 @@ const includes = {
 const mayUseNodeApi = ['bindings', 'loader', 'test_hooks']
 const nodeApi = /^(napi|node_api|js_native_api)/
 
-function* files(folder, pattern) {
-  for (const entry of readdirSync(folder, { withFileTypes: true })) {
-    const path = join(folder, entry.name)
-    if (entry.isDirectory()) yield* files(path, pattern)
-    else if (pattern.test(entry.name)) yield path
-  }
-}
-
-const lines = (path) => readFileSync(path, 'utf8').split('\n')
+/** The room of a file in lib/ or native/: the folder below it, or the file itself. */
+const roomOf = (name) => name.split('/')[1].replace(/\.(ts|m?js)$/, '')
+const rankOf = (room) => ranks.findIndex((rooms) => rooms.includes(room))
 
 function* checkLib(root) {
-  const lib = join(root, 'lib')
-  const roomOf = (path) =>
-    relative(lib, path)
-      .split(sep)[0]
-      .replace(/\.(ts|m?js)$/, '')
-  const rankOf = (room) => ranks.findIndex((rooms) => rooms.includes(room))
-  for (const path of files(lib, /\.(ts|mjs)$/)) {
-    const room = roomOf(path)
-    const where = relative(root, path)
-    if (rankOf(room) < 0) yield `${where}: the room ${room} has no place in the directions`
-    for (const [n, line] of lines(path).entries()) {
-      const target = /(?:\bfrom|\bimport\(|^import)\s*'(\.[^']*)'/.exec(line)?.[1]
-      if (!target) continue
-      const other = roomOf(resolve(dirname(path), target))
+  for (const source of sourcesOf(root, ['lib'])) {
+    const room = roomOf(source.name)
+    if (rankOf(room) < 0) yield `${source.name}: the room ${room} has no place in the directions`
+    for (const { target, line } of importsOf(source)) {
+      const path = posix.join(posix.dirname(source.name), target)
+      if (!target.startsWith('.')) continue
+      const other = path.startsWith('lib/') ? roomOf(path) : path
       if (other === room || (rankOf(other) >= 0 && rankOf(other) < rankOf(room))) continue
-      yield `${where}:${n + 1}: ${room} may not import ${other}`
+      yield `${source.name}:${line}: ${room} may not import ${other}`
     }
   }
 }
 
 function* checkNative(root) {
-  const native = join(root, 'native')
-  for (const path of files(native, /\.(h|cpp)$/)) {
-    const room = relative(native, path).split(sep)[0]
-    const where = relative(root, path)
-    if (!includes[room]) yield `${where}: the room ${room} has no place in the directions`
-    for (const [n, line] of lines(path).entries()) {
-      const target = /^\s*#\s*include\s*["<]([^">]+)[">]/.exec(line)?.[1]
-      if (!target) continue
-      const here = `${where}:${n + 1}`
+  for (const source of sourcesOf(root, ['native'])) {
+    const room = roomOf(source.name)
+    if (!includes[room]) yield `${source.name}: the room ${room} has no place in the directions`
+    for (const { target, line, quoted } of importsOf(source)) {
+      const here = `${source.name}:${line}`
       if (nodeApi.test(target) && !mayUseNodeApi.includes(room)) {
         yield `${here}: ${room} may not include Node-API (${target})`
       }
       if (target === 'torch/torch.h')
         yield `${here}: torch/torch.h triples the compile time; include what is used`
       const other = target.split('/')[0]
-      if (line.includes('"') && includes[other] && other !== room && !includes[room]?.includes(other)) {
+      if (quoted && includes[other] && other !== room && !includes[room]?.includes(other)) {
         yield `${here}: ${room} may not include ${other}`
       }
     }
@@ -96,9 +82,11 @@ export function wrongDirections(root) {
   return [...checkLib(root), ...checkNative(root)]
 }
 
+/** Rooms that are still being mended: the rules about form hold in all others. */
+const MENDING =
+  /^(lib\/(models|train|data\/text|estimate|distill|libtorch)|native\/(bindings|models|train)|scripts\/demo|test\/(files|libtorch))\//
+const mended = (rule) => (root) => rule(root).filter((line) => !MENDING.test(line))
+
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const wrong = wrongDirections(fileURLToPath(new URL('../..', import.meta.url)))
-  for (const line of wrong) console.error(line)
-  console.log(`directions: ${wrong.length} wrong`)
-  process.exitCode = wrong.length === 0 ? 0 : 1
+  report({ directions: wrongDirections, circles: mended(importCircles), lengths: mended(tooLong) })
 }

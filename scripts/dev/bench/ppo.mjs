@@ -87,7 +87,7 @@ await trunk.dispose()
 
 // Prompts of exactly so many tokens: words are added until they fit.
 const [batch, length] = [Number(values.batch), Number(values.prompt)]
-const words = readFileSync(here('../../README.md'), 'utf8').split(/\s+/)
+const words = readFileSync(here('../../../README.md'), 'utf8').split(/\s+/)
 const prompts = Array.from({ length: 4 * batch }, (_, i) => {
   for (let at = (i * 37) % words.length, text = ''; ; at++) {
     const longer = `${text}${text && ' '}${words[at % words.length].replace(/[^\w]/g, '') || 'a'}`

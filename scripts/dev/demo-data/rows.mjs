@@ -185,7 +185,7 @@ for (let i = 0; i < 420; i++) {
   else documents.push(`${shuffled(SCENES)[0]}\n${pick(STATEMENTS).join(' ')}`)
 }
 
-const lines = (rows) => rows.map((row) => JSON.stringify(row)).join('\n') + '\n'
+const lines = (rows) => `${rows.map((row) => JSON.stringify(row)).join('\n')}\n`
 writeFileSync(new URL('train.jsonl', folder), lines(shuffled(train)))
 writeFileSync(new URL('held-out.jsonl', folder), lines(heldOut))
 writeFileSync(new URL('unseen-sums.jsonl', folder), lines(unseen))
