@@ -1,4 +1,15 @@
-import type { PairLossName, Reals } from './terms.js'
+import type { PairLossName } from '../options/pair-losses.js'
+import type { Reals } from './terms.js'
+
+/** What a pair loss needs and its defaults, as the core holds them; 0 for an option that the loss does not read. */
+export interface NativePairLoss {
+  name: string
+  referenceFree: boolean
+  lengths: boolean
+  beta: number
+  labelSmoothing: number
+  gamma: number
+}
 
 export interface PairLosses {
   losses: Float64Array
@@ -47,6 +58,8 @@ export interface LossCalls {
     coefficient: number
     gradient: boolean
   }): Promise<{ loss: number; gradient?: Float64Array }>
+  /** The core's table of pair losses. Synchronous. */
+  pairLosses(): NativePairLoss[]
   /** Each pair's loss and its derivatives, none divided by the number of pairs; the same for the two below. */
   dpoLosses(options: {
     chosenLogProbs: Reals

@@ -1,25 +1,8 @@
+import type { PairLossName } from '../options/pair-losses.js'
 import type { RoleHandle } from './handles.js'
 
 /** float64 values; float32 ones are widened. */
 export type Reals = Float64Array | Float32Array
-
-/** Names of the losses of pairs of answers; their formulas stand in native/losses/preference.h. */
-export type PairLossName =
-  | 'sigmoid'
-  | 'sigmoidNorm'
-  | 'hinge'
-  | 'ipo'
-  | 'robust'
-  | 'cdpo'
-  | 'bco'
-  | 'sppo'
-  | 'nca'
-  | 'apoZero'
-  | 'apoDown'
-  | 'exo'
-  | 'discopop'
-  | 'simpo'
-  | 'orpo'
 
 /**
  * One loss term of a backward. Vectors [T] have one value a token of the batch and are read where the token is a
@@ -73,7 +56,8 @@ export type LossTerm =
       kind: 'dpo'
       coefficient?: number
       loss: PairLossName
-      beta: number
+      /** This and the next ones: default the loss's own. */
+      beta?: number
       labelSmoothing?: number
       gamma?: number
       pairs: Int32Array

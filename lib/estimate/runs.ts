@@ -2,6 +2,7 @@ import type { DecoderSpec } from '../addon/addon.js'
 import { PosttrainError } from '../errors.js'
 import type { Family } from '../models/families/index.js'
 import { type AdapterConfig, adapterConfig, type LoraOptions } from '../models/lora.js'
+import { referenceFreeLosses } from '../options/pair-losses.js'
 import type { CountedAdapter, CountedBase, CountedRole, CountedRun, Job } from './count.js'
 import type { Machine } from './layers.js'
 import type { Batch } from './passes.js'
@@ -158,7 +159,7 @@ export function countedRun(run: RunShape, sizes: Sizes): CountedRun {
         ],
       }
     case 'dpo': {
-      const compares = options.loss !== 'simpo' && options.loss !== 'orpo'
+      const compares = !referenceFreeLosses.some((loss) => loss === options.loss)
       // With all weights in training the reference is asked before the first step, and only kto's stays.
       const kept = compares && (adapter !== null || options.loss === 'kto') ? reference() : null
       const jobs: Job[] = kept === null ? [] : [{ kind: 'forward', role: kept, batch, head: 'logProbs' }]

@@ -1,7 +1,5 @@
-import type { PairLossName } from '../addon/addon.js'
+import { PAIR_LOSS_NAMES, type PairLossName, pairLoss, pairLossOptions } from '../options/pair-losses.js'
 import { as, type FloatArray, invalid, native, need, needFinite, needInt32, optional } from './arrays.js'
-
-export type { PairLossName } from '../addon/addon.js'
 
 const sum = (values: Iterable<number>) => {
   let total = 0
@@ -9,17 +7,15 @@ const sum = (values: Iterable<number>) => {
   return total
 }
 
-/** Losses without a reference model. */
-export const WITHOUT_REFERENCE: readonly PairLossName[] = ['simpo', 'orpo']
-
 /**
  * The DPO family (Rafailov et al. 2023, arXiv 2305.18290) on P pairs of answers, from the summed log-probabilities of
  * each; the mean over pairs. `kind` names the loss: with lc and lr = log p - log p_ref of the better and the worse
  * answer and d = lc - lr, `sigmoid` is -log sigmoid(beta d); the others stand in native/losses/preference.h, each with
- * its source. sigmoidNorm, ipo, simpo and orpo need the lengths in tokens; simpo and orpo have no reference.
+ * its source, and lib/options/pair-losses.ts says which need the lengths in tokens, which have no reference, and the
+ * defaults, which are those of `dpo`. What `dpo` adds by `sftCoef` is not part of it.
  *
- * chosenReward and rejectedReward are the means of beta lc and beta lr (beta times the mean log-probability where there
- * is no reference), accuracy the share of pairs in which the first is higher. `gradient` is by both log-probabilities.
+ * chosenReward and rejectedReward are the means of beta lc and beta lr, without a reference of beta log p, divided by
+ * the tokens where the loss does so; accuracy the share of pairs in which the first is higher. `gradient` is by both log-probabilities.
  */
 export async function dpoLoss<A extends FloatArray>(options: {
   chosenLogProbs: A
@@ -30,11 +26,11 @@ export async function dpoLoss<A extends FloatArray>(options: {
   rejectedLengths?: Int32Array
   /** Default 'sigmoid'. */
   kind?: PairLossName
-  /** Default 0.1. */
+  /** Strength of the KL constraint. Default 0.1; simpo 2. */
   beta?: number
-  /** Default 0; exo needs more. */
+  /** Share of pairs whose order is wrong, in [0, 0.5). Default 0; exo 0.001, and it needs more than 0. */
   labelSmoothing?: number
-  /** simpo's margin; default 1. */
+  /** Margin of simpo. Default 1. */
   gamma?: number
   gradient?: boolean
 }): Promise<{
@@ -47,13 +43,16 @@ export async function dpoLoss<A extends FloatArray>(options: {
   gradient?: { chosen: A; rejected: A }
 }> {
   const { chosenLogProbs, rejectedLogProbs, chosenReferenceLogProbs, rejectedReferenceLogProbs } = options
-  const { kind = 'sigmoid', beta = 0.1, labelSmoothing = 0, gamma = 1 } = options
-  const referenced = !WITHOUT_REFERENCE.includes(kind)
+  const { kind = 'sigmoid' } = options
+  if (!PAIR_LOSS_NAMES.includes(kind))
+    throw invalid('dpoLoss', `kind must be one of ${PAIR_LOSS_NAMES.join(', ')}, got ${kind}`)
+  const { beta, labelSmoothing, gamma } = pairLossOptions(kind, options)
+  const { referenceFree, lengths: perToken } = pairLoss(kind)
+  const referenced = !referenceFree
   if (referenced && (chosenReferenceLogProbs === undefined || rejectedReferenceLogProbs === undefined)) {
     throw invalid('dpoLoss', `kind ${kind} needs chosenReferenceLogProbs and rejectedReferenceLogProbs`)
   }
-  const byLength = ['sigmoidNorm', 'ipo', 'simpo', 'orpo'].includes(kind)
-  if (byLength && (options.chosenLengths === undefined || options.rejectedLengths === undefined)) {
+  if (perToken && (options.chosenLengths === undefined || options.rejectedLengths === undefined)) {
     throw invalid('dpoLoss', `kind ${kind} needs chosenLengths and rejectedLengths`)
   }
   const lengths = (name: 'chosenLengths' | 'rejectedLengths') => {
@@ -93,7 +92,10 @@ export async function dpoLoss<A extends FloatArray>(options: {
   const pairs = chosenLogProbs.length
   const mean = (values: Iterable<number>) => (pairs === 0 ? 0 : sum(values) / pairs)
   const rewards = (of: FloatArray, reference: FloatArray | undefined, length: FloatArray | undefined) =>
-    Array.from(of, (value, i) => beta * (referenced ? value - reference![i]! : value / length![i]!))
+    Array.from(of, (value, i) => {
+      if (referenced) return beta * (value - reference![i]!)
+      return beta * (perToken ? value / length![i]! : value)
+    })
   const chosen = rewards(chosenLogProbs, chosenReferenceLogProbs, chosenLengths)
   const rejected = rewards(rejectedLogProbs, rejectedReferenceLogProbs, rejectedLengths)
   const scaled = (values: Float64Array) =>

@@ -2,10 +2,10 @@ import { type JudgedLoaderOptions, preferenceLoader, unpairedLoader } from '../d
 import { type JudgedSet, loadPreferences, loadUnpaired } from '../data/preferences.js'
 import { templateOf } from '../data/text/templates.js'
 import { PosttrainError } from '../errors.js'
-import { WITHOUT_REFERENCE } from '../losses/preference.js'
 import type { OptionInput, ResolvedOptions } from '../options/option.js'
+import { pairLoss, pairLossOptions } from '../options/pair-losses.js'
 import { resolveOptions } from '../options/validate.js'
-import { dpoOptions } from './options/preference.js'
+import { type DpoLoss, dpoOptions } from './options/preference.js'
 import { hasStarted, prepareAdapter } from './roles/adapter.js'
 import { frozenReference, release } from './roles/reference.js'
 import type {
@@ -26,7 +26,7 @@ export type DpoOptions = OptionInput<typeof dpoOptions>
 type Resolved = ResolvedOptions<typeof dpoOptions>
 
 /** A run of `dpo`: events of pairs, or with loss `kto` those of single responses. */
-export type DpoRun<Loss extends Resolved['loss'] = Resolved['loss']> = Run<
+export type DpoRun<Loss extends DpoLoss = DpoLoss> = Run<
   Loss extends 'kto' ? KtoStepEvent : DpoStepEvent,
   Loss extends 'kto' ? KtoEvaluationEvent : DpoEvaluationEvent
 >
@@ -47,7 +47,7 @@ export type DpoRun<Loss extends Resolved['loss'] = Resolved['loss']> = Run<
  *
  * @throws PosttrainError as `sft` does.
  */
-export function dpo<const Loss extends Resolved['loss'] = 'sigmoid'>(
+export function dpo<const Loss extends DpoLoss = 'sigmoid'>(
   options: DpoOptions & { loss?: Loss | undefined },
 ): DpoRun<Loss> {
   const resolved = resolveOptions(dpoOptions, options)
@@ -93,6 +93,7 @@ async function* train(
         samples: undefined,
         learningRate: options.learningRate ?? (adapted ? 5e-6 : 1e-6),
         epochs: options.epochs ?? 1,
+        sftCoef: kto ? 0 : pairLossOptions(loss, options).sftCoef,
       },
       dropout: false,
       template,
@@ -120,18 +121,12 @@ async function* train(
       return yield* superviseTraining({ ...shared, ...loaders, objective, warnings, begin }, control)
     }
     const loaders = loadersOf(preferenceLoader)
-    const compares = !WITHOUT_REFERENCE.includes(loss)
+    const compares = !pairLoss(loss).referenceFree
     // Where the weights themselves are trained, what they say now is computed once and kept.
     const itself = options.reference === undefined && !adapted
     if (compares && !itself) held = await hold()
     const cache = compares ? new ReferenceCache(held?.reference ?? model, loaders.train) : null
-    const objective = pairObjective(model, cache, {
-      loss,
-      beta: options.beta ?? (loss === 'simpo' ? 2 : 0.1),
-      labelSmoothing: options.labelSmoothing ?? (loss === 'exo' ? 1e-3 : 0),
-      gamma: options.gamma ?? 1,
-      sftCoef: options.sftCoef,
-    })
+    const objective = pairObjective(model, cache, { loss, ...pairLossOptions(loss, options) })
     const begin = async () => {
       if (cache === null) return null
       if (itself) {

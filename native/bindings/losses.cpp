@@ -177,6 +177,23 @@ Napi::Value kl_penalty(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value pair_losses(const Napi::CallbackInfo& info) {
+  const auto table = losses::dpo_table();
+  auto result = Napi::Array::New(info.Env(), table.size());
+  for (uint32_t i = 0; i < table.size(); ++i) {
+    const auto& [name, reference_free, lengths, defaults] = table[i];
+    auto object = Napi::Object::New(info.Env());
+    object.Set("name", name);
+    object.Set("referenceFree", reference_free);
+    object.Set("lengths", lengths);
+    object.Set("beta", defaults.beta);
+    object.Set("labelSmoothing", defaults.label_smoothing);
+    object.Set("gamma", defaults.gamma);
+    result.Set(i, object);
+  }
+  return result;
+}
+
 Reply pairs_reply(std::vector<double> values, std::vector<double> chosen,
                   std::vector<double> rejected) {
   return [=](Napi::Env env) -> Napi::Value {
@@ -268,6 +285,7 @@ void register_losses(Napi::Env env, Napi::Object exports) {
   exports.Set("policyLoss", method(env, policy_loss));
   exports.Set("valueLoss", method(env, value_loss));
   exports.Set("klPenalty", method(env, kl_penalty));
+  exports.Set("pairLosses", method(env, pair_losses));
   exports.Set("dpoLosses", method(env, dpo_losses));
   exports.Set("ktoLosses", method(env, kto_losses));
   exports.Set("pairwiseLosses", method(env, pairwise_losses));

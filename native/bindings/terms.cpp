@@ -75,9 +75,10 @@ Terms terms_of(const Napi::Value& value) {
 }
 
 losses::DpoOptions dpo_options_of(const Napi::Object& object) {
-  losses::DpoOptions options{
-      losses::dpo_kind_of(string_field(object, "loss")), number_field(object, "beta"),
-      number_field(object, "labelSmoothing", 0), number_field(object, "gamma", 1)};
+  auto options = losses::dpo_entry(string_field(object, "loss")).defaults;
+  options.beta = number_field(object, "beta", options.beta);
+  options.label_smoothing = number_field(object, "labelSmoothing", options.label_smoothing);
+  options.gamma = number_field(object, "gamma", options.gamma);
   losses::check(options);
   return options;
 }

@@ -18,23 +18,31 @@ double log_sigmoid(double x) {
 // Derivative of sigmoid
 double bell(double x) { return sigmoid(x) * sigmoid(-x); }
 
-constexpr std::array<std::pair<const char*, DpoKind>, 15> kKinds{{
-    {"sigmoid", DpoKind::sigmoid},
-    {"sigmoidNorm", DpoKind::sigmoid_norm},
-    {"hinge", DpoKind::hinge},
-    {"ipo", DpoKind::ipo},
-    {"robust", DpoKind::robust},
-    {"cdpo", DpoKind::cdpo},
-    {"bco", DpoKind::bco},
-    {"sppo", DpoKind::sppo},
-    {"nca", DpoKind::nca},
-    {"apoZero", DpoKind::apo_zero},
-    {"apoDown", DpoKind::apo_down},
-    {"exo", DpoKind::exo},
-    {"discopop", DpoKind::discopop},
-    {"simpo", DpoKind::simpo},
-    {"orpo", DpoKind::orpo},
-}};
+// Name, whether it is free of a reference, whether it divides by lengths, defaults.
+constexpr std::array kTable{
+    DpoEntry{"sigmoid", false, false, {.kind = DpoKind::sigmoid}},
+    DpoEntry{"sigmoidNorm", false, true, {.kind = DpoKind::sigmoid_norm}},
+    DpoEntry{"hinge", false, false, {.kind = DpoKind::hinge}},
+    DpoEntry{"ipo", false, true, {.kind = DpoKind::ipo}},
+    DpoEntry{"robust", false, false, {.kind = DpoKind::robust}},
+    DpoEntry{"cdpo", false, false, {.kind = DpoKind::cdpo}},
+    DpoEntry{"bco", false, false, {.kind = DpoKind::bco}},
+    DpoEntry{"sppo", false, false, {.kind = DpoKind::sppo}},
+    DpoEntry{"nca", false, false, {.kind = DpoKind::nca}},
+    DpoEntry{"apoZero", false, false, {.kind = DpoKind::apo_zero}},
+    DpoEntry{"apoDown", false, false, {.kind = DpoKind::apo_down}},
+    DpoEntry{"exo", false, false, {.kind = DpoKind::exo, .label_smoothing = 1e-3}},
+    DpoEntry{"discopop", false, false, {.kind = DpoKind::discopop}},
+    DpoEntry{"simpo", true, true, {.kind = DpoKind::simpo, .beta = 2, .gamma = 1}},
+    DpoEntry{"orpo", true, true, {.kind = DpoKind::orpo}},
+};
+static_assert(
+    [] {
+      for (size_t i = 0; i < kTable.size(); ++i)
+        if (static_cast<size_t>(kTable[i].defaults.kind) != i) return false;
+      return true;
+    }(),
+    "the table is in the order of DpoKind");
 
 // log(1 - exp(x)) for x < 0
 double log1mexp(double x) {
@@ -43,14 +51,16 @@ double log1mexp(double x) {
 
 }  // namespace
 
-DpoKind dpo_kind_of(const std::string& name) {
-  for (const auto& [known, kind] : kKinds) {
-    if (name == known) return kind;
+std::span<const DpoEntry> dpo_table() { return kTable; }
+
+const DpoEntry& dpo_entry(const std::string& name) {
+  for (const auto& entry : kTable) {
+    if (name == entry.name) return entry;
   }
   TORCH_CHECK_VALUE(false, "[dpo] there is no loss of kind ", name);
 }
 
-bool dpo_needs_reference(DpoKind kind) { return kind != DpoKind::simpo && kind != DpoKind::orpo; }
+const DpoEntry& dpo_entry(DpoKind kind) { return kTable.at(static_cast<size_t>(kind)); }
 
 void check(const DpoOptions& options) {
   const double e = options.label_smoothing;
@@ -65,7 +75,7 @@ void check(const DpoOptions& options) {
 
 PairLoss dpo_loss(const PairInput& pair, const DpoOptions& options) {
   const double b = options.beta, e = options.label_smoothing;
-  const bool referenced = dpo_needs_reference(options.kind);
+  const bool referenced = !dpo_entry(options.kind).reference_free;
   const double lc = pair.chosen - (referenced ? pair.chosen_reference : 0);
   const double lr = pair.rejected - (referenced ? pair.rejected_reference : 0);
   const double nc = 1 / pair.chosen_length, nr = 1 / pair.rejected_length;

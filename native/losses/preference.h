@@ -25,19 +25,31 @@ enum class DpoKind {
   simpo,         // -logsig(b (avg_c - avg_r) - gamma), no reference: arXiv 2405.14734
   orpo,          // -avg_c - b logsig(log odds ratio), no reference: arXiv 2403.07691
 };
-DpoKind dpo_kind_of(const std::string& name);
-/** Whether the loss compares with a reference. */
-bool dpo_needs_reference(DpoKind kind);
-
 struct DpoOptions {
   DpoKind kind = DpoKind::sigmoid;
   double beta = 0.1;
   /** e above; exo needs it above 0. */
   double label_smoothing = 0;
-  double gamma = 1;
+  double gamma = 0;
 };
 /** Throws ValueError for a beta that is not above 0 and the like. */
 void check(const DpoOptions& options);
+
+/** A loss of the table: its name, what it needs, and its defaults, as in
+ * lib/options/pair-losses.ts. */
+struct DpoEntry {
+  const char* name;
+  /** Compares with no reference. */
+  bool reference_free;
+  /** Divides log-probabilities by the tokens of the responses. */
+  bool lengths;
+  DpoOptions defaults;
+};
+/** All losses, in the order of DpoKind. */
+std::span<const DpoEntry> dpo_table();
+/** Throws ValueError where there is no loss of that name. */
+const DpoEntry& dpo_entry(const std::string& name);
+const DpoEntry& dpo_entry(DpoKind kind);
 
 /** Summed log-probabilities and numbers of tokens of both answers. */
 struct PairInput {

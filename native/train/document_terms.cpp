@@ -31,12 +31,18 @@ losses::Sums Pass::apply(const DpoTerm& term) {
   losses::check(term.options);
   check_pairs(term.pairs, term.weights.size());
   const size_t documents = batch_.offsets.size() - 1;
-  const bool referenced = losses::dpo_needs_reference(term.options.kind);
+  const auto& entry = losses::dpo_entry(term.options.kind);
+  const bool referenced = !entry.reference_free;
   TORCH_CHECK_VALUE(!referenced || term.reference_sums.size() == documents,
                     "[dpo] needs referenceSums of ", documents, " documents, got ",
                     term.reference_sums.size());
   std::vector<double> lengths, gradient(documents, 0);
   const auto sums_D = document_sums(&lengths);
+  // Implicit reward by beta. Without a reference it is what the loss compares, as in SimPO and CPO.
+  const auto reward = [&](double log_prob, double reference, double length) {
+    if (referenced) return log_prob - reference;
+    return entry.lengths ? log_prob / length : log_prob;
+  };
   losses::Sums sums;
   double correct = 0, chosen_reward = 0, rejected_reward = 0, chosen = 0, rejected = 0;
   for (size_t p = 0; 2 * p < term.pairs.size(); ++p) {
@@ -57,11 +63,8 @@ losses::Sums Pass::apply(const DpoTerm& term) {
     sums.count += weight;
     gradient[better] += scale(term.coefficient) * weight * loss.chosen;
     gradient[worse] += scale(term.coefficient) * weight * loss.rejected;
-    // Without a reference the implicit reward is the mean log-probability, as in SimPO.
-    const double of_better =
-        referenced ? pair.chosen - pair.chosen_reference : pair.chosen / pair.chosen_length;
-    const double of_worse =
-        referenced ? pair.rejected - pair.rejected_reference : pair.rejected / pair.rejected_length;
+    const double of_better = reward(pair.chosen, pair.chosen_reference, pair.chosen_length);
+    const double of_worse = reward(pair.rejected, pair.rejected_reference, pair.rejected_length);
     correct += weight * (of_better > of_worse);
     chosen_reward += weight * term.options.beta * of_better;
     rejected_reward += weight * term.options.beta * of_worse;

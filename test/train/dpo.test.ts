@@ -2,7 +2,8 @@ import { cpSync, existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { AdamW, CausalLM } from '../../lib/index.js'
-import { dpoLoss, type PairLossName } from '../../lib/losses/index.js'
+import { dpoLoss } from '../../lib/losses/index.js'
+import { PAIR_LOSS_NAMES, pairLoss } from '../../lib/options/pair-losses.js'
 import { type DpoOptions, dpo } from '../../lib/train/dpo.js'
 import type { DpoStepEvent } from '../../lib/train/run/events.js'
 import { close } from '../helpers/close.js'
@@ -126,16 +127,12 @@ test('a second run compares with what the first one made, not with what was know
   }
 })
 
-const LOSSES: PairLossName[] = [
-  ...(['sigmoid', 'sigmoidNorm', 'hinge', 'ipo', 'robust', 'cdpo', 'bco', 'sppo'] as const),
-  ...(['nca', 'apoZero', 'apoDown', 'exo', 'discopop', 'simpo', 'orpo'] as const),
-]
-for (const loss of LOSSES) {
+for (const loss of PAIR_LOSS_NAMES) {
   test(`${loss}: a step with its defaults is the plain function on the same log-probabilities`, async (t) => {
     const rows = rankings(4)
     await using model = await tinyModel(1)
     await using reference = await tinyModel(2)
-    const alone = loss === 'simpo' || loss === 'orpo'
+    const alone = pairLoss(loss).referenceFree
     const { chosen, rejected } = await answersOf(model, rows)
     const compared = await answersOf(reference, rows)
     const expected = await dpoLoss({
@@ -148,9 +145,6 @@ for (const loss of LOSSES) {
       }),
       chosenLengths: chosen.lengths,
       rejectedLengths: rejected.lengths,
-      beta: loss === 'simpo' ? 2 : 0.1,
-      gamma: 1,
-      labelSmoothing: loss === 'exo' ? 1e-3 : 0,
     })
     const given = {
       data: rows,

@@ -1,6 +1,12 @@
 import type { CausalLM, TrainableModel } from '../../models/causal-lm.js'
 import { isModel, text } from '../../options/kinds.js'
-import { type OptionSet, option } from '../../options/option.js'
+import { type Conflict, type OptionSet, option } from '../../options/option.js'
+import {
+  defaultsText,
+  lossesReading,
+  PAIR_LOSS_NAMES,
+  referenceFreeLosses,
+} from '../../options/pair-losses.js'
 import { loraConflicts, trainingConflicts, trainingFields } from '../../options/training.js'
 import { lazily } from '../../options/zod.js'
 import { learningRateOption, recipeFields } from './fields.js'
@@ -55,37 +61,22 @@ export const rewardOptions = {
   ],
 } satisfies OptionSet
 
-/** Losses of `dpo` on pairs, and kto on single judged answers. */
-const LOSSES = [
-  'sigmoid',
-  'sigmoidNorm',
-  'hinge',
-  'ipo',
-  'robust',
-  'cdpo',
-  'bco',
-  'sppo',
-  'nca',
-  'apoZero',
-  'apoDown',
-  'exo',
-  'discopop',
-  'simpo',
-  'orpo',
-  'kto',
-] as const
+const LOSSES = [...PAIR_LOSS_NAMES, 'kto'] as const
+/** A loss of `dpo`: one of pairs, or kto on single responses with a label. */
+export type DpoLoss = (typeof LOSSES)[number]
 
-const without = (name: string, losses: readonly string[], because: string) => ({
+const listed = (losses: readonly string[]) =>
+  `loss${losses.length > 1 ? 'es' : ''} ${losses.join(', ').replace(/, ([^,]+)$/, ' and $1')}`
+const without = (name: string, losses: readonly string[], because: string): Conflict => ({
   option: name,
-  when: (_: unknown, options: Record<string, unknown>) => losses.includes(options.loss as string),
-  because,
+  when: (_, options) => losses.includes(options.loss as string),
+  because: `has no effect with ${listed(losses)}, ${because}`,
 })
-const only = (name: string, losses: readonly string[], because: string) => ({
+const only = (name: string, losses: readonly string[]): Conflict => ({
   option: name,
-  when: (_: unknown, options: Record<string, unknown>) => !losses.includes(options.loss as string),
-  because,
+  when: (_, options) => !losses.includes(options.loss as string),
+  because: `has an effect with ${listed(losses)} alone`,
 })
-const SMOOTHED = ['robust', 'cdpo', 'exo']
 
 /** Options of `dpo`. */
 export const dpoOptions = {
@@ -107,18 +98,21 @@ export const dpoOptions = {
       ),
       beta: option(
         z.number().gt(0).optional(),
-        'How strongly the model is kept to the reference (default: 0.1; simpo 2)',
+        `Strength of the KL constraint to the reference (default: ${defaultsText('beta')})`,
       ),
       labelSmoothing: option(
         z.number().min(0).lt(0.5).optional(),
-        'Share of pairs whose order is wrong, for robust, cdpo and exo (default: 0; exo 0.001)',
+        `Share of pairs whose order is wrong, for ${listed(lossesReading('labelSmoothing'))} (default: ${defaultsText('labelSmoothing')})`,
       ),
-      gamma: option(z.number().optional(), 'Margin of simpo (default: 1)'),
+      gamma: option(
+        z.number().optional(),
+        `Margin of ${listed(lossesReading('gamma'))} (default: ${defaultsText('gamma')})`,
+      ),
       desirableWeight: option(z.number().gt(0).optional(), 'kto: weight of good answers (default: 1)'),
       undesirableWeight: option(z.number().gt(0).optional(), 'kto: weight of bad answers (default: 1)'),
       sftCoef: option(
-        z.number().min(0).default(0),
-        'Weight of cross-entropy on the better answers, added to the loss',
+        z.number().min(0).optional(),
+        `Weight of the cross-entropy of the chosen responses, added to the loss (default: ${defaultsText('sftCoef')})`,
       ),
       epochs: option(z.int().min(1).optional(), 'Passes over the data (default: 1)'),
       learningRate: learningRateOption(1e-6, 5e-6),
@@ -131,15 +125,11 @@ export const dpoOptions = {
   }),
   conflicts: [
     ...conflicts,
-    without(
-      'reference',
-      ['simpo', 'orpo'],
-      'has no effect with losses simpo and orpo, which compare with none',
-    ),
-    only('labelSmoothing', SMOOTHED, 'has an effect with losses robust, cdpo and exo alone'),
-    only('gamma', ['simpo'], 'has an effect with loss simpo alone'),
-    only('desirableWeight', ['kto'], 'has an effect with loss kto alone'),
-    only('undesirableWeight', ['kto'], 'has an effect with loss kto alone'),
-    without('sftCoef', ['kto'], 'has no effect with loss kto, whose rows have no better answer'),
+    without('reference', referenceFreeLosses, 'which compare with none'),
+    only('labelSmoothing', lossesReading('labelSmoothing')),
+    only('gamma', lossesReading('gamma')),
+    only('desirableWeight', ['kto']),
+    only('undesirableWeight', ['kto']),
+    without('sftCoef', ['kto'], 'whose rows have no chosen response'),
   ],
 } satisfies OptionSet

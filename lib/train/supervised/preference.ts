@@ -1,7 +1,8 @@
-import type { LossTerm, PairLossName, TermResult } from '../../addon/addon.js'
+import type { LossTerm, TermResult } from '../../addon/addon.js'
 import { IGNORE_INDEX } from '../../addon/training.js'
 import { mismatched, type PreferenceBatch, type UnpairedBatch } from '../../data/loaders/preferences.js'
 import { type CausalLM, roleOf } from '../../models/causal-lm.js'
+import type { PairLossName } from '../../options/pair-losses.js'
 import type {
   DpoEvaluationEvent,
   DpoMetrics,

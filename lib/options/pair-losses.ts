@@ -1,0 +1,90 @@
+/** A loss of preference pairs: what it needs, the options that it reads with their defaults, one line of help. */
+export interface PairLoss {
+  text: string
+  /** Compares with no reference model. */
+  referenceFree?: true
+  /** Divides log-probabilities by the tokens of the responses. */
+  lengths?: true
+  beta: number
+  /** Share of pairs whose order is wrong; absent where the loss does not read it. */
+  labelSmoothing?: number
+  /** Margin; absent where the loss does not read it. */
+  gamma?: number
+  /** Weight of the cross-entropy of the chosen responses that `dpo` adds to the loss; 0 where absent. */
+  sftCoef?: number
+}
+
+/**
+ * The losses of preference pairs: names, option schema, conflicts, defaults and help derive from this table. Formulas
+ * and sources, and the same names, needs and defaults, stand in native/losses/preference.h and preference.cpp;
+ * test/losses/pair-losses.test.ts compares the two.
+ */
+export const PAIR_LOSSES = {
+  sigmoid: { beta: 0.1, text: 'DPO' },
+  sigmoidNorm: { lengths: true, beta: 0.1, text: 'DPO on log-ratios per token' },
+  hinge: { beta: 0.1, text: 'SLiC: pairs beyond a margin count no more' },
+  ipo: { lengths: true, beta: 0.1, text: 'IPO: log-ratios per token are brought to a distance' },
+  robust: { beta: 0.1, labelSmoothing: 0, text: 'DPO, unbiased where some pairs are in the wrong order' },
+  cdpo: { beta: 0.1, labelSmoothing: 0, text: 'Conservative DPO, where some pairs are in the wrong order' },
+  bco: { beta: 0.1, text: 'BCO: a classifier of each response' },
+  sppo: { beta: 0.1, text: 'SPPO: squared distance of each log-ratio from its target' },
+  nca: { beta: 0.1, text: 'NCA: raises the chosen log-probability itself' },
+  apoZero: { beta: 0.1, text: 'APO-zero: raises chosen and lowers rejected responses' },
+  apoDown: { beta: 0.1, text: 'APO-down: lowers both, for a model better than the chosen responses' },
+  exo: { beta: 0.1, labelSmoothing: 1e-3, text: 'EXO: reverse KL to the preferences' },
+  discopop: { beta: 0.1, text: 'DiscoPOP: a blend of logistic and exponential loss' },
+  simpo: {
+    referenceFree: true,
+    lengths: true,
+    beta: 2,
+    gamma: 1,
+    text: 'SimPO: log-probabilities per token',
+  },
+  orpo: { referenceFree: true, lengths: true, beta: 0.1, text: 'ORPO: cross-entropy and odds ratio' },
+} as const satisfies Record<string, PairLoss>
+
+/** Name of a loss of preference pairs. */
+export type PairLossName = keyof typeof PAIR_LOSSES
+
+export const PAIR_LOSS_NAMES = Object.keys(PAIR_LOSSES) as readonly PairLossName[]
+
+/** The options that some pair losses read and others do not. */
+type Read = 'labelSmoothing' | 'gamma'
+/** The options of pair losses that have a default. */
+type Numbers = Read | 'beta' | 'sftCoef'
+
+export const pairLoss = (name: PairLossName): PairLoss => PAIR_LOSSES[name]
+
+/** The losses that read an option. */
+export const lossesReading = (option: Read): PairLossName[] =>
+  PAIR_LOSS_NAMES.filter((name) => pairLoss(name)[option] !== undefined)
+
+export const referenceFreeLosses: readonly PairLossName[] = PAIR_LOSS_NAMES.filter(
+  (name) => pairLoss(name).referenceFree,
+)
+
+/** The options of a loss: what is given, else its defaults; 0 for what it does not read. */
+export function pairLossOptions(
+  name: PairLossName,
+  given: { [Name in Numbers]?: number | undefined },
+): { [Name in Numbers]: number } {
+  const own = pairLoss(name)
+  const {
+    beta = own.beta,
+    labelSmoothing = own.labelSmoothing ?? 0,
+    gamma = own.gamma ?? 0,
+    sftCoef = own.sftCoef ?? 0,
+  } = given
+  return { beta, labelSmoothing, gamma, sftCoef }
+}
+
+/** An option's defaults, for its help: `0.1; simpo 2`. The first loss that reads it stands for the others. */
+export function defaultsText(option: Numbers): string {
+  const values = PAIR_LOSS_NAMES.flatMap((name) => {
+    const value = pairLoss(name)[option] ?? (option === 'sftCoef' ? 0 : undefined)
+    return value === undefined ? [] : [{ name, value }]
+  })
+  const [first, ...others] = values
+  const exceptions = others.filter(({ value }) => value !== first?.value)
+  return [first?.value, ...exceptions.map(({ name, value }) => `${name} ${value}`)].join('; ')
+}
