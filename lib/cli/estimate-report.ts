@@ -1,12 +1,12 @@
 import type { MemoryEstimate } from '../estimate/estimate.js'
 import { PARTS } from '../estimate/ledger.js'
 import type { Probe } from '../estimate/probe.js'
-import type { Recipe } from '../estimate/runs.js'
+import type { RecipeName } from '../train/recipes.js'
 
 /** What `posttrain estimate` tells. */
 export interface EstimateReport extends MemoryEstimate {
   type: 'estimate'
-  recipe: Recipe
+  recipe: RecipeName
   device: string
   dtype: string
   /** Of the model. */
@@ -84,5 +84,5 @@ export function drawEstimate(report: EstimateReport): string {
   return `${lines.join('\n')}\n`
 }
 
-const flagOf = (recipe: Recipe) =>
+const flagOf = (recipe: RecipeName) =>
   recipe === 'reward' || recipe === 'dpo' ? '--batch-size, in pairs' : '--batch-tokens'

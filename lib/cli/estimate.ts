@@ -8,30 +8,17 @@ import { loadCore } from '../addon/load.js'
 import { PosttrainError } from '../errors.js'
 import { estimateMemory, largestBatch, type MemoryEstimate } from '../estimate/estimate.js'
 import type { Probe } from '../estimate/probe.js'
-import type { CountedOptions, ModelShape, Recipe, RewardShape, RunShape } from '../estimate/runs.js'
+import type { CountedOptions, ModelShape, RewardShape, RunShape } from '../estimate/runs.js'
 import { familyOf } from '../models/families/index.js'
 import { readConfig } from '../models/folder.js'
 import { modelSource } from '../models/hub.js'
 import { type AdapterConfig, adapterConfig, readPeftConfig } from '../models/lora.js'
 import { describe, type OptionSet, option } from '../options/option.js'
 import { lazily } from '../options/zod.js'
-import { pretrainOptions, sftOptions } from '../train/options/fields.js'
-import { grpoOptions, rlooOptions } from '../train/options/group.js'
-import { ppoOptions } from '../train/options/ppo.js'
-import { dpoOptions, rewardOptions } from '../train/options/preference.js'
+import { RECIPE_NAMES, RECIPES, type RecipeName } from '../train/recipes.js'
 import { drawEstimate, type EstimateReport } from './estimate-report.js'
 import { addFlags, readFlags } from './flags.js'
 import { commandOptions, machineFields, print } from './train.js'
-
-const SETS: Record<Recipe, OptionSet> = {
-  sft: sftOptions,
-  pretrain: pretrainOptions,
-  reward: rewardOptions,
-  dpo: dpoOptions,
-  ppo: ppoOptions,
-  grpo: grpoOptions,
-  rloo: rlooOptions,
-}
 
 /** Resident memory of a process that has opened libtorch and no model, measured (scripts/dev/checks/memory.mjs). */
 const PROCESS_BYTES = 0.16e9
@@ -67,8 +54,8 @@ const estimateFields = lazily((z) => ({
 }))
 
 /** The flags of a recipe, of which data and rewards are not needed. */
-export function estimateOptions(recipe: Recipe): OptionSet {
-  const set = commandOptions(SETS[recipe], estimateFields)
+export function estimateOptions(recipe: RecipeName): OptionSet {
+  const set = commandOptions(RECIPES[recipe].options, estimateFields)
   const shape = () =>
     Object.entries(set.schema().shape).map(([name, field]) => {
       if (name !== 'data' && name !== 'reward') return [name, field]
@@ -149,7 +136,7 @@ async function machineOf({ device, dtype, threads, memory }: Options) {
 }
 
 async function estimate(
-  recipe: Recipe,
+  recipe: RecipeName,
   options: Options,
   given: Record<string, unknown>,
 ): Promise<EstimateReport> {
@@ -180,7 +167,7 @@ async function estimate(
 }
 
 async function runProbe(
-  recipe: Recipe,
+  recipe: RecipeName,
   options: Options,
   given: Record<string, unknown>,
   { sizes }: MemoryEstimate,
@@ -209,7 +196,7 @@ export function estimateCommand(): Command {
   const command = new Command('estimate').description(
     'Say what memory a run needs, and with --probe what time',
   )
-  for (const recipe of Object.keys(SETS) as Recipe[]) {
+  for (const recipe of RECIPE_NAMES) {
     const set = estimateOptions(recipe)
     const sub = new Command(recipe).description(`Memory of posttrain ${recipe} with the same flags`)
     command.addCommand(

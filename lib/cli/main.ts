@@ -3,46 +3,17 @@ import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { AbortError } from '../errors.js'
 import { onHubEvent } from '../files/hub/events.js'
+import { RECIPE_NAMES, RECIPES } from '../train/recipes.js'
 import { UsageError } from './flags.js'
 import { INTERRUPTED } from './interrupt.js'
 
 /** Loaded only when it is named, so that `--help` is quick. */
 const COMMANDS: { name: string; summary: string; load: () => Promise<Command> }[] = [
-  {
-    name: 'sft',
-    summary: 'Fine-tune a model on instructions or conversations',
-    load: async () => (await import('./sft.js')).sftCommand(),
-  },
-  {
-    name: 'pretrain',
-    summary: 'Train a model on plain text',
-    load: async () => (await import('./pretrain.js')).pretrainCommand(),
-  },
-  {
-    name: 'reward',
-    summary: 'Train a reward model on rankings',
-    load: async () => (await import('./reward.js')).rewardCommand(),
-  },
-  {
-    name: 'dpo',
-    summary: 'Train on better and worse answers, without a reward model (DPO, KTO and others)',
-    load: async () => (await import('./dpo.js')).dpoCommand(),
-  },
-  {
-    name: 'ppo',
-    summary: 'Reinforcement learning with actor, critic, reward and reference (RLHF)',
-    load: async () => (await import('./policy.js')).ppoCommand(),
-  },
-  {
-    name: 'grpo',
-    summary: 'Reinforcement learning with groups of answers and no critic',
-    load: async () => (await import('./policy.js')).grpoCommand(),
-  },
-  {
-    name: 'rloo',
-    summary: 'The same with each answer against the others of its group',
-    load: async () => (await import('./policy.js')).rlooCommand(),
-  },
+  ...RECIPE_NAMES.map((name) => ({
+    name,
+    summary: RECIPES[name].summary,
+    load: async () => (await import('./recipe.js')).recipeCommand(name),
+  })),
   {
     name: 'merge',
     summary: 'Add an adapter to the weights of its base',

@@ -1,13 +1,6 @@
 import type { DataReport, PromptReport } from '../data/index.js'
-import type { EvaluationBase, StepBase, TrainEvent } from '../train/run/events.js'
-
-/** An event of any recipe. */
-export type AnyEvent = TrainEvent<StepBase, EvaluationBase, DataReport | PromptReport>
-
-/** A run of any recipe, as far as a command needs it. */
-export interface AnyRun extends AsyncIterable<AnyEvent> {
-  stop(): void
-}
+import type { AnyEvent } from '../train/recipes.js'
+import type { StepBase } from '../train/run/events.js'
 
 /** What of a stream the progress needs; process.stderr is one. */
 export interface Terminal {

@@ -4,10 +4,11 @@ import { PosttrainError } from '../errors.js'
 import { text } from '../options/kinds.js'
 import { describe, type OptionSet, option } from '../options/option.js'
 import { lazily } from '../options/zod.js'
+import type { AnyRun } from '../train/recipes.js'
 import { addFlags, readFlags } from './flags.js'
 import { INTERRUPTED, onInterrupt } from './interrupt.js'
 import { type ModelOptions, modelFields } from './machine.js'
-import { type AnyRun, Progress } from './progress.js'
+import { Progress } from './progress.js'
 
 /** Flags that every training command has beside the options of its recipe. */
 export const machineFields = lazily((z) => ({

@@ -1,5 +1,6 @@
+import { RECIPES } from '../train/recipes.js'
 import { countMemory, type MemoryCount } from './count.js'
-import { countedRun, isPolicy, type RunShape, type Sizes, sizesOf } from './runs.js'
+import { countedRun, type RunShape, type Sizes, sizesOf } from './runs.js'
 
 export interface MemoryEstimate extends MemoryCount {
   sizes: Sizes
@@ -19,7 +20,7 @@ export function largestBatch(run: RunShape, memory: number): { documents: number
   if (!fits(1)) return null
   const { tokens, answers } = sizesOf(run)
   // Of a rollout no batch has more than its answers; elsewhere a million tokens are enough to look at.
-  const most = isPolicy(run.recipe) ? answers : Math.max(1, Math.floor(2 ** 20 / tokens / unit))
+  const most = RECIPES[run.recipe].rollout ? answers : Math.max(1, Math.floor(2 ** 20 / tokens / unit))
   let [low, high] = [1, most]
   while (low < high) {
     const middle = Math.ceil((low + high) / 2)

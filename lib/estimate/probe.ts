@@ -6,13 +6,8 @@ import type { Template } from '../data/text/template.js'
 import { plainTemplate, templateOf } from '../data/text/templates.js'
 import { PosttrainError } from '../errors.js'
 import { nativeOf, type TrainableModel } from '../models/causal-lm.js'
-import { type DpoOptions, dpo } from '../train/dpo.js'
-import { type GrpoOptions, grpo, type RlooOptions, rloo } from '../train/grpo.js'
-import { type PpoOptions, ppo } from '../train/ppo.js'
-import { type PretrainOptions, pretrain } from '../train/pretrain.js'
-import { type RewardOptions, reward } from '../train/reward.js'
-import { type SftOptions, sft } from '../train/sft.js'
-import { isPolicy, type Recipe, type Sizes } from './runs.js'
+import { RECIPES, type RecipeEntry, type RecipeName } from '../train/recipes.js'
+import type { Sizes } from './runs.js'
 
 /** What a few real steps took. */
 export interface Probe {
@@ -58,23 +53,32 @@ const LEFT_OUT = [
 
 /** Runs a few steps of a recipe on rows made up at the sizes counted. Changes the model. */
 export async function probe(
-  recipe: Recipe,
+  recipe: RecipeName,
   model: TrainableModel,
   given: Record<string, unknown>,
   sizes: Sizes,
 ): Promise<Probe> {
   const options = Object.fromEntries(Object.entries(given).filter(([name]) => !LEFT_OUT.includes(name)))
-  if (isPolicy(recipe) && given.epochs !== undefined) options.epochs = given.epochs
-  const template =
-    recipe === 'pretrain' ? plainTemplate : await templateOf(given.template as undefined, model)
-  const rowOf = rowMaker(recipe, given.loss === 'kto')
-  const words = await longest(isPolicy(recipe) ? sizes.promptTokens : sizes.tokens, (count) =>
-    tokensOf(recipe, rowOf(count, 0), model, template),
+  const { rollout, rows: kind, start } = RECIPES[recipe]
+  // Passes over a rollout there; elsewhere the length of the run.
+  if (rollout && given.epochs !== undefined) options.epochs = given.epochs
+  const template = kind === 'text' ? plainTemplate : await templateOf(given.template as undefined, model)
+  const rowOf = rowMaker(kind, given.loss === 'kto')
+  const words = await longest(rollout ? sizes.promptTokens : sizes.tokens, (count) =>
+    tokensOf(kind, rowOf(count, 0), model, template),
   )
   const accumulation = (options.gradientAccumulation as number | undefined) ?? 1
-  const rows = isPolicy(recipe) ? sizes.answers : sizes.documents * accumulation * (TIMED + 1)
+  const rows = rollout ? sizes.answers : sizes.documents * accumulation * (TIMED + 1)
   const data = Array.from({ length: rows }, (_, i) => rowOf(words, i))
-  const run = start(recipe, { ...options, model, data, shuffle: false }) as AsyncIterable<Seen>
+  const length = rollout ? { iterations: TIMED + 1 } : { maxSteps: TIMED + 1 }
+  const run = await start({
+    ...options,
+    ...(rollout && options.reward === undefined && { reward: alternating }),
+    ...length,
+    model,
+    data,
+    shuffle: false,
+  })
   const { core } = nativeOf(model)
   const steps: Seen[] = []
   let began = 0
@@ -84,7 +88,7 @@ export async function probe(
       await core.resetPeak()
       began = performance.now()
     }
-    steps.push(event)
+    steps.push(event as Seen)
     if (steps.length === TIMED + 1) break
   }
   const timed = steps.slice(1)
@@ -106,26 +110,29 @@ export async function probe(
   }
 }
 
+/** A reward under which the responses of a group differ. */
+const alternating = (samples: readonly unknown[]) => samples.map((_, i) => i % 2)
+
 /** A row of the recipe's kind with so many words; no two are the same. */
-function rowMaker(recipe: Recipe, judged: boolean): (words: number, seed: number) => Record<string, unknown> {
+function rowMaker(
+  kind: RecipeEntry['rows'],
+  unpaired: boolean,
+): (words: number, seed: number) => Record<string, unknown> {
   const text = (words: number, seed: number) =>
     Array.from({ length: words }, (_, i) => (i === 0 ? `${seed % 10}` : 'a')).join(' ')
-  switch (recipe) {
-    case 'pretrain':
+  switch (kind) {
+    case 'text':
       return (words, seed) => ({ text: text(words, seed) })
-    case 'sft':
+    case 'responses':
       return (words, seed) => ({ prompt: 'a', completion: text(words, seed) })
-    case 'reward':
-    case 'dpo':
-      return judged
+    case 'comparisons':
+      return unpaired
         ? (words, seed) => ({ prompt: 'a', completion: text(words, seed), label: seed % 2 === 0 })
         : (words, seed) => ({ prompt: 'a', chosen: text(words, seed), rejected: text(words, seed + 1) })
-    case 'ppo':
-    case 'grpo':
-    case 'rloo':
+    case 'prompts':
       return (words, seed) => ({ prompt: text(words, seed) })
     default:
-      return recipe satisfies never
+      return kind satisfies never
   }
 }
 
@@ -148,7 +155,7 @@ async function longest(tokens: number, measure: (words: number) => Promise<numbe
 
 /** Tokens of a row as the recipe reads it. */
 async function tokensOf(
-  recipe: Recipe,
+  kind: RecipeEntry['rows'],
   row: Record<string, unknown>,
   model: TrainableModel,
   template: Template,
@@ -161,50 +168,22 @@ async function tokensOf(
     overflow: 'error' as const,
     seed: 0,
   }
-  if (isPolicy(recipe))
+  if (kind === 'prompts')
     return (await loadPrompts([row as unknown as Row], reading)).items[0]!.promptIds.length
   const rows =
-    recipe === 'reward' || recipe === 'dpo'
+    kind === 'comparisons'
       ? await loadPreferences(
           [{ prompt: 'a', chosen: row.chosen ?? row.completion, rejected: 'b' } as unknown as Row],
           reading,
         )
       : await loadDataset([row as unknown as Row], {
           ...reading,
-          trainOn: recipe === 'sft' ? 'assistant' : 'all',
+          trainOn: kind === 'responses' ? 'assistant' : 'all',
           needsStop: false,
         })
   try {
     return (await rows.train.store.read(0)).inputIds.length
   } finally {
     await rows.train.store.close()
-  }
-}
-
-function start(recipe: Recipe, options: Record<string, unknown>): unknown {
-  const steps = { maxSteps: TIMED + 1 }
-  const policy = {
-    iterations: TIMED + 1,
-    ...(options.reward === undefined && {
-      reward: (samples: readonly unknown[]) => samples.map((_, i) => i % 2),
-    }),
-  }
-  switch (recipe) {
-    case 'sft':
-      return sft({ ...options, ...steps } as unknown as SftOptions)
-    case 'pretrain':
-      return pretrain({ ...options, ...steps } as unknown as PretrainOptions)
-    case 'reward':
-      return reward({ ...options, ...steps } as unknown as RewardOptions)
-    case 'dpo':
-      return dpo({ ...options, ...steps } as unknown as DpoOptions)
-    case 'ppo':
-      return ppo({ ...options, ...policy } as unknown as PpoOptions)
-    case 'grpo':
-      return grpo({ ...options, ...policy } as unknown as GrpoOptions)
-    case 'rloo':
-      return rloo({ ...options, ...policy } as unknown as RlooOptions)
-    default:
-      return recipe satisfies never
   }
 }

@@ -3,12 +3,10 @@ import { PosttrainError } from '../errors.js'
 import type { Family } from '../models/families/index.js'
 import { type AdapterConfig, adapterConfig, type LoraOptions } from '../models/lora.js'
 import { referenceFreeLosses } from '../options/pair-losses.js'
+import { RECIPES, type RecipeName } from '../train/recipes.js'
 import type { CountedAdapter, CountedBase, CountedRole, CountedRun, Job } from './count.js'
 import type { Machine } from './layers.js'
 import type { Batch } from './passes.js'
-
-export const RECIPES = ['sft', 'pretrain', 'reward', 'dpo', 'ppo', 'grpo', 'rloo'] as const
-export type Recipe = (typeof RECIPES)[number]
 
 /** A model that has not been opened. */
 export interface ModelShape {
@@ -42,7 +40,7 @@ export interface CountedOptions {
 }
 
 export interface RunShape {
-  recipe: Recipe
+  recipe: RecipeName
   model: ModelShape
   /** An adapter that is on the model already. */
   adapter: AdapterConfig | null
@@ -64,19 +62,16 @@ export interface Sizes {
   promptTokens: number
 }
 
-export const isPolicy = (recipe: Recipe): recipe is 'ppo' | 'grpo' | 'rloo' =>
-  recipe === 'ppo' || recipe === 'grpo' || recipe === 'rloo'
-
 /** Rows of a batch are pairs. */
 const isPaired = ({ recipe, options }: RunShape) =>
-  recipe === 'reward' || (recipe === 'dpo' && options.loss !== 'kto')
+  RECIPES[recipe].rows === 'comparisons' && options.loss !== 'kto'
 
 /** `documents` of one backward, instead of what the options say. */
 export function sizesOf(run: RunShape, documents?: number): Sizes {
   const { recipe, model, options } = run
   const context = model.contextLength ?? Number.POSITIVE_INFINITY
   const packed = (tokens: number) => Math.max(1, Math.floor((options.batchTokens ?? 0) / tokens))
-  if (isPolicy(recipe)) {
+  if (RECIPES[recipe].rollout) {
     const labels = options.maxNewTokens!
     const promptTokens = Math.min(
       Math.max(1, context - labels),

@@ -4,8 +4,8 @@ import { join } from 'node:path'
 import test from 'ava'
 import { estimateOptions } from '../../lib/cli/estimate.js'
 import type { EstimateReport } from '../../lib/cli/estimate-report.js'
-import { RECIPES } from '../../lib/estimate/runs.js'
 import { flagsOf } from '../../lib/options/flags.js'
+import { RECIPE_NAMES } from '../../lib/train/recipes.js'
 import { posttrain } from '../helpers/command-line.js'
 import { startHub } from '../helpers/hub-server.js'
 import { tinyModel } from '../helpers/tiny-training.js'
@@ -163,7 +163,7 @@ test('wrong use is told in one sentence', async (t) => {
 })
 
 test('estimate takes the flags of the recipe', (t) => {
-  for (const recipe of RECIPES) {
+  for (const recipe of RECIPE_NAMES) {
     const flags = flagsOf(estimateOptions(recipe).schema())
     t.deepEqual(
       flags.filter(({ required }) => required).map(({ name }) => name),

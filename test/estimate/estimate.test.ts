@@ -2,11 +2,12 @@ import test from 'ava'
 import type { DecoderSpec } from '../../lib/addon/addon.js'
 import { estimateMemory, largestBatch } from '../../lib/estimate/estimate.js'
 import { blockSize, Ledger } from '../../lib/estimate/ledger.js'
-import type { CountedOptions, ModelShape, Recipe, RunShape } from '../../lib/estimate/runs.js'
+import type { CountedOptions, ModelShape, RunShape } from '../../lib/estimate/runs.js'
 import { CausalLM, RewardModel } from '../../lib/index.js'
 import { nativeOf, roleOf } from '../../lib/models/causal-lm.js'
 import { familyOf } from '../../lib/models/families/index.js'
 import { adapterConfig } from '../../lib/models/lora.js'
+import type { RecipeName } from '../../lib/train/recipes.js'
 import { close } from '../helpers/close.js'
 import { byteTokenizer, tinyConfig, tinyModel } from '../helpers/tiny-training.js'
 
@@ -39,7 +40,7 @@ const rollouts = {
 }
 
 function run(
-  recipe: Recipe,
+  recipe: RecipeName,
   model: ModelShape,
   options: CountedOptions,
   more: Partial<RunShape> = {},
@@ -101,7 +102,7 @@ test('each option changes what it should', (t) => {
   const part = (
     options: CountedOptions,
     which: 'activations' | 'optimizer' | 'gradients',
-    recipe: Recipe = 'sft',
+    recipe: RecipeName = 'sft',
   ) => estimateMemory(run(recipe, llama7B, options)).phases.at(-1)!.peak[which]
   t.true(part({ ...base, activationCheckpointing: true }, 'activations') < part(base, 'activations') / 5)
   t.true(part({ ...base, batchSize: 8 }, 'activations') > 1.9 * part(base, 'activations'))
@@ -116,7 +117,7 @@ test('each option changes what it should', (t) => {
   close(t, part(base, 'optimizer'), 3 * part(base, 'gradients'), { relative: 1e-3 })
   // Pairs are two documents each.
   t.true(part(base, 'activations', 'dpo') > 1.9 * part(base, 'activations'))
-  const weights = (options: Partial<CountedOptions>, recipe: Recipe) =>
+  const weights = (options: Partial<CountedOptions>, recipe: RecipeName) =>
     estimateMemory(run(recipe, llama7B, { ...rollouts, ...options })).held.filter(
       (item) => item.part === 'weights',
     ).length

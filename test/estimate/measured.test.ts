@@ -1,7 +1,7 @@
 // What the counter says against what the allocator saw, in real runs, after their first step.
 import test, { type ExecutionContext } from 'ava'
 import { estimateMemory } from '../../lib/estimate/estimate.js'
-import type { CountedOptions, ModelShape, Recipe, RewardShape } from '../../lib/estimate/runs.js'
+import type { CountedOptions, ModelShape, RewardShape } from '../../lib/estimate/runs.js'
 import {
   CausalLM,
   dpo,
@@ -16,6 +16,7 @@ import {
   sft,
 } from '../../lib/index.js'
 import { nativeOf, roleOf, type TrainableModel } from '../../lib/models/causal-lm.js'
+import type { RecipeName } from '../../lib/train/recipes.js'
 import { byteTokenizer } from '../helpers/tiny-training.js'
 
 const tokenizer = byteTokenizer()
@@ -81,7 +82,7 @@ function isNear(t: ExecutionContext, what: string, counted: number, measured: nu
 
 async function estimateOf(
   model: TrainableModel,
-  recipe: Recipe,
+  recipe: RecipeName,
   options: CountedOptions,
   rewards: RewardShape[] = [],
 ) {
@@ -97,7 +98,7 @@ async function estimateOf(
 }
 
 const plain = { activationCheckpointing: false, batchSize: 8, maxLength: 256 }
-const supervised: [string, Recipe, Name, CountedOptions][] = [
+const supervised: [string, RecipeName, Name, CountedOptions][] = [
   ['all weights', 'pretrain', 'llama', { ...plain, batchSize: 4 }],
   ['all weights', 'sft', 'llama', plain],
   ['all weights', 'sft', 'gpt2', { ...plain, batchSize: 4, maxLength: 300 }],
@@ -195,7 +196,7 @@ const common = { template: 'plain' as const, iterations: 2 }
 
 async function comparePolicy(
   t: ExecutionContext,
-  recipe: Recipe,
+  recipe: RecipeName,
   options: CountedOptions,
   model: CausalLM,
   start: (judge: RewardFunction, data: { prompt: string }[]) => unknown,

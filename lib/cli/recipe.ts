@@ -1,0 +1,59 @@
+import type { Command } from 'commander'
+import { option } from '../options/option.js'
+import { lazily } from '../options/zod.js'
+import { RECIPES, type RecipeName } from '../train/recipes.js'
+import type { ModelOptions } from './machine.js'
+import { commandOptions, trainingCommand } from './train.js'
+
+const scratchFields = lazily((z) => ({
+  fromScratch: option(
+    z.boolean().default(false),
+    'Start from new random weights (by --seed) for the config.json and tokenizer in the model folder',
+  ),
+}))
+
+/** The command of a recipe: its options as flags, with the model and the rewards opened from what the flags name. */
+export function recipeCommand(name: RecipeName): Command {
+  const { summary, options: set, start } = RECIPES[name]
+  const flags = commandOptions(set, name === 'pretrain' ? scratchFields : undefined)
+  return trainingCommand(summary, flags, async (machine, { fromScratch, ...options }) => {
+    const opened: Opened[] = []
+    const close = async () => {
+      for (const item of opened.reverse()) await item.dispose()
+    }
+    try {
+      const named = await openNamed(name, machine, { ...options, fromScratch }, opened)
+      return { run: await start({ ...options, ...named }), close }
+    } catch (error) {
+      await close()
+      throw error
+    }
+  })
+}
+
+interface Opened {
+  dispose(): Promise<void>
+}
+
+/** The model, and the rewards of recipes that have some; each is noted in `opened` as soon as it is open. */
+async function openNamed(
+  name: RecipeName,
+  machine: ModelOptions,
+  { fromScratch, seed, reward }: Record<string, unknown>,
+  opened: Opened[],
+): Promise<Record<string, unknown>> {
+  const { createModel, openModel, openRewards, openTrainable } = await import('./open-model.js')
+  if (name === 'reward' || fromScratch === true) {
+    const model =
+      name === 'reward' ? await openTrainable(machine) : await createModel(machine, Number(seed ?? 0))
+    opened.push(model)
+    return { model }
+  }
+  const model = await openModel(machine)
+  opened.push(model)
+  // Where none is named, the recipe says that it needs one.
+  if (reward === undefined) return { model }
+  const { rewards, close } = await openRewards(reward as readonly string[], model, machine)
+  opened.push({ dispose: close })
+  return { model, reward: rewards }
+}
