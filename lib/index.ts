@@ -1,4 +1,4 @@
-export type { Dtype, LossTerm, PackedBatch } from './addon/addon.js'
+export type { Dtype, PackedBatch } from './addon/addon.js'
 export {
   alpacaTemplate,
   type Batch,
@@ -52,15 +52,15 @@ export {
   type InstallOptions,
   installLibtorch,
 } from './libtorch/install.js'
+export type { LoadOptions } from './models/base.js'
 export {
   CausalLM,
   type CreateOptions,
-  type LoadOptions,
-  type LossSums,
-  type Parameter,
 } from './models/causal-lm.js'
 export type { LoraOptions } from './models/lora.js'
 export { type PromptCompletion, RewardModel } from './models/reward-model.js'
+export type { Parameter } from './models/role.js'
+export type { LossSums, LossTerm } from './models/terms.js'
 export { AdamW, type AdamWOptions } from './optim/adamw.js'
 export { learningRateAt, type Schedule } from './optim/schedule.js'
 export type { Reward, RewardFunction, RewardSample } from './rollout/rewards.js'

@@ -9,7 +9,7 @@ export type Reals = Float64Array | Float32Array
  * label; `weights` of the batch multiply crossEntropy, ppoPolicy, ppoValue and kl. Terms over log-probabilities need
  * the head lm, ppoValue and pairwiseReward a scalar head. `coefficient` is 1 where it is absent.
  */
-export type LossTerm =
+export type LossTerm<Reference = RoleHandle> =
   | { kind: 'crossEntropy'; coefficient?: number; ignoreIndex?: number }
   /** -sum of weights[t] * log p(label t), for a loss of one's own: its gradient by log p is -weights. */
   | { kind: 'weightedLogProb'; coefficient?: number; weights: Reals }
@@ -49,7 +49,7 @@ export type LossTerm =
       kind: 'fullKl'
       coefficient?: number
       direction: 'forward' | 'reverse'
-      reference: RoleHandle
+      reference: Reference
     }
   /** `pairs` [2 P]: better and worse document; `referenceSums` [D]: reference log-probability of each answer. */
   | {

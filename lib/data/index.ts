@@ -19,7 +19,6 @@ export { type BatchOptions, DataLoader, type DataLoaderOptions, type LoaderBatch
 export {
   type Batch,
   isPadded,
-  labelWeight,
   type PaddedBatch,
   packRows,
   padRows,

@@ -5,7 +5,7 @@ import type { Row } from '../data/rows/rows.js'
 import type { Template } from '../data/text/template.js'
 import { plainTemplate, templateOf } from '../data/text/templates.js'
 import { PosttrainError } from '../errors.js'
-import { nativeOf, type TrainableModel } from '../models/causal-lm.js'
+import type { Model } from '../models/model.js'
 import { RECIPES, type RecipeEntry, type RecipeName } from '../train/recipes.js'
 import type { Sizes } from './runs.js'
 
@@ -54,7 +54,7 @@ const LEFT_OUT = [
 /** Runs a few steps of a recipe on rows made up at the sizes counted. Changes the model. */
 export async function probe(
   recipe: RecipeName,
-  model: TrainableModel,
+  model: Model,
   given: Record<string, unknown>,
   sizes: Sizes,
 ): Promise<Probe> {
@@ -79,7 +79,7 @@ export async function probe(
     data,
     shuffle: false,
   })
-  const { core } = nativeOf(model)
+  const { core } = model.role
   const steps: Seen[] = []
   let began = 0
   for await (const event of run) {
@@ -157,7 +157,7 @@ async function longest(tokens: number, measure: (words: number) => Promise<numbe
 async function tokensOf(
   kind: RecipeEntry['rows'],
   row: Record<string, unknown>,
-  model: TrainableModel,
+  model: Model,
   template: Template,
 ): Promise<number> {
   const reading = {

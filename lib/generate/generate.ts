@@ -3,7 +3,7 @@ import { call } from '../addon/call.js'
 import type { Message, Tokenizer } from '../data/index.js'
 import { Template } from '../data/index.js'
 import { PosttrainError } from '../errors.js'
-import { type CausalLM, nativeOf } from '../models/causal-lm.js'
+import type { CausalLM } from '../models/causal-lm.js'
 import { type CheckedOptions, checkOptions, type GenerateOptions } from './sampling.js'
 import { StopText } from './stop-text.js'
 
@@ -126,7 +126,7 @@ export async function* stream(
 ): AsyncGenerator<Piece, void> {
   const checked = checkOptions(model, options)
   const ids = prompts.map((prompt, i) => promptIds(model, prompt, i))
-  const { core, role } = nativeOf(model)
+  const { core, handle: role } = model.role
   const { stop, logProbs: _, signal, ...sampling } = checked
   // The whole batch gets the room that its longest prompt leaves.
   const maxNewTokens = checkPrompts(model, ids, checked)
@@ -142,8 +142,8 @@ export async function* stream(
     const running = new Set(rows.keys())
     let first = true
     while (running.size > 0) {
-      // The session would live on without the model: dispose() ends it here.
-      nativeOf(model)
+      // The session would live on without the model: dispose() ends it here, for a role disposed of has no core.
+      const { core } = model.role
       const step = await call(core, (cancel) => core.advance(handle, first ? 1 : STEPS, cancel), signal)
       first = false
       const pieces = new Map<number, Piece>()

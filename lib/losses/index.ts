@@ -1,4 +1,3 @@
-export type { LossTerm } from '../addon/addon.js'
 export type { PairLossName } from '../options/pair-losses.js'
 export { gae, grpoAdvantages, rlooAdvantages, whiten } from './advantages.js'
 export type { FloatArray } from './arrays.js'

@@ -1,4 +1,4 @@
-import type { AdapterHandle, BaseHandle, Core, DecoderSpec, Dtype, RoleHandle } from '../addon/addon.js'
+import type { AdapterHandle, BaseHandle, Core, DecoderSpec, Dtype } from '../addon/addon.js'
 import { call } from '../addon/call.js'
 import { loadCore } from '../addon/load.js'
 import { PosttrainError } from '../errors.js'
@@ -15,13 +15,6 @@ export interface LoadOptions extends HubOptions {
   /** Threads of torch; once per process. */
   threads?: number
   signal?: AbortSignal
-}
-
-/** What a model is on the native side; for the rooms of this package. */
-export interface NativeModel {
-  core: Core
-  base: BaseHandle
-  role: RoleHandle
 }
 
 /** Weights in memory that several models may stand upon, with the adapters made for them. */

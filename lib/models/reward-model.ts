@@ -1,19 +1,18 @@
 import { stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
-import type { Dtype, LossTerm, TermResult } from '../addon/addon.js'
 import { call } from '../addon/call.js'
-import { type Batch, Template, Tokenizer, toPacked } from '../data/index.js'
+import { type Batch, Tokenizer, toPacked } from '../data/index.js'
 import { PosttrainError } from '../errors.js'
 import { repositoryOf } from '../files/hub/id.js'
-import type { HubOptions } from '../files/hub/snapshot.js'
-import { copyBase, createBase, type LoadOptions, openCore } from './base.js'
-import { CausalLM, checkVocabulary, nativeOf, roleOf, setRole } from './causal-lm.js'
+import { createBase, type LoadOptions, openCore } from './base.js'
+import { CausalLM, checkVocabulary } from './causal-lm.js'
 import { familyOf, type HfConfig } from './families/index.js'
 import { readConfig, weightFiles } from './folder.js'
 import { modelSource } from './hub.js'
-import { type LoraOptions, readPeftConfig } from './lora.js'
-import { type BackwardChoices, type Parameter, Role } from './role.js'
-import { writeModelFolder, writeTokenizer } from './save.js'
+import { readPeftConfig } from './lora.js'
+import { Model, type ModelParts, type SaveOptions } from './model.js'
+import { Role } from './role.js'
+import { writeModelFolder } from './save.js'
 import { planWeights } from './weights.js'
 
 export interface RewardLoadOptions extends LoadOptions {
@@ -89,31 +88,9 @@ export interface PromptCompletion {
  * const [score] = await reward.scores([{ promptIds, completionIds }])
  * ```
  */
-export class RewardModel {
-  readonly config: HfConfig
-  readonly tokenizer: Tokenizer
-  readonly device: string
-  readonly dtype: Dtype
-  readonly vocabSize: number
-  readonly contextLength: number | null
-  #chatTemplate: string | null
-  #adopted: Template | null = null
-  #stopIds: readonly number[]
-
-  private constructor(
-    role: Role,
-    parts: { tokenizer: Tokenizer; chatTemplate: string | null; stopIds: readonly number[] },
-  ) {
-    const { config, family, spec, device, dtype } = role.base
-    this.config = config
-    this.tokenizer = parts.tokenizer
-    this.device = device
-    this.dtype = dtype
-    this.vocabSize = spec.vocabSize
-    this.contextLength = family.contextLength(config)
-    this.#chatTemplate = parts.chatTemplate
-    this.#stopIds = parts.stopIds
-    setRole(this, role)
+export class RewardModel extends Model {
+  private constructor(role: Role, parts: ModelParts) {
+    super(role, parts)
   }
 
   /**
@@ -165,7 +142,7 @@ export class RewardModel {
     options: { seed?: number | null; adapter?: string | null } = {},
   ): Promise<RewardModel> {
     const { seed = 0, adapter = null } = options
-    const role = await Role.create(roleOf(model).base, { adapter, score: seed === null ? {} : { seed } })
+    const role = await Role.create(model.role.base, { adapter, score: seed === null ? {} : { seed } })
     return new RewardModel(role, {
       tokenizer: model.tokenizer,
       chatTemplate: model.chatTemplate,
@@ -174,78 +151,13 @@ export class RewardModel {
   }
 
   /** A second reward model on the same weights, with a head of its own that starts as this one's. */
-  async view(options: { adapter?: string | null } = {}): Promise<RewardModel> {
-    const role = await Role.create(roleOf(this).base, { adapter: options.adapter ?? null, score: {} })
-    const { values } = await this.getParameter('score.weight')
-    await role.setTensor('score.weight', values)
-    return new RewardModel(role, {
-      tokenizer: this.tokenizer,
-      chatTemplate: this.#chatTemplate,
-      stopIds: this.#stopIds,
-    })
+  override async view(options: { adapter?: string | null } = {}): Promise<RewardModel> {
+    return new RewardModel(await this.role.view(options.adapter), this.parts)
   }
 
   /** The same weights and head a second time in memory, which neither shares with the other; adapters stay behind. */
-  async clone(): Promise<RewardModel> {
-    const role = await Role.create(await copyBase(roleOf(this).base), { score: {} })
-    const { values } = await this.getParameter('score.weight')
-    await role.setTensor('score.weight', values)
-    return new RewardModel(role, {
-      tokenizer: this.tokenizer,
-      chatTemplate: this.#chatTemplate,
-      stopIds: this.#stopIds,
-    })
-  }
-
-  /** As CausalLM.adoptTemplate: what texts are scored with is saved with the model, and a token that ends them pads none. */
-  adoptTemplate(template: Template): void {
-    if (this.#chatTemplate === null) this.#adopted = template
-    this.#chatTemplate ??= template.sourceFor(this.tokenizer)
-    const terminator = template.terminator(this.tokenizer)
-    if (terminator !== null && !this.#stopIds.includes(terminator))
-      this.#stopIds = [...this.#stopIds, terminator]
-  }
-
-  get adapter(): string | null {
-    return roleOf(this).adapter
-  }
-
-  get chatTemplate(): string | null {
-    return this.#chatTemplate
-  }
-
-  /** The template that a training used where the model had none: what later ones take without being told. */
-  get adoptedTemplate(): Template | null {
-    return this.#adopted
-  }
-
-  /** As CausalLM.addAdapter; the head is trained and saved with it. */
-  async addAdapter(name: string, options: LoraOptions = {}): Promise<void> {
-    await roleOf(this).addAdapter(name, options)
-  }
-
-  async loadAdapter(name: string, adapter: string, options: HubOptions = {}): Promise<void> {
-    const template = await roleOf(this).loadAdapter(name, adapter, options)
-    if (template !== null && this.#chatTemplate === null) this.adoptTemplate(Template.fromSource(template))
-  }
-
-  async copyAdapter(from: string, to: string): Promise<void> {
-    await roleOf(this).copyAdapter(from, to)
-  }
-
-  async setAdapter(name: string | null): Promise<void> {
-    await roleOf(this).setAdapter(name)
-  }
-
-  async saveAdapter(directory: string, options: { overwrite?: boolean } = {}): Promise<void> {
-    const { tokenizer } = this
-    await roleOf(this).saveAdapter(directory, options.overwrite === true, (folder) =>
-      writeTokenizer(folder, { tokenizer, chatTemplate: this.#chatTemplate }),
-    )
-  }
-
-  async mergeAdapter(): Promise<void> {
-    await roleOf(this).mergeAdapter()
+  override async clone(): Promise<RewardModel> {
+    return new RewardModel(await this.role.clone(), this.parts)
   }
 
   /** The score of each text, read at its last token. */
@@ -263,55 +175,14 @@ export class RewardModel {
     }
     const inputIds = new Int32Array(offsets.at(-1)!)
     for (const [i, text] of texts.entries()) inputIds.set(text, offsets[i])
-    const { core, role } = nativeOf(this)
-    return await call(core, (cancel) => core.scores(role, { inputIds, offsets }, cancel), options.signal)
+    const { core, handle } = this.role
+    return await call(core, (cancel) => core.scores(handle, { inputIds, offsets }, cancel), options.signal)
   }
 
   /** The head where each label of the batch is predicted, [T]; 0 where there is no label: what a critic says. */
   async values(batch: Batch, options: { signal?: AbortSignal } = {}): Promise<Float64Array> {
-    const { core, role } = nativeOf(this)
-    return await call(core, (cancel) => core.values(role, toPacked(batch), cancel), options.signal)
-  }
-
-  /** Gradients of one term over a scalar head (pairwiseReward, ppoValue), divided by `normalizer`; its sums come back undivided. */
-  async backward(
-    batch: Batch,
-    term: LossTerm,
-    options: BackwardChoices & { signal?: AbortSignal },
-  ): Promise<TermResult> {
-    const { signal, ...choices } = options
-    const [sums] = await roleOf(this).backward(toPacked(batch), [term], choices, signal)
-    return sums!
-  }
-
-  /** The same sums without gradients. */
-  async evaluate(
-    batch: Batch,
-    term: LossTerm,
-    options: { signal?: AbortSignal | undefined } = {},
-  ): Promise<TermResult> {
-    const [sums] = await roleOf(this).evaluate(toPacked(batch), [term], {}, options.signal)
-    return sums!
-  }
-
-  async parameters(): Promise<Parameter[]> {
-    return await roleOf(this).parameters()
-  }
-
-  async getParameter(name: string): Promise<{ shape: number[]; values: Float32Array }> {
-    return await roleOf(this).getTensor(name, 'value')
-  }
-
-  async getGradient(name: string): Promise<{ shape: number[]; values: Float32Array }> {
-    return await roleOf(this).getTensor(name, 'gradient')
-  }
-
-  async setParameter(name: string, values: Float32Array): Promise<void> {
-    await roleOf(this).setTensor(name, values)
-  }
-
-  async zeroGrad(): Promise<void> {
-    await roleOf(this).zeroGrad()
+    const { core, handle } = this.role
+    return await call(core, (cancel) => core.values(handle, toPacked(batch), cancel), options.signal)
   }
 
   /**
@@ -321,28 +192,13 @@ export class RewardModel {
    *
    * @throws PosttrainError ERR_INVALID_ARGUMENT where the tokenizer has no such token, or an adapter is in use.
    */
-  async save(
-    directory: string,
-    options: {
-      dtype?: Exclude<Dtype, 'float64'>
-      padToken?: string
-      overwrite?: boolean
-      signal?: AbortSignal
-    } = {},
-  ): Promise<void> {
-    const role = roleOf(this)
-    if (role.adapter !== null) {
-      throw new PosttrainError(
-        'ERR_INVALID_ARGUMENT',
-        `save() writes the weights of the base, and the adapter ${role.adapter} is in use: saveAdapter() writes it, mergeAdapter() adds it to the weights`,
-      )
-    }
-    const { family } = role.base
+  override async save(directory: string, options: SaveOptions & { padToken?: string } = {}): Promise<void> {
+    const toSave = this.toSave(options)
+    const { family } = this.role.base
     const pad = this.padFor(options.padToken)
     const { num_labels: _, ...config } = family.writeConfig(this.config)
     await writeModelFolder(directory, {
-      role,
-      dtype: options.dtype ?? (this.dtype === 'float64' ? 'float32' : this.dtype),
+      ...toSave,
       config: {
         ...config,
         architectures: [
@@ -353,29 +209,8 @@ export class RewardModel {
         pad_token_id: pad.id,
       },
       generationConfig: null,
-      stopIds: this.#stopIds,
-      tokenizer: this.tokenizer,
-      chatTemplate: this.#chatTemplate,
       padToken: pad.token,
-      overwrite: options.overwrite === true,
-      signal: options.signal,
     })
-  }
-
-  async saveWeights(path: string, signal?: AbortSignal): Promise<void> {
-    await roleOf(this).saveTrained(path, signal)
-  }
-
-  async loadWeights(path: string): Promise<void> {
-    await roleOf(this).loadTrained(path)
-  }
-
-  async dispose(): Promise<void> {
-    await roleOf(this).dispose()
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.dispose()
   }
 
   /**
@@ -383,7 +218,7 @@ export class RewardModel {
    * it. Throws ERR_INVALID_ARGUMENT where there is none, or `padToken` is not one.
    */
   padFor(padToken?: string): { id: number; token: string } {
-    const ends = new Set([...this.#stopIds, this.tokenizer.eosId])
+    const ends = new Set([...this.stopIds, this.tokenizer.eosId])
     if (padToken !== undefined) {
       const id = this.tokenizer.tokenToId(padToken)
       if (id !== undefined && !ends.has(id)) return { id, token: padToken }

@@ -1,11 +1,19 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Dtype, LossTerm, PackedBatch, RoleHandle, TermResult, WeightMapEntry } from '../addon/addon.js'
+import type {
+  Core,
+  Dtype,
+  LossTerm,
+  PackedBatch,
+  RoleHandle,
+  TermResult,
+  WeightMapEntry,
+} from '../addon/addon.js'
 import { call } from '../addon/call.js'
 import { PosttrainError } from '../errors.js'
 import { writeFolderAtomic } from '../files/atomic.js'
 import type { HubOptions } from '../files/hub/snapshot.js'
-import { disposeBase, type SharedBase } from './base.js'
+import { copyBase, disposeBase, type SharedBase } from './base.js'
 import { modelSource } from './hub.js'
 import {
   type AdapterConfig,
@@ -77,9 +85,25 @@ export class Role {
     }
   }
 
+  /** A second role on the same base, with an adapter or none; a scalar head starts as this one's. */
+  async view(adapter: string | null = null): Promise<Role> {
+    return await this.#likeThis(this.base, adapter)
+  }
+
+  /** A role on a copy of the base, without adapters; a scalar head starts as this one's. */
+  async clone(): Promise<Role> {
+    return await this.#likeThis(await copyBase(this.base), null)
+  }
+
   get handle(): RoleHandle {
-    if (this.#disposed) throw new PosttrainError('ERR_DISPOSED', 'the model was disposed')
+    this.#refuseDisposed()
     return this.#handle
+  }
+
+  /** The core that runs it. Throws ERR_DISPOSED after dispose(), as the handle does. */
+  get core(): Core {
+    this.#refuseDisposed()
+    return this.base.core
   }
 
   get disposed(): boolean {
@@ -298,6 +322,19 @@ export class Role {
     this.#disposed = true
     await this.base.core.dispose(this.#handle)
     if (--this.base.users === 0) await disposeBase(this.base)
+  }
+
+  #refuseDisposed(): void {
+    if (this.#disposed) throw new PosttrainError('ERR_DISPOSED', 'the model was disposed')
+  }
+
+  async #likeThis(base: SharedBase, adapter: string | null): Promise<Role> {
+    const role = await Role.create(base, { adapter, ...(this.scored && { score: {} }) })
+    if (this.scored) {
+      const { values } = await this.getTensor(SCORE.name, 'value')
+      await role.setTensor(SCORE.name, values)
+    }
+    return role
   }
 
   #trainedEntries(): WeightMapEntry[] {

@@ -1,7 +1,7 @@
 import type { OptimizerHandle } from '../addon/addon.js'
 import { call } from '../addon/call.js'
 import { PosttrainError } from '../errors.js'
-import { nativeOf, type TrainableModel } from '../models/causal-lm.js'
+import type { Model } from '../models/model.js'
 
 export interface AdamWOptions {
   learningRate: number
@@ -22,12 +22,12 @@ export interface AdamWOptions {
  * p -= lr wd p; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g²; p -= lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps).
  */
 export class AdamW {
-  readonly #model: TrainableModel
+  readonly #model: Model
   readonly #options: Required<AdamWOptions>
   #handle: Promise<OptimizerHandle> | null = null
   #disposed = false
 
-  constructor(model: TrainableModel, options: AdamWOptions) {
+  constructor(model: Model, options: AdamWOptions) {
     this.#model = model
     this.#options = { beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: 0.01, decay: 'all', ...options }
     const { learningRate, beta1, beta2, eps, weightDecay } = this.#options
@@ -54,7 +54,7 @@ export class AdamW {
     options: { learningRate?: number; maxGradNorm?: number } = {},
   ): Promise<{ gradNorm: number; applied: boolean }> {
     const handle = await this.#native()
-    const { core } = nativeOf(this.#model)
+    const { core } = this.#model.role.base
     const given = {
       learningRate: options.learningRate ?? this.#options.learningRate,
       maxGradNorm: options.maxGradNorm ?? 0,
@@ -65,14 +65,14 @@ export class AdamW {
   /** Writes moments and step count as one safetensors file, synced; the caller renames it. */
   async save(path: string, signal?: AbortSignal): Promise<void> {
     const handle = await this.#native()
-    const { core } = nativeOf(this.#model)
+    const { core } = this.#model.role.base
     await call(core, (cancel) => core.saveOptimizer(handle, path, cancel), signal)
   }
 
   /** Reads what save() wrote, all or nothing. */
   async load(path: string): Promise<void> {
     const handle = await this.#native()
-    const { core } = nativeOf(this.#model)
+    const { core } = this.#model.role.base
     await call(core, (cancel) => core.loadOptimizer(handle, path, cancel))
   }
 
@@ -96,9 +96,9 @@ export class AdamW {
 
   async #native(): Promise<OptimizerHandle> {
     if (this.#disposed) throw new PosttrainError('ERR_DISPOSED', 'the optimizer was disposed')
-    const { core, role } = nativeOf(this.#model)
+    const { core, handle } = this.#model.role
     const { learningRate: _, ...options } = this.#options
-    this.#handle ??= call(core, () => core.createOptimizer(role, options))
+    this.#handle ??= call(core, () => core.createOptimizer(handle, options))
     return await this.#handle
   }
 }

@@ -1,7 +1,7 @@
 import type { PackedBatch } from '../addon/addon.js'
 import { call } from '../addon/call.js'
 import { IGNORE_INDEX } from '../data/index.js'
-import { type CausalLM, nativeOf } from '../models/causal-lm.js'
+import type { CausalLM } from '../models/causal-lm.js'
 import type { RewardModel } from '../models/reward-model.js'
 import { chunksByTokens } from './rewards.js'
 import type { Response } from './rollout.js'
@@ -93,11 +93,11 @@ export async function logProbsOf(
   const logProbs = new Float64Array(offsets.at(-1)!)
   let entropy = 0
   await eachBatch(responses, options, async (packed) => {
-    const { core, role } = nativeOf(model)
+    const { core, handle } = model.role
     const { temperature } = options
     const result = await call(
       core,
-      (cancel) => core.logProbs(role, packed.batch, { temperature }, cancel),
+      (cancel) => core.logProbs(handle, packed.batch, { temperature }, cancel),
       options.signal,
     )
     gather(packed, result.logProbs, logProbs, offsets)

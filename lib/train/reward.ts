@@ -1,7 +1,7 @@
 import { type PreferenceBatch, preferenceLoader } from '../data/loaders/preferences.js'
 import { loadPreferences } from '../data/preferences.js'
 import { templateOf } from '../data/text/templates.js'
-import { CausalLM, roleOf } from '../models/causal-lm.js'
+import { CausalLM } from '../models/causal-lm.js'
 import { RewardModel } from '../models/reward-model.js'
 import type { OptionInput, ResolvedOptions } from '../options/option.js'
 import { resolveOptions } from '../options/validate.js'
@@ -119,13 +119,11 @@ function objective(
     maxReward: sums.maxReward ?? 0,
   })
   return {
-    async backward(batch, { signal, ...options }) {
-      const [sums] = await roleOf(model).backward(batch, [termOf(batch)], options, signal)
-      return sums!
+    async backward(batch, options) {
+      return await model.backward(batch, termOf(batch), options)
     },
     async evaluate(batch, signal) {
-      const [sums] = await roleOf(model).evaluate(batch, [termOf(batch)], {}, signal)
-      return sums!
+      return await model.evaluate(batch, termOf(batch), { signal })
     },
     stepMetrics: metrics,
     evaluationMetrics: metrics,

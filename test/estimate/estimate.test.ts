@@ -4,7 +4,6 @@ import { estimateMemory, largestBatch } from '../../lib/estimate/estimate.js'
 import { blockSize, Ledger } from '../../lib/estimate/ledger.js'
 import type { CountedOptions, ModelShape, RunShape } from '../../lib/estimate/runs.js'
 import { CausalLM, RewardModel } from '../../lib/index.js'
-import { nativeOf, roleOf } from '../../lib/models/causal-lm.js'
 import { familyOf } from '../../lib/models/families/index.js'
 import { adapterConfig } from '../../lib/models/lora.js'
 import type { RecipeName } from '../../lib/train/recipes.js'
@@ -150,11 +149,13 @@ test.serial('all roles of ppo on one base hold one base, adapters and heads', as
     num_hidden_layers: 4,
     vocab_size: 2048,
   }
-  const { core } = nativeOf(await tinyModel())
+  // Held, so that the collector does not free it in between.
+  await using other = await tinyModel()
+  const { core } = other.role
   const before = (await core.info()).allocatedBytes
   const actor = await CausalLM.create(config, { seed: 0, tokenizer: byteTokenizer() })
   const one = (await core.info()).allocatedBytes - before
-  const { spec } = roleOf(actor).base as { spec: DecoderSpec }
+  const { spec } = actor.role.base as { spec: DecoderSpec }
   const counted = estimateMemory(
     run(
       'ppo',

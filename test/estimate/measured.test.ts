@@ -15,7 +15,7 @@ import {
   rloo,
   sft,
 } from '../../lib/index.js'
-import { nativeOf, roleOf, type TrainableModel } from '../../lib/models/causal-lm.js'
+import type { Model } from '../../lib/models/model.js'
 import type { RecipeName } from '../../lib/train/recipes.js'
 import { byteTokenizer } from '../helpers/tiny-training.js'
 
@@ -63,8 +63,8 @@ type Name = keyof typeof CONFIGS
 
 const create = (name: Name) => CausalLM.create(CONFIGS[name], { seed: 0, tokenizer })
 
-const shapeOf = (model: TrainableModel): ModelShape => {
-  const { family, spec } = roleOf(model).base
+const shapeOf = (model: Model): ModelShape => {
+  const { family, spec } = model.role.base
   return { family, spec, contextLength: model.contextLength }
 }
 
@@ -81,16 +81,16 @@ function isNear(t: ExecutionContext, what: string, counted: number, measured: nu
 }
 
 async function estimateOf(
-  model: TrainableModel,
+  model: Model,
   recipe: RecipeName,
   options: CountedOptions,
   rewards: RewardShape[] = [],
 ) {
-  const { threads } = await nativeOf(model).core.info()
+  const { threads } = await model.role.core.info()
   return estimateMemory({
     recipe,
     model: shapeOf(model),
-    adapter: roleOf(model).adapterConfig,
+    adapter: model.role.adapterConfig,
     rewards,
     options,
     machine: { device: 'cpu', dtype: 'float32', threads },
@@ -128,7 +128,7 @@ const supervised: [string, RecipeName, Name, CountedOptions][] = [
 for (const [what, recipe, name, options] of supervised) {
   test.serial(`${recipe} of ${name}, ${what}`, async (t) => {
     await using model = await create(name)
-    const { core } = nativeOf(model)
+    const { core } = model.role
     const counted = await estimateOf(model, recipe, options)
     const length = options.maxLength! - 9
     const data = Array.from({ length: 2 * options.batchSize! }, (_, i) => ({
@@ -163,7 +163,7 @@ async function measurePolicy(
   model: CausalLM,
   start: (reward: RewardFunction, data: { prompt: string }[]) => unknown,
 ): Promise<{ rollout: number; rest: number }> {
-  const { core } = nativeOf(model)
+  const { core } = model.role
   const peaks = { rollout: 0, rest: 0 }
   let after = false
   const note = async (which: 'rollout' | 'rest') => {

@@ -12,7 +12,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { CausalLM, PosttrainError } from '../../lib/index.js'
-import type { LoadOptions } from '../../lib/models/causal-lm.js'
+import type { LoadOptions } from '../../lib/models/base.js'
 import { fixture, readJson } from '../helpers/fixtures.js'
 import { tensorBytes } from '../helpers/tensor-bytes.js'
 

@@ -1,6 +1,6 @@
 import test, { type ExecutionContext } from 'ava'
 import { AdamW, CausalLM, RewardModel } from '../../lib/index.js'
-import type { TrainableModel } from '../../lib/models/causal-lm.js'
+import type { Model } from '../../lib/models/model.js'
 import { permutation, STREAM } from '../../lib/random.js'
 import { experienceOf } from '../../lib/train/policy/experience.js'
 import { groupLearning, grpoMethod, rlooMethod } from '../../lib/train/policy/group.js'
@@ -25,10 +25,10 @@ async function start() {
   return { model, reference }
 }
 
-const optimizerOf = (model: TrainableModel, weightDecay: number) =>
+const optimizerOf = (model: Model, weightDecay: number) =>
   new AdamW(model, { learningRate: 0, weightDecay, decay: 'matrices' })
 
-async function valuesOf(model: TrainableModel, names: Iterable<string>) {
+async function valuesOf(model: Model, names: Iterable<string>) {
   const values = new Map<string, Float32Array>()
   for (const name of names) values.set(name, (await model.getParameter(name)).values)
   return values
@@ -37,7 +37,7 @@ async function valuesOf(model: TrainableModel, names: Iterable<string>) {
 /** Moves a model by `run` and compares with the fixture, all parameters together. */
 async function movesAs(
   t: ExecutionContext,
-  moved: [name: string, model: TrainableModel][],
+  moved: [name: string, model: Model][],
   float32: Record<string, number>,
   run: () => Promise<void>,
 ): Promise<void> {
@@ -127,7 +127,7 @@ test('PPO: three passes of two mini-batches move actor and critic as torch and t
           reward: made.reward,
           loss: made.policy.loss,
           gradNorm: made.policy.gradNorm,
-          policyLoss: per(sums[0]!.loss),
+          policyLoss: per(sums[0]!.lossSum),
           clipFraction: per(sums[0]!.clipped!),
           approxKl: per(sums[0]!.approxKl!),
           ratioMean: per(sums[0]!.ratio!),

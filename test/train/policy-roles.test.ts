@@ -1,6 +1,6 @@
 import test from 'ava'
 import { type CausalLM, grpo, ppo, RewardModel } from '../../lib/index.js'
-import { nativeOf, type TrainableModel } from '../../lib/models/causal-lm.js'
+import type { Model } from '../../lib/models/model.js'
 import { makeCritic } from '../../lib/train/roles/critic.js'
 import { eventsOf, idsOf, only, tinyPolicy, type Wish, wished, wishes } from '../helpers/tiny-policy.js'
 
@@ -16,13 +16,13 @@ const shared = {
 const texts = ['abc', 'e', 'ghhaib.'].map((text) => Int32Array.from(idsOf(text)))
 
 /** All weights, the head and adapters in use included. */
-async function bitsOf(model: TrainableModel): Promise<Map<string, Float32Array>> {
+async function bitsOf(model: Model): Promise<Map<string, Float32Array>> {
   const bits = new Map<string, Float32Array>()
   for (const { name } of await model.parameters()) bits.set(name, (await model.getParameter(name)).values)
   return bits
 }
 
-const infoOf = (model: CausalLM) => nativeOf(model).core.info()
+const infoOf = (model: CausalLM) => model.role.core.info()
 
 /** Bytes that the package holds, and handles, after each iteration; at the end of the run what is left of it. */
 async function watched(model: CausalLM, start: () => AsyncIterable<{ type: string; kl?: number }>) {

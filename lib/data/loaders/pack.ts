@@ -109,14 +109,3 @@ export function padRows(rows: readonly RowTokens[], padId: number): PaddedBatch 
   }
   return { inputIds, attentionMask, labels, rows: rows.length, columns }
 }
-
-/** Sum of the weights of the labels that are predicted: not those of the first token of a document. */
-export function labelWeight({ offsets, labels, weights }: PackedBatch, ignoreIndex: number): number {
-  let sum = 0
-  for (let d = 0; d + 1 < offsets.length; d++) {
-    for (let t = offsets[d]! + 1; t < offsets[d + 1]!; t++) {
-      if (labels !== undefined && labels[t] !== ignoreIndex) sum += weights?.[t] ?? 1
-    }
-  }
-  return sum
-}

@@ -1,4 +1,5 @@
-import type { CausalLM, TrainableModel } from '../../models/causal-lm.js'
+import type { CausalLM } from '../../models/causal-lm.js'
+import type { RewardModel } from '../../models/reward-model.js'
 import { isModel, text } from '../../options/kinds.js'
 import { type Conflict, type OptionSet, option } from '../../options/option.js'
 import {
@@ -28,7 +29,7 @@ export const rewardOptions = {
     const { data, validation, alignmentLora: lora, template, onBadRow, signal } = recipeFields()
     return z.object({
       model: option(
-        z.custom<TrainableModel>(isModel, 'must be a CausalLM or a RewardModel'),
+        z.custom<CausalLM | RewardModel>(isModel, 'must be a CausalLM or a RewardModel'),
         'Folder or Hub id of the model to start from: a language model, or a reward model to train on',
         text('DIR'),
       ),

@@ -68,7 +68,7 @@ export function iterationEvent(
 ): PolicyStepEvent {
   const { responses, rewarded, kl } = experience
   const { policy, seconds } = made
-  const sums = policy.sums[0] ?? { loss: 0, count: 0 }
+  const sums = policy.sums[0] ?? { lossSum: 0, count: 0 }
   const per = (value: number | undefined) => (value ?? 0) / Math.max(1e-12, sums.count)
   const ratioMean = per(sums.ratio)
   const tokens = responses.reduce(
@@ -94,7 +94,7 @@ export function iterationEvent(
     reward: made.reward,
     ...(experience.referenceLogProbs !== null && { kl: mean(kl), klCoef: experience.klCoef }),
     entropy: experience.entropy,
-    policyLoss: per(sums.loss),
+    policyLoss: per(sums.lossSum),
     approxKl: per(sums.approxKl),
     clipFraction: per(sums.clipped),
     ratioMean,

@@ -1,7 +1,6 @@
 import type { PromptReport } from '../../data/index.js'
 import { takePrompts } from '../../data/index.js'
 import { AbortError, PosttrainError } from '../../errors.js'
-import { nativeOf } from '../../models/causal-lm.js'
 import { learningRateAt } from '../../optim/schedule.js'
 import { hash32, STREAM } from '../../random.js'
 import { rewardsOf } from '../../rollout/rewards.js'
@@ -43,7 +42,7 @@ export async function* trainPolicy<Step extends PolicyStepEvent>(
   const drawing = { ...options, signal: signal ? AbortSignal.any([signal, control.stop]) : control.stop }
   const startedAt = performance.now()
   const totalSteps = options.iterations ?? Math.max(1, Math.ceil(prompts.items.length / options.batchSize))
-  const { libtorch, threads } = await nativeOf(model).core.info()
+  const { libtorch, threads } = await model.role.core.info()
   const folder = options.output === undefined ? null : new RunFolder(options.output)
   await folder?.open(
     runConfig(

@@ -83,12 +83,12 @@ export function ppoLearning(
     const policy = warming
       ? { sums: [], steps: 0, loss: 0, gradNorm: 0, failed: critical.failed }
       : { ...learned[0]!, failed: learned[0]!.failed ?? critical.failed }
-    const sums = critical.sums[0] ?? { loss: 0, count: 0 }
+    const sums = critical.sums[0] ?? { lossSum: 0, count: 0 }
     return {
       policy,
       reward: earned.reduce((sum, item) => sum + item, 0) / responses.length,
       metrics: {
-        valueLoss: sums.loss / Math.max(1e-12, sums.count),
+        valueLoss: sums.lossSum / Math.max(1e-12, sums.count),
         valueClipFraction: (sums.clipped ?? 0) / Math.max(1e-12, sums.count),
         explainedVariance: explained(values, estimate.returns),
         valueGradNorm: critical.gradNorm,

@@ -1,5 +1,6 @@
 import { PosttrainError } from '../../errors.js'
-import type { CausalLM, TrainableModel } from '../../models/causal-lm.js'
+import type { CausalLM } from '../../models/causal-lm.js'
+import type { Model } from '../../models/model.js'
 import { RewardModel } from '../../models/reward-model.js'
 import { AdamW } from '../../optim/adamw.js'
 import type { RewardSource } from '../../rollout/rewards.js'
@@ -46,13 +47,13 @@ export class Made {
   readonly #free: (() => unknown)[] = []
 
   /** A model of the run's own; an adapter that it uses is the run's too. */
-  model<Model extends TrainableModel>(model: Model): Model {
+  model<Kept extends Model>(model: Kept): Kept {
     this.#free.push(() => release(model))
     return model
   }
 
   optimizer(
-    of: TrainableModel,
+    of: Model,
     options: { learningRate: number; beta1: number; beta2: number; epsilon: number; weightDecay: number },
   ): AdamW {
     const held = takeForTraining(of)

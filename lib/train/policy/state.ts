@@ -1,6 +1,7 @@
+import type { Core } from '../../addon/addon.js'
 import { call } from '../../addon/call.js'
 import type { PromptSet, Template } from '../../data/index.js'
-import { type CausalLM, nativeOf } from '../../models/causal-lm.js'
+import type { CausalLM } from '../../models/causal-lm.js'
 import type { RewardSource } from '../../rollout/rewards.js'
 import type { PolicyOptions } from '../options/policy.js'
 import type { Parts } from '../run/checkpoint.js'
@@ -76,10 +77,7 @@ export interface PolicyTraining<Step extends PolicyStepEvent> {
 }
 
 /** Runs a native function on the core of a model. */
-export async function native<T>(
-  model: CausalLM,
-  run: (core: ReturnType<typeof nativeOf>['core']) => Promise<T>,
-): Promise<T> {
-  const { core } = nativeOf(model)
+export async function native<T>(model: CausalLM, run: (core: Core) => Promise<T>): Promise<T> {
+  const { core } = model.role
   return await call(core, () => run(core))
 }

@@ -1,16 +1,17 @@
-import type { LossTerm, TermResult } from '../../addon/addon.js'
 import { type Reduction, reductionWeights } from '../../losses/group.js'
-import { type CausalLM, roleOf, type TrainableModel } from '../../models/causal-lm.js'
+import type { CausalLM } from '../../models/causal-lm.js'
+import type { Model } from '../../models/model.js'
+import type { LossTerm } from '../../models/terms.js'
 import type { AdamW } from '../../optim/adamw.js'
 import { permutation } from '../../random.js'
 import { type PackedResponses, packResponses, spread } from '../../rollout/experience.js'
 import { chunksByTokens } from '../../rollout/rewards.js'
 import type { Response } from '../../rollout/rollout.js'
-import { addSums } from '../supervised/objective.js'
+import { addSums, type Sums } from '../supervised/objective.js'
 
 /** One model that learns from a rollout: its loss terms for some of the answers. */
 export interface Learner {
-  model: TrainableModel
+  model: Model
   optimizer: AdamW
   learningRate: number
   terms(packed: PackedResponses, of: (values: Float64Array) => Float64Array): LossTerm[]
@@ -39,7 +40,7 @@ export interface UpdateOptions {
 /** What the updates of one learner added up to. */
 export interface Learned {
   /** Of its first term and of all further ones, each by name; nothing divided. */
-  sums: TermResult[]
+  sums: Sums[]
   steps: number
   /** Mean over the steps. */
   loss: number
@@ -118,7 +119,7 @@ export async function updateFrom(
 }
 
 interface Gradients {
-  sums: TermResult[]
+  sums: Sums[]
   loss: number
 }
 
@@ -133,7 +134,7 @@ async function gradientsOf(
   options: UpdateOptions,
 ): Promise<Gradients> {
   await optimizer.zeroGrad()
-  let sums: TermResult[] = []
+  let sums: Sums[] = []
   let loss = 0
   const chosen = places.map((place) => responses[place]!)
   for (const [from, to] of chunksByTokens(chosen, options.batchTokens)) {
@@ -141,19 +142,15 @@ async function gradientsOf(
     const uniform = packed.responses.every((place) => weightOf.get(place) === 1)
     const batch = uniform ? packed.batch : { ...packed.batch, weights: tokenWeights(packed, weightOf) }
     const terms = termsOf(packed, (values) => spread(packed, values, offsets))
-    const results = await roleOf(model).backward(
-      batch,
-      terms,
-      {
-        normalizer,
-        temperature: options.temperature,
-        checkpointing: options.activationCheckpointing,
-      },
-      options.signal,
-    )
+    const results = await model.backward(batch, terms, {
+      normalizer,
+      temperature: options.temperature,
+      checkpointing: options.activationCheckpointing,
+      signal: options.signal,
+    })
     sums = results.map((result, k) => addSums(sums[k] ?? null, result))
     for (const [k, result] of results.entries())
-      loss += ((terms[k]!.coefficient ?? 1) * result.loss) / normalizer
+      loss += ((terms[k]!.coefficient ?? 1) * result.lossSum) / normalizer
     if (!Number.isFinite(loss)) break
   }
   return { sums, loss }
@@ -201,7 +198,7 @@ export function policyTerms(policy: PolicyTerms, of: (values: Float64Array) => F
   if (kl === null) return terms
   if (kl.estimator === 'full') {
     const { coefficient, direction, reference } = kl
-    terms.push({ kind: 'fullKl', coefficient, direction, reference: roleOf(reference).handle })
+    terms.push({ kind: 'fullKl', coefficient, direction, reference })
   } else {
     const { coefficient, estimator } = kl
     terms.push({

@@ -1,6 +1,6 @@
 import { PosttrainError } from '../../errors.js'
-import { roleOf, type TrainableModel } from '../../models/causal-lm.js'
 import type { LoraOptions } from '../../models/lora.js'
+import type { Model } from '../../models/model.js'
 import type { RunControl } from '../run/run.js'
 import { refuseFreezing } from './training-lock.js'
 
@@ -9,7 +9,7 @@ import { refuseFreezing } from './training-lock.js'
  * its start event leaves the model as it was, so that the same call can be made again.
  */
 export async function prepareAdapter(
-  model: TrainableModel,
+  model: Model,
   options: { lora?: Omit<LoraOptions, 'seed'> | undefined; seed: number },
   kept: () => boolean,
 ): Promise<PreparedAdapter> {
@@ -27,8 +27,8 @@ export async function prepareAdapter(
   return {
     adapted: model.adapter !== null,
     async [Symbol.asyncDispose]() {
-      if (options.lora === undefined || kept() || roleOf(model).disposed) return
-      await roleOf(model).removeAdapter()
+      if (options.lora === undefined || kept() || model.role.disposed) return
+      await model.role.removeAdapter()
     },
   }
 }
@@ -42,7 +42,7 @@ export interface PreparedAdapter extends AsyncDisposable {
 export const hasStarted = (control: RunControl) => (): boolean => control.summary !== null
 
 /** For an option of whole models where the adapter in use is what is trained and saved. */
-export function noEffect(recipe: string, name: string, { adapter }: TrainableModel): PosttrainError {
+export function noEffect(recipe: string, name: string, { adapter }: Model): PosttrainError {
   return new PosttrainError(
     'ERR_INVALID_ARGUMENT',
     `${recipe}: option ${name} has no effect where the adapter ${adapter} is trained, which is saved as an adapter in float32: leave it out`,
@@ -50,8 +50,8 @@ export function noEffect(recipe: string, name: string, { adapter }: TrainableMod
 }
 
 /** Another role of the base may have one of this name, which its owner or an earlier recipe added. */
-export function freeName(model: TrainableModel, wanted: string): string {
-  const { adapters } = roleOf(model).base
+export function freeName(model: Model, wanted: string): string {
+  const { adapters } = model.role.base
   for (let n = 1; ; n++) {
     const name = n === 1 ? wanted : `${wanted}-${n}`
     if (!adapters.has(name)) return name

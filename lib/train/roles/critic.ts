@@ -1,5 +1,5 @@
 import { PosttrainError } from '../../errors.js'
-import { type CausalLM, roleOf } from '../../models/causal-lm.js'
+import type { CausalLM } from '../../models/causal-lm.js'
 import { RewardModel } from '../../models/reward-model.js'
 import type { OptionInput } from '../../options/option.js'
 import { refuseOtherTokens } from '../../rollout/rewards.js'
@@ -69,7 +69,7 @@ export async function saveCritic(
 
 /** Options of an adapter like the one in use. */
 function loraOf(model: CausalLM) {
-  const { rank, alpha, rsLora, dora } = roleOf(model).adapterConfig!
+  const { rank, alpha, rsLora, dora } = model.role.adapterConfig!
   return { rank, alpha, rsLora, dora }
 }
 

@@ -1,7 +1,8 @@
 import type { PackedBatch } from '../../addon/addon.js'
 import { type Batch, toPacked } from '../../data/index.js'
 import { PosttrainError } from '../../errors.js'
-import { type CausalLM, roleOf, type TrainableModel } from '../../models/causal-lm.js'
+import type { CausalLM } from '../../models/causal-lm.js'
+import type { Model } from '../../models/model.js'
 import { RewardModel } from '../../models/reward-model.js'
 import { Role } from '../../models/role.js'
 import type { Loader, TrainBatch } from '../supervised/objective.js'
@@ -36,14 +37,14 @@ export async function frozenReference(
 }
 
 /** Frees a model that a run made, and the adapter that was made for it. */
-export async function release(model: TrainableModel): Promise<void> {
-  if (model.adapter !== null) await roleOf(model).removeAdapter()
+export async function release(model: Model): Promise<void> {
+  if (model.adapter !== null) await model.role.removeAdapter()
   await model.dispose()
 }
 
 /** Throws ERR_INVALID_ARGUMENT for a model that would be trained along with the policy, and so could not judge it. */
-export function refuseTrainedWeights(judge: TrainableModel, policy: CausalLM, what: string): void {
-  if (roleOf(judge).base !== roleOf(policy).base) return
+export function refuseTrainedWeights(judge: Model, policy: CausalLM, what: string): void {
+  if (judge.role.base !== policy.role.base) return
   if (policy.adapter !== null && judge.adapter !== policy.adapter) return
   throw new PosttrainError(
     'ERR_INVALID_ARGUMENT',
@@ -67,7 +68,7 @@ export async function likelihoodBefore(
 
 /** The same, of the first batch of a run that learns from given rows. */
 export async function likelihoodWithBase(
-  model: TrainableModel,
+  model: Model,
   said: number | null,
   train: Loader<TrainBatch & Batch>,
 ): Promise<number | null> {
@@ -77,8 +78,8 @@ export async function likelihoodWithBase(
 }
 
 /** Mean log-probability of the labels by the base alone. */
-async function sayingOfBase(model: TrainableModel, batch: PackedBatch): Promise<number> {
-  const base = await Role.create(roleOf(model).base)
+async function sayingOfBase(model: Model, batch: PackedBatch): Promise<number> {
+  const base = await Role.create(model.role.base)
   try {
     const [sums] = await base.evaluate(batch, [{ kind: 'crossEntropy' }], {})
     return -sums!.loss / Math.max(1, sums!.count)

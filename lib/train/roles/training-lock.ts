@@ -1,6 +1,6 @@
 import { PosttrainError } from '../../errors.js'
 import type { SharedBase } from '../../models/base.js'
-import { roleOf, type TrainableModel } from '../../models/causal-lm.js'
+import type { Model } from '../../models/model.js'
 
 /** Of each base in memory: the adapters that runs train now; null for the base itself. */
 const held = new WeakMap<SharedBase, Set<string | null>>()
@@ -9,8 +9,8 @@ const held = new WeakMap<SharedBase, Set<string | null>>()
  * Takes what a model trains for one run, until what it gives is disposed of. Two runs would add their gradients to one
  * another's, and a run of an adapter would see its base move under it. Throws ERR_INVALID_ARGUMENT while another holds it.
  */
-export function takeForTraining(model: TrainableModel): Disposable {
-  const { base, adapter } = roleOf(model)
+export function takeForTraining(model: Model): Disposable {
+  const { base, adapter } = model.role
   if (isFrozen(model)) {
     throw new PosttrainError(
       'ERR_INVALID_ARGUMENT',
@@ -25,15 +25,15 @@ export function takeForTraining(model: TrainableModel): Disposable {
 }
 
 /** Before an adapter is added, which freezes the base: throws ERR_INVALID_ARGUMENT while a run trains that. */
-export function refuseFreezing(model: TrainableModel): void {
-  if (held.get(roleOf(model).base)?.has(null)) throw inTraining()
+export function refuseFreezing(model: Model): void {
+  if (held.get(model.role.base)?.has(null)) throw inTraining()
 }
 
 /**
  * Before each step and each save: between two of them a model may be used with another adapter or none, but what is trained must be in
  * use again, or the run would go on and learn nothing. Throws ERR_INVALID_ARGUMENT.
  */
-export function refuseOtherAdapter(model: TrainableModel, trained: string | null): void {
+export function refuseOtherAdapter(model: Model, trained: string | null): void {
   if (model.adapter === trained && !isFrozen(model)) return
   const [was, is] = [trained, model.adapter].map((name) => (name === null ? 'no adapter' : `adapter ${name}`))
   throw new PosttrainError(
@@ -45,8 +45,8 @@ export function refuseOtherAdapter(model: TrainableModel, trained: string | null
 }
 
 /** Without an adapter in use on a base that has some. */
-function isFrozen(model: TrainableModel): boolean {
-  const { base, adapter } = roleOf(model)
+function isFrozen(model: Model): boolean {
+  const { base, adapter } = model.role
   return adapter === null && base.adapters.size > 0
 }
 

@@ -2,7 +2,7 @@ import { readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { PosttrainError } from '../../errors.js'
 import { writeFolderAtomic } from '../../files/atomic.js'
-import type { TrainableModel } from '../../models/causal-lm.js'
+import type { Model } from '../../models/model.js'
 import type { AdamW } from '../../optim/adamw.js'
 
 /** manifest.json of a checkpoint: written last, so that a folder that has it was written to its end. */
@@ -19,7 +19,7 @@ interface Manifest {
 export type Parts = Record<string, { save(path: string): Promise<void>; load(path: string): Promise<void> }>
 
 /** The files of one model and its optimizer; `prefix` tells several apart. */
-export function partsOf(model: TrainableModel, optimizer: AdamW, prefix = ''): Parts {
+export function partsOf(model: Model, optimizer: AdamW, prefix = ''): Parts {
   return {
     [`${prefix}model.safetensors`]: {
       save: (path) => model.saveWeights(path),

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { PosttrainError } from '../../errors.js'
 import { writeFileAtomic } from '../../files/atomic.js'
 import { packageRoot } from '../../libtorch/find/libtorch.js'
-import { roleOf, type TrainableModel } from '../../models/causal-lm.js'
+import type { Model } from '../../models/model.js'
 import { lockRunFolder } from './lock.js'
 
 /** What config.json of a run folder says: enough to see, and to check on resume, what the run was. */
@@ -21,7 +21,7 @@ export interface RunConfig {
 /** The config of a run of a model, from its options with the defaults filled in and the hashes of its data. */
 export function runConfig(
   recipe: string,
-  trained: TrainableModel,
+  trained: Model,
   { model: _model, signal: _signal, ...options }: Record<string, unknown>,
   data: Record<string, string>,
 ): RunConfig {
@@ -45,8 +45,8 @@ export function runConfig(
 }
 
 /** What an adapter that was there is, besides its values: with another scale or other layers these mean another model. */
-function adapterIn(trained: TrainableModel): object | undefined {
-  const config = roleOf(trained).adapterConfig
+function adapterIn(trained: Model): object | undefined {
+  const config = trained.role.adapterConfig
   if (config === null) return undefined
   const { modules, rank, alpha, dropout, rsLora, dora } = config
   const targetModules = [...new Set(modules.map(({ name }) => name.split('.').at(-1)))]

@@ -1,7 +1,7 @@
-import type { TrainableModel } from '../../models/causal-lm.js'
+import type { Model } from '../../models/model.js'
 
 /** Values of a model in all, and of those that are trained. */
-export async function sizeOf(model: TrainableModel): Promise<{ all: number; trainable: number }> {
+export async function sizeOf(model: Model): Promise<{ all: number; trainable: number }> {
   const sizes = { all: 0, trainable: 0 }
   for (const { shape, trainable } of await model.parameters()) {
     const size = shape.reduce((product, n) => product * n, 1)

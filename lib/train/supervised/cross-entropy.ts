@@ -1,6 +1,5 @@
 import type { LoaderBatch } from '../../data/index.js'
-import { toPacked } from '../../data/index.js'
-import { type CausalLM, roleOf } from '../../models/causal-lm.js'
+import type { CausalLM } from '../../models/causal-lm.js'
 import type { EvaluationEvent, StepEvent } from '../run/events.js'
 import { mean, type Objective } from './objective.js'
 
@@ -8,21 +7,19 @@ import { mean, type Objective } from './objective.js'
 export function crossEntropyObjective(model: CausalLM): Objective<LoaderBatch, StepEvent, EvaluationEvent> {
   const term = { kind: 'crossEntropy' as const }
   return {
-    async backward(batch, { signal, ...options }) {
-      const [sums] = await roleOf(model).backward(toPacked(batch), [term], options, signal)
-      return sums!
+    async backward(batch, options) {
+      return await model.backward(batch, term, options)
     },
     async evaluate(batch, signal) {
-      const [sums] = await roleOf(model).evaluate(toPacked(batch), [term], {}, signal)
-      return sums!
+      return await model.evaluate(batch, term, { signal })
     },
     stepMetrics: (sums) => ({
       trainTokens: sums.labels ?? 0,
       tokenAccuracy: mean(sums.correct, sums.labels),
-      entropy: mean(sums.entropy, sums.labels),
+      entropy: mean(sums.entropySum, sums.labels),
     }),
     evaluationMetrics: (sums) => ({
-      perplexity: Math.exp(mean(sums.loss, sums.count)),
+      perplexity: Math.exp(mean(sums.lossSum, sums.count)),
       tokenAccuracy: mean(sums.correct, sums.labels),
       trainTokens: sums.labels ?? 0,
     }),

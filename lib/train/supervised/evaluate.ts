@@ -1,6 +1,5 @@
-import type { TermResult } from '../../addon/addon.js'
 import type { EvaluationBase, StepBase } from '../run/events.js'
-import { addSums, type Loader, mean, type Objective, type TrainBatch } from './objective.js'
+import { addSums, type Loader, mean, type Objective, type Sums, type TrainBatch } from './objective.js'
 
 /** The objective on every batch of the loader, without a gradient; means are over all of them, not over batches. */
 export async function evaluate<
@@ -12,12 +11,12 @@ export async function evaluate<
   loader: Loader<Batch>,
   options: { signal?: AbortSignal | undefined } = {},
 ): Promise<{ loss: number } & Omit<Evaluation, keyof EvaluationBase>> {
-  let sums: TermResult | null = null
+  let sums: Sums | null = null
   for await (const batch of loader.epoch(0)) {
     await objective.prepare?.([batch], options.signal)
     sums = addSums(sums, await objective.evaluate(batch, options.signal))
   }
-  const total = sums ?? { loss: 0, count: 0 }
-  const loss = objective.evaluationLoss?.(total) ?? mean(total.loss, total.count)
+  const total = sums ?? { lossSum: 0, count: 0 }
+  const loss = objective.evaluationLoss?.(total) ?? mean(total.lossSum, total.count)
   return { loss, ...objective.evaluationMetrics(total) }
 }

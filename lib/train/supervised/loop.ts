@@ -2,7 +2,9 @@ import type { Batch as Tokens } from '../../data/index.js'
 import type { Template } from '../../data/text/template.js'
 import { PosttrainError } from '../../errors.js'
 import { generate } from '../../generate/generate.js'
-import { CausalLM, nativeOf, roleOf, type TrainableModel } from '../../models/causal-lm.js'
+import { CausalLM } from '../../models/causal-lm.js'
+import type { Model } from '../../models/model.js'
+import { RewardModel } from '../../models/reward-model.js'
 import { AdamW } from '../../optim/adamw.js'
 import { learningRateAt } from '../../optim/schedule.js'
 import { hash32, STREAM } from '../../random.js'
@@ -45,7 +47,7 @@ export interface SupervisedTraining<
   Evaluation extends EvaluationBase,
 > {
   recipe: string
-  model: TrainableModel
+  model: Model
   options: TrainingOptions
   objective: Objective<Batch, Step, Evaluation>
   train: Loader<Batch>
@@ -68,7 +70,7 @@ export interface SupervisedTraining<
 }
 
 /** Tokens of a sequence at most; ERR_INVALID_ARGUMENT where the model cannot read that many. */
-export function sequenceLength(model: TrainableModel, maxLength: number | undefined): number {
+export function sequenceLength(model: Model, maxLength: number | undefined): number {
   const context = model.contextLength ?? Number.POSITIVE_INFINITY
   if (maxLength === undefined) return Math.min(1024, context)
   if (maxLength <= context) return maxLength
@@ -100,7 +102,7 @@ export async function* superviseTraining<
   if (options.saveDtype !== undefined && model.adapter !== null)
     throw noEffect(training.recipe, 'saveDtype', model)
   using _held = takeForTraining(model)
-  const { libtorch, threads } = await nativeOf(model).core.info()
+  const { libtorch, threads } = await model.role.core.info()
   const folder = options.output === undefined ? null : new RunFolder(options.output)
   await folder?.open(
     runConfig(
@@ -322,13 +324,14 @@ function dropoutSeed(seed: number, step: number, batch: number): number {
 
 /** The plain model folder, or the adapter in use. */
 export async function saveResult(
-  model: TrainableModel,
+  model: Model,
   folder: Pick<RunFolder, 'model' | 'adapter'>,
   dtype?: 'float32' | 'bfloat16' | 'float16',
   padToken?: string,
 ): Promise<void> {
   const options = { ...(dtype && { dtype }), overwrite: true }
-  if (roleOf(model).adapter !== null) await model.saveAdapter(folder.adapter, { overwrite: true })
-  else if (model instanceof CausalLM) await model.save(folder.model, options)
-  else await model.save(folder.model, { ...options, ...(padToken !== undefined && { padToken }) })
+  if (model.adapter !== null) await model.saveAdapter(folder.adapter, { overwrite: true })
+  else if (model instanceof RewardModel && padToken !== undefined)
+    await model.save(folder.model, { ...options, padToken })
+  else await model.save(folder.model, options)
 }

@@ -1,6 +1,8 @@
-import type { TermResult } from '../../addon/addon.js'
 import type { DataReport } from '../../data/index.js'
 import type { EvaluationBase, StepBase } from '../run/events.js'
+
+/** Undivided sums over the batches of a step or an evaluation: those of the models' losses and a recipe's own. */
+export type Sums = { lossSum: number; count: number; [sum: string]: number }
 
 /** What every batch of a recipe that learns from given rows has beside its tokens. */
 export interface TrainBatch {
@@ -38,18 +40,18 @@ export interface Objective<
   /** Before the first gradient of a step: what depends on all its batches. */
   prepare?(batches: readonly Batch[], signal?: AbortSignal): Promise<void>
   /** Adds the gradients of a batch; sums come back undivided. */
-  backward(batch: Batch, options: ObjectiveOptions): Promise<TermResult>
+  backward(batch: Batch, options: ObjectiveOptions): Promise<Sums>
   /** The same sums without gradients. */
-  evaluate(batch: Batch, signal?: AbortSignal): Promise<TermResult>
-  /** The loss of an evaluation where that is not the mean of `loss` over `count`, from the sums of all its batches. */
-  evaluationLoss?(sums: TermResult): number
+  evaluate(batch: Batch, signal?: AbortSignal): Promise<Sums>
+  /** The loss of an evaluation where that is not the mean of `lossSum` over `count`, from the sums of all its batches. */
+  evaluationLoss?(sums: Sums): number
   /** What a step tells beside what all recipes tell, from the sums of all its batches. */
-  stepMetrics(sums: TermResult): Omit<Step, keyof StepBase>
-  evaluationMetrics(sums: TermResult): Omit<Evaluation, keyof EvaluationBase>
+  stepMetrics(sums: Sums): Omit<Step, keyof StepBase>
+  evaluationMetrics(sums: Sums): Omit<Evaluation, keyof EvaluationBase>
 }
 
 /** The sums of two batches together; `min...` and `max...` are extremes. */
-export function addSums(a: TermResult | null, b: TermResult): TermResult {
+export function addSums(a: Sums | null, b: Sums): Sums {
   if (a === null) return { ...b }
   const total = { ...a }
   for (const [name, value] of Object.entries(b)) {

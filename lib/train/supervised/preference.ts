@@ -1,7 +1,7 @@
-import type { LossTerm, TermResult } from '../../addon/addon.js'
 import { IGNORE_INDEX } from '../../addon/training.js'
 import { mismatched, type PreferenceBatch, type UnpairedBatch } from '../../data/loaders/preferences.js'
-import { type CausalLM, roleOf } from '../../models/causal-lm.js'
+import type { CausalLM } from '../../models/causal-lm.js'
+import type { LossTerm, TermOf } from '../../models/terms.js'
 import type { PairLossName } from '../../options/pair-losses.js'
 import type {
   DpoEvaluationEvent,
@@ -11,7 +11,7 @@ import type {
   KtoMetrics,
   KtoStepEvent,
 } from '../run/events.js'
-import { mean, type Objective } from './objective.js'
+import { mean, type Objective, type Sums } from './objective.js'
 import { answerLogProbs, type ReferenceCache } from './reference-cache.js'
 
 /** The losses of pairs, with cross-entropy on the better answers where `sftCoef` asks for it. */
@@ -42,7 +42,7 @@ export function pairObjective(
     if (sftCoef > 0) terms.push({ kind: 'weightedLogProb', coefficient, weights: betterWeights(batch) })
     return terms
   }
-  const metrics = (sums: TermResult): DpoMetrics => ({
+  const metrics = (sums: Sums): DpoMetrics => ({
     accuracy: mean(sums.correct, sums.count),
     margin: mean((sums.chosenReward ?? 0) - (sums.rejectedReward ?? 0), sums.count),
     chosenReward: mean(sums.chosenReward, sums.count),
@@ -55,27 +55,27 @@ export function pairObjective(
     async prepare(batches) {
       betterTokens = batches.reduce((sum, batch) => sum + total(betterWeights(batch)), 0)
     },
-    async backward(batch, { signal, ...given }) {
+    async backward(batch, given) {
       // The terms of one backward share their normalizer; cross-entropy has its own count.
       const coefficient = (sftCoef * given.normalizer) / Math.max(1, betterTokens)
-      const terms = await termsOf(batch, coefficient, signal)
-      const [pairs, better] = await roleOf(model).backward(batch, terms, given, signal)
+      const terms = await termsOf(batch, coefficient, given.signal)
+      const [pairs, better] = await model.backward(batch, terms, given)
       return {
         ...pairs!,
-        loss: pairs!.loss + coefficient * (better?.loss ?? 0),
+        lossSum: pairs!.lossSum + coefficient * (better?.lossSum ?? 0),
         chosenTokens: chosenTokens(batch),
       }
     },
     async evaluate(batch, signal) {
       const terms = await termsOf(batch, sftCoef, signal)
-      const [pairs, better] = await roleOf(model).evaluate(batch, terms, {}, signal)
+      const [pairs, better] = await model.evaluate(batch, terms, { signal })
       return {
         ...pairs!,
         chosenTokens: chosenTokens(batch),
-        ...(better && { better: better.loss, betterTokens: total(betterWeights(batch)) }),
+        ...(better && { better: better.lossSum, betterTokens: total(betterWeights(batch)) }),
       }
     },
-    evaluationLoss: (sums) => mean(sums.loss, sums.count) + sftCoef * mean(sums.better, sums.betterTokens),
+    evaluationLoss: (sums) => mean(sums.lossSum, sums.count) + sftCoef * mean(sums.better, sums.betterTokens),
     stepMetrics: metrics,
     evaluationMetrics: metrics,
   }
@@ -113,14 +113,14 @@ export function ktoObjective(
 ): Objective<UnpairedBatch, KtoStepEvent, KtoEvaluationEvent> {
   const { maxLength, ...options } = given
   let kl = 0
-  const termOf = async (batch: UnpairedBatch, signal: AbortSignal | undefined): Promise<LossTerm> => ({
+  const termOf = async (batch: UnpairedBatch, signal: AbortSignal | undefined): Promise<TermOf<'kto'>> => ({
     kind: 'kto',
     ...options,
     kl,
     desirable: batch.desirable,
     referenceSums: await reference.sums(batch, signal),
   })
-  const metrics = (sums: TermResult): KtoMetrics => {
+  const metrics = (sums: Sums): KtoMetrics => {
     const desirable = mean(sums.desirableReward, sums.desirable)
     const undesirable = mean(sums.undesirableReward, sums.count - (sums.desirable ?? 0))
     return {
@@ -130,7 +130,7 @@ export function ktoObjective(
       kl: mean(sums.kl, sums.count),
     }
   }
-  const withKl = (sums: TermResult): TermResult => ({ ...sums, kl: kl * sums.count })
+  const withKl = (sums: Sums): Sums => ({ ...sums, kl: kl * sums.count })
   return {
     async prepare(batches, signal) {
       let sum = 0
@@ -143,13 +143,11 @@ export function ktoObjective(
       }
       kl = Math.max(0, mean(sum, count))
     },
-    async backward(batch, { signal, ...choices }) {
-      const [sums] = await roleOf(model).backward(batch, [await termOf(batch, signal)], choices, signal)
-      return withKl(sums!)
+    async backward(batch, given) {
+      return withKl(await model.backward(batch, await termOf(batch, given.signal), given))
     },
     async evaluate(batch, signal) {
-      const [sums] = await roleOf(model).evaluate(batch, [await termOf(batch, signal)], {}, signal)
-      return withKl(sums!)
+      return withKl(await model.evaluate(batch, await termOf(batch, signal), { signal }))
     },
     stepMetrics: metrics,
     evaluationMetrics: metrics,

@@ -1,7 +1,7 @@
 import type { PackedBatch } from '../../addon/addon.js'
 import { call } from '../../addon/call.js'
 import { PosttrainError } from '../../errors.js'
-import { type CausalLM, nativeOf } from '../../models/causal-lm.js'
+import type { CausalLM } from '../../models/causal-lm.js'
 import type { Loader, TrainBatch } from './objective.js'
 
 /** Answers that have a place among all of the run. */
@@ -20,8 +20,8 @@ export async function answerLogProbs(
   batch: PackedBatch,
   signal: AbortSignal | undefined,
 ): Promise<Float64Array> {
-  const { core, role } = nativeOf(model)
-  const { logProbs } = await call(core, (cancel) => core.logProbs(role, batch, {}, cancel), signal)
+  const { core, handle } = model.role
+  const { logProbs } = await call(core, (cancel) => core.logProbs(handle, batch, {}, cancel), signal)
   return documentSums(batch, logProbs)
 }
 

@@ -77,9 +77,9 @@ export function afterStep(state: TrainingState, data: StepData, outcome: StepOut
     step: state.step + 1,
     cursor: data.next,
     position: data.position,
-    epochLoss: state.epochLoss + (applied ? outcome.sums.loss : 0),
+    epochLoss: state.epochLoss + (applied ? outcome.sums.lossSum : 0),
     epochWeight: state.epochWeight + (applied ? outcome.sums.count : 0),
-    lastLoss: applied ? outcome.sums.loss / outcome.sums.count : state.lastLoss,
+    lastLoss: applied ? outcome.sums.lossSum / outcome.sums.count : state.lastLoss,
     skippedInARow: failed ? state.skippedInARow + 1 : applied ? 0 : state.skippedInARow,
   }
 }
@@ -90,7 +90,7 @@ export function stepBase(state: TrainingState, data: StepData, outcome: StepOutc
     type: 'step',
     step: state.step,
     epoch: state.position,
-    loss: mean(outcome.sums.loss, outcome.sums.count),
+    loss: mean(outcome.sums.lossSum, outcome.sums.count),
     gradNorm: outcome.gradNorm,
     learningRate: outcome.learningRate,
     tokens: data.tokens,

@@ -1,7 +1,6 @@
-import type { TermResult } from '../../addon/addon.js'
 import type { AdamW } from '../../optim/adamw.js'
 import type { EvaluationBase, StepBase } from '../run/events.js'
-import { addSums, type Objective, type TrainBatch } from './objective.js'
+import { addSums, type Objective, type Sums, type TrainBatch } from './objective.js'
 
 /** The batches of one optimizer step, made ready before it. */
 export interface StepData<Batch extends TrainBatch = TrainBatch> {
@@ -26,7 +25,7 @@ export interface Cursor {
 /** What one optimizer step did. */
 export interface StepOutcome {
   /** Over all its batches, nothing divided. */
-  sums: TermResult
+  sums: Sums
   gradNorm: number
   learningRate: number
   seconds: number
@@ -59,7 +58,7 @@ export async function supervisedStep<
 ): Promise<StepOutcome> {
   const started = performance.now()
   const outcome: StepOutcome = {
-    sums: { loss: 0, count: 0 },
+    sums: { lossSum: 0, count: 0 },
     gradNorm: 0,
     learningRate: options.learningRate,
     seconds: 0,
@@ -73,7 +72,7 @@ export async function supervisedStep<
   if (data.normalizer === 0) return end('noLabels')
   await objective.prepare?.(data.batches, options.signal)
   await optimizer.zeroGrad()
-  let total: TermResult | null = null
+  let total: Sums | null = null
   for (const [i, batch] of data.batches.entries()) {
     const sums = await objective.backward(batch, {
       normalizer: data.normalizer,
@@ -83,7 +82,7 @@ export async function supervisedStep<
     })
     total = addSums(total, sums)
     outcome.sums = total
-    if (!Number.isFinite(sums.loss)) {
+    if (!Number.isFinite(sums.lossSum)) {
       await optimizer.zeroGrad()
       outcome.gradNorm = Number.NaN
       return end('nonFiniteLoss')

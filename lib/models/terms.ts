@@ -1,0 +1,134 @@
+import type { PackedBatch, RoleHandle, LossTerm as TermOver, TermResult } from '../addon/addon.js'
+import { type Batch, IGNORE_INDEX } from '../data/index.js'
+import { PosttrainError } from '../errors.js'
+import type { Role } from './role.js'
+
+/** A model that gives logits over its vocabulary: a CausalLM. */
+export interface LogitsModel {
+  logits(batch: Batch): Promise<Float32Array>
+  /** @internal */
+  readonly role: Role
+}
+
+/**
+ * One loss term of a backward. Vectors [T] have one value a token of the batch and are read where the token is a
+ * label; `weights` of the batch multiply crossEntropy, ppoPolicy, ppoValue, kl and fullKl. ppoValue and pairwiseReward
+ * need a RewardModel, all others a CausalLM. `coefficient` is 1 where it is absent.
+ */
+export type LossTerm = TermOver<LogitsModel>
+
+/** Further sums of each kind of term, all undivided. */
+interface FurtherSums {
+  crossEntropy: 'correct' | 'entropySum' | 'labels'
+  weightedLogProb: never
+  ppoPolicy: 'clipped' | 'approxKl' | 'ratio' | 'ratioSquared' | 'entropySum' | 'labels'
+  ppoValue: 'clipped'
+  kl: never
+  fullKl: never
+  dpo: 'correct' | 'chosenReward' | 'rejectedReward' | 'chosenLogProb' | 'rejectedLogProb'
+  kto: 'desirable' | 'desirableReward' | 'undesirableReward'
+  /** `rewards`: sum of the scores of all `documents`; `minReward` and `maxReward` are the extremes of them. */
+  pairwiseReward: 'correct' | 'margin' | 'rewards' | 'documents' | 'minReward' | 'maxReward'
+}
+
+export type TermKind = LossTerm['kind']
+
+/** A term of one of some kinds. */
+export type TermOf<Kind extends TermKind> = LossTerm & { kind: Kind }
+
+/**
+ * Sums over what a term counts, by their weights: the labels of a batch, its sequences or its pairs. Losses and
+ * entropies in nats; nothing but `loss` is divided by anything, and no sum is multiplied by the term's coefficient.
+ */
+export type LossSums<Kind extends TermKind = 'crossEntropy'> = Kind extends unknown
+  ? {
+      /** lossSum / normalizer; 0 where the normalizer is 0. */
+      loss: number
+      lossSum: number
+      /** Sum of the weights: what a mean divides by. */
+      count: number
+    } & { [Name in FurtherSums[Kind]]: number }
+  : never
+
+/** The sums of one term, as they come back from the core, under the names that models give them. */
+export function sumsOf(result: TermResult, normalizer: number): LossSums<TermKind> {
+  const { loss: lossSum, count, entropy, ...further } = result
+  return {
+    loss: normalizer === 0 ? 0 : lossSum / normalizer,
+    lossSum,
+    count,
+    ...further,
+    ...(entropy !== undefined && { entropySum: entropy }),
+  } as LossSums<TermKind>
+}
+
+/** The terms for the core, which knows roles and not models. */
+export function nativeTerms(terms: readonly LossTerm[]): TermOver<RoleHandle>[] {
+  return terms.map((term) => {
+    if (term.kind !== 'fullKl') return term
+    const { reference } = term
+    if ('logits' in reference) return { ...term, reference: reference.role.handle }
+    throw new PosttrainError('ERR_INVALID_ARGUMENT', 'fullKl: the reference must be a CausalLM')
+  })
+}
+
+/**
+ * What the terms count in a batch, which a backward divides by where it is told nothing else. Throws
+ * ERR_INVALID_ARGUMENT where they count different things: pairs and tokens have no common mean.
+ */
+export function countOf(batch: PackedBatch, terms: readonly LossTerm[]): number {
+  const [first, ...others] = terms.map((term) => countOfOne(batch, term))
+  if (others.every((count) => count === first)) return first ?? 0
+  throw new PosttrainError(
+    'ERR_INVALID_ARGUMENT',
+    `backward: the terms count different things (${terms.map(({ kind }, i) => `${kind} ${[first, ...others][i]}`).join(', ')}), so that no count can be the default: give a normalizer`,
+  )
+}
+
+function countOfOne(batch: PackedBatch, term: LossTerm): number {
+  const weight = (t: number) => batch.weights?.[t] ?? 1
+  switch (term.kind) {
+    case 'crossEntropy':
+      return sumOverLabels(batch, term.ignoreIndex ?? IGNORE_INDEX, weight)
+    case 'weightedLogProb':
+      return sumOverLabels(batch, IGNORE_INDEX, () => 1)
+    case 'ppoPolicy': {
+      // A sequence counts once, with the weight of its first label.
+      const { sequence, importance } = term
+      return sumOverLabels(batch, IGNORE_INDEX, (t, isFirst) =>
+        (sequence === true && !isFirst) || importance?.[t] === 0 ? 0 : weight(t),
+      )
+    }
+    case 'ppoValue':
+    case 'kl':
+    case 'fullKl':
+      return sumOverLabels(batch, IGNORE_INDEX, weight)
+    case 'dpo':
+    case 'pairwiseReward':
+      return term.weights === undefined
+        ? term.pairs.length / 2
+        : Array.from(term.weights).reduce((sum, value) => sum + value, 0)
+    case 'kto':
+      return term.desirable.length
+    default:
+      return term satisfies never
+  }
+}
+
+/** A sum over the labels of a batch; a document's first token is never one, for nothing predicts it. */
+function sumOverLabels(
+  { offsets, labels }: PackedBatch,
+  ignoreIndex: number,
+  value: (t: number, isFirst: boolean) => number,
+): number {
+  let sum = 0
+  for (let d = 0; labels !== undefined && d + 1 < offsets.length; d++) {
+    let isFirst = true
+    for (let t = offsets[d]! + 1; t < offsets[d + 1]!; t++) {
+      if (labels[t] === ignoreIndex) continue
+      sum += value(t, isFirst)
+      isFirst = false
+    }
+  }
+  return sum
+}
