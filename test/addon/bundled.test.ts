@@ -1,11 +1,11 @@
 import { execFile } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import test, { type ExecutionContext } from 'ava'
 import { build, type Format } from 'esbuild'
 import { packageRoot } from '../../lib/libtorch/find/libtorch.js'
+import { newFolder } from '../helpers/scratch.js'
 
 const program = `
 import { PosttrainError, Tokenizer } from 'posttrain'
@@ -18,8 +18,7 @@ crossEntropy(new Float32Array(4), Int32Array.of(0, 1)).then(
 
 /** What the program prints when it was bundled, in a folder of an app that has posttrain in its node_modules. */
 async function bundled(t: ExecutionContext, format: Format, external: string[]): Promise<string> {
-  const app = mkdtempSync(join(tmpdir(), 'posttrain-app-'))
-  t.teardown(() => rmSync(app, { recursive: true, force: true }))
+  const app = newFolder(t)
   writeFileSync(join(app, 'package.json'), '{"name":"app","private":true}')
   writeFileSync(join(app, 'app.js'), program)
   mkdirSync(join(app, 'node_modules'))

@@ -1,36 +1,19 @@
-import { spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
+import { type Ended, runNode } from '../helpers/child.js'
 
-interface End {
-  code: number | null
-  signal: string | null
-  stdout: string
-  stderr: string
-  ms: number
-}
-
-function run(program: string, kill?: NodeJS.Signals): Promise<End> {
+/** Runs a program of child.ts; with `kill` it gets the signal when it is ready. */
+async function run(program: string, kill?: NodeJS.Signals): Promise<Ended & { ms: number }> {
   const path = fileURLToPath(new URL('./child.js', import.meta.url))
   const start = performance.now()
-  return new Promise((settle) => {
-    const child = spawn(process.execPath, [path, program], {
-      timeout: 60_000,
-      env: { ...process.env, OMP_NUM_THREADS: '1' },
-    })
-    let stdout = ''
-    let stderr = ''
-    child.stdout.on('data', (chunk) => {
-      stdout += chunk
+  const ended = await runNode([path, program], {
+    timeoutMs: 60_000,
+    env: { OMP_NUM_THREADS: '1' },
+    onOutput: (stdout, child) => {
       if (kill !== undefined && stdout.includes('ready')) child.kill(kill)
-    })
-    child.stderr.on('data', (chunk) => {
-      stderr += chunk
-    })
-    child.on('close', (code, signal) =>
-      settle({ code, signal, stdout, stderr, ms: performance.now() - start }),
-    )
+    },
   })
+  return { ...ended, ms: performance.now() - start }
 }
 
 /** Code, and what must be in stdout or stderr. An abort would be code null, signal SIGABRT or code 134. */

@@ -1,5 +1,3 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
 import type {
@@ -10,11 +8,11 @@ import type {
   RoleHandle,
   WeightMapEntry,
 } from '../../lib/addon/addon.js'
+import { newFolder } from '../helpers/scratch.js'
 import { loadHooks } from './hooks.js'
 
 const { core, hooks } = await loadHooks()
-const folder = mkdtempSync(join(tmpdir(), 'posttrain-memory-'))
-test.after.always(() => rmSync(folder, { recursive: true, force: true }))
+const folder = newFolder()
 
 const layer: LayerSpec = {
   heads: 2,

@@ -1,12 +1,12 @@
-import { copyFileSync, cpSync, existsSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { copyFileSync, cpSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { CausalLM } from '../../lib/models/causal-lm.js'
 import { eventsIn, posttrain } from '../helpers/command-line.js'
-import { cleanFolder, instructionRows, tinyModel } from '../helpers/tiny-training.js'
+import { cleanFolder, newFolder } from '../helpers/scratch.js'
+import { instructionRows, tinyModel } from '../helpers/tiny-training.js'
 
-const folder = mkdtempSync(join(tmpdir(), 'posttrain-alignment-'))
+const folder = newFolder()
 const model = join(folder, 'model')
 const file = (name: string, content: string) => {
   writeFileSync(join(folder, name), content)

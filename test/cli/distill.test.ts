@@ -1,6 +1,4 @@
-import { spawn } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { set } from '../../lib/cli/distill.js'
@@ -8,7 +6,9 @@ import { distillOptions } from '../../lib/distill/options.js'
 import { flagsOf, kebab } from '../../lib/options/flags.js'
 import { describe } from '../../lib/options/option.js'
 import { optionPaths } from '../../lib/options/validate.js'
+import { mainProgram, runNode } from '../helpers/child.js'
 import { eventsIn, posttrain } from '../helpers/command-line.js'
+import { newFolder } from '../helpers/scratch.js'
 import { reply, type TeacherServer, teacherServer } from '../helpers/teacher-server.js'
 
 const KEY = 'sk-very-secret'
@@ -18,8 +18,7 @@ test.before(() => {
 })
 
 function folderFor(t: ExecutionContext, seeds: number) {
-  const folder = mkdtempSync(join(tmpdir(), 'posttrain-distill-'))
-  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+  const folder = newFolder(t)
   const data = join(folder, 'seeds.jsonl')
   const rows = Array.from({ length: seeds }, (_, i) => `{"instruction": "question ${i}"}\n`)
   writeFileSync(data, rows.join(''))
@@ -140,17 +139,10 @@ test('seeds without an answer give exit code 1; wrong use gives 2; the key is sa
 
 test('without a key and without an address it says what to set', async (t) => {
   const files = folderFor(t, 1)
-  const { OPENAI_API_KEY: _, ...env } = process.env
-  const main = new URL('../../lib/cli/main.js', import.meta.url).pathname
-  const child = spawn(
-    process.execPath,
-    [main, 'distill', '--data', files.data, '--output', files.output, '--endpoint-model', 'big'],
-    { env },
+  const { code, stderr } = await runNode(
+    [mainProgram, 'distill', '--data', files.data, '--output', files.output, '--endpoint-model', 'big'],
+    { env: { OPENAI_API_KEY: undefined } },
   )
-  let stderr = ''
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
-    stderr += text
-  })
-  t.is(await new Promise((resolve) => child.on('close', resolve)), 1)
+  t.is(code, 1)
   t.regex(stderr, /there is no API key: set OPENAI_API_KEY/)
 })

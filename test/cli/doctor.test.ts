@@ -3,26 +3,23 @@ import {
   chmodSync,
   copyFileSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
-  rmSync,
   statSync,
   symlinkSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import test from 'ava'
 import type { Diagnosis } from '../../lib/cli/doctor.js'
-import { findLibtorch, packageRoot } from '../../lib/libtorch/find/libtorch.js'
+import { findLibtorch } from '../../lib/libtorch/find/libtorch.js'
+import { mainProgram } from '../helpers/child.js'
+import { newFolder } from '../helpers/scratch.js'
 
-const cache = mkdtempSync(join(tmpdir(), 'posttrain-doctor-'))
-test.after.always(() => rmSync(cache, { recursive: true, force: true }))
+const cache = newFolder()
 
 function doctor(args: string[], env: Record<string, string> = {}) {
-  const program = join(packageRoot(), 'dist/lib/cli/main.js')
-  return spawnSync(process.execPath, [program, 'doctor', ...args], {
+  return spawnSync(process.execPath, [mainProgram, 'doctor', ...args], {
     encoding: 'utf8',
     env: { ...process.env, POSTTRAIN_LIBTORCH: findLibtorch().folder, POSTTRAIN_CACHE: cache, ...env },
   })

@@ -1,5 +1,4 @@
-import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { estimateOptions } from '../../lib/cli/estimate.js'
@@ -8,9 +7,10 @@ import { flagsOf } from '../../lib/options/flags.js'
 import { RECIPE_NAMES } from '../../lib/train/recipes.js'
 import { posttrain } from '../helpers/command-line.js'
 import { startHub } from '../helpers/hub-server.js'
+import { newFolder } from '../helpers/scratch.js'
 import { tinyModel } from '../helpers/tiny-training.js'
 
-const folder = mkdtempSync(join(tmpdir(), 'posttrain-estimate-'))
+const folder = newFolder()
 const tiny = join(folder, 'tiny')
 const large = join(folder, 'large')
 

@@ -1,5 +1,4 @@
-import { mkdtempSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { Command } from 'commander'
@@ -8,6 +7,7 @@ import { flagsOf } from '../../lib/options/flags.js'
 import { type OptionSet, option } from '../../lib/options/option.js'
 import { trainingConflicts, trainingFields } from '../../lib/options/training.js'
 import { lazily } from '../../lib/options/zod.js'
+import { newFolder } from '../helpers/scratch.js'
 
 const set = {
   name: 'recipe',
@@ -30,7 +30,7 @@ const parse = async (...argv: string[]) => {
   return (await readFlags(command, set)).options
 }
 
-const folder = mkdtempSync(join(tmpdir(), 'posttrain-flags-'))
+const folder = newFolder()
 function config(name: string, text: string): string {
   const path = join(folder, name)
   writeFileSync(path, text)

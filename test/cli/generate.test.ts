@@ -1,14 +1,13 @@
-import { spawn } from 'node:child_process'
-import { mkdtempSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import test from 'ava'
 import { sft } from '../../lib/train/sft.js'
+import { mainProgram, runNode } from '../helpers/child.js'
 import { posttrain } from '../helpers/command-line.js'
+import { newFolder } from '../helpers/scratch.js'
 import { tinyModel } from '../helpers/tiny-training.js'
 
-const folder = mkdtempSync(join(tmpdir(), 'posttrain-generate-'))
+const folder = newFolder()
 const model = join(folder, 'model')
 
 test.before(async () => {
@@ -80,13 +79,9 @@ test('wrong use of generate', async (t) => {
 })
 
 test('chat answers each line and ends with the input', async (t) => {
-  const main = fileURLToPath(new URL('../../lib/cli/main.js', import.meta.url))
-  const child = spawn(process.execPath, [main, 'chat', '--model', model, '--max-new-tokens', '8'])
-  let stdout = ''
-  child.stdout.setEncoding('utf8').on('data', (text: string) => {
-    stdout += text
+  const { code, stdout } = await runNode([mainProgram, 'chat', '--model', model, '--max-new-tokens', '8'], {
+    input: 'cat?\n',
   })
-  child.stdin.end('cat?\n')
-  t.is(await new Promise((resolve) => child.on('close', resolve)), 0)
+  t.is(code, 0)
   t.is(stdout, ' Mimi\n')
 })

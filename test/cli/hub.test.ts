@@ -1,18 +1,18 @@
-import { mkdtempSync, readFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { HubProgress } from '../../lib/cli/hub-progress.js'
 import { CausalLM } from '../../lib/index.js'
 import { eventsIn, posttrain } from '../helpers/command-line.js'
 import { filesIn, startHub } from '../helpers/hub-server.js'
+import { newFolder } from '../helpers/scratch.js'
 
 test.serial('model, adapter and data of the Hub on the command line', async (t) => {
   const { hub } = await startHub(t)
   hub.commit('datasets/org/rows', {
     'train.jsonl': '{"prompt":"a","completion":" b"}\n{"prompt":"c","completion":" d"}\n',
   })
-  const folder = mkdtempSync(join(tmpdir(), 'posttrain-cli-hub-'))
+  const folder = newFolder(t)
   const output = join(folder, 'run')
   const data = 'hf://datasets/org/rows/train.jsonl'
   const argv = ['sft', '--model', 'org/tiny', '--data', data, '--max-steps', '1', '--template', 'plain']

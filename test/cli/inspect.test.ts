@@ -1,10 +1,10 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { drawReport, drawRow, inspectData } from '../../lib/cli/inspect.js'
 import { Tokenizer } from '../../lib/data/index.js'
 import { eventsIn, posttrain } from '../helpers/command-line.js'
+import { newFolder } from '../helpers/scratch.js'
 
 const MODEL = join('test', 'fixtures', 'masks')
 const options = {
@@ -17,8 +17,7 @@ const options = {
 } as const
 
 async function rows(t: ExecutionContext): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), 'posttrain-'))
-  t.teardown(() => rm(folder, { recursive: true }))
+  const folder = newFolder(t)
   const path = join(folder, 'rows.jsonl')
   await writeFile(
     path,

@@ -1,5 +1,4 @@
-import { cpSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { cpSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { Command } from 'commander'
@@ -15,9 +14,10 @@ import { close } from '../helpers/close.js'
 import { eventsIn, posttrain } from '../helpers/command-line.js'
 import { fixture } from '../helpers/fixtures.js'
 import { rankings } from '../helpers/judged-runs.js'
+import { newFolder } from '../helpers/scratch.js'
 import { tinyModel } from '../helpers/tiny-training.js'
 
-const folder = mkdtempSync(join(tmpdir(), 'posttrain-judged-'))
+const folder = newFolder()
 const model = join(folder, 'model')
 const data = join(folder, 'rankings.jsonl')
 const machine = ['--model', model, '--threads', '1']

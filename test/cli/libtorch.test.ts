@@ -1,19 +1,18 @@
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { TransferProgress } from '../../lib/cli/transfer.js'
-import { libtorchConstants, packageRoot } from '../../lib/libtorch/find/libtorch.js'
+import { libtorchConstants } from '../../lib/libtorch/find/libtorch.js'
+import { mainProgram } from '../helpers/child.js'
+import { newFolder } from '../helpers/scratch.js'
 import { writeZip } from '../helpers/zip.js'
 
-const scratch = mkdtempSync(join(tmpdir(), 'posttrain-cli-libtorch-'))
-test.after.always(() => rmSync(scratch, { recursive: true, force: true }))
+const scratch = newFolder()
 const { version } = libtorchConstants()
 
 function libtorch(args: string[], env: Record<string, string>) {
-  const program = join(packageRoot(), 'dist/lib/cli/main.js')
-  return spawnSync(process.execPath, [program, 'libtorch', ...args], {
+  return spawnSync(process.execPath, [mainProgram, 'libtorch', ...args], {
     encoding: 'utf8',
     env: { ...process.env, POSTTRAIN_LIBTORCH: '', LIBTORCH: '', POSTTRAIN_OFFLINE: '1', ...env },
   })

@@ -1,11 +1,11 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { eventsIn, posttrain } from '../helpers/command-line.js'
-import { cleanFolder, instructionRows, tinyModel } from '../helpers/tiny-training.js'
+import { cleanFolder, newFolder } from '../helpers/scratch.js'
+import { instructionRows, tinyModel } from '../helpers/tiny-training.js'
 
-const folder = mkdtempSync(join(tmpdir(), 'posttrain-cli-'))
+const folder = newFolder()
 const model = join(folder, 'model')
 const data = join(folder, 'rows.jsonl')
 const plain = ['sft', '--model', model, '--data', data, '--threads', '1', '--learning-rate', '3e-3']

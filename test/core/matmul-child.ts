@@ -1,6 +1,7 @@
 // Prints what a model computes, as JSON: run once for each POSTTRAIN_MATMUL by matmul.test.ts.
 import { CausalLM, generate } from '../../lib/index.js'
-import { byteTokenizer, tinyConfig } from '../helpers/tiny-training.js'
+import { tinyConfig } from '../helpers/tiny-training.js'
+import { byteTokenizer } from '../helpers/tokenizers.js'
 
 // Sides of 64 and more, with a bias, an odd vocabulary, and a number of tokens that fills blocks of every size.
 const config = { ...tinyConfig, hidden_size: 96, intermediate_size: 160, head_dim: 32, vocab_size: 263 }

@@ -1,6 +1,5 @@
 import { execFile } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
@@ -9,14 +8,14 @@ import type { RoleHandle } from '../../lib/addon/addon.js'
 import { loadCore } from '../../lib/addon/load.js'
 import { familyOf } from '../../lib/models/families/index.js'
 import { readTensors } from '../helpers/fixtures.js'
+import { newFolder } from '../helpers/scratch.js'
 import { tensorBytes } from '../helpers/tensor-bytes.js'
 import { tinyConfig } from '../helpers/tiny-training.js'
 
-const folder = mkdtempSync(join(tmpdir(), 'posttrain-tensors-'))
+const folder = newFolder()
 
 // Before the first test: AVA wants all of them declared in one go.
 const core = await loadCore()
-test.after.always(() => rmSync(folder, { recursive: true, force: true }))
 const family = familyOf(tinyConfig)
 const spec = family.decoder(tinyConfig)
 const entries = family.weights(spec)

@@ -1,4 +1,3 @@
-import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -6,6 +5,7 @@ import test from 'ava'
 import { findLibtorch, libraryNames } from '../../lib/libtorch/find/libtorch.js'
 import { driverProblem, driverVersion } from '../../lib/libtorch/find/system.js'
 import { missingLibraries } from '../../lib/libtorch/nvidia.js'
+import { runNode } from '../helpers/child.js'
 
 const title = 'the CUDA libraries open, with and without a device, and the CPU computes beside them'
 const { libraries } = findLibtorch()
@@ -17,14 +17,9 @@ const lacking = missingLibraries(libraries).filter(
 if (existsSync(join(libraries, libraryNames().cuda)) && lacking.length === 0) {
   test(title, async (t) => {
     const program = fileURLToPath(new URL('../libtorch/open-child.js', import.meta.url))
-    const env = { ...process.env, POSTTRAIN_CUDA: '1' }
-    const child = spawn(process.execPath, [program], { env, stdio: ['ignore', 'pipe', 'inherit'] })
-    let text = ''
-    child.stdout.on('data', (chunk) => {
-      text += chunk
-    })
-    t.is(await new Promise((done) => child.on('close', done)), 0)
-    const { error, loss, state, info } = JSON.parse(text)
+    const { code, stdout, stderr } = await runNode([program], { env: { POSTTRAIN_CUDA: '1' } })
+    t.is(code, 0, stderr)
+    const { error, loss, state, info } = JSON.parse(stdout)
     t.is(error, undefined)
     t.true(Math.abs(loss - Math.log(2)) < 1e-6)
     t.like(state.verdict, { cuda: true, cudaError: '', mode: 'on' })

@@ -1,7 +1,8 @@
 import type { ExecutionContext } from 'ava'
 import { CausalLM, generate, sft, stream } from '../../lib/index.js'
 import { device, deviceMemory, onDevice } from '../helpers/cuda.js'
-import { byteTokenizer, instructionRows, tinyConfig } from '../helpers/tiny-training.js'
+import { instructionRows, tinyConfig } from '../helpers/tiny-training.js'
+import { byteTokenizer } from '../helpers/tokenizers.js'
 
 const create = (config: object = {}) =>
   CausalLM.create({ ...tinyConfig, ...config }, { device: device!, tokenizer: byteTokenizer() })

@@ -1,5 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import test from 'ava'
@@ -15,6 +14,7 @@ import {
   Tokenizer,
   toPacked,
 } from '../../lib/data/index.js'
+import { newFolder } from '../helpers/scratch.js'
 
 const tokenizer = await Tokenizer.load(join('test', 'fixtures', 'masks'))
 const defaults = defaultDatasetOptions(tokenizer)
@@ -210,8 +210,7 @@ test('rows above the memory allowed go to a file and come back', async (t) => {
 })
 
 test.serial('encoding in the worker gives the same rows, and leaves the event loop free', async (t) => {
-  const folder = await mkdtemp(join(tmpdir(), 'posttrain-'))
-  t.teardown(() => rm(folder, { recursive: true }))
+  const folder = newFolder(t)
   const many = Array.from({ length: 3000 }, (_, i) => ({
     instruction: `What is ${i}?`,
     output: 'The sky is blue. 天空。'.repeat(1 + (i % 9)),

@@ -1,15 +1,14 @@
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { readRows, sourcesOf } from '../../lib/data/formats/read.js'
 import { type RowSource, readRow, spoolRows } from '../../lib/data/index.js'
 import { PosttrainError } from '../../lib/errors.js'
 import { hash32 } from '../../lib/random.js'
+import { newFolder } from '../helpers/scratch.js'
 
 async function folder(t: ExecutionContext): Promise<string> {
-  const path = await mkdtemp(join(tmpdir(), 'posttrain-'))
-  t.teardown(() => rm(path, { recursive: true }))
+  const path = newFolder(t)
   return path
 }
 

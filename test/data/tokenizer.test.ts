@@ -1,11 +1,11 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import test from 'ava'
 import { Tokenizer } from '../../lib/data/index.js'
 import { PosttrainError } from '../../lib/errors.js'
 import { hash32 } from '../../lib/random.js'
 import { pieceTokenizer } from '../helpers/piece-tokenizer.js'
+import { newFolder } from '../helpers/scratch.js'
 
 const FIXTURE = join('test', 'fixtures', 'masks')
 const tokenizer = await Tokenizer.load(FIXTURE)
@@ -100,8 +100,7 @@ test('decode takes lists, typed arrays and nothing', (t) => {
 })
 
 test('saved and loaded again it is the same', async (t) => {
-  const folder = await mkdtemp(join(tmpdir(), 'posttrain-'))
-  t.teardown(() => rm(folder, { recursive: true }))
+  const folder = newFolder(t)
   await tokenizer.save(folder)
   const again = await Tokenizer.load(folder)
   t.deepEqual(again.files, tokenizer.files)

@@ -1,17 +1,17 @@
 import { execFile } from 'node:child_process'
-import { existsSync, mkdtempSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import test from 'ava'
 import { CausalLM, generate, RewardModel, Template } from '../../lib/index.js'
+import { newFolder } from '../helpers/scratch.js'
 import { transformersCheck } from '../helpers/transformers.js'
 
 const demo = fileURLToPath(new URL('../../../scripts/demo.mjs', import.meta.url))
 
 test('the demo runs through, and transformers opens its model with equal greedy answers', async (t) => {
-  const output = mkdtempSync(join(tmpdir(), 'posttrain-demo-'))
+  const output = newFolder(t)
   const { stdout } = await promisify(execFile)(process.execPath, [
     demo,
     '--quick',

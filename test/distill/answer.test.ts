@@ -5,6 +5,7 @@ import { distill } from '../../lib/distill/distill.js'
 import type { DistillEvent } from '../../lib/distill/events.js'
 import type { DistillOptions } from '../../lib/distill/options.js'
 import type { DistillRun } from '../../lib/distill/run.js'
+import { cleanFolder } from '../helpers/scratch.js'
 import {
   completion,
   type Reaction,
@@ -12,7 +13,6 @@ import {
   type TeacherServer,
   teacherServer,
 } from '../helpers/teacher-server.js'
-import { cleanFolder } from '../helpers/tiny-training.js'
 
 const seedsNamed = (...names: string[]) => names.map((instruction) => ({ instruction }))
 const many = (count: number) => seedsNamed(...Array.from({ length: count }, (_, i) => `question ${i}`))

@@ -4,8 +4,8 @@ import { distill } from '../../lib/distill/distill.js'
 import type { DistillEvent } from '../../lib/distill/events.js'
 import { chooseExamples, readProposals } from '../../lib/distill/extend.js'
 import { KnownTexts, rougeL, tokensOf } from '../../lib/distill/similarity.js'
+import { cleanFolder } from '../helpers/scratch.js'
 import { type Asked, completion, type TeacherServer, teacherServer } from '../helpers/teacher-server.js'
-import { cleanFolder } from '../helpers/tiny-training.js'
 
 const seeds = [
   { instruction: 'Name the capital of France', output: 'Paris' },

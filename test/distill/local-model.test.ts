@@ -1,5 +1,4 @@
-import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { distill } from '../../lib/distill/distill.js'
@@ -7,9 +6,10 @@ import type { DistillEvent } from '../../lib/distill/events.js'
 import { CausalLM } from '../../lib/models/causal-lm.js'
 import { sft } from '../../lib/train/sft.js'
 import { posttrain } from '../helpers/command-line.js'
-import { cleanFolder, tinyModel } from '../helpers/tiny-training.js'
+import { cleanFolder, newFolder } from '../helpers/scratch.js'
+import { tinyModel } from '../helpers/tiny-training.js'
 
-const folder = join(mkdtempSync(join(tmpdir(), 'posttrain-teacher-')), 'model')
+const folder = join(newFolder(), 'model')
 const lessons = [
   { instruction: 'cat?', output: 'Mimi' },
   { instruction: 'sky?', output: 'blue' },

@@ -3,8 +3,8 @@ import test, { type ExecutionContext } from 'ava'
 import { readRanking } from '../../lib/data/rows/preference-rows.js'
 import { distill } from '../../lib/distill/distill.js'
 import type { DistillOptions } from '../../lib/distill/options.js'
+import { cleanFolder } from '../helpers/scratch.js'
 import { type Asked, teacherServer } from '../helpers/teacher-server.js'
-import { cleanFolder } from '../helpers/tiny-training.js'
 
 const linesOf = (path: string) =>
   readFileSync(path, 'utf8')

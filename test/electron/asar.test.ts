@@ -2,7 +2,6 @@ import {
   cpSync,
   existsSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -10,16 +9,15 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { createRequire } from 'node:module'
-import { tmpdir } from 'node:os'
 import { basename, dirname, join, relative } from 'node:path'
 import { createPackageWithOptions, extractAll, getRawHeader } from '@electron/asar'
 import test from 'ava'
 import { findBuild } from '../../lib/addon/load.js'
 import { findLibtorch, librarySuffix, packageRoot, unpacked } from '../../lib/libtorch/find/libtorch.js'
+import { newFolder } from '../helpers/scratch.js'
 import { choiceOf, TrainerChild } from './trainer-child.js'
 
-const scratch = mkdtempSync(join(tmpdir(), 'posttrain-asar-'))
-test.after.always(() => rmSync(scratch, { recursive: true, force: true }))
+const scratch = newFolder()
 
 const root = packageRoot()
 const example = join(root, 'examples/electron')

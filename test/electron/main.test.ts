@@ -1,9 +1,9 @@
 import { type ChildProcess, fork } from 'node:child_process'
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { cpSync, existsSync, mkdirSync, readFileSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { packageRoot } from '../../lib/libtorch/find/libtorch.js'
+import { newFolder } from '../helpers/scratch.js'
 import { choiceOf } from './trainer-child.js'
 
 // The main process in plain Node, with a module in the place of Electron's; Electron itself is not run.
@@ -25,7 +25,7 @@ class Main {
   #arrived = () => {}
 
   constructor(t: ExecutionContext) {
-    const folder = mkdtempSync(join(tmpdir(), 'posttrain-main-'))
+    const folder = newFolder(t)
     cpSync(join(packageRoot(), 'dist/examples/electron/src'), join(folder, 'dist/src'), { recursive: true })
     cpSync(join(packageRoot(), 'examples/electron'), folder, { recursive: true })
     mkdirSync(join(folder, 'node_modules'))
@@ -37,10 +37,7 @@ class Main {
       this.told.push(message)
       this.#arrived()
     })
-    t.teardown(() => {
-      this.child.kill('SIGKILL')
-      rmSync(folder, { recursive: true, force: true })
-    })
+    t.teardown(() => this.child.kill('SIGKILL'))
   }
 
   send(...message: unknown[]): void {

@@ -1,14 +1,14 @@
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { tmpdir } from 'node:os'
 import { extname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
 import { type Browser, chromium, type Page } from 'playwright-core'
 import type { Command, Report } from '../../examples/electron/src/protocol.js'
 import { packageRoot } from '../../lib/libtorch/find/libtorch.js'
+import { newFolder } from '../helpers/scratch.js'
 import { choiceOf, TrainerChild } from './trainer-child.js'
 
 // The page is tested in the Chromium that the machine has, such as Debian's package; Electron itself is not run.
@@ -55,7 +55,7 @@ if (browserPath) {
   const cleaning: (() => void)[] = []
   const owner = { teardown: (clean: () => void) => void cleaning.push(clean) }
   test.before(async () => {
-    compiled = mkdtempSync(join(tmpdir(), 'posttrain-page-'))
+    compiled = newFolder()
     const compiler = fileURLToPath(import.meta.resolve('typescript/lib/tsc.js'))
     execFileSync(process.execPath, [compiler, '-p', join(app, 'page'), '--outDir', compiled])
     site = await serve(compiled)
@@ -74,7 +74,6 @@ if (browserPath) {
     await browser?.close()
     site?.close()
     for (const clean of cleaning.reverse()) clean()
-    rmSync(compiled, { recursive: true, force: true })
   })
 }
 

@@ -4,7 +4,8 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { ExecutionContext } from 'ava'
 import type { Command, Report, TrainChoice } from '../../examples/electron/src/protocol.js'
-import { cleanFolder, instructionRows, tinyModel } from '../helpers/tiny-training.js'
+import { cleanFolder } from '../helpers/scratch.js'
+import { instructionRows, tinyModel } from '../helpers/tiny-training.js'
 
 type Of<Type extends Report['type']> = Extract<Report, { type: Type }>
 

@@ -8,7 +8,8 @@ import { familyOf } from '../../lib/models/families/index.js'
 import { adapterConfig } from '../../lib/models/lora.js'
 import type { RecipeName } from '../../lib/train/recipes.js'
 import { close } from '../helpers/close.js'
-import { byteTokenizer, tinyConfig, tinyModel } from '../helpers/tiny-training.js'
+import { tinyConfig, tinyModel } from '../helpers/tiny-training.js'
+import { byteTokenizer } from '../helpers/tokenizers.js'
 
 function shapeOf(config: Record<string, unknown>): ModelShape {
   const family = familyOf(config)

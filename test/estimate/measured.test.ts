@@ -17,7 +17,7 @@ import {
 } from '../../lib/index.js'
 import type { Model } from '../../lib/models/model.js'
 import type { RecipeName } from '../../lib/train/recipes.js'
-import { byteTokenizer } from '../helpers/tiny-training.js'
+import { byteTokenizer } from '../helpers/tokenizers.js'
 
 const tokenizer = byteTokenizer()
 

@@ -5,7 +5,9 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import test, { type ExecutionContext } from 'ava'
 import { CausalLM } from '../../lib/index.js'
-import { byteTokenizer, cleanFolder, instructionRows, tinyModel } from '../helpers/tiny-training.js'
+import { cleanFolder } from '../helpers/scratch.js'
+import { instructionRows, tinyModel } from '../helpers/tiny-training.js'
+import { byteTokenizer } from '../helpers/tokenizers.js'
 
 const example = (name: string) => fileURLToPath(new URL(`../../examples/${name}.js`, import.meta.url))
 const node = (...argv: string[]) => promisify(execFile)(process.execPath, argv)

@@ -1,12 +1,12 @@
 import { createHash, randomBytes } from 'node:crypto'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { AbortError } from '../../lib/errors.js'
 import { type DownloadOptions, download } from '../../lib/files/download.js'
 import { cut, type Fault, faultyServer, sendFile, serve, stall } from '../helpers/file-server.js'
+import { newFolder } from '../helpers/scratch.js'
 
 const file = randomBytes(300_000)
 const sha256 = createHash('sha256').update(file).digest('hex')
@@ -20,15 +20,13 @@ function keepEnvironment(): () => void {
   }
 }
 
-const folder = () => mkdtempSync(join(tmpdir(), 'posttrain-download-'))
-
 async function fetched(
   t: ExecutionContext,
   faults: Fault[],
   options: DownloadOptions = {},
 ): Promise<{ path: string; asked: (string | undefined)[]; retries: string[] }> {
   const { url, asked } = await faultyServer(t, file, faults)
-  const path = join(folder(), 'in', 'file.bin')
+  const path = join(newFolder(), 'in', 'file.bin')
   const retries: string[] = []
   const onRetry = ({ message }: Error) => retries.push(message)
   const { bytes } = await download(url, path, { ...quick, sha256, onRetry, ...options })
@@ -41,7 +39,7 @@ async function fetched(
 /** The error, the bytes that are left of the file, and the ranges asked for. */
 async function refused(t: ExecutionContext, faults: Fault[], options: DownloadOptions = {}) {
   const { url, asked } = await faultyServer(t, file, faults)
-  const path = join(folder(), 'file.bin')
+  const path = join(newFolder(), 'file.bin')
   const error = await t.throwsAsync(download(url, path, { ...quick, sha256, ...options }))
   t.false(existsSync(path))
   const partial = `${path}.partial`
@@ -119,7 +117,7 @@ test('a part from another place than asked for is thrown away', async (t) => {
 
 test('what another process left is gone on with, where the hash can prove it', async (t) => {
   const { url, asked } = await faultyServer(t, file)
-  const path = join(folder(), 'file.bin')
+  const path = join(newFolder(), 'file.bin')
   writeFileSync(`${path}.partial`, file.subarray(0, 123_456))
   await download(url, path, { ...quick, sha256 })
   t.deepEqual(asked, ['bytes=123456-'])
@@ -158,7 +156,7 @@ test('wrong bytes leave nothing behind', async (t) => {
 test('the git hash of a file counts as well', async (t) => {
   const gitSha1 = createHash('sha1').update(`blob ${file.length}\0`).update(file).digest('hex')
   const { url } = await faultyServer(t, file, [cut(1000)])
-  const path = join(folder(), 'file.bin')
+  const path = join(newFolder(), 'file.bin')
   await download(url, path, { ...quick, gitSha1, expectedBytes: file.length })
   t.deepEqual(readFileSync(path), file)
   await t.throwsAsync(
@@ -242,7 +240,7 @@ test('a redirect to another host does not get the credentials', async (t) => {
     if (request.url === '/here') response.writeHead(302, { Location: '/there' }).end()
     else response.writeHead(302, { Location: `${cdn}/blob?signature=private` }).end()
   })
-  const path = join(folder(), 'file.bin')
+  const path = join(newFolder(), 'file.bin')
   await download(`${origin}/here`, path, { ...quick, sha256, headers: { Authorization: 'Bearer secret' } })
   t.is(asked, 4)
   t.deepEqual([seen[0], seen[1], seen[2]], [undefined, undefined, undefined])
@@ -259,7 +257,7 @@ test.serial('proxies of the environment are asked, NO_PROXY is not', async (t) =
   const restore = keepEnvironment()
   t.teardown(restore)
   process.env.HTTP_PROXY = proxy.replace('//', '//me:pass%20word@')
-  const path = join(folder(), 'file.bin')
+  const path = join(newFolder(), 'file.bin')
   await download(url, path, { ...quick, sha256 })
   const { host } = new URL(url)
   t.deepEqual(seen, [`${url} Basic ${Buffer.from('me:pass word').toString('base64')} ${host}`])
@@ -302,7 +300,7 @@ test.serial('https goes through a tunnel of the proxy', async (t) => {
   t.teardown(restore)
   process.env.https_proxy = `127.0.0.1:${port(proxy.address())}`
   process.env.NODE_TLS_REJECT_UNAUTHORIZED = '0'
-  const path = join(folder(), 'file.bin')
+  const path = join(newFolder(), 'file.bin')
   await download(`https://localhost:${port(origin.address())}/file.bin`, path, { ...quick, sha256 })
   t.deepEqual(tunnels, [`localhost:${port(origin.address())}`])
   t.deepEqual(readFileSync(path), file)

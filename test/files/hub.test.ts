@@ -3,14 +3,12 @@ import {
   existsSync,
   lstatSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
   readlinkSync,
   rmSync,
   writeFileSync,
 } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
@@ -25,6 +23,7 @@ import { modelSource } from '../../lib/models/hub.js'
 import { cut, sendFile } from '../helpers/file-server.js'
 import { fixture } from '../helpers/fixtures.js'
 import { type Files, filesIn, gitSha1Of, qwen, sha256Of, startHub } from '../helpers/hub-server.js'
+import { newFolder } from '../helpers/scratch.js'
 
 // The environment says which Hub is asked, so the tests stand one after another.
 const test = (anyTest as TestFn).serial
@@ -146,7 +145,7 @@ test('shards: those that the index names', async (t) => {
 test('a path that is there wins, and what looks like a path is one', async (t) => {
   const { hub } = await startHub(t)
   const directory = process.cwd()
-  const folder = mkdtempSync(join(tmpdir(), 'posttrain-path-'))
+  const folder = newFolder(t)
   t.teardown(() => process.chdir(directory))
   process.chdir(folder)
   mkdirSync(join('org', 'tiny'), { recursive: true })
@@ -346,7 +345,7 @@ test('data files by hf://', async (t) => {
 test('adapters name the Hub’s base, and their base is found again', async (t) => {
   const { hub } = await startHub(t)
   hub.commit('models/org/tiny', qwen, 'v1')
-  const folder = mkdtempSync(join(tmpdir(), 'posttrain-adapter-'))
+  const folder = newFolder(t)
   {
     await using model = await CausalLM.load('org/tiny@v1')
     await using reward = await RewardModel.fromCausalLM(model, { seed: 1 })

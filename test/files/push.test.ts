@@ -1,5 +1,4 @@
-import { cpSync, mkdtempSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { cpSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import anyTest, { type TestFn } from 'ava'
 import { CausalLM, type HubEvent, push } from '../../lib/index.js'
@@ -7,11 +6,12 @@ import { posttrain } from '../helpers/command-line.js'
 import type { Fault } from '../helpers/file-server.js'
 import { fixture } from '../helpers/fixtures.js'
 import { qwen, startHub } from '../helpers/hub-server.js'
+import { newFolder } from '../helpers/scratch.js'
 
 const test = (anyTest as TestFn).serial
 
 function modelFolder(): string {
-  const folder = join(mkdtempSync(join(tmpdir(), 'posttrain-push-')), 'model')
+  const folder = join(newFolder(), 'model')
   cpSync(fixture('models', 'qwen3'), folder, { recursive: true })
   writeFileSync(join(folder, '.hidden'), 'x')
   writeFileSync(join(folder, 'train.log'), 'the Hub ignores it')

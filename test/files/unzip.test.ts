@@ -3,27 +3,17 @@ import {
   existsSync,
   lstatSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
   readlinkSync,
-  rmSync,
   writeFileSync,
 } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
 import { unzip } from '../../lib/files/unzip.mjs'
+import { newFolder } from '../helpers/scratch.js'
 import { writeZip, type ZipEntries } from '../helpers/zip.js'
 
-const scratch = mkdtempSync(join(tmpdir(), 'posttrain-unzip-'))
-test.after.always(() => rmSync(scratch, { recursive: true, force: true }))
-let folders = 0
-const newFolder = () => {
-  const folder = join(scratch, String(folders++))
-  mkdirSync(folder)
-  return folder
-}
 const zip = (entries: ZipEntries) => writeZip(newFolder(), 'a.zip', entries)
 
 test('a torn or hostile archive is an error and writes nothing outside', async (t) => {

@@ -1,7 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { ExecutionContext } from 'ava'
 import { CausalLM, type LoadOptions } from '../../lib/index.js'
 import { type Expected, fixture, packed, readJson, readTensors } from './fixtures.js'
 
@@ -37,11 +34,4 @@ export async function adapted(name: string, options: LoadOptions = {}): Promise<
   const model = await CausalLM.load(base, options)
   await model.loadAdapter('peft', folder)
   return model
-}
-
-/** A folder that is removed after the test. */
-export function parentFolder(t: Pick<ExecutionContext, 'teardown'>): string {
-  const parent = mkdtempSync(join(tmpdir(), 'posttrain-adapter-'))
-  t.teardown(() => rmSync(parent, { recursive: true, force: true }))
-  return parent
 }

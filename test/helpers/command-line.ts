@@ -1,14 +1,5 @@
-import { type ChildProcess, spawn } from 'node:child_process'
-import { fileURLToPath } from 'node:url'
-
-const main = fileURLToPath(new URL('../../lib/cli/main.js', import.meta.url))
-
-export interface Ended {
-  code: number | null
-  signal: NodeJS.Signals | null
-  stdout: string
-  stderr: string
-}
+import type { ChildProcess } from 'node:child_process'
+import { type Ended, mainProgram, runChild } from './child.js'
 
 /** Runs the command line in a process of its own; `onLine` sees each line of stdout as it comes. */
 export function posttrain(
@@ -16,23 +7,17 @@ export function posttrain(
   onLine: (line: string, child: ChildProcess) => void = () => undefined,
   shell?: string,
 ): Promise<Ended> {
-  const child = shell
-    ? spawn('sh', ['-c', `${shell}; exec "$0" "$@"`, process.execPath, main, ...argv])
-    : spawn(process.execPath, [main, ...argv])
-  let [stdout, stderr, seen] = ['', '', 0]
-  child.stdout.setEncoding('utf8').on('data', (text: string) => {
-    stdout += text
+  let seen = 0
+  const onOutput = (stdout: string, child: ChildProcess) => {
     for (let end = stdout.indexOf('\n', seen); end >= 0; end = stdout.indexOf('\n', seen)) {
       onLine(stdout.slice(seen, end), child)
       seen = end + 1
     }
-  })
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
-    stderr += text
-  })
-  return new Promise((resolve) => {
-    child.on('close', (code, signal) => resolve({ code, signal, stdout, stderr }))
-  })
+  }
+  const command = [process.execPath, mainProgram, ...argv]
+  return shell
+    ? runChild('sh', ['-c', `${shell}; exec "$0" "$@"`, ...command], { onOutput })
+    : runChild(command[0]!, command.slice(1), { onOutput })
 }
 
 /** The events of a --json run; throws where a line is something else. */

@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto'
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { ExecutionContext } from 'ava'
 import { type Fault, sendFile, serve } from './file-server.js'
 import { fixture } from './fixtures.js'
+import { newFolder } from './scratch.js'
 
 export type Files = Record<string, Buffer | string>
 
@@ -66,13 +66,12 @@ const VARIABLES = /^(HF_|HUGGING|TRANSFORMERS_OFFLINE|XDG_CACHE_HOME)/
 export async function startHub(t: ExecutionContext): Promise<{ hub: Hub; cache: string; sha: string }> {
   const before = { ...process.env }
   for (const name of Object.keys(process.env)) if (VARIABLES.test(name)) delete process.env[name]
-  const home = mkdtempSync(join(tmpdir(), 'posttrain-hub-'))
+  const home = newFolder(t)
   const hub = await hubServer(t)
   Object.assign(process.env, { HF_HOME: home, HF_ENDPOINT: `${hub.endpoint}/` })
   t.teardown(() => {
     for (const name of Object.keys(process.env)) if (!(name in before)) delete process.env[name]
     Object.assign(process.env, before)
-    rmSync(home, { recursive: true, force: true })
   })
   const sha = hub.commit('models/org/tiny', { ...qwen, 'README.md': '# Tiny', 'onnx/model.onnx': 'large' })
   return { hub, cache: join(home, 'hub'), sha }

@@ -1,5 +1,5 @@
 import { IGNORE_INDEX, Template } from '../../lib/data/index.js'
-import { byteTokenizer } from './tiny-training.js'
+import { byteTokenizer } from './tokenizers.js'
 
 export const tokenizer = byteTokenizer()
 

@@ -3,31 +3,7 @@ import type { CausalLM, RewardModel } from '../../lib/index.js'
 import type { TrainEvent } from '../../lib/train/run/events.js'
 import { close, distance, norm } from './close.js'
 import { fixture, readJson, readTensors } from './fixtures.js'
-
-/** All that a run tells. */
-export async function eventsOf<Event>(run: AsyncIterable<Event>): Promise<Event[]> {
-  const events: Event[] = []
-  for await (const event of run) events.push(event)
-  return events
-}
-
-/** The steps among events, without what the clock decides. */
-export function stepsOf<Event extends { type: string }>(events: readonly Event[]) {
-  type Step = Extract<Event, { type: 'step' }>
-  return events
-    .filter((event): event is Step => event.type === 'step')
-    .map((event) => ({ ...event, tokensPerSecond: 0 }))
-}
-
-/** Steps, evaluations and epochs. */
-export function numbersOf<Event extends { type: string }>(events: readonly Event[]) {
-  return events
-    .filter(({ type }) => ['step', 'evaluation', 'epoch'].includes(type))
-    .map((event) => (event.type === 'step' ? { ...event, tokensPerSecond: 0 } : event))
-}
-
-export const lossesOf = (events: readonly { type: string }[]) =>
-  stepsOf(events as readonly TrainEvent[]).map(({ loss }) => loss)
+import { eventsOf, stepsOf } from './run.js'
 
 /** Words of some length, so that no pair is like another; better ones say yes. */
 export function rankings(count: number, from = 0) {

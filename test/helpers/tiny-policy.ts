@@ -1,7 +1,7 @@
 import { CausalLM } from '../../lib/models/causal-lm.js'
 import type { RewardSample } from '../../lib/rollout/rewards.js'
 import type { StepBase, TrainEvent } from '../../lib/train/run/events.js'
-import { characterTokenizer } from './character-tokenizer.js'
+import { characterTokenizer } from './tokenizers.js'
 
 /** Few tokens, so that a model without training ends its answers now and then, and they are of many lengths. */
 export const LETTERS = 'abcdefghi'
@@ -53,18 +53,4 @@ export function numbersOf(events: readonly TrainEvent<StepBase, never, unknown>[
   return events
     .filter(({ type }) => type === 'step' || type === 'sample' || type === 'warning')
     .map((event) => ({ ...event, tokensPerSecond: 0, seconds: null }))
-}
-
-export async function eventsOf<Event>(run: AsyncIterable<Event>): Promise<Event[]> {
-  const events: Event[] = []
-  for await (const event of run) events.push(event)
-  return events
-}
-
-/** The events of one type. */
-export function only<Event extends { type: string }, Type extends Event['type']>(
-  events: readonly Event[],
-  type: Type,
-): Extract<Event, { type: Type }>[] {
-  return events.filter((event): event is Extract<Event, { type: Type }> => event.type === type)
 }

@@ -1,53 +1,5 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import type { ExecutionContext } from 'ava'
-import { Tokenizer } from '../../lib/data/text/tokenizer.js'
 import { CausalLM } from '../../lib/models/causal-lm.js'
-
-/** A tokenizer whose 256 tokens are the bytes, and `<eos>`. */
-export function byteTokenizer(): Tokenizer {
-  const vocab: Record<string, number> = {}
-  let next = 256
-  for (let byte = 0; byte < 256; byte++) {
-    const printable = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174
-    vocab[String.fromCodePoint(printable ? byte : next++)] = byte
-  }
-  const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true }
-  const eos = {
-    id: 256,
-    content: '<eos>',
-    single_word: false,
-    lstrip: false,
-    rstrip: false,
-    normalized: false,
-    special: true,
-  }
-  return Tokenizer.fromFiles({
-    tokenizerJson: JSON.stringify({
-      version: '1.0',
-      truncation: null,
-      padding: null,
-      added_tokens: [eos],
-      normalizer: null,
-      pre_tokenizer: byteLevel,
-      post_processor: null,
-      decoder: byteLevel,
-      model: {
-        type: 'BPE',
-        dropout: null,
-        unk_token: null,
-        continuing_subword_prefix: null,
-        end_of_word_suffix: null,
-        fuse_unk: false,
-        byte_fallback: false,
-        vocab,
-        merges: [],
-      },
-    }),
-    tokenizerConfig: JSON.stringify({ eos_token: '<eos>', tokenizer_class: 'PreTrainedTokenizerFast' }),
-  })
-}
+import { byteTokenizer } from './tokenizers.js'
 
 export const tinyConfig = {
   model_type: 'llama',
@@ -87,11 +39,4 @@ export async function weightsOf(model: CausalLM): Promise<Map<string, Float32Arr
   const weights = new Map<string, Float32Array>()
   for (const { name } of await model.parameters()) weights.set(name, (await model.getParameter(name)).values)
   return weights
-}
-
-/** A path that does not exist yet, removed after the test. */
-export function cleanFolder(t: Pick<ExecutionContext, 'teardown'>): string {
-  const parent = mkdtempSync(join(tmpdir(), 'posttrain-train-'))
-  t.teardown(() => rmSync(parent, { recursive: true, force: true }))
-  return join(parent, 'run')
 }

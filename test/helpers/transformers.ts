@@ -1,5 +1,6 @@
-import { spawn, spawnSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
+import { runChild } from './child.js'
 
 const script = fileURLToPath(new URL('../../../scripts/dev/checks/transformers-check.py', import.meta.url))
 const python = process.env.POSTTRAIN_PYTHON ?? 'python3'
@@ -25,16 +26,8 @@ export async function transformersCheck(folder: string, question: Question): Pro
   if (!installed) return null
   const { prompts, answers, ...rest } = question
   const lists = (arrays: Int32Array[]) => arrays.map((ids) => [...ids])
-  const child = spawn(python, [script, folder], { stdio: ['pipe', 'pipe', 'pipe'] })
-  let [out, err] = ['', '']
-  child.stdout.on('data', (data) => {
-    out += data
-  })
-  child.stderr.on('data', (data) => {
-    err += data
-  })
-  child.stdin.end(JSON.stringify({ ...rest, prompts: lists(prompts), answers: lists(answers) }))
-  const code = await new Promise((resolve) => child.on('close', resolve))
-  if (code !== 0) throw new Error(`transformers-check.py failed: ${err.slice(-2000)}`)
-  return JSON.parse(out.trim().split('\n').at(-1)!) as Answer
+  const input = JSON.stringify({ ...rest, prompts: lists(prompts), answers: lists(answers) })
+  const { code, stdout, stderr } = await runChild(python, [script, folder], { input })
+  if (code !== 0) throw new Error(`transformers-check.py failed: ${stderr.slice(-2000)}`)
+  return JSON.parse(stdout.trim().split('\n').at(-1)!) as Answer
 }

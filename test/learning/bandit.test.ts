@@ -2,7 +2,7 @@ import test from 'ava'
 import { CausalLM } from '../../lib/models/causal-lm.js'
 import { grpo, rloo } from '../../lib/train/grpo.js'
 import { type PpoOptions, ppo } from '../../lib/train/ppo.js'
-import { characterTokenizer } from '../helpers/character-tokenizer.js'
+import { characterTokenizer } from '../helpers/tokenizers.js'
 
 // One token is the whole answer, so the optimum of reward minus klCoef times KL is known exactly.
 const BETA = 0.5

@@ -5,7 +5,7 @@ import { RewardModel } from '../../lib/models/reward-model.js'
 import { dpo } from '../../lib/train/dpo.js'
 import { reward } from '../../lib/train/reward.js'
 import { sft } from '../../lib/train/sft.js'
-import { characterTokenizer } from '../helpers/character-tokenizer.js'
+import { characterTokenizer } from '../helpers/tokenizers.js'
 
 // Every answer has the same five letters. Asked with <, those are right in which a stands before b; asked with >, the others.
 const LETTERS = 'abcde'

@@ -5,7 +5,7 @@ import { RewardModel } from '../../lib/models/reward-model.js'
 import { ppo } from '../../lib/train/ppo.js'
 import { reward } from '../../lib/train/reward.js'
 import { sft } from '../../lib/train/sft.js'
-import { characterTokenizer } from '../helpers/character-tokenizer.js'
+import { characterTokenizer } from '../helpers/tokenizers.js'
 
 // The demo in small: answers are right or wrong, and some end in !, which people like as long as the answer is right.
 const LETTERS = 'abcdefgh'

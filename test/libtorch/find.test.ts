@@ -1,10 +1,9 @@
-import { execFileSync, spawn } from 'node:child_process'
+import { execFileSync } from 'node:child_process'
 import {
   chmodSync,
   closeSync,
   copyFileSync,
   mkdirSync,
-  mkdtempSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -15,7 +14,6 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
@@ -27,17 +25,10 @@ import {
   searchLibtorch,
   unpacked,
 } from '../../lib/libtorch/find/libtorch.js'
+import { runNode } from '../helpers/child.js'
+import { newFolder } from '../helpers/scratch.js'
 
-const scratch = mkdtempSync(join(tmpdir(), 'posttrain-libtorch-'))
-test.after.always(() => rmSync(scratch, { recursive: true, force: true }))
 const real = findLibtorch()
-
-let folders = 0
-const newFolder = () => {
-  const folder = join(scratch, String(folders++))
-  mkdirSync(folder)
-  return folder
-}
 
 /** A libtorch folder made of links to the real one; what `change` names is left to the test. */
 function tree(changed: string[] = []): { folder: string; library: (name: string) => string } {
@@ -64,20 +55,11 @@ interface Opened {
 }
 
 /** Opens the core in a child; a child that dies has no JSON and another code than 0. */
-function open(env: Record<string, string>): Promise<Opened> {
+async function open(env: Record<string, string>): Promise<Opened> {
   const program = fileURLToPath(new URL('./open-child.js', import.meta.url))
-  const clean = { ...process.env, LIBTORCH: '', POSTTRAIN_CUDA: '', POSTTRAIN_CACHE: newFolder() }
-  return new Promise((settle) => {
-    const child = spawn(process.execPath, [program], {
-      env: { ...clean, ...env },
-      stdio: ['ignore', 'pipe', 'pipe'],
-    })
-    let text = ''
-    child.stdout.on('data', (chunk) => {
-      text += chunk
-    })
-    child.on('close', (code) => settle({ code, ...(text ? JSON.parse(text) : {}) }))
-  })
+  const clean = { LIBTORCH: '', POSTTRAIN_CUDA: '', POSTTRAIN_CACHE: newFolder() }
+  const { code, stdout } = await runNode([program], { env: { ...clean, ...env } })
+  return { code, ...(stdout ? JSON.parse(stdout) : {}) }
 }
 
 const opened = (

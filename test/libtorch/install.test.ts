@@ -1,34 +1,24 @@
-import { execFileSync, spawn } from 'node:child_process'
+import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import {
   chmodSync,
   copyFileSync,
   existsSync,
-  mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
-  rmSync,
   statSync,
   writeFileSync,
 } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
 import { checkLibtorch, findLibtorch, libtorchConstants } from '../../lib/libtorch/find/libtorch.js'
 import type { InstallEvent, Installed, InstallOptions } from '../../lib/libtorch/install.js'
 import { serveArchive } from '../helpers/archive-server.js'
+import { runNode } from '../helpers/child.js'
+import { newFolder } from '../helpers/scratch.js'
 import { writeZip, type ZipEntries } from '../helpers/zip.js'
 
-const scratch = mkdtempSync(join(tmpdir(), 'posttrain-install-'))
-test.after.always(() => rmSync(scratch, { recursive: true, force: true }))
-let folders = 0
-const newFolder = () => {
-  const folder = join(scratch, String(folders++))
-  mkdirSync(folder)
-  return folder
-}
 const { version } = libtorchConstants()
 
 /** A small archive as the official ones are; stored, so that half of its bytes are half of it. */
@@ -54,30 +44,22 @@ interface Outcome {
 }
 
 /** Installs in a process of its own; null where that was killed. */
-function install(
+async function install(
   options: InstallOptions,
   env: Record<string, string>,
   known: object = archives,
 ): Promise<Outcome | null> {
   const program = fileURLToPath(new URL('./install-child.js', import.meta.url))
   const clean = {
-    ...process.env,
     POSTTRAIN_LIBTORCH_MIRROR: 'http://127.0.0.1:1',
     POSTTRAIN_OFFLINE: '',
     NO_PROXY: '',
     HTTP_PROXY: '',
   }
-  return new Promise((settle) => {
-    const child = spawn(process.execPath, [program, JSON.stringify(options), JSON.stringify(known)], {
-      env: { ...clean, ...env },
-      stdio: ['ignore', 'pipe', 'inherit'],
-    })
-    let text = ''
-    child.stdout.on('data', (chunk) => {
-      text += chunk
-    })
-    child.on('close', () => settle(text ? JSON.parse(text) : null))
+  const { stdout } = await runNode([program, JSON.stringify(options), JSON.stringify(known)], {
+    env: { ...clean, ...env },
   })
+  return stdout ? JSON.parse(stdout) : null
 }
 
 const homeIn = (cache: string, variant = 'cpu') => join(cache, 'libtorch', `${version}+${variant}`)
@@ -263,7 +245,7 @@ test('files that are not what they should be are refused by name', async (t) => 
   copyFileSync(official, renamed)
   t.regex((await attempt(renamed, 'cu130')).message, /variant cu130 was asked for/)
   t.regex((await attempt(newFolder())).message, /no libtorch archive and no wheel/)
-  t.regex((await attempt(join(scratch, 'nowhere'))).message, /is not there/)
+  t.regex((await attempt(join(newFolder(), 'nowhere'))).message, /is not there/)
   t.regex((await attempt(writeZip(newFolder(), 'other.zip', { a: 'b' }))).message, /no lib\/libtorch_cpu\.so/)
 })
 

@@ -1,14 +1,13 @@
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { findBuild } from '../../lib/addon/load.js'
 import { findLibtorch } from '../../lib/libtorch/find/libtorch.js'
 import { driverProblem, driverVersion, glibcVersion, systemProblem } from '../../lib/libtorch/find/system.js'
 import { verifyLibtorch } from '../../lib/libtorch/find/verify.js'
+import { newFolder } from '../helpers/scratch.js'
 
-const scratch = mkdtempSync(join(tmpdir(), 'posttrain-system-'))
-test.after.always(() => rmSync(scratch, { recursive: true, force: true }))
+const scratch = newFolder()
 
 test('an old glibc and musl are said, each with what to do; a good one and other systems are not', (t) => {
   t.regex(systemProblem('2.27')!, /glibc 2\.27, and libtorch needs 2\.28 or newer; use a newer/)

@@ -2,9 +2,10 @@ import { cpSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { AdamW, CausalLM, type LoraOptions } from '../../lib/index.js'
-import { adapted, LINEAR, openAdapter, parentFolder } from '../helpers/adapters.js'
+import { adapted, LINEAR, openAdapter } from '../helpers/adapters.js'
 import { close, distance, norm } from '../helpers/close.js'
 import { type Expected, fixture, packed, readJson } from '../helpers/fixtures.js'
+import { newFolder } from '../helpers/scratch.js'
 
 type Json = Record<string, unknown>
 
@@ -13,7 +14,7 @@ const A_NAME = 'base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight'
 
 /** A copy of a PEFT folder with another adapter_config.json. */
 function changed(t: ExecutionContext, name: string, fields: Json): string {
-  const folder = join(parentFolder(t), 'adapter')
+  const folder = join(newFolder(t), 'adapter')
   cpSync(fixture('adapters', name), folder, { recursive: true })
   const path = join(folder, 'adapter_config.json')
   writeFileSync(path, JSON.stringify({ ...readJson<Json>(path), ...fields }))
@@ -117,7 +118,7 @@ for (const [family, options, modules] of NEW) {
       t.true(Math.abs(deviation / bound - 1 / Math.sqrt(3)) < 0.15, `${name}: ${deviation / bound}`)
     }
     t.deepEqual([...seen].sort(), [...modules].sort())
-    const saved = join(parentFolder(t), 'adapter')
+    const saved = join(newFolder(t), 'adapter')
     await model.saveAdapter(saved)
     const { r, lora_alpha } = readJson<Json>(join(saved, 'adapter_config.json'))
     t.deepEqual([r, lora_alpha], [options.rank ?? 16, options.alpha ?? 32])
@@ -196,7 +197,7 @@ test('what the adapter of a folder would need and we lack is refused by name', a
   ])
     await t.notThrowsAsync(model.loadAdapter(JSON.stringify(neutral), changed(t, 'llama', neutral)))
   await model.setAdapter(null)
-  await t.throwsAsync(model.saveAdapter(join(parentFolder(t), 'none')), { code: 'ERR_INVALID_ARGUMENT' })
+  await t.throwsAsync(model.saveAdapter(join(newFolder(t), 'none')), { code: 'ERR_INVALID_ARGUMENT' })
 })
 
 test('an adapter of another base, a damaged one and a folder without one are refused, and nothing is left', async (t) => {

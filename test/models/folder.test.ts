@@ -1,28 +1,17 @@
-import {
-  cpSync,
-  mkdtempSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  symlinkSync,
-  truncateSync,
-  writeFileSync,
-} from 'node:fs'
-import { tmpdir } from 'node:os'
+import { cpSync, readFileSync, renameSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { CausalLM, PosttrainError } from '../../lib/index.js'
 import type { LoadOptions } from '../../lib/models/base.js'
 import { fixture, readJson } from '../helpers/fixtures.js'
+import { newFolder } from '../helpers/scratch.js'
 import { tensorBytes } from '../helpers/tensor-bytes.js'
 
 type Json = Record<string, unknown>
 type Code = 'ERR_INVALID_FILE' | 'ERR_UNSUPPORTED_MODEL'
 
 function copied(t: ExecutionContext, name: string): string {
-  const parent = mkdtempSync(join(tmpdir(), 'posttrain-folder-'))
-  t.teardown(() => rmSync(parent, { recursive: true, force: true }))
-  const folder = join(parent, 'model')
+  const folder = join(newFolder(t), 'model')
   cpSync(fixture('models', name), folder, { recursive: true })
   return folder
 }

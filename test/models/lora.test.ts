@@ -2,10 +2,11 @@ import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { AdamW, CausalLM, generate } from '../../lib/index.js'
-import { adapted, openAdapter, parentFolder } from '../helpers/adapters.js'
+import { adapted, openAdapter } from '../helpers/adapters.js'
 import { close, distance, norm } from '../helpers/close.js'
 import { readJson, readTensors } from '../helpers/fixtures.js'
 import { NO_PEFT, peftCheck } from '../helpers/peft.js'
+import { newFolder } from '../helpers/scratch.js'
 import { weightsOf } from '../helpers/tiny-training.js'
 
 type Json = Record<string, unknown>
@@ -93,7 +94,7 @@ for (const name of CASES) {
 
   test.serial(`${name}: PEFT opens what we saved of a trained adapter, with equal logits`, async (t) => {
     const { base, batch, documents, expected, tensors } = openAdapter(name)
-    const saved = join(parentFolder(t), 'adapter')
+    const saved = join(newFolder(t), 'adapter')
     await using model = await adapted(name)
     const optimizer = new AdamW(model, { learningRate: 1e-2 })
     await model.backward(batch, TERM)
@@ -119,7 +120,7 @@ for (const name of CASES) {
 
   test(`${name}: what is saved is what PEFT saved`, async (t) => {
     const { folder } = openAdapter(name)
-    const saved = join(parentFolder(t), 'adapter')
+    const saved = join(newFolder(t), 'adapter')
     await using model = await adapted(name)
     await model.saveAdapter(saved)
     t.deepEqual(
@@ -146,7 +147,7 @@ for (const name of CASES) {
 
   test(`${name}: merged, the base alone gives the adapter's logits; saved, it is a plain model`, async (t) => {
     const { base, batch, truth } = openAdapter(name)
-    const saved = join(parentFolder(t), 'merged')
+    const saved = join(newFolder(t), 'merged')
     await using model = await adapted(name)
     const plain = (await weightsOf(await CausalLM.load(base))).keys()
     await t.throwsAsync(model.save(saved), { code: 'ERR_INVALID_ARGUMENT', message: /mergeAdapter/ })

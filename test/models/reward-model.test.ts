@@ -2,10 +2,10 @@ import { cpSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { AdamW, CausalLM, RewardModel } from '../../lib/index.js'
-import { parentFolder } from '../helpers/adapters.js'
 import { close, distance, norm } from '../helpers/close.js'
 import { type Expected, fixture, packedTexts, readJson, readTensors } from '../helpers/fixtures.js'
 import { NO_PEFT, peftCheck } from '../helpers/peft.js'
+import { newFolder } from '../helpers/scratch.js'
 import { tensorBytes } from '../helpers/tensor-bytes.js'
 
 /** What expected.json beside a classifier says. */
@@ -109,7 +109,7 @@ test.serial(
   async (t) => {
     const { ids, expected } = expectedOf('qwen2')
     await using model = await open('qwen2')
-    const saved = join(parentFolder(t), 'saved')
+    const saved = join(newFolder(t), 'saved')
     await model.save(saved)
     const theirs = await peftCheck({ score: saved }, expected.texts)
     if (theirs === null) t.log(NO_PEFT)
@@ -122,7 +122,7 @@ test.serial(
 
 test('an adapter with a head opens by its folder, merges into a plain classifier, and stands on a classifier too', async (t) => {
   const { ids, expected } = expectedOf('llama-lora')
-  const parent = parentFolder(t)
+  const parent = newFolder(t)
   const folder = join(parent, 'adapter')
   cpSync(fixture('reward/llama-lora'), folder, { recursive: true })
   const path = join(folder, 'adapter_config.json')
@@ -151,7 +151,7 @@ test('an adapter with a head opens by its folder, merges into a plain classifier
 
 test('what is no reward model is refused by name', async (t) => {
   const load = (fields: object) => {
-    const folder = join(parentFolder(t), 'model')
+    const folder = join(newFolder(t), 'model')
     cpSync(fixture('reward/llama'), folder, { recursive: true })
     const path = join(folder, 'config.json')
     writeFileSync(path, JSON.stringify({ ...readJson<object>(path), ...fields }))
@@ -165,7 +165,7 @@ test('what is no reward model is refused by name', async (t) => {
   await using model = await RewardModel.load(fixture('reward/llama'))
   await t.throwsAsync(model.loadAdapter('language', fixture('adapters/llama')), { code: 'ERR_INVALID_FILE' })
   // A head of two labels: refused before the base is frozen for it.
-  const folder = join(parentFolder(t), 'two')
+  const folder = join(newFolder(t), 'two')
   cpSync(fixture('reward/llama-lora'), folder, { recursive: true })
   const path = join(folder, 'adapter_model.safetensors')
   let end = 0

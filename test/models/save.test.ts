@@ -1,35 +1,20 @@
 import { execFile } from 'node:child_process'
-import {
-  chmodSync,
-  cpSync,
-  existsSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs'
-import { tmpdir } from 'node:os'
+import { chmodSync, cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import test, { type ExecutionContext } from 'ava'
+import test from 'ava'
 import { loadCore } from '../../lib/addon/load.js'
 import { CausalLM, generate, Template } from '../../lib/index.js'
 import { familyOf } from '../../lib/models/families/index.js'
 import { shardsOf } from '../../lib/models/weights.js'
 import { type Expected, fixture, readJson, readTensors } from '../helpers/fixtures.js'
+import { newFolder } from '../helpers/scratch.js'
 import { tinyConfig, tinyModel, weightsOf } from '../helpers/tiny-training.js'
 import { transformersCheck } from '../helpers/transformers.js'
 
 type Json = Record<string, unknown>
 const FAMILIES = ['gpt2', 'llama', 'mistral', 'qwen2', 'qwen2-sliding', 'qwen3']
-
-function parentFolder(t: ExecutionContext): string {
-  const parent = mkdtempSync(join(tmpdir(), 'posttrain-save-'))
-  t.teardown(() => rmSync(parent, { recursive: true, force: true }))
-  return parent
-}
 
 /** Names and bytes of all files. */
 const snapshot = (folder: string) =>
@@ -37,7 +22,7 @@ const snapshot = (folder: string) =>
 
 for (const name of FAMILIES) {
   test(`${name}: saved and loaded, every parameter has the same bits and every config field its value`, async (t) => {
-    const folder = join(parentFolder(t), 'saved')
+    const folder = join(newFolder(t), 'saved')
     await using model = await CausalLM.load(fixture('models', name))
     await model.save(folder)
     await using again = await CausalLM.load(folder)
@@ -63,7 +48,7 @@ for (const name of FAMILIES) {
   })
 
   test.serial(`${name}: transformers opens what was saved, with equal greedy answers`, async (t) => {
-    const folder = join(parentFolder(t), 'saved')
+    const folder = join(newFolder(t), 'saved')
     await using model = await CausalLM.load(fixture('models', name))
     await model.save(folder)
     const expected = readJson<Expected>(fixture('models', name, 'expected.json'))
@@ -82,7 +67,7 @@ for (const name of FAMILIES) {
 }
 
 test('both dialects of the rotary fields are written, and both are read alike', async (t) => {
-  const parent = parentFolder(t)
+  const parent = newFolder(t)
   await using model = await CausalLM.load(fixture('models/llama'))
   const folder = join(parent, 'saved')
   await model.save(folder)
@@ -111,7 +96,7 @@ test('both dialects of the rotary fields are written, and both are read alike', 
 })
 
 test('bfloat16 and float16 asked for are written, said and read', async (t) => {
-  const parent = parentFolder(t)
+  const parent = newFolder(t)
   await using model = await tinyModel(5)
   const before = await weightsOf(model)
   for (const [dtype, name, relative] of [
@@ -139,7 +124,7 @@ test('bfloat16 and float16 asked for are written, said and read', async (t) => {
 })
 
 test('a folder already there is refused without overwrite and stays; with it, it is replaced whole', async (t) => {
-  const parent = parentFolder(t)
+  const parent = newFolder(t)
   const folder = join(parent, 'saved')
   await using first = await tinyModel(1)
   await using second = await tinyModel(2)
@@ -157,7 +142,7 @@ test('a folder already there is refused without overwrite and stays; with it, it
 })
 
 test('shards: each below the limit, all tensors in order, an index that says where; the folder loads', async (t) => {
-  const parent = parentFolder(t)
+  const parent = newFolder(t)
   const [folder, cut] = [join(parent, 'whole'), join(parent, 'cut')]
   await using model = await tinyModel(3)
   await model.save(folder)
@@ -206,7 +191,7 @@ test('shards: each below the limit, all tensors in order, an index that says whe
 })
 
 test('the template of a training is saved, and its terminator is among the stop ids', async (t) => {
-  const parent = parentFolder(t)
+  const parent = newFolder(t)
   const source = fixture('models/llama')
   const start = join(parent, 'start')
   cpSync(source, start, { recursive: true })
@@ -235,7 +220,7 @@ test('the template of a training is saved, and its terminator is among the stop 
 })
 
 test('a save that fails leaves the old folder as it was, and nothing beside it', async (t) => {
-  const parent = parentFolder(t)
+  const parent = newFolder(t)
   const folder = join(parent, 'saved')
   await using model = await tinyModel(1)
   await model.save(folder)
@@ -262,7 +247,7 @@ for (const [what, limit] of [
   ['onto a full disk', 'ulimit -f 100'],
 ] as const) {
   test(`a save ${what} is ERR_IO and leaves the old folder as it was`, async (t) => {
-    const parent = parentFolder(t)
+    const parent = newFolder(t)
     const folder = join(parent, 'saved')
     await using model = await tinyModel(1)
     await model.save(folder)

@@ -7,9 +7,9 @@ import {
   rewardSources,
   rewardsOf,
 } from '../../lib/rollout/rewards.js'
-import { characterTokenizer } from '../helpers/character-tokenizer.js'
 import { answered } from '../helpers/policy-learning.js'
 import { policyConfig, tinyPolicy } from '../helpers/tiny-policy.js'
+import { characterTokenizer } from '../helpers/tokenizers.js'
 
 const answers = ['ab>cd.', 'e>.', 'g>hhaib'].map(answered)
 const options = { timeoutMs: 5000, batchTokens: 8 }

@@ -1,15 +1,15 @@
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import test from 'ava'
 import { packageRoot } from '../../lib/libtorch/find/libtorch.js'
+import { newFolder } from '../helpers/scratch.js'
 
 const load = (name: string) => import(pathToFileURL(join(packageRoot(), 'scripts/lint', name)).href)
 
 function folderWith(files: Record<string, string>): string {
-  const folder = mkdtempSync(join(tmpdir(), 'posttrain-lint-'))
+  const folder = newFolder()
   for (const [name, text] of Object.entries(files)) {
     mkdirSync(dirname(join(folder, name)), { recursive: true })
     writeFileSync(join(folder, name), text)
@@ -36,7 +36,6 @@ test('an import or include against the directions is found with its line', async
     'native/nn/a.cpp:3: nn may not include Node-API (napi.h)',
     'native/train/a.cpp:1: torch/torch.h triples the compile time; include what is used',
   ])
-  rmSync(folder, { recursive: true })
 })
 
 test('imports are found over several lines, in re-exports, import(), types and require', async (t) => {
@@ -89,7 +88,6 @@ test('a circle of imports is found, by types alone and through a header and its 
     'lib/data/self.ts:1: a circle of imports: lib/data/self.ts -> lib/data/self.ts',
     'native/nn/a.cpp:2: a circle of imports: native/nn/a -> native/nn/b -> native/nn/a',
   ])
-  rmSync(folder, { recursive: true })
 })
 
 test('files and functions above the limits are found with their lines, generated files are not', async (t) => {
@@ -113,7 +111,6 @@ test('files and functions above the limits are found with their lines, generated
     'scripts/a.mjs:301: the file has 301 lines; at most 300',
     'test/data/longer.test.ts:401: the file has 401 lines; at most 400',
   ])
-  rmSync(folder, { recursive: true })
 })
 
 test('the functions of a C++ file are told from namespaces, types, tables and braces in text', async (t) => {
@@ -184,5 +181,4 @@ test('a path of one machine and a download address are found in committed files'
     found.map((line) => line.split(': ')[0]),
     ['a.ts:1', 'package-lock.json:2'],
   )
-  rmSync(folder, { recursive: true })
 })

@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import test, { type ExecutionContext } from 'ava'
 import { packageRoot } from '../../lib/libtorch/find/libtorch.js'
+import { newFolder } from '../helpers/scratch.js'
 
 const { stageLibtorch } = await import(
   pathToFileURL(join(packageRoot(), 'scripts/package/libtorch.mjs')).href
@@ -12,8 +12,7 @@ const { stageLibtorch } = await import(
 
 /** A folder that says it is a libtorch of this version, with libraries that need nothing. */
 function treeOf(t: ExecutionContext, version: string) {
-  const home = mkdtempSync(join(tmpdir(), 'posttrain-tree-'))
-  t.teardown(() => rmSync(home, { recursive: true, force: true }))
+  const home = newFolder(t)
   const tree = join(home, 'torch')
   mkdirSync(join(tree, 'lib'), { recursive: true })
   writeFileSync(join(tree, 'build-version'), version)

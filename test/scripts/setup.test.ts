@@ -1,65 +1,37 @@
-import { execFileSync, spawn } from 'node:child_process'
+import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import {
   chmodSync,
   existsSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
-  rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { hostname, tmpdir } from 'node:os'
+import { hostname } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import test from 'ava'
 import { findLibtorch, libtorchConstants, packageRoot } from '../../lib/libtorch/find/libtorch.js'
+import { type Ended, runNode } from '../helpers/child.js'
+import { newFolder } from '../helpers/scratch.js'
 
-const scratch = mkdtempSync(join(tmpdir(), 'posttrain-setup-'))
-test.after.always(() => rmSync(scratch, { recursive: true, force: true }))
-let folders = 0
-const newFolder = () => {
-  const folder = join(scratch, String(folders++))
-  mkdirSync(folder)
-  return folder
-}
 const script = (name: string) => pathToFileURL(join(packageRoot(), 'scripts', name)).href
 const { version } = libtorchConstants()
 
-interface End {
-  code: number | null
-  stdout: string
-  stderr: string
-}
-
-function node(args: string[], env: Record<string, string>): Promise<End> {
-  const clean = { ...process.env, POSTTRAIN_LIBTORCH: '', LIBTORCH: '', POSTTRAIN_CACHE: newFolder() }
-  return new Promise((settle) => {
-    const child = spawn(process.execPath, args, {
-      env: { ...clean, ...env },
-      stdio: ['ignore', 'pipe', 'pipe'],
-    })
-    let stdout = ''
-    let stderr = ''
-    child.stdout.on('data', (chunk) => {
-      stdout += chunk
-    })
-    child.stderr.on('data', (chunk) => {
-      stderr += chunk
-    })
-    child.on('close', (code) => settle({ code, stdout, stderr }))
-  })
+function node(args: string[], env: Record<string, string>): Promise<Ended> {
+  const clean = { POSTTRAIN_LIBTORCH: '', LIBTORCH: '', POSTTRAIN_CACHE: newFolder() }
+  return runNode(args, { env: { ...clean, ...env } })
 }
 
 /** Runs ensureLibtorch in a process of its own, with another archive where one is given. */
 function ensure(
   env: Record<string, string>,
   archive?: { path: string; bytes: number; sha256: string },
-): Promise<End> {
+): Promise<Ended> {
   const program = `
     const { constants, ensureLibtorch } = await import(${JSON.stringify(script('setup/libtorch.mjs'))})
     const archive = ${JSON.stringify(archive ?? null)}

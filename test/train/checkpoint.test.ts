@@ -1,11 +1,11 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { AdamW } from '../../lib/optim/adamw.js'
 import { loadCheckpoint, newestCheckpoint, partsOf, saveCheckpoint } from '../../lib/train/run/checkpoint.js'
 import { eventsIn, posttrain } from '../helpers/command-line.js'
-import { cleanFolder, instructionRows, tinyModel, weightsOf } from '../helpers/tiny-training.js'
+import { cleanFolder, newFolder } from '../helpers/scratch.js'
+import { instructionRows, tinyModel, weightsOf } from '../helpers/tiny-training.js'
 
 test('what was saved is loaded: weights, moments and state; the newest are kept, and the one asked for', async (t) => {
   const folder = cleanFolder(t)
@@ -73,7 +73,7 @@ test('a checkpoint that is not whole is passed over for the one before', async (
 })
 
 test('20 kill -9 in and around saves: each time the newest or the previous checkpoint loads, and no loss differs', async (t) => {
-  const folder = mkdtempSync(join(tmpdir(), 'posttrain-kills-'))
+  const folder = newFolder(t)
   const [model, data, output] = [join(folder, 'model'), join(folder, 'rows.jsonl'), cleanFolder(t)]
   {
     await using tiny = await tinyModel()

@@ -8,16 +8,10 @@ import { type DpoOptions, dpo } from '../../lib/train/dpo.js'
 import type { DpoStepEvent } from '../../lib/train/run/events.js'
 import { close } from '../helpers/close.js'
 import { fixture, readJson } from '../helpers/fixtures.js'
-import {
-  eventsOf,
-  follows,
-  lossesOf,
-  numbersOf,
-  openTrace,
-  rankings,
-  stepsOf,
-} from '../helpers/judged-runs.js'
-import { cleanFolder, tinyModel, weightsOf } from '../helpers/tiny-training.js'
+import { follows, openTrace, rankings } from '../helpers/judged-runs.js'
+import { eventsOf, lossesOf, numbersOf, stepsOf } from '../helpers/run.js'
+import { cleanFolder } from '../helpers/scratch.js'
+import { tinyModel, weightsOf } from '../helpers/tiny-training.js'
 
 const base = {
   data: rankings(12),

@@ -1,30 +1,18 @@
-import { spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
 import { sft } from '../../lib/train/sft.js'
+import { type Ended, runNode } from '../helpers/child.js'
 import { instructionRows, tinyModel } from '../helpers/tiny-training.js'
 
 /** Runs a program of ends-child.ts; with `kill` it gets the signal when it is ready. */
-function run(
-  program: string,
-  kill?: NodeJS.Signals,
-): Promise<{ code: number | null; signal: string | null; stdout: string; stderr: string }> {
+function run(program: string, kill?: NodeJS.Signals): Promise<Ended> {
   const path = fileURLToPath(new URL('./ends-child.js', import.meta.url))
-  return new Promise((settle) => {
-    const child = spawn(process.execPath, [path, program], {
-      timeout: 120_000,
-      killSignal: 'SIGKILL',
-      env: { ...process.env, OMP_NUM_THREADS: '1' },
-    })
-    let [stdout, stderr] = ['', '']
-    child.stdout.setEncoding('utf8').on('data', (text: string) => {
-      stdout += text
+  return runNode([path, program], {
+    timeoutMs: 120_000,
+    env: { OMP_NUM_THREADS: '1' },
+    onOutput: (stdout, child) => {
       if (kill !== undefined && stdout.includes('ready')) child.kill(kill)
-    })
-    child.stderr.setEncoding('utf8').on('data', (text: string) => {
-      stderr += text
-    })
-    child.on('close', (code, signal) => settle({ code, signal, stdout, stderr }))
+    },
   })
 }
 

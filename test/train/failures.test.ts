@@ -4,7 +4,8 @@ import test from 'ava'
 import { loadCheckpoint } from '../../lib/train/run/checkpoint.js'
 import type { StepEvent, TrainEvent } from '../../lib/train/run/events.js'
 import { sft } from '../../lib/train/sft.js'
-import { cleanFolder, instructionRows, tinyModel, weightsOf } from '../helpers/tiny-training.js'
+import { cleanFolder } from '../helpers/scratch.js'
+import { instructionRows, tinyModel, weightsOf } from '../helpers/tiny-training.js'
 
 const base = { data: instructionRows(16), template: 'plain', maxLength: 64, batchSize: 4 } as const
 

@@ -1,22 +1,17 @@
-import { spawn } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
 import { newestCheckpoint } from '../../lib/train/run/checkpoint.js'
-import { cleanFolder } from '../helpers/tiny-training.js'
+import { runNode } from '../helpers/child.js'
+import { cleanFolder } from '../helpers/scratch.js'
 import { startTiny } from './kill-training.js'
 
 const child = fileURLToPath(new URL('kill-child.js', import.meta.url))
 
 async function killed(argv: string[]): Promise<{ signal: string | null; told: [number, number][] }> {
-  const started = spawn(process.execPath, [child, ...argv], { stdio: ['ignore', 'pipe', 'inherit'] })
-  let text = ''
-  started.stdout.setEncoding('utf8').on('data', (data: string) => {
-    text += data
-  })
-  const signal = await new Promise<string | null>((resolve) => started.on('close', (_, by) => resolve(by)))
-  const told = text
+  const { signal, stdout } = await runNode([child, ...argv])
+  const told = stdout
     .split('\n')
     .slice(0, -1)
     .map((line) => line.split(' ').map(Number) as [number, number])

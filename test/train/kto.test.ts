@@ -7,8 +7,10 @@ import { type DpoOptions, dpo } from '../../lib/train/dpo.js'
 import type { KtoStepEvent } from '../../lib/train/run/events.js'
 import { close } from '../helpers/close.js'
 import { fixture } from '../helpers/fixtures.js'
-import { eventsOf, follows, lossesOf, numbersOf, openTrace, stepsOf } from '../helpers/judged-runs.js'
-import { cleanFolder, tinyModel, weightsOf } from '../helpers/tiny-training.js'
+import { follows, openTrace } from '../helpers/judged-runs.js'
+import { eventsOf, lossesOf, numbersOf, stepsOf } from '../helpers/run.js'
+import { cleanFolder } from '../helpers/scratch.js'
+import { tinyModel, weightsOf } from '../helpers/tiny-training.js'
 
 /** Good answers say yes; as many are good as are bad. */
 const judged = (count: number, from = 0) =>

@@ -10,8 +10,10 @@ import { reward } from '../../lib/train/reward.js'
 import type { Run } from '../../lib/train/run/run.js'
 import { sft } from '../../lib/train/sft.js'
 import { readTensors } from '../helpers/fixtures.js'
-import { eventsOf, lossesOf, numbersOf, rankings } from '../helpers/judged-runs.js'
-import { cleanFolder, instructionRows, tinyModel, weightsOf } from '../helpers/tiny-training.js'
+import { rankings } from '../helpers/judged-runs.js'
+import { eventsOf, lossesOf, numbersOf } from '../helpers/run.js'
+import { cleanFolder } from '../helpers/scratch.js'
+import { instructionRows, tinyModel, weightsOf } from '../helpers/tiny-training.js'
 
 const code = 'ERR_INVALID_ARGUMENT'
 const shared = { learningRate: 1e-2, seed: 1 }

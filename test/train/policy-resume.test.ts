@@ -5,8 +5,10 @@ import { type CausalLM, grpo, ppo, RewardModel, type Run, rloo } from '../../lib
 import type { RewardSample } from '../../lib/rollout/rewards.js'
 import type { PolicyStepEvent, TrainEvent } from '../../lib/train/run/events.js'
 import { eventsIn, posttrain } from '../helpers/command-line.js'
-import { eventsOf, numbersOf, only, tinyPolicy, type Wish, wished, wishes } from '../helpers/tiny-policy.js'
-import { cleanFolder, weightsOf } from '../helpers/tiny-training.js'
+import { eventsOf, only } from '../helpers/run.js'
+import { cleanFolder } from '../helpers/scratch.js'
+import { numbersOf, tinyPolicy, type Wish, wished, wishes } from '../helpers/tiny-policy.js'
+import { weightsOf } from '../helpers/tiny-training.js'
 
 type Event = TrainEvent<PolicyStepEvent, never, unknown>
 type Judge = (samples: readonly RewardSample<Wish>[]) => number[]

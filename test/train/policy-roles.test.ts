@@ -2,7 +2,8 @@ import test from 'ava'
 import { type CausalLM, grpo, ppo, RewardModel } from '../../lib/index.js'
 import type { Model } from '../../lib/models/model.js'
 import { makeCritic } from '../../lib/train/roles/critic.js'
-import { eventsOf, idsOf, only, tinyPolicy, type Wish, wished, wishes } from '../helpers/tiny-policy.js'
+import { eventsOf, only } from '../helpers/run.js'
+import { idsOf, tinyPolicy, type Wish, wished, wishes } from '../helpers/tiny-policy.js'
 
 const shared = {
   data: wishes,

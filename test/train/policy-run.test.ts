@@ -12,11 +12,11 @@ import {
 } from '../../lib/index.js'
 import type { PolicyStepEvent } from '../../lib/train/run/events.js'
 import { close } from '../helpers/close.js'
+import { eventsOf, only } from '../helpers/run.js'
+import { cleanFolder } from '../helpers/scratch.js'
 import {
   EOS,
-  eventsOf,
   numbersOf,
-  only,
   policyConfig,
   tinyPolicy,
   tokenizer,
@@ -24,7 +24,7 @@ import {
   wished,
   wishes,
 } from '../helpers/tiny-policy.js'
-import { cleanFolder, weightsOf } from '../helpers/tiny-training.js'
+import { weightsOf } from '../helpers/tiny-training.js'
 
 const shared = { data: wishes, batchSize: 6, maxNewTokens: 8, iterations: 2, learningRate: 3e-3 } as const
 const groups = { ...shared, batchSize: 3, groupSize: 4, klCoef: 0.1 } as const

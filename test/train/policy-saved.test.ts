@@ -5,8 +5,8 @@ import { CausalLM, generate, ppo, RewardModel } from '../../lib/index.js'
 import { makeCritic } from '../../lib/train/roles/critic.js'
 import { close } from '../helpers/close.js'
 import { NO_PEFT, peftCheck } from '../helpers/peft.js'
+import { cleanFolder } from '../helpers/scratch.js'
 import { idsOf, tinyPolicy, type Wish, wished, wishes } from '../helpers/tiny-policy.js'
-import { cleanFolder } from '../helpers/tiny-training.js'
 import { transformersCheck } from '../helpers/transformers.js'
 
 const shared = {

@@ -2,18 +2,12 @@ import { writeFileSync } from 'node:fs'
 import test from 'ava'
 import { CausalLM } from '../../lib/models/causal-lm.js'
 import { pretrain } from '../../lib/train/pretrain.js'
-import type { StepEvent, TrainEvent } from '../../lib/train/run/events.js'
 import { sft } from '../../lib/train/sft.js'
-import { cleanFolder, instructionRows, tinyModel, weightsOf } from '../helpers/tiny-training.js'
+import { eventsOf, stepsOf } from '../helpers/run.js'
+import { cleanFolder } from '../helpers/scratch.js'
+import { instructionRows, tinyModel, weightsOf } from '../helpers/tiny-training.js'
 
 const texts = Array.from({ length: 20 }, (_, i) => ({ text: `Line ${i} says ${'abc '.repeat(i % 4)}end.` }))
-
-async function eventsOf(run: AsyncIterable<TrainEvent>): Promise<TrainEvent[]> {
-  const events: TrainEvent[] = []
-  for await (const event of run) events.push(event)
-  return events
-}
-const stepsOf = (events: TrainEvent[]) => events.filter((event): event is StepEvent => event.type === 'step')
 
 test('plain text: every token but the first of a sequence is trained, and the loss falls', async (t) => {
   await using model = await tinyModel()

@@ -3,7 +3,8 @@ import { join } from 'node:path'
 import test from 'ava'
 import type { TrainEvent } from '../../lib/train/run/events.js'
 import { type SftOptions, sft } from '../../lib/train/sft.js'
-import { cleanFolder, instructionRows, tinyModel, weightsOf } from '../helpers/tiny-training.js'
+import { cleanFolder } from '../helpers/scratch.js'
+import { instructionRows, tinyModel, weightsOf } from '../helpers/tiny-training.js'
 
 /** 22 rows in batches of 3, two a step: 8 batches and 4 steps an epoch, the last one short. */
 const base = {

@@ -5,17 +5,11 @@ import { CausalLM, RewardModel, Template } from '../../lib/index.js'
 import { type RewardOptions, reward } from '../../lib/train/reward.js'
 import { close } from '../helpers/close.js'
 import { fixture } from '../helpers/fixtures.js'
-import {
-  eventsOf,
-  follows,
-  lossesOf,
-  numbersOf,
-  openTrace,
-  rankings,
-  stepsOf,
-} from '../helpers/judged-runs.js'
+import { follows, openTrace, rankings } from '../helpers/judged-runs.js'
 import { NO_PEFT, peftCheck } from '../helpers/peft.js'
-import { cleanFolder, tinyModel, weightsOf } from '../helpers/tiny-training.js'
+import { eventsOf, lossesOf, numbersOf, stepsOf } from '../helpers/run.js'
+import { cleanFolder } from '../helpers/scratch.js'
+import { tinyModel, weightsOf } from '../helpers/tiny-training.js'
 
 const base = {
   data: rankings(24),

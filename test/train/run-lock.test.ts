@@ -4,7 +4,8 @@ import { join } from 'node:path'
 import test from 'ava'
 import { lockRunFolder } from '../../lib/train/run/lock.js'
 import { sft } from '../../lib/train/sft.js'
-import { cleanFolder, instructionRows, tinyModel } from '../helpers/tiny-training.js'
+import { cleanFolder } from '../helpers/scratch.js'
+import { instructionRows, tinyModel } from '../helpers/tiny-training.js'
 
 test('one holder at a time; the lock of a dead process is taken over', async (t) => {
   const folder = cleanFolder(t)

@@ -1,17 +1,10 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
-import type { StepEvent, TrainEvent } from '../../lib/train/run/events.js'
 import { sft } from '../../lib/train/sft.js'
-import { cleanFolder, instructionRows, tinyModel, weightsOf } from '../helpers/tiny-training.js'
-
-async function eventsOf(run: AsyncIterable<TrainEvent>): Promise<TrainEvent[]> {
-  const events: TrainEvent[] = []
-  for await (const event of run) events.push(event)
-  return events
-}
-const stepsOf = (events: TrainEvent[]) => events.filter((event): event is StepEvent => event.type === 'step')
-const losses = (events: TrainEvent[]) => stepsOf(events).map(({ loss }) => loss)
+import { eventsOf, lossesOf, only, stepsOf } from '../helpers/run.js'
+import { cleanFolder } from '../helpers/scratch.js'
+import { instructionRows, tinyModel, weightsOf } from '../helpers/tiny-training.js'
 
 const base = { data: instructionRows(24), template: 'plain', maxLength: 64, learningRate: 1e-3 } as const
 
@@ -20,7 +13,7 @@ test('the same seed twice gives the same bits, another seed gives others', async
     await using model = await tinyModel()
     const events = await eventsOf(sft({ ...base, model, batchSize: 4, maxSteps: 10, seed }))
     return {
-      losses: losses(events),
+      losses: lossesOf(events),
       norms: stepsOf(events).map(({ gradNorm }) => gradNorm),
       weights: await weightsOf(model),
     }
@@ -52,7 +45,7 @@ test('one batch is learnt by heart', async (t) => {
     schedule: 'constant',
   })
   const events = await eventsOf(run)
-  const trace = losses(events)
+  const trace = lossesOf(events)
   t.true(trace[0]! > 2, `${trace[0]}`)
   t.true(trace.at(-1)! < 0.05, `${trace.at(-1)}`)
   t.true(stepsOf(events).at(-1)!.tokenAccuracy === 1)
@@ -69,7 +62,7 @@ test('8 rows in 1, 4 or 8 batches of one step are the same step', async (t) => {
     const events = await eventsOf(
       sft({ ...base, model, batchSize, gradientAccumulation, maxSteps: 3, shuffle: false }),
     )
-    runs.push({ losses: losses(events), weights: await weightsOf(model) })
+    runs.push({ losses: lossesOf(events), weights: await weightsOf(model) })
   }
   for (const other of runs.slice(1)) {
     for (const [i, loss] of runs[0]!.losses.entries()) t.true(Math.abs(loss - other.losses[i]!) < 1e-5)
@@ -102,7 +95,7 @@ test('events come in order, with what they promise', async (t) => {
   t.is(order, `start ${epoch} ${epoch} end`)
   const [start] = events
   t.like(start, { type: 'start', step: 0, totalSteps: 8, epochs: 2 })
-  for (const step of stepsOf(events)) {
+  for (const step of only(events, 'step')) {
     for (const name of [
       'loss',
       'gradNorm',

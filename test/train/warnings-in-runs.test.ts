@@ -6,13 +6,9 @@ import { dpo } from '../../lib/train/dpo.js'
 import { grpo } from '../../lib/train/grpo.js'
 import { ppo } from '../../lib/train/ppo.js'
 import { sft } from '../../lib/train/sft.js'
-import {
-  byteTokenizer,
-  cleanFolder,
-  instructionRows,
-  tinyConfig,
-  tinyModel,
-} from '../helpers/tiny-training.js'
+import { cleanFolder } from '../helpers/scratch.js'
+import { instructionRows, tinyConfig, tinyModel } from '../helpers/tiny-training.js'
+import { byteTokenizer } from '../helpers/tokenizers.js'
 
 // The rules are tested in warnings.test.ts; here each is told by a training that goes wrong in that way.
 
