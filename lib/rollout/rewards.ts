@@ -102,8 +102,8 @@ export interface RewardOptions {
   signal?: AbortSignal | undefined
 }
 
-/** The rewards of answers: the weighted sum, and what each source gave. */
-export interface Rewarded {
+/** Scores of B responses: the weighted sum of all sources, and what each source gave, [B]. */
+export interface Scores {
   total: Float64Array
   bySource: Record<string, Float64Array>
 }
@@ -112,11 +112,11 @@ export interface Rewarded {
  * Asks every source. A function that throws, takes too long, or gives another number of values, or one that is not a
  * finite number, is an ERR_INVALID_ARGUMENT that names it; what it threw is the cause.
  */
-export async function rewardsOf(
+export async function scoresOf(
   sources: readonly RewardSource[],
   responses: readonly Response[],
   options: RewardOptions,
-): Promise<Rewarded> {
+): Promise<Scores> {
   const total = new Float64Array(responses.length)
   const bySource: Record<string, Float64Array> = {}
   for (const source of sources) {

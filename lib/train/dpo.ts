@@ -6,7 +6,7 @@ import type { OptionInput, ResolvedOptions } from '../options/option.js'
 import { pairLoss, pairLossOptions } from '../options/pair-losses.js'
 import { resolveOptions } from '../options/validate.js'
 import { type DpoLoss, dpoOptions } from './options/preference.js'
-import { hasStarted, prepareAdapter } from './roles/adapter.js'
+import { prepareAdapter } from './roles/adapter.js'
 import { frozenReference, release } from './roles/reference.js'
 import type {
   DpoEvaluationEvent,
@@ -17,10 +17,11 @@ import type {
   TrainEvent,
   WarningEvent,
 } from './run/events.js'
-import { Run, type RunControl } from './run/run.js'
-import { sequenceLength, superviseTraining } from './supervised/loop.js'
+import { hasStarted, Run, type RunControl } from './run/run.js'
+import { superviseTraining } from './supervised/loop.js'
 import { ktoObjective, pairObjective } from './supervised/preference.js'
 import { ReferenceCache } from './supervised/reference-cache.js'
+import { sequenceLength } from './supervised/training.js'
 
 export type DpoOptions = OptionInput<typeof dpoOptions>
 type Resolved = ResolvedOptions<typeof dpoOptions>

@@ -1,20 +1,54 @@
+/*
+ * GRPO (Shao et al. 2024, DeepSeekMath, arXiv 2402.03300) and RLOO (Ahmadian et al. 2024, arXiv 2402.14740): groups of
+ * responses to one prompt judge each other, without a critic. `groupIteration` below is one iteration of both in order;
+ * `grpoMethod` and `rlooMethod` are where they differ. Where GRPO departs from its paper:
+ *
+ *  1. The loss is a mean over the tokens of the optimizer step (reduction 'dapo', arXiv 2503.14476), the paper's a mean of
+ *     the means of responses (reduction 'grpo'). TRL divides by the tokens of the whole generation batch.
+ *  2. klCoef is 0 by default, so that no reference is held (the paper's: 0.04). With it, k3 is multiplied by the ratio,
+ *     which is differentiated too: the gradient of the KL is unbiased where the policy has moved (TRL's default as well).
+ *  3. The ratio has two bounds, `clipLow` and `clipHigh` (DAPO), equal by default.
+ *  4. A score judges a whole response: no supervision of steps inside it. One pass over each rollout by default.
+ *  5. Advantages are divided by the unbiased standard deviation + 1e-4; a group whose rewards differ by at most 1e-8 gets
+ *     exactly 0, and its tokens still count.
+ *  6. `scaleRewards` by all rewards or by none (Dr. GRPO, arXiv 2503.20783), `maskTruncated` and `overlongTokens` (DAPO)
+ *     are choices beside the paper.
+ *
+ * Where RLOO departs from its paper:
+ *
+ *  7. The ratio of a whole response is clipped, so that a rollout may be passed over several times; with one update it is
+ *     the paper's REINFORCE.
+ *  8. The KL of a whole response, log p_old - log p_ref summed over its tokens, is part of its reward; it is not
+ *     differentiated.
+ *
+ * In both log p_old comes from a training forward before the first update, and sampling is by temperature alone.
+ */
 import { loadPrompts, type PromptReport } from '../data/prompts.js'
 import { templateOf } from '../data/text/templates.js'
+import type { Reduction } from '../losses/group.js'
 import type { CausalLM } from '../models/causal-lm.js'
 import { RewardModel } from '../models/reward-model.js'
+import type { AdamW } from '../optim/adamw.js'
 import type { OptionInput, ResolvedOptions } from '../options/option.js'
 import { resolveOptions } from '../options/validate.js'
-import { type Judged, rewardSources } from '../rollout/rewards.js'
+import { type Judged, type RewardSource, rewardSources, scoresOf } from '../rollout/rewards.js'
+import { rollout } from '../rollout/rollout.js'
 import { grpoOptions, rlooOptions } from './options/group.js'
-import { type GroupMethod, groupLearning, grpoMethod, rlooMethod } from './policy/group.js'
+import { type Experience, experienceOf } from './policy/experience.js'
+import { promptLength, refuseEmptyMiniBatches } from './policy/limits.js'
 import { trainPolicy } from './policy/loop.js'
-import { checkMiniBatches, Made, promptLength, readersOf } from './policy/setup.js'
-import { hasStarted, prepareAdapter } from './roles/adapter.js'
+import { native } from './policy/native.js'
+import { Resources } from './policy/resources.js'
+import { spreadOfGroups, withoutOverlong } from './policy/scores.js'
+import { type PolicyLoss, policyTerms } from './policy/terms.js'
+import type { Iteration } from './policy/training.js'
+import { updateFrom } from './policy/update.js'
+import { prepareAdapter } from './roles/adapter.js'
 import { frozenReference, refuseTrainedWeights } from './roles/reference.js'
 import { partsOf } from './run/checkpoint.js'
 import type { EndEvent, GroupStepEvent, TrainEvent } from './run/events.js'
-import { Run, type RunControl } from './run/run.js'
-import { sizeOf } from './run/sizes.js'
+import { hasStarted, Run, type RunControl } from './run/run.js'
+import { mean } from './run/sums.js'
 
 /** Options of `grpo`; `Row` types the columns of the prompts' rows that reward functions see. */
 export type GrpoOptions<Row = Record<string, unknown>> = Omit<
@@ -33,7 +67,7 @@ export type RlooOptions<Row = Record<string, unknown>> = Omit<
 export type GroupRun = Run<GroupStepEvent, never, PromptReport>
 
 /**
- * Group relative policy optimisation (Shao et al. 2024, arXiv 2402.03300): several answers to each prompt, each judged
+ * Group relative policy optimization (Shao et al. 2024, arXiv 2402.03300): several responses to each prompt, each judged
  * against the others of its group; no critic. The loss of a token is -min(r A, clip(r, 1 - clipLow, 1 + clipHigh) A) +
  * klCoef r k3, reduced as `reduction` says. A group whose rewards agree teaches nothing and is reported.
  *
@@ -50,8 +84,8 @@ export function grpo<Row = Record<string, unknown>>(options: GrpoOptions<Row>): 
 }
 
 /**
- * REINFORCE leave-one-out (Ahmadian et al. 2024, arXiv 2402.14740): several answers to each prompt, the reward of each
- * (its score minus klCoef times its KL) against the mean of the others; one ratio, clipped, for each whole answer.
+ * REINFORCE leave-one-out (Ahmadian et al. 2024, arXiv 2402.14740): several responses to each prompt, the reward of each
+ * (its score minus klCoef times its KL) against the mean of the others; one ratio, clipped, for each whole response.
  *
  * @throws PosttrainError as `ppo` does.
  */
@@ -60,24 +94,25 @@ export function rloo<Row = Record<string, unknown>>(options: RlooOptions<Row>): 
   return new Run((control) => train(resolved, rlooMethod(resolved), control))
 }
 
-type Resolved = ResolvedOptions<typeof grpoOptions> | ResolvedOptions<typeof rlooOptions>
+type Grpo = ResolvedOptions<typeof grpoOptions>
+type Rloo = ResolvedOptions<typeof rlooOptions>
 
 async function* train(
-  options: Resolved,
+  options: Grpo | Rloo,
   method: GroupMethod,
   control: RunControl,
 ): AsyncGenerator<TrainEvent<GroupStepEvent, never, PromptReport>, EndEvent> {
   const { model, groupSize, batchSize } = options
-  checkMiniBatches(batchSize * groupSize, options.miniBatches)
+  refuseEmptyMiniBatches(batchSize * groupSize, options.miniBatches)
   const sources = rewardSources(options.reward, model)
   const template = await templateOf(options.template, model)
   const prompts = await loadPrompts(options.data, {
     ...options,
     tokenizer: model.tokenizer,
     template,
-    maxLength: promptLength(readersOf(options, sources), options),
+    maxLength: promptLength(options, sources),
   })
-  await using made = new Made()
+  await using resources = new Resources()
   await using prepared = await prepareAdapter(model, options, hasStarted(control))
   const { adapted } = prepared
   for (const { name, reward } of sources)
@@ -88,15 +123,17 @@ async function* train(
       given: options.reference,
       added: options.lora !== undefined,
     })
-    reference = held.owned ? made.model(held.reference) : held.reference
+    reference = held.owned ? resources.model(held.reference) : held.reference
   }
   const learningRate = options.learningRate ?? (adapted ? 1e-5 : 1e-6)
-  const optimizer = made.optimizer(model, { ...options, learningRate })
+  const optimizer = resources.optimizer(model, { ...options, learningRate })
   return yield* trainPolicy(
     {
       recipe: method.recipe,
       model,
-      options: { normalizeAdvantages: false, ...options, learningRate },
+      options: { ...options, learningRate },
+      // config.json names normalizeAdvantages in every recipe that rolls out, and a resume compares it.
+      config: { normalizeAdvantages: false, ...options, learningRate, template: template.name },
       prompts,
       template,
       sources,
@@ -105,11 +142,139 @@ async function* train(
       parts: partsOf(model, optimizer),
       klCoef: { start: options.klCoef, next: (coef) => coef },
       klLimit: options.klLimit,
-      choices: { template: template.name },
-      parameters: await sizeOf(model),
-      learn: groupLearning({ model, optimizer }, method, options),
-      saveOthers: async () => undefined,
+      ...groupIteration({ model, reference, sources, optimizer }, method, options),
     },
     control,
   )
+}
+
+/** Who takes part in an iteration. */
+export interface GroupRoles {
+  model: CausalLM
+  reference: CausalLM | null
+  sources: readonly RewardSource[]
+  optimizer: AdamW
+}
+
+/** Where GRPO and RLOO differ. */
+export interface GroupMethod {
+  recipe: 'grpo' | 'rloo'
+  reduction: Reduction | 'sequence'
+  /** Whether each response teaches. */
+  counted(experience: Experience): boolean[]
+  /** Rewards: the scores with what is added to them, [B]. */
+  rewards(experience: Experience): Float64Array
+  /** An advantage for each response, [B], and the number of groups whose rewards agree. */
+  advantages(
+    model: CausalLM,
+    rewards: Float64Array,
+    groupSize: number,
+  ): Promise<{ advantages: Float64Array; withoutSpread: number }>
+  loss(experience: Experience): Omit<PolicyLoss, 'oldLogProbs' | 'advantages'>
+}
+
+/** One iteration of GRPO or RLOO, in order: B responses in groups of G, of N tokens in all. */
+export function groupIteration(
+  { model, reference, sources, optimizer }: GroupRoles,
+  method: GroupMethod,
+  options: Omit<Grpo | Rloo, 'model' | 'reward' | 'data'>,
+): Iteration<GroupStepEvent> {
+  const { groupSize } = options
+  return {
+    async draw({ prompts, seed, signal, timed }) {
+      // 1. Rollout: G responses to each prompt, their tokens drawn from softmax(logits / temperature).
+      const responses = await timed('rollout', rollout(model, prompts, { ...options, seed, signal }))
+
+      // 2. Scores of whole responses: the weighted sum of reward models and functions, [B].
+      const { batchTokens, rewardTimeoutMs: timeoutMs } = options
+      const scores = await timed('score', scoresOf(sources, responses, { batchTokens, timeoutMs, signal }))
+
+      // 3. log p_old and, with klCoef, log p_ref of each token by a training forward, [N].
+      const drawn = { responses, scores }
+      return await timed('score', experienceOf({ model, reference }, drawn, { ...options, signal }))
+    },
+
+    async learn(experience, at) {
+      const { responses, offsets, oldLogProbs } = experience
+
+      // 4. Rewards of responses, and their advantages among their group (native/rollout/advantages.cpp).
+      const rewards = method.rewards(experience)
+      const ofGroups = await method.advantages(model, rewards, groupSize)
+      const advantages = new Float64Array(oldLogProbs.length)
+      for (const [i, advantage] of ofGroups.advantages.entries())
+        advantages.fill(advantage, offsets[i], offsets[i + 1])
+
+      // 5. Updates: the clipped policy loss, with GRPO's KL penalty (native/losses/ppo.cpp and kl.cpp).
+      const loss = { ...method.loss(experience), oldLogProbs, advantages }
+      const { learningRate, iteration } = at
+      const terms = (of: (values: Float64Array) => Float64Array) => policyTerms(loss, of)
+      const [policy] = await updateFrom([{ model, optimizer, learningRate, terms }], experience, {
+        ...options,
+        iteration,
+        reduction: method.reduction,
+        counted: method.counted(experience),
+      })
+
+      // 6. What is told of it.
+      return {
+        policy: policy!,
+        reward: mean(rewards),
+        metrics: {
+          withoutSpread: ofGroups.withoutSpread / (responses.length / groupSize),
+          scoreSpread: spreadOfGroups(experience.scores.total, groupSize),
+        },
+      }
+    },
+  }
+}
+
+/** A = (reward - mean of its group) / (standard deviation of its group + 1e-4). */
+export function grpoMethod(
+  options: Pick<
+    Grpo,
+    | 'clipLow'
+    | 'clipHigh'
+    | 'reduction'
+    | 'scaleRewards'
+    | 'maskTruncated'
+    | 'klCoef'
+    | 'overlongTokens'
+    | 'maxNewTokens'
+  >,
+): GroupMethod {
+  const { clipLow, clipHigh, reduction, maskTruncated, klCoef } = options
+  const scaleRewards = options.scaleRewards ?? (reduction === 'drGrpo' ? 'none' : 'group')
+  return {
+    recipe: 'grpo',
+    reduction,
+    counted: ({ responses }) => responses.map(({ stopped }) => stopped || !maskTruncated),
+    rewards: (experience) => withoutOverlong(experience, options),
+    advantages: (model, rewards, groupSize) =>
+      native(model, (core) => core.groupAdvantages({ rewards, groupSize, method: 'grpo', scaleRewards })),
+    loss: ({ referenceLogProbs }) => ({
+      clipLow,
+      clipHigh,
+      kl: referenceLogProbs && { coefficient: klCoef, estimator: 'k3', referenceLogProbs },
+    }),
+  }
+}
+
+/** A = reward - mean of the other rewards of its group, the reward being score - klCoef KL. */
+export function rlooMethod(options: Pick<Rloo, 'clip' | 'klCoef' | 'normalizeAdvantages'>): GroupMethod {
+  const { clip, klCoef, normalizeAdvantages } = options
+  return {
+    recipe: 'rloo',
+    reduction: 'sequence',
+    counted: ({ responses }) => responses.map(() => true),
+    rewards: ({ scores, kl }) => scores.total.map((score, i) => score - klCoef * kl[i]!),
+    advantages: async (model, rewards, groupSize) => {
+      const result = await native(model, (core) =>
+        core.groupAdvantages({ rewards, groupSize, method: 'rloo' }),
+      )
+      if (!normalizeAdvantages) return result
+      const advantages = await native(model, (core) => core.whiten(result.advantages, { shiftMean: true }))
+      return { ...result, advantages }
+    },
+    loss: () => ({ clipLow: clip, clipHigh: clip, sequence: true, kl: null }),
+  }
 }

@@ -1,21 +1,62 @@
+/*
+ * Proximal policy optimization from preferences: Schulman et al. 2017 (arXiv 1707.06347) with the per-token KL penalty of
+ * Stiennon et al. 2020 (arXiv 2009.01325) and Ouyang et al. 2022 (arXiv 2203.02155). `ppoIteration` below is one
+ * iteration in order. Where it departs from the papers:
+ *
+ *  1. Four models are four roles: with LoRA actor, critic and reference share one frozen base. Actor and critic have
+ *     disjoint parameters, an optimizer and a learning rate each, so there is no coefficient of the value loss.
+ *  2. The critic starts from the reward model where there is one (as in both RLHF papers), else from the actor's trunk with
+ *     a head of zeros.
+ *  3. A prompt gets one response an iteration. Sampling is by temperature alone, and every log-probability is that of
+ *     logits / temperature.
+ *  4. log p_old comes from a training forward before the first update; that of the sampler feeds a metric alone.
+ *  5. A response that ran into maxNewTokens is judged as a whole too, less `missingEosPenalty`; V is 0 after the last
+ *     token, stopped or truncated.
+ *  6. gamma is 1 and lambda 0.95; advantages are whitened over all tokens of the rollout, rewards are not.
+ *  7. The value loss is clipped around the old values, log-ratios are clamped to 20, gradients are clipped to norm 1; the
+ *     update is AdamW's.
+ *  8. The entropy bonus is 0 by default. There is no mix of pre-training gradients (PPO-ptx of Ouyang et al.).
+ *  9. Choices beside the papers: klCoef adapted to a target (Ziegler et al. 2019), the KL as a term of the loss, dual clip,
+ *     targetKl, scores normalized by their history, iterations that train the critic alone.
+ *
+ * Where it departs from TRL 1.9, the last with a PPO trainer:
+ *
+ * 10. The score is earned at the last token of the response, its stop token included; theirs one place later.
+ * 11. The temperature is 1 by default, theirs 0.7; the missing-EOS penalty is 1 with a reward model, theirs is off.
+ * 12. Losses are means over the tokens of the whole mini-batch, whatever batches its forwards are made in, and gradients are
+ *     clipped; theirs are means of means, and are not.
+ * 13. The stop token is trained even where it is the pad token, and nothing after it is.
+ * 14. Rewards may be functions, and several; the critic and both optimizers are part of a checkpoint.
+ */
 import type { PromptReport } from '../data/index.js'
 import { loadPrompts } from '../data/prompts.js'
 import { templateOf } from '../data/text/templates.js'
+import type { CausalLM } from '../models/causal-lm.js'
 import { RewardModel } from '../models/reward-model.js'
+import type { AdamW } from '../optim/adamw.js'
 import type { OptionInput, ResolvedOptions } from '../options/option.js'
 import { resolveOptions } from '../options/validate.js'
-import { type Judged, rewardSources } from '../rollout/rewards.js'
+import { valuesOf } from '../rollout/responses.js'
+import { type Judged, type RewardSource, rewardSources, scoresOf } from '../rollout/rewards.js'
+import { rollout } from '../rollout/rollout.js'
 import { ppoOptions } from './options/ppo.js'
+import { experienceOf } from './policy/experience.js'
+import { klController, klInLoss, klInReward } from './policy/kl.js'
+import { promptLength, refuseEmptyMiniBatches } from './policy/limits.js'
 import { trainPolicy } from './policy/loop.js'
-import { ppoLearning } from './policy/ppo.js'
-import { checkMiniBatches, Made, promptLength, readersOf } from './policy/setup.js'
-import { hasStarted, prepareAdapter } from './roles/adapter.js'
+import { native } from './policy/native.js'
+import { Resources } from './policy/resources.js'
+import { finalScores } from './policy/scores.js'
+import { policyTerms } from './policy/terms.js'
+import type { Iteration } from './policy/training.js'
+import { type Learned, type Learner, updateFrom } from './policy/update.js'
+import { prepareAdapter } from './roles/adapter.js'
 import { makeCritic, saveCritic } from './roles/critic.js'
 import { frozenReference, refuseTrainedWeights } from './roles/reference.js'
 import { partsOf } from './run/checkpoint.js'
 import type { EndEvent, PpoStepEvent, TrainEvent } from './run/events.js'
-import { Run, type RunControl } from './run/run.js'
-import { sizeOf } from './run/sizes.js'
+import { hasStarted, Run, type RunControl } from './run/run.js'
+import { variance } from './run/sums.js'
 
 /** Options of `ppo`; `Row` types the columns of the prompts' rows that reward functions see. */
 export type PpoOptions<Row = Record<string, unknown>> = Omit<
@@ -27,11 +68,11 @@ export type PpoOptions<Row = Record<string, unknown>> = Omit<
 type Resolved = ResolvedOptions<typeof ppoOptions>
 
 /**
- * Reinforcement learning from (human) feedback by proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347;
- * Ouyang et al. 2022, arXiv 2203.02155) with four models: the actor that answers and is trained, the critic that
- * foretells its score, the reward that gives it, and the reference from which the actor shall not stray.
+ * Reinforcement learning from (human) feedback by proximal policy optimization (Schulman et al. 2017, arXiv 1707.06347;
+ * Ouyang et al. 2022, arXiv 2203.02155) with four models: the actor that responds and is trained, the critic that
+ * predicts its score, the reward that gives it, and the reference from which the actor shall not stray.
  *
- * Each iteration draws one answer to each of `batchSize` prompts, scores them, and trains actor and critic on them for
+ * Each iteration draws one response to each of `batchSize` prompts, scores them, and trains actor and critic on them for
  * `epochs` passes in `miniBatches` steps. With `lora`, or an adapter in use, actor and critic train low-rank updates and
  * share the frozen base with the reference; else each model holds its own weights. The critic starts from the reward
  * model where there is one, else from the actor's trunk with a zero head.
@@ -56,17 +97,17 @@ async function* train(
   control: RunControl,
 ): AsyncGenerator<TrainEvent<PpoStepEvent, never, PromptReport>, EndEvent> {
   const { model, batchSize, miniBatches } = options
-  checkMiniBatches(batchSize, miniBatches)
+  refuseEmptyMiniBatches(batchSize, miniBatches)
   const sources = rewardSources(options.reward, model)
   const template = await templateOf(options.template, model)
   const prompts = await loadPrompts(options.data, {
     ...options,
     tokenizer: model.tokenizer,
     template,
-    maxLength: promptLength(readersOf(options, sources), options),
+    maxLength: promptLength(options, sources),
   })
-  await using made = new Made()
-  const critic = made.model(await makeCritic(options, sources))
+  await using resources = new Resources()
+  const critic = resources.model(await makeCritic(options, sources))
   await using prepared = await prepareAdapter(model, options, hasStarted(control))
   const { adapted } = prepared
   for (const { name, reward } of sources)
@@ -75,52 +116,143 @@ async function* train(
     given: options.reference,
     added: options.lora !== undefined,
   })
-  if (owned) made.model(reference)
+  if (owned) resources.model(reference)
   const learningRate = options.learningRate ?? (adapted ? 3e-5 : 3e-6)
-  const optimizers = {
-    actor: made.optimizer(model, { ...options, learningRate }),
-    critic: made.optimizer(critic, { ...options, learningRate }),
-  }
-  const { target, horizon = 10_000 } = options.kl ?? {}
+  const actorOptimizer = resources.optimizer(model, { ...options, learningRate })
+  const criticOptimizer = resources.optimizer(critic, { ...options, learningRate })
+  const criticRatio = (options.criticLearningRate ?? 10 * learningRate) / learningRate
+  const roles = { model, critic, reference, sources, actorOptimizer, criticOptimizer, criticRatio }
   return yield* trainPolicy(
     {
       recipe: 'ppo',
       model,
-      options: { ...options, learningRate, normalizeAdvantages: false, klLimit: undefined },
+      options: { ...options, learningRate },
+      // config.json names normalizeAdvantages in every recipe that rolls out, and a resume compares it.
+      config: { ...options, learningRate, normalizeAdvantages: false, template: template.name },
       prompts,
       template,
       sources,
       reference,
       groupSize: 1,
-      parts: {
-        ...partsOf(model, optimizers.actor),
-        ...partsOf(critic, optimizers.critic, 'critic-'),
-      },
-      klCoef: {
-        start: options.klCoef,
-        // Ziegler et al. 2019, arXiv 1909.08593.
-        next: (coef, value, answers) =>
-          target === undefined
-            ? coef
-            : coef * (1 + (Math.min(0.2, Math.max(-0.2, value / target - 1)) * answers) / horizon),
-      },
+      parts: { ...partsOf(model, actorOptimizer), ...partsOf(critic, criticOptimizer, 'critic-') },
+      klCoef: { start: options.klCoef, next: klController(options.kl?.target, options.kl?.horizon) },
       klLimit: options.kl?.limit,
       valueClip: options.scoreNormalize || (options.scoreClip ?? 6) <= 5 ? undefined : options.valueClip,
-      choices: { template: template.name, critic: options.critic && '(model)' },
-      parameters: await sizeOf(model),
-      learn: ppoLearning(
-        {
-          model,
-          critic,
-          reference,
-          optimizers,
-          criticRatio: (options.criticLearningRate ?? 10 * learningRate) / learningRate,
-          withModel: sources.some(({ reward }) => reward instanceof RewardModel),
-        },
-        options,
-      ),
+      ...ppoIteration(roles, options),
       saveOthers: ({ critic: path }) => saveCritic(critic, path, options.saveDtype),
     },
     control,
   )
+}
+
+/** Who takes part in an iteration. */
+export interface PpoRoles {
+  model: CausalLM
+  critic: RewardModel
+  reference: CausalLM
+  sources: readonly RewardSource[]
+  actorOptimizer: AdamW
+  criticOptimizer: AdamW
+  /** Learning rate of the critic by that of the actor. */
+  criticRatio: number
+}
+
+/** One iteration of PPO, in order: B responses of N tokens in all. */
+export function ppoIteration(
+  roles: PpoRoles,
+  options: Omit<Resolved, 'model' | 'reward' | 'data'>,
+): Iteration<PpoStepEvent> {
+  const { model, critic, reference, sources } = roles
+  const withModel = sources.some(({ reward }) => reward instanceof RewardModel)
+  const missingEosPenalty =
+    options.missingEosPenalty === undefined ? Number(withModel) : (options.missingEosPenalty ?? 0)
+  const whiten = (values: Float64Array, shiftMean: boolean) =>
+    native(model, (core) => core.whiten(values, { shiftMean }))
+  return {
+    async draw({ prompts, seed, signal, timed }) {
+      // 1. Rollout: a response to each prompt, its tokens drawn from softmax(logits / temperature).
+      const responses = await timed('rollout', rollout(model, prompts, { ...options, seed, signal }))
+
+      // 2. Scores of whole responses: the weighted sum of reward models and functions, [B].
+      const { batchTokens, rewardTimeoutMs: timeoutMs } = options
+      const scores = await timed('score', scoresOf(sources, responses, { batchTokens, timeoutMs, signal }))
+
+      // 3. log p_old and log p_ref of each token by a training forward, [N].
+      const drawn = { responses, scores }
+      return await timed('score', experienceOf({ model, reference }, drawn, { ...options, signal }))
+    },
+
+    async learn(experience, at) {
+      const { responses, offsets, oldLogProbs } = experience
+      const referenceLogProbs = experience.referenceLogProbs!
+
+      // 4. Rewards of tokens: r_t = -klCoef k1_t with k1 = log p_old - log p_ref, and the final score at the last token
+      //    (native/rollout/advantages.cpp, token_rewards).
+      const scores = finalScores(experience, { ...options, missingEosPenalty }, at.scores)
+      const penalty = klInReward(options.kl, at.klCoef)
+      const earned = await native(model, (core) =>
+        core.tokenRewards({ logProbs: oldLogProbs, referenceLogProbs, scores, offsets, ...penalty }),
+      )
+      const rewards = options.whitenRewards ? await whiten(earned, false) : earned
+
+      // 5. Advantages: delta_t = r_t + gamma V_{t+1} - V_t, A_t = delta_t + gamma lambda A_{t+1}, returns A + V; then
+      //    (A - mean) / sqrt(variance + 1e-8) over all tokens (native/rollout/advantages.cpp, gae and whiten).
+      const values = await valuesOf(critic, responses, options)
+      const { gamma, lambda } = options
+      const estimate = await native(model, (core) => core.gae({ rewards, values, offsets, gamma, lambda }))
+      const { returns } = estimate
+      const advantages = options.whitenAdvantages
+        ? await whiten(estimate.advantages, true)
+        : estimate.advantages
+
+      // 6. Updates: the mean of max(-A ratio, -A clip(ratio, 1 - clip, 1 + clip)) moves the actor, half the mean of
+      //    max((v - R)^2, (clip(v, v_old - valueClip, v_old + valueClip) - R)^2) the critic (native/losses/ppo.cpp).
+      const kl = klInLoss(options.kl, at.klCoef, { reference, referenceLogProbs })
+      const { clip, dualClip, entropyCoef, valueClip } = options
+      const actorLoss = { oldLogProbs, advantages, clipLow: clip, clipHigh: clip, dualClip, entropyCoef, kl }
+      const actor: Learner = {
+        model,
+        optimizer: roles.actorOptimizer,
+        learningRate: at.learningRate,
+        terms: (of) => policyTerms(actorLoss, of),
+      }
+      const valueLearner: Learner = {
+        model: critic,
+        optimizer: roles.criticOptimizer,
+        learningRate: at.learningRate * roles.criticRatio,
+        terms: (of) => [{ kind: 'ppoValue', clip: valueClip, oldValues: of(values), returns: of(returns) }],
+      }
+      const learners = at.iteration < options.criticWarmup ? [valueLearner] : [actor, valueLearner]
+      const learned = await updateFrom(learners, experience, {
+        ...options,
+        iteration: at.iteration,
+        reduction: 'dapo',
+        counted: responses.map(() => true),
+      })
+
+      // 7. What is told of it.
+      const ofCritic = learned.at(-1)!
+      const ofActor = learned.length === 2 ? learned[0]! : NOTHING_LEARNED
+      return {
+        policy: { ...ofActor, failed: ofActor.failed ?? ofCritic.failed },
+        reward: earned.reduce((sum, reward) => sum + reward, 0) / responses.length,
+        metrics: criticMetrics(ofCritic, values, returns),
+      }
+    },
+  }
+}
+
+/** Of the actor in an iteration that trains the critic alone. */
+const NOTHING_LEARNED: Learned = { sums: [], steps: 0, loss: 0, gradNorm: 0, failed: null }
+
+function criticMetrics({ sums, gradNorm }: Learned, values: Float64Array, returns: Float64Array) {
+  const { lossSum, count, clipped = 0 } = sums[0] ?? { lossSum: 0, count: 0 }
+  const spread = variance(returns)
+  return {
+    valueLoss: lossSum / Math.max(1e-12, count),
+    valueClipFraction: clipped / Math.max(1e-12, count),
+    explainedVariance:
+      spread === 0 ? 0 : 1 - variance(returns.map((value, i) => value - values[i]!)) / spread,
+    valueGradNorm: gradNorm,
+  }
 }

@@ -6,16 +6,21 @@ import { RewardModel } from '../models/reward-model.js'
 import type { OptionInput, ResolvedOptions } from '../options/option.js'
 import { resolveOptions } from '../options/validate.js'
 import { rewardOptions } from './options/preference.js'
-import { hasStarted, noEffect, prepareAdapter } from './roles/adapter.js'
-import type { EndEvent, EvaluationBase, RewardMetrics, RewardStepEvent, TrainEvent } from './run/events.js'
-import { Run, type RunControl } from './run/run.js'
-import { sequenceLength, superviseTraining } from './supervised/loop.js'
-import { mean, type Objective } from './supervised/objective.js'
+import { noEffectOnAdapter, prepareAdapter } from './roles/adapter.js'
+import type {
+  EndEvent,
+  RewardEvaluationEvent,
+  RewardMetrics,
+  RewardStepEvent,
+  TrainEvent,
+} from './run/events.js'
+import { hasStarted, Run, type RunControl } from './run/run.js'
+import { ratio } from './run/sums.js'
+import { superviseTraining } from './supervised/loop.js'
+import type { Objective } from './supervised/objective.js'
+import { sequenceLength } from './supervised/training.js'
 
 export type RewardOptions = OptionInput<typeof rewardOptions>
-
-/** Means over the pairs of the validation rows. */
-export interface RewardEvaluationEvent extends EvaluationBase, RewardMetrics {}
 
 /**
  * A reward model from rankings: rows of `prompt, chosen, rejected` (with an optional `margin`), or `prompt, responses`
@@ -68,7 +73,7 @@ async function* trainOn(
   try {
     await using prepared = await prepareAdapter(model, options, kept)
     const { adapted } = prepared
-    if (adapted && options.padToken !== undefined) throw noEffect('reward', 'padToken', model)
+    if (adapted && options.padToken !== undefined) throw noEffectOnAdapter('reward', 'padToken', model)
     model.adoptTemplate(template)
     // Before hours of training, not after.
     if (options.output !== undefined && !adapted) model.padFor(options.padToken)
@@ -112,9 +117,9 @@ function objective(
     weights: pairWeights,
   })
   const metrics = (sums: Record<string, number>): RewardMetrics => ({
-    accuracy: mean(sums.correct, sums.count),
-    margin: mean(sums.margin, sums.count),
-    meanReward: mean(sums.rewards, sums.documents),
+    accuracy: ratio(sums.correct, sums.count),
+    margin: ratio(sums.margin, sums.count),
+    meanReward: ratio(sums.rewards, sums.documents),
     minReward: sums.minReward ?? 0,
     maxReward: sums.maxReward ?? 0,
   })

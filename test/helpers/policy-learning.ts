@@ -1,11 +1,11 @@
 import { AdamW, type CausalLM, RewardModel } from '../../lib/index.js'
 import { resolveOptions } from '../../lib/options/validate.js'
 import type { Response } from '../../lib/rollout/rollout.js'
+import { groupIteration, grpoMethod, rlooMethod } from '../../lib/train/grpo.js'
 import { grpoOptions, rlooOptions } from '../../lib/train/options/group.js'
 import { ppoOptions } from '../../lib/train/options/ppo.js'
 import { type Experience, experienceOf } from '../../lib/train/policy/experience.js'
-import { groupLearning, grpoMethod, rlooMethod } from '../../lib/train/policy/group.js'
-import { ppoLearning } from '../../lib/train/policy/ppo.js'
+import { ppoIteration } from '../../lib/train/ppo.js'
 import { response } from './policy-fixture.js'
 import { idsOf, tinyPolicy } from './tiny-policy.js'
 import { weightsOf } from './tiny-training.js'
@@ -32,6 +32,11 @@ export interface Lesson {
 
 type Options = Record<string, unknown>
 
+/** Where a run stands when it is learnt from a lesson. */
+function progressOf({ iteration = 0, learningRate = 0, state }: Lesson, { klCoef }: { klCoef: number }) {
+  return { iteration, learningRate, klCoef, scores: state?.scores ?? { count: 0, mean: 0, squares: 0 } }
+}
+
 /** A policy, another one as its reference, and a critic of its trunk whose values are all 0. */
 export class Classroom implements AsyncDisposable {
   readonly model: CausalLM
@@ -53,12 +58,11 @@ export class Classroom implements AsyncDisposable {
     return new Classroom(model, await tinyPolicy(2), critic)
   }
 
-  async #experience(lesson: Lesson, temperature: number, klCoef: number): Promise<Experience> {
+  async #experience(lesson: Lesson, temperature: number): Promise<Experience> {
     const total = Float64Array.from(lesson.scores)
-    const { iteration = 0 } = lesson
     const experience = await experienceOf(
       this,
-      { responses: lesson.answers.map(answered), rewarded: { total, bySource: {} }, iteration, klCoef },
+      { responses: lesson.answers.map(answered), scores: { total, bySource: {} } },
       { batchTokens: 4096, temperature },
     )
     lesson.known?.(experience)
@@ -75,20 +79,20 @@ export class Classroom implements AsyncDisposable {
   async ppo(given: Options, lesson: Lesson) {
     const needed = { model: this.model, data: [], reward: () => [] }
     const options = resolveOptions(ppoOptions, { ...needed, ...given })
-    const learn = ppoLearning(
+    const { learn } = ppoIteration(
       {
-        ...this,
         model: this.model,
         critic: this.critic,
         reference: this.reference,
-        optimizers: { actor: this.#optimizer(this.model), critic: this.#optimizer(this.critic) },
+        sources: lesson.withModel ? [{ name: 'model', weight: 1, reward: this.critic }] : [],
+        actorOptimizer: this.#optimizer(this.model),
+        criticOptimizer: this.#optimizer(this.critic),
         criticRatio: 10,
-        withModel: lesson.withModel ?? false,
       },
-      options,
+      { ...options, seed: 3 },
     )
-    const experience = await this.#experience(lesson, options.temperature, options.klCoef)
-    return { experience, ...(await learn(experience, this.#context(lesson))) }
+    const experience = await this.#experience(lesson, options.temperature)
+    return { experience, ...(await learn(experience, progressOf(lesson, options))) }
   }
 
   async grpo(given: Options, lesson: Lesson) {
@@ -103,25 +107,16 @@ export class Classroom implements AsyncDisposable {
 
   async #group(
     method: ReturnType<typeof grpoMethod>,
-    options: Parameters<typeof groupLearning>[2] & { klCoef: number },
+    options: Parameters<typeof groupIteration>[2],
     lesson: Lesson,
   ) {
-    const learn = groupLearning(
-      { model: this.model, optimizer: this.#optimizer(this.model) },
-      method,
-      options,
-    )
-    const experience = await this.#experience(lesson, options.temperature, options.klCoef)
+    const { model, reference } = this
+    const optimizer = this.#optimizer(model)
+    const roles = { model, reference, sources: [], optimizer }
+    const { learn } = groupIteration(roles, method, { ...options, seed: 3 })
+    const experience = await this.#experience(lesson, options.temperature)
     if (method.recipe === 'grpo' && options.klCoef === 0) experience.referenceLogProbs = null
-    return { experience, ...(await learn(experience, this.#context(lesson))) }
-  }
-
-  #context({ learningRate = 0, state }: Lesson) {
-    return {
-      learningRate,
-      seed: 3,
-      state: state ?? { scores: { count: 0, mean: 0, squares: 0 } },
-    }
+    return { experience, ...(await learn(experience, progressOf(lesson, options))) }
   }
 
   /** All weights of the policy one behind the other. */

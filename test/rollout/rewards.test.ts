@@ -5,7 +5,7 @@ import {
   type RewardFunction,
   type RewardSample,
   rewardSources,
-  rewardsOf,
+  scoresOf,
 } from '../../lib/rollout/rewards.js'
 import { answered } from '../helpers/policy-learning.js'
 import { policyConfig, tinyPolicy } from '../helpers/tiny-policy.js'
@@ -14,9 +14,9 @@ import { characterTokenizer } from '../helpers/tokenizers.js'
 const answers = ['ab>cd.', 'e>.', 'g>hhaib'].map(answered)
 const options = { timeoutMs: 5000, batchTokens: 8 }
 
-async function judged(reward: Reward<never>, more: Partial<Parameters<typeof rewardsOf>[2]> = {}) {
+async function judged(reward: Reward<never>, more: Partial<Parameters<typeof scoresOf>[2]> = {}) {
   await using policy = await tinyPolicy()
-  return await rewardsOf(rewardSources(reward, policy), answers, { ...options, ...more })
+  return await scoresOf(rewardSources(reward, policy), answers, { ...options, ...more })
 }
 const byLength: RewardFunction = (samples) => samples.map(({ tokenIds }) => tokenIds.length)
 
@@ -35,7 +35,7 @@ test('a function, now or later, a typed array, a reward model, and several with 
   const alone: number[] = []
   for (const row of rows) alone.push((await model.scores([row]))[0]!)
   const list = [{ reward: model }, { reward: byLength, weight: -2 }, { reward: model, weight: 0.5 }]
-  const { total, bySource } = await rewardsOf(rewardSources(list, policy), answers, options)
+  const { total, bySource } = await scoresOf(rewardSources(list, policy), answers, options)
   t.deepEqual(Object.keys(bySource), ['model', 'byLength', 'model 3'])
   for (const [i, score] of alone.entries()) {
     t.true(Math.abs(score) > 1e-3)

@@ -2,9 +2,9 @@ import test, { type ExecutionContext } from 'ava'
 import { AdamW, CausalLM, RewardModel } from '../../lib/index.js'
 import type { Model } from '../../lib/models/model.js'
 import { permutation, STREAM } from '../../lib/random.js'
+import { groupIteration, grpoMethod, rlooMethod } from '../../lib/train/grpo.js'
 import { experienceOf } from '../../lib/train/policy/experience.js'
-import { groupLearning, grpoMethod, rlooMethod } from '../../lib/train/policy/group.js'
-import { ppoLearning } from '../../lib/train/policy/ppo.js'
+import { ppoIteration } from '../../lib/train/ppo.js'
 import { close, distance, norm } from '../helpers/close.js'
 import { fixture } from '../helpers/fixtures.js'
 import { movedBy, policyFixture, responses } from '../helpers/policy-fixture.js'
@@ -72,16 +72,19 @@ function matches(
     close(t, actual[name] as number, value, { absolute: 1e-5, relative: 2e-4 }, name)
 }
 
-function drawn(klCoef: number) {
+function drawn() {
   const total = Float64Array.from(policyFixture.scores)
-  return { responses, rewarded: { total, bySource: { reward: total } }, iteration: ITERATION, klCoef }
+  return { responses, scores: { total, bySource: { reward: total } } }
 }
 
-const state = () => ({ scores: { count: 0, mean: 0, squares: 0 } })
+function progress({ learningRate, klCoef }: Record<string, number>) {
+  const scores = { count: 0, mean: 0, squares: 0 }
+  return { iteration: ITERATION, learningRate: learningRate!, klCoef: klCoef!, scores }
+}
 
 test('PPO: three passes of two mini-batches move actor and critic as torch and transformers do', async (t) => {
   const { options, metrics, float32 } = policyFixture.ppo
-  const { temperature, klCoef, learningRate } = options as Record<string, number>
+  const { temperature, learningRate } = options as Record<string, number>
   const { model, reference } = await start()
   const trunk = await CausalLM.load(fixture('models', 'qwen3'))
   const critic = await RewardModel.fromCausalLM(trunk, { seed: null })
@@ -91,21 +94,23 @@ test('PPO: three passes of two mini-batches move actor and critic as torch and t
     critic: optimizerOf(critic, options.weightDecay!),
   }
   const given = { ...common, ...options, temperature: temperature!, batchTokens: 20 }
-  const learn = ppoLearning(
+  const { learn } = ppoIteration(
     {
       model,
       critic,
       reference,
-      optimizers,
+      sources: [],
+      actorOptimizer: optimizers.actor,
+      criticOptimizer: optimizers.critic,
       criticRatio: options.criticLearningRate! / learningRate!,
-      withModel: false,
     },
     {
       ...given,
+      seed: SEED,
       whitenRewards: false,
       whitenAdvantages: true,
       scoreNormalize: false,
-    } as unknown as Parameters<typeof ppoLearning>[1],
+    } as unknown as Parameters<typeof ppoIteration>[1],
   )
   await movesAs(
     t,
@@ -115,8 +120,8 @@ test('PPO: three passes of two mini-batches move actor and critic as torch and t
     ],
     float32,
     async () => {
-      const experience = await experienceOf({ model, reference }, drawn(klCoef!), given)
-      const made = await learn(experience, { learningRate: learningRate!, state: state(), seed: SEED })
+      const experience = await experienceOf({ model, reference }, drawn(), given)
+      const made = await learn(experience, progress(options as Record<string, number>))
       t.is(made.policy.steps, 6)
       const { sums } = made.policy
       const per = (value: number) => value / sums[0]!.count
@@ -145,8 +150,9 @@ for (const recipe of ['grpo', 'rloo'] as const) {
     const { options, metrics, float32 } = policyFixture[recipe]
     const { model, reference } = await start()
     const optimizer = optimizerOf(model, options.weightDecay!)
-    const given = { ...common, ...options, groupSize: policyFixture.groupSize } as unknown as Parameters<
-      typeof groupLearning
+    const { groupSize } = policyFixture
+    const given = { ...common, ...options, groupSize, seed: SEED } as unknown as Parameters<
+      typeof groupIteration
     >[2] &
       Parameters<typeof rlooMethod>[0]
     const method =
@@ -160,14 +166,10 @@ for (const recipe of ['grpo', 'rloo'] as const) {
             maskTruncated: false,
           })
         : rlooMethod({ ...given, normalizeAdvantages: false })
-    const learn = groupLearning({ model, optimizer }, method, given)
+    const { learn } = groupIteration({ model, reference, sources: [], optimizer }, method, given)
     await movesAs(t, [[recipe, model]], float32, async () => {
-      const experience = await experienceOf({ model, reference }, drawn(options.klCoef!), given)
-      const { policy, reward } = await learn(experience, {
-        learningRate: options.learningRate!,
-        state: state(),
-        seed: SEED,
-      })
+      const experience = await experienceOf({ model, reference }, drawn(), given)
+      const { policy, reward } = await learn(experience, progress(options as Record<string, number>))
       t.is(policy.steps, 4)
       matches(t, { reward, loss: policy.loss, gradNorm: policy.gradNorm }, metrics)
     })

@@ -1,11 +1,11 @@
+import type { z } from 'zod'
 import type { CausalLM } from '../../models/causal-lm.js'
 import { count, isModel, isObject } from '../../options/kinds.js'
-import { type Conflict, option, type ResolvedOptions } from '../../options/option.js'
+import { type Conflict, option } from '../../options/option.js'
 import { trainingFields } from '../../options/training.js'
 import { lazily } from '../../options/zod.js'
 import type { Reward } from '../../rollout/rewards.js'
 import { recipeFields } from './fields.js'
-import type { rlooOptions } from './group.js'
 
 /** Options that PPO, GRPO and RLOO have in common. */
 export const policyFields = lazily((z) => {
@@ -136,10 +136,8 @@ export const policyConflicts: readonly Conflict[] = [
   noEffect('saveDtype', (given) => given('lora'), 'has no effect with lora: adapters are saved in float32'),
 ]
 
-/** What the three have in common once checked. */
-export type PolicyOptions = Omit<
-  ResolvedOptions<typeof rlooOptions>,
-  'learningRate' | 'groupSize' | 'clip'
-> & {
+/** What the options of all three have in common once they are checked and the defaults filled in. */
+export type PolicyOptions = z.output<z.ZodObject<ReturnType<typeof policyFields>>> & {
+  batchSize: number
   learningRate: number
 }

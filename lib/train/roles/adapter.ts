@@ -1,12 +1,11 @@
 import { PosttrainError } from '../../errors.js'
 import type { LoraOptions } from '../../models/lora.js'
 import type { Model } from '../../models/model.js'
-import type { RunControl } from '../run/run.js'
-import { refuseFreezing } from './training-lock.js'
+import { refuseWhileTrained } from './training-lock.js'
 
 /**
- * Adds the adapter that `lora` asks for; an adapter that is in use already is trained further. A run that fails before
- * its start event leaves the model as it was, so that the same call can be made again.
+ * Adds the adapter that `lora` asks for; an adapter in use is trained further. Unless `kept`, disposing takes it off
+ * again: a run that fails before its start event leaves the model as it was, so that the same call can be repeated.
  */
 export async function prepareAdapter(
   model: Model,
@@ -21,7 +20,7 @@ export async function prepareAdapter(
     )
   }
   if (options.lora) {
-    refuseFreezing(model)
+    refuseWhileTrained(model)
     await model.addAdapter(freeName(model, 'default'), { ...options.lora, seed: options.seed })
   }
   return {
@@ -33,23 +32,20 @@ export async function prepareAdapter(
   }
 }
 
-/** Whether low-rank updates are what is trained. Disposed of, it takes an adapter off that was added and is not kept. */
+/** Whether an adapter is trained. Disposing takes off an adapter that was added and is not kept. */
 export interface PreparedAdapter extends AsyncDisposable {
   readonly adapted: boolean
 }
 
-/** Whether the start event of a run was reached: from there on the model is what the run made of it. */
-export const hasStarted = (control: RunControl) => (): boolean => control.summary !== null
-
-/** For an option of whole models where the adapter in use is what is trained and saved. */
-export function noEffect(recipe: string, name: string, { adapter }: Model): PosttrainError {
+/** The error for an option of whole models where an adapter is trained and saved. */
+export function noEffectOnAdapter(recipe: string, name: string, { adapter }: Model): PosttrainError {
   return new PosttrainError(
     'ERR_INVALID_ARGUMENT',
     `${recipe}: option ${name} has no effect where the adapter ${adapter} is trained, which is saved as an adapter in float32: leave it out`,
   )
 }
 
-/** Another role of the base may have one of this name, which its owner or an earlier recipe added. */
+/** A name for a new adapter: `wanted`, or numbered where the base has one of that name. */
 export function freeName(model: Model, wanted: string): string {
   const { adapters } = model.role.base
   for (let n = 1; ; n++) {

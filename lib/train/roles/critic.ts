@@ -4,18 +4,16 @@ import { RewardModel } from '../../models/reward-model.js'
 import type { OptionInput } from '../../options/option.js'
 import { refuseOtherTokens } from '../../rollout/rewards.js'
 import type { ppoOptions } from '../options/ppo.js'
-import { saveResult } from '../supervised/loop.js'
 import { freeName } from './adapter.js'
-import { refuseFreezing } from './training-lock.js'
-
-/** Name of its adapter, where that is free. */
-const CRITIC = 'critic'
+import { saveResult } from './save-result.js'
+import { refuseWhileTrained } from './training-lock.js'
 
 type Options = Pick<OptionInput<typeof ppoOptions>, 'critic' | 'lora'> & { model: CausalLM; seed: number }
 
 /**
- * The critic, on weights of its own or as low-rank updates of those of the reward model or the actor. Before the actor
- * gets an adapter, which would freeze what is copied here.
+ * Makes the critic from the given reward model, else from the first one among the rewards, else from the actor's trunk
+ * with a zero head: a model of its own, or with LoRA an adapter. Called before the actor gets an adapter, which would
+ * freeze what is copied here.
  */
 export async function makeCritic(
   options: Options,
@@ -42,8 +40,8 @@ export async function makeCritic(
   }
   const critic = start ? await start.view() : await RewardModel.fromCausalLM(model, { seed: null })
   try {
-    refuseFreezing(critic)
-    const name = freeName(critic, CRITIC)
+    refuseWhileTrained(critic)
+    const name = freeName(critic, 'critic')
     const from = start ? start.adapter : model.adapter
     if (from === null) {
       await critic.addAdapter(name, { ...(options.lora ?? loraOf(model)), seed: seed + 1 })
@@ -58,13 +56,13 @@ export async function makeCritic(
   }
 }
 
-/** Saves it into the run folder: an adapter with its head, or a model. */
+/** Saves the critic into its folder: an adapter with its head, or a model. */
 export async function saveCritic(
   critic: RewardModel,
   path: string,
   dtype: 'float32' | 'bfloat16' | 'float16' | undefined,
 ): Promise<void> {
-  await saveResult(critic, { model: path, adapter: path }, dtype, criticPad(critic))
+  await saveResult(critic, { model: path, adapter: path }, { dtype, padToken: criticPad(critic) })
 }
 
 /** Options of an adapter like the one in use. */

@@ -2,14 +2,14 @@ import { PosttrainError } from '../../errors.js'
 import type { SharedBase } from '../../models/base.js'
 import type { Model } from '../../models/model.js'
 
-/** Of each base in memory: the adapters that runs train now; null for the base itself. */
-const held = new WeakMap<SharedBase, Set<string | null>>()
+/** Of each base in memory, the adapters that are being trained; null stands for the base itself. */
+const locked = new WeakMap<SharedBase, Set<string | null>>()
 
 /**
- * Takes what a model trains for one run, until what it gives is disposed of. Two runs would add their gradients to one
- * another's, and a run of an adapter would see its base move under it. Throws ERR_INVALID_ARGUMENT while another holds it.
+ * Locks the trained weights for one run; dispose the result to unlock. Two runs would add up their gradients, and a run
+ * of an adapter would see its base move. Throws ERR_INVALID_ARGUMENT while another run trains them.
  */
-export function takeForTraining(model: Model): Disposable {
+export function lockForTraining(model: Model): Disposable {
   const { base, adapter } = model.role
   if (isFrozen(model)) {
     throw new PosttrainError(
@@ -17,21 +17,21 @@ export function takeForTraining(model: Model): Disposable {
       `The weights of the model are frozen while it has adapters (${[...base.adapters.keys()].join(', ')}), and none of them is in use: setAdapter() one, train with lora, or clone() the model to train all of its weights`,
     )
   }
-  const others = held.get(base) ?? new Set()
-  held.set(base, others)
+  const others = locked.get(base) ?? new Set()
+  locked.set(base, others)
   if (others.has(adapter) || others.has(null) || (adapter === null && others.size > 0)) throw inTraining()
   others.add(adapter)
   return { [Symbol.dispose]: () => void others.delete(adapter) }
 }
 
-/** Before an adapter is added, which freezes the base: throws ERR_INVALID_ARGUMENT while a run trains that. */
-export function refuseFreezing(model: Model): void {
-  if (held.get(model.role.base)?.has(null)) throw inTraining()
+/** Throws ERR_INVALID_ARGUMENT while a run trains the base, which adding an adapter would freeze. */
+export function refuseWhileTrained(model: Model): void {
+  if (locked.get(model.role.base)?.has(null)) throw inTraining()
 }
 
 /**
- * Before each step and each save: between two of them a model may be used with another adapter or none, but what is trained must be in
- * use again, or the run would go on and learn nothing. Throws ERR_INVALID_ARGUMENT.
+ * Throws ERR_INVALID_ARGUMENT unless what a run trains is in use: without it the run would go on and learn nothing. Called
+ * before each step and each save; between two of them the model may be used with another adapter, or none.
  */
 export function refuseOtherAdapter(model: Model, trained: string | null): void {
   if (model.adapter === trained && !isFrozen(model)) return
@@ -44,7 +44,7 @@ export function refuseOtherAdapter(model: Model, trained: string | null): void {
   )
 }
 
-/** Without an adapter in use on a base that has some. */
+/** Whether the base has adapters and none of them is in use. */
 function isFrozen(model: Model): boolean {
   const { base, adapter } = model.role
   return adapter === null && base.adapters.size > 0

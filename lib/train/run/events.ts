@@ -170,6 +170,9 @@ export interface DpoEvaluationEvent extends EvaluationBase, DpoMetrics {}
 /** Evaluation of `dpo` with loss `kto`: means over the validation rows. */
 export interface KtoEvaluationEvent extends EvaluationBase, KtoMetrics {}
 
+/** Evaluation of `reward`: means over the pairs of the validation rows. */
+export interface RewardEvaluationEvent extends EvaluationBase, RewardMetrics {}
+
 /** A generation asked for with `samples`, or some answers of a rollout with what they earned. */
 export interface SampleEvent {
   type: 'sample'

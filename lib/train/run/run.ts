@@ -12,11 +12,14 @@ export interface RunControl {
   summary: ((reason: EndEvent['reason']) => EndEvent) | null
 }
 
+/** Whether the start event of a run was reached: from there on the model is what the run made of it. */
+export const hasStarted = (control: RunControl) => (): boolean => control.summary !== null
+
 /** A recipe: yields events only between two optimizer steps, and returns its last event. */
 export type Recipe<Event> = (control: RunControl) => AsyncGenerator<Event, EndEvent>
 
 /**
- * A training that goes on as it is watched.
+ * A training run that advances as its events are consumed.
  *
  * ```ts
  * const run = sft({ model, data: 'train.jsonl', output: 'runs/first' })

@@ -7,6 +7,7 @@ import type {
   WarningCode,
   WarningEvent,
 } from './events.js'
+import { mean } from './sums.js'
 
 /** What has been seen and said so far; part of a checkpoint, so that a resumed run says the same. */
 export interface WatchState {
@@ -18,14 +19,13 @@ export interface WatchState {
 }
 
 type Values = readonly number[]
-const mean = (values: Values) => values.reduce((sum, value) => sum + value, 0) / values.length
 
 /** How far apart the means of two windows are by chance. */
 const noiseOf = (a: Values, b: Values) => Math.hypot(standardError(a), standardError(b))
 
 function standardError(values: Values): number {
-  const centre = mean(values)
-  const squares = values.reduce((sum, value) => sum + (value - centre) ** 2, 0)
+  const center = mean(values)
+  const squares = values.reduce((sum, value) => sum + (value - center) ** 2, 0)
   return Math.sqrt(squares / Math.max(1, values.length - 1) / values.length)
 }
 

@@ -1,7 +1,8 @@
 import type { LoaderBatch } from '../../data/index.js'
 import type { CausalLM } from '../../models/causal-lm.js'
 import type { EvaluationEvent, StepEvent } from '../run/events.js'
-import { mean, type Objective } from './objective.js'
+import { ratio } from '../run/sums.js'
+import type { Objective } from './objective.js'
 
 /** Cross-entropy over the labels of a batch, in nats: what `sft` and `pretrain` train for. */
 export function crossEntropyObjective(model: CausalLM): Objective<LoaderBatch, StepEvent, EvaluationEvent> {
@@ -15,12 +16,12 @@ export function crossEntropyObjective(model: CausalLM): Objective<LoaderBatch, S
     },
     stepMetrics: (sums) => ({
       trainTokens: sums.labels ?? 0,
-      tokenAccuracy: mean(sums.correct, sums.labels),
-      entropy: mean(sums.entropySum, sums.labels),
+      tokenAccuracy: ratio(sums.correct, sums.labels),
+      entropy: ratio(sums.entropySum, sums.labels),
     }),
     evaluationMetrics: (sums) => ({
-      perplexity: Math.exp(mean(sums.lossSum, sums.count)),
-      tokenAccuracy: mean(sums.correct, sums.labels),
+      perplexity: Math.exp(ratio(sums.lossSum, sums.count)),
+      tokenAccuracy: ratio(sums.correct, sums.labels),
       trainTokens: sums.labels ?? 0,
     }),
   }

@@ -1,5 +1,6 @@
 import type { EvaluationBase, StepBase } from '../run/events.js'
-import { addSums, type Loader, mean, type Objective, type Sums, type TrainBatch } from './objective.js'
+import { addSums, ratio, type Sums } from '../run/sums.js'
+import type { Loader, Objective, TrainBatch } from './objective.js'
 
 /** The objective on every batch of the loader, without a gradient; means are over all of them, not over batches. */
 export async function evaluate<
@@ -17,6 +18,6 @@ export async function evaluate<
     sums = addSums(sums, await objective.evaluate(batch, options.signal))
   }
   const total = sums ?? { lossSum: 0, count: 0 }
-  const loss = objective.evaluationLoss?.(total) ?? mean(total.lossSum, total.count)
+  const loss = objective.evaluationLoss?.(total) ?? ratio(total.lossSum, total.count)
   return { loss, ...objective.evaluationMetrics(total) }
 }

@@ -1,8 +1,6 @@
 import type { DataReport } from '../../data/index.js'
 import type { EvaluationBase, StepBase } from '../run/events.js'
-
-/** Undivided sums over the batches of a step or an evaluation: those of the models' losses and a recipe's own. */
-export type Sums = { lossSum: number; count: number; [sum: string]: number }
+import type { Sums } from '../run/sums.js'
 
 /** What every batch of a recipe that learns from given rows has beside its tokens. */
 export interface TrainBatch {
@@ -31,7 +29,7 @@ export interface ObjectiveOptions {
   signal?: AbortSignal
 }
 
-/** What a recipe trains for: everything in which `sft`, `reward`, `dpo` and `kto` differ between two optimizer steps. */
+/** What a recipe trains for: everything in which `sft`, `reward` and `dpo` differ between two optimizer steps. */
 export interface Objective<
   Batch extends TrainBatch,
   Step extends StepBase,
@@ -49,19 +47,3 @@ export interface Objective<
   stepMetrics(sums: Sums): Omit<Step, keyof StepBase>
   evaluationMetrics(sums: Sums): Omit<Evaluation, keyof EvaluationBase>
 }
-
-/** The sums of two batches together; `min...` and `max...` are extremes. */
-export function addSums(a: Sums | null, b: Sums): Sums {
-  if (a === null) return { ...b }
-  const total = { ...a }
-  for (const [name, value] of Object.entries(b)) {
-    const before = total[name] ?? 0
-    if (name.startsWith('min')) total[name] = Math.min(before, value)
-    else if (name.startsWith('max')) total[name] = Math.max(before, value)
-    else total[name] = before + value
-  }
-  return total
-}
-
-export const mean = (sum: number | undefined, count: number | undefined): number =>
-  count === undefined || count === 0 ? 0 : (sum ?? 0) / count

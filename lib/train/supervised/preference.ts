@@ -11,7 +11,8 @@ import type {
   KtoMetrics,
   KtoStepEvent,
 } from '../run/events.js'
-import { mean, type Objective, type Sums } from './objective.js'
+import { ratio, type Sums } from '../run/sums.js'
+import type { Objective } from './objective.js'
 import { answerLogProbs, type ReferenceCache } from './reference-cache.js'
 
 /** The losses of pairs, with cross-entropy on the better answers where `sftCoef` asks for it. */
@@ -43,13 +44,13 @@ export function pairObjective(
     return terms
   }
   const metrics = (sums: Sums): DpoMetrics => ({
-    accuracy: mean(sums.correct, sums.count),
-    margin: mean((sums.chosenReward ?? 0) - (sums.rejectedReward ?? 0), sums.count),
-    chosenReward: mean(sums.chosenReward, sums.count),
-    rejectedReward: mean(sums.rejectedReward, sums.count),
-    chosenLogProb: mean(sums.chosenLogProb, sums.count),
-    rejectedLogProb: mean(sums.rejectedLogProb, sums.count),
-    chosenLength: mean(sums.chosenTokens, sums.count),
+    accuracy: ratio(sums.correct, sums.count),
+    margin: ratio((sums.chosenReward ?? 0) - (sums.rejectedReward ?? 0), sums.count),
+    chosenReward: ratio(sums.chosenReward, sums.count),
+    rejectedReward: ratio(sums.rejectedReward, sums.count),
+    chosenLogProb: ratio(sums.chosenLogProb, sums.count),
+    rejectedLogProb: ratio(sums.rejectedLogProb, sums.count),
+    chosenLength: ratio(sums.chosenTokens, sums.count),
   })
   return {
     async prepare(batches) {
@@ -75,7 +76,8 @@ export function pairObjective(
         ...(better && { better: better.lossSum, betterTokens: total(betterWeights(batch)) }),
       }
     },
-    evaluationLoss: (sums) => mean(sums.lossSum, sums.count) + sftCoef * mean(sums.better, sums.betterTokens),
+    evaluationLoss: (sums) =>
+      ratio(sums.lossSum, sums.count) + sftCoef * ratio(sums.better, sums.betterTokens),
     stepMetrics: metrics,
     evaluationMetrics: metrics,
   }
@@ -121,13 +123,13 @@ export function ktoObjective(
     referenceSums: await reference.sums(batch, signal),
   })
   const metrics = (sums: Sums): KtoMetrics => {
-    const desirable = mean(sums.desirableReward, sums.desirable)
-    const undesirable = mean(sums.undesirableReward, sums.count - (sums.desirable ?? 0))
+    const desirable = ratio(sums.desirableReward, sums.desirable)
+    const undesirable = ratio(sums.undesirableReward, sums.count - (sums.desirable ?? 0))
     return {
       desirableReward: desirable,
       undesirableReward: undesirable,
       margin: desirable - undesirable,
-      kl: mean(sums.kl, sums.count),
+      kl: ratio(sums.kl, sums.count),
     }
   }
   const withKl = (sums: Sums): Sums => ({ ...sums, kl: kl * sums.count })
@@ -141,7 +143,7 @@ export function ktoObjective(
         for (const [d, value] of policy.entries()) sum += value - compared[d]!
         count += policy.length
       }
-      kl = Math.max(0, mean(sum, count))
+      kl = Math.max(0, ratio(sum, count))
     },
     async backward(batch, given) {
       return withKl(await model.backward(batch, await termOf(batch, given.signal), given))

@@ -1,15 +1,13 @@
 import { PosttrainError } from '../../errors.js'
 import type { StepBase } from '../run/events.js'
+import type { SessionState } from '../run/session.js'
+import { ratio } from '../run/sums.js'
 import { SupervisedWatch, type WatchState } from '../run/warnings.js'
 import { type EvaluationState, NO_EVALUATION } from './early-stopping.js'
-import { mean } from './objective.js'
 import type { Cursor, StepData, StepOutcome } from './step.js'
 
 /** All that a run knows between two steps, besides weights and moments; saved in each checkpoint. */
-export interface TrainingState {
-  step: number
-  /** Steps after which evaluation, samples and checkpoint were done too. */
-  settled: number
+export interface TrainingState extends SessionState {
   cursor: Cursor
   position: number
   /** Sums over the epoch under way. */
@@ -19,18 +17,6 @@ export interface TrainingState {
   skippedInARow: number
   evaluations: EvaluationState
   watch: WatchState
-  /** Mean log-probability of some answers by the reference, where there is one. */
-  reference: number | null
-  /** The schedule of the learning rate goes by it. */
-  totalSteps: number
-  /** What the bits depend on besides all this: the same numbers are promised where these are the same. */
-  environment: Environment | null
-}
-
-export interface Environment {
-  libtorch: string
-  threads: number
-  device: string
 }
 
 export const BEGINNING: TrainingState = {
@@ -47,26 +33,6 @@ export const BEGINNING: TrainingState = {
   reference: null,
   totalSteps: 0,
   environment: null,
-}
-
-/** What a resumed run is not the same in as the one that was interrupted; its owner is warned of each. */
-export function differences(
-  before: Pick<TrainingState, 'totalSteps' | 'environment'>,
-  now: { totalSteps: number; environment: Environment },
-): string[] {
-  const environment = otherEnvironment(before.environment, now.environment)
-  const length =
-    before.totalSteps === now.totalSteps
-      ? null
-      : `The run had ${before.totalSteps} steps in all and has ${now.totalSteps} now: from here on its learning rate follows the new length`
-  return [environment, length].filter((text) => text !== null)
-}
-
-function otherEnvironment(before: Environment | null, now: Environment): string | null {
-  const names = (['libtorch', 'threads', 'device'] as const).filter((name) => before?.[name] !== now[name])
-  if (names.length === 0) return null
-  const changes = names.map((name) => `${name} ${before?.[name]} before, ${now[name]} now`).join('; ')
-  return `The run goes on in another environment (${changes}): its numbers may differ in their last bits`
 }
 
 export function afterStep(state: TrainingState, data: StepData, outcome: StepOutcome): TrainingState {
@@ -90,7 +56,7 @@ export function stepBase(state: TrainingState, data: StepData, outcome: StepOutc
     type: 'step',
     step: state.step,
     epoch: state.position,
-    loss: mean(outcome.sums.lossSum, outcome.sums.count),
+    loss: ratio(outcome.sums.lossSum, outcome.sums.count),
     gradNorm: outcome.gradNorm,
     learningRate: outcome.learningRate,
     tokens: data.tokens,

@@ -1,6 +1,7 @@
 import type { AdamW } from '../../optim/adamw.js'
 import type { EvaluationBase, StepBase } from '../run/events.js'
-import { addSums, type Objective, type Sums, type TrainBatch } from './objective.js'
+import { addSums, type Sums } from '../run/sums.js'
+import type { Objective, TrainBatch } from './objective.js'
 
 /** The batches of one optimizer step, made ready before it. */
 export interface StepData<Batch extends TrainBatch = TrainBatch> {

@@ -44,7 +44,7 @@ export function actionOffsets(responses: readonly Response[]): Int32Array {
 }
 
 /** A vector over the tokens of a batch, from one over all answers [offsets]; 0 at the prompts. */
-export function spread(packed: PackedResponses, ofActions: Float64Array, offsets: Int32Array): Float64Array {
+export function scatter(packed: PackedResponses, ofActions: Float64Array, offsets: Int32Array): Float64Array {
   const { offsets: documents } = packed.batch
   const result = new Float64Array(packed.batch.inputIds.length)
   for (const [d, place] of packed.responses.entries()) {

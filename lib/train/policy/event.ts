@@ -1,0 +1,80 @@
+import type { PolicyStepEvent, SampleEvent } from '../run/events.js'
+import { mean } from '../run/sums.js'
+import type { Experience } from './experience.js'
+import type { Progress } from './training.js'
+import type { Learned } from './update.js'
+
+/** What every recipe tells of an iteration. */
+export function iterationEvent(
+  experience: Experience,
+  made: Pick<Progress, 'iteration' | 'klCoef' | 'learningRate'> & {
+    policy: Learned
+    reward: number
+    epoch: number
+    seconds: PolicyStepEvent['seconds']
+  },
+): PolicyStepEvent {
+  const { responses, scores, kl } = experience
+  const { policy, seconds } = made
+  const sums = policy.sums[0] ?? { lossSum: 0, count: 0 }
+  const per = (value: number | undefined) => (value ?? 0) / Math.max(1e-12, sums.count)
+  const ratioMean = per(sums.ratio)
+  const tokens = responses.reduce(
+    (sum, { prompt, tokenIds }) => sum + prompt.promptIds.length + tokenIds.length,
+    0,
+  )
+  return {
+    type: 'step',
+    step: made.iteration + 1,
+    epoch: made.epoch,
+    loss: policy.loss,
+    gradNorm: policy.gradNorm,
+    learningRate: made.learningRate,
+    tokens,
+    tokensPerSecond: tokens / (seconds.rollout + seconds.score + seconds.update),
+    ...(policy.failed && {
+      skipped: { reason: policy.failed, rows: responses.map(({ prompt }) => prompt.origin) },
+    }),
+    score: mean(scores.total),
+    scoreBySource: Object.fromEntries(
+      Object.entries(scores.bySource).map(([name, values]) => [name, mean(values)]),
+    ),
+    reward: made.reward,
+    ...(experience.referenceLogProbs !== null && { kl: mean(kl), klCoef: made.klCoef }),
+    entropy: experience.entropy,
+    policyLoss: per(sums.lossSum),
+    approxKl: per(sums.approxKl),
+    clipFraction: per(sums.clipped),
+    ratioMean,
+    ratioVariance: Math.max(0, per(sums.ratioSquared) - ratioMean * ratioMean),
+    responseLength: mean(responses.map(({ tokenIds }) => tokenIds.length)),
+    stoppedFraction: mean(responses.map(({ stopped }) => Number(stopped))),
+    distinctFraction: new Set(responses.map(({ tokenIds }) => tokenIds.join())).size / responses.length,
+    logProbGap: logProbGap(experience),
+    updates: policy.steps,
+    seconds,
+  }
+}
+
+/** Largest difference of a token's log-probability between rollout and training forward. */
+function logProbGap({ responses, offsets, oldLogProbs }: Experience): number {
+  let gap = 0
+  for (const [i, { sampledLogProbs }] of responses.entries())
+    for (const [t, sampled] of sampledLogProbs.entries())
+      gap = Math.max(gap, Math.abs(sampled - oldLogProbs[offsets[i]! + t]!))
+  return gap
+}
+
+/** The first responses of an iteration with their scores. */
+export function sampleEvents(experience: Experience, step: number, count: number): SampleEvent[] {
+  const { responses, scores, referenceLogProbs, kl } = experience
+  return responses.slice(0, count).map(({ prompt, text, stopped }, i) => ({
+    type: 'sample',
+    step,
+    prompt: prompt.prompt,
+    text,
+    finishReason: stopped ? 'stop' : 'length',
+    score: scores.total[i]!,
+    ...(referenceLogProbs !== null && { kl: kl[i]! }),
+  }))
+}

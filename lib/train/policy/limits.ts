@@ -1,0 +1,38 @@
+import { PosttrainError } from '../../errors.js'
+import type { CausalLM } from '../../models/causal-lm.js'
+import { RewardModel } from '../../models/reward-model.js'
+import type { RewardSource } from '../../rollout/rewards.js'
+
+/** Throws ERR_INVALID_ARGUMENT where a rollout has fewer responses than mini-batches. */
+export function refuseEmptyMiniBatches(responses: number, miniBatches: number): void {
+  if (miniBatches <= responses) return
+  throw new PosttrainError(
+    'ERR_INVALID_ARGUMENT',
+    `miniBatches ${miniBatches} is more than the ${responses} answers of a rollout`,
+  )
+}
+
+/** Tokens of a prompt at most, so that a response has room after it in every model that reads both. */
+export function promptLength(
+  options: {
+    model: CausalLM
+    reference?: CausalLM | undefined
+    critic?: RewardModel | undefined
+    maxPromptLength?: number | undefined
+    maxNewTokens: number
+  },
+  sources: readonly RewardSource[],
+): number {
+  const { model, reference, critic, maxPromptLength, maxNewTokens } = options
+  const judges = sources.map(({ reward }) => reward).filter((reward) => reward instanceof RewardModel)
+  const readers = [model, reference, critic, ...judges].filter((reader) => reader !== undefined)
+  const context = Math.min(...readers.map(({ contextLength }) => contextLength ?? Number.POSITIVE_INFINITY))
+  const room = context - maxNewTokens
+  if (room < 1) {
+    throw new PosttrainError(
+      'ERR_INVALID_ARGUMENT',
+      `maxNewTokens ${maxNewTokens} leaves no room for a prompt in the context of ${context} of the model, its reference or its reward model`,
+    )
+  }
+  return Math.min(room, maxPromptLength ?? Number.POSITIVE_INFINITY)
+}

@@ -1,0 +1,29 @@
+import type { Model } from '../../models/model.js'
+import type { AdamW } from '../../optim/adamw.js'
+import { recipeOptimizer } from '../roles/optimizer.js'
+import { release } from '../roles/reference.js'
+import { lockForTraining } from '../roles/training-lock.js'
+
+/** The models, locks and optimizers that a run makes for itself; disposing frees them, the last made first. */
+export class Resources implements AsyncDisposable {
+  readonly #free: (() => unknown)[] = []
+
+  /** Owns a model, and the adapter that it uses. */
+  model<Kept extends Model>(model: Kept): Kept {
+    this.#free.push(() => release(model))
+    return model
+  }
+
+  /** Locks the weights of a model and makes their optimizer. */
+  optimizer(model: Model, options: Parameters<typeof recipeOptimizer>[1]): AdamW {
+    const lock = lockForTraining(model)
+    this.#free.push(() => lock[Symbol.dispose]())
+    const optimizer = recipeOptimizer(model, options)
+    this.#free.push(() => optimizer.dispose())
+    return optimizer
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const free of this.#free.reverse()) await free()
+  }
+}

@@ -1,0 +1,53 @@
+import { variance } from '../run/sums.js'
+import type { Experience } from './experience.js'
+import type { ScoreHistory } from './state.js'
+
+/**
+ * Scores as PPO learns from them, [B]: normalized by the history of all scores where asked for, clipped to plus and minus
+ * `scoreClip`, and with the penalty of responses that did not end taken off. Adds the scores to the history.
+ */
+export function finalScores(
+  { responses, scores }: Experience,
+  options: { scoreNormalize: boolean; scoreClip?: number | undefined; missingEosPenalty: number },
+  history: ScoreHistory,
+): Float64Array {
+  const final = options.scoreNormalize ? normalized(scores.total, history) : Float64Array.from(scores.total)
+  const bound = options.scoreClip ?? Number.POSITIVE_INFINITY
+  for (const [i, { stopped }] of responses.entries()) {
+    const penalty = stopped ? 0 : options.missingEosPenalty
+    final[i] = Math.min(bound, Math.max(-bound, final[i]!)) - penalty
+  }
+  return final
+}
+
+/** Scores minus their running mean, by their running deviation (Welford 1962). */
+function normalized(scores: Float64Array, history: ScoreHistory): Float64Array {
+  for (const score of scores) {
+    history.count++
+    const before = score - history.mean
+    history.mean += before / history.count
+    history.squares += before * (score - history.mean)
+  }
+  const deviation = Math.sqrt(history.squares / Math.max(1, history.count - 1)) + 1e-8
+  return scores.map((score) => (score - history.mean) / deviation)
+}
+
+/** Soft overlong punishment (DAPO, arXiv 2503.14476): the last `overlongTokens` before the limit cost up to 1. */
+export function withoutOverlong(
+  { responses, scores }: Experience,
+  { overlongTokens, maxNewTokens }: { overlongTokens?: number | undefined; maxNewTokens: number },
+): Float64Array {
+  if (overlongTokens === undefined) return scores.total
+  return scores.total.map((score, i) => {
+    const over = responses[i]!.tokenIds.length - (maxNewTokens - overlongTokens)
+    return score - Math.min(1, Math.max(0, over / overlongTokens))
+  })
+}
+
+/** Mean over groups of the standard deviation of their scores. */
+export function spreadOfGroups(scores: Float64Array, groupSize: number): number {
+  let sum = 0
+  for (let from = 0; from < scores.length; from += groupSize)
+    sum += Math.sqrt(variance(scores.subarray(from, from + groupSize)))
+  return sum / (scores.length / groupSize)
+}

@@ -1,0 +1,11 @@
+import type { Model } from '../../models/model.js'
+import { AdamW } from '../../optim/adamw.js'
+
+/** The optimizer of a recipe: AdamW whose weight decay is on matrices alone. */
+export function recipeOptimizer(
+  model: Model,
+  options: { learningRate: number; beta1: number; beta2: number; epsilon: number; weightDecay: number },
+): AdamW {
+  const { learningRate, beta1, beta2, epsilon: eps, weightDecay } = options
+  return new AdamW(model, { learningRate, beta1, beta2, eps, weightDecay, decay: 'matrices' })
+}

@@ -1,0 +1,97 @@
+import type { Batch as Tokens } from '../../data/index.js'
+import { generate } from '../../generate/generate.js'
+import { CausalLM } from '../../models/causal-lm.js'
+import type { EvaluationBase, SampleEvent, StepBase, TrainEvent, WarningEvent } from '../run/events.js'
+import type { Session } from '../run/session.js'
+import { SupervisedWatch } from '../run/warnings.js'
+import { afterEvaluation } from './early-stopping.js'
+import { evaluate } from './evaluate.js'
+import type { Loader, TrainBatch } from './objective.js'
+import type { TrainingState } from './state.js'
+import type { SupervisedTraining } from './training.js'
+
+/** What follows a step: the end of its epoch, evaluation, samples and checkpoint, each when it is due. */
+export async function* settle<
+  Batch extends TrainBatch & Tokens,
+  Step extends StepBase,
+  Evaluation extends EvaluationBase,
+>(
+  training: SupervisedTraining<Batch, Step, Evaluation>,
+  session: Session<TrainingState>,
+): AsyncGenerator<TrainEvent<Step, Evaluation>, void> {
+  const { options, validation } = training
+  const { state } = session
+  const { step } = state
+  const endsEpoch = state.cursor.batch === 0
+  const due = (every: number | undefined) =>
+    (every === undefined ? endsEpoch : step % every === 0) || step === state.totalSteps
+  // All of it enters the state at once, so that a save() in between leaves it to be done by the resume.
+  const settled: TrainingState = { ...state, settled: step }
+  if (endsEpoch) {
+    const loss = state.epochWeight === 0 ? 0 : state.epochLoss / state.epochWeight
+    yield await session.note({ type: 'epoch', step, epoch: state.cursor.epoch, loss })
+    settled.epochLoss = 0
+    settled.epochWeight = 0
+  }
+  const evaluates = validation && due(options.evaluation?.everySteps)
+  const isBest = evaluates ? yield* evaluated(training, validation, session, settled) : false
+  if (options.samples && due(options.samples.everySteps)) yield* samples(training, session)
+  session.state = settled
+  // While steps fail the weights may be spoilt: they must not push sound checkpoints out.
+  const isSound = state.skippedInARow === 0
+  const wanted = (isBest && options.earlyStopping) || due(options.checkpoints?.everySteps)
+  if (session.folder && isSound && wanted) yield await session.checkpoint()
+}
+
+/** Evaluates and enters the result into the coming state; returns whether it is the best one so far. */
+async function* evaluated<
+  Batch extends TrainBatch & Tokens,
+  Step extends StepBase,
+  Evaluation extends EvaluationBase,
+>(
+  { objective, options }: SupervisedTraining<Batch, Step, Evaluation>,
+  validation: Loader<Batch>,
+  session: Session<TrainingState>,
+  settled: TrainingState,
+): AsyncGenerator<Evaluation | WarningEvent, boolean> {
+  const { step, position: epoch } = session.state
+  const result = await evaluate(objective, validation, { signal: options.signal })
+  const minDelta = options.earlyStopping?.minDelta ?? 0
+  settled.evaluations = afterEvaluation(settled.evaluations, { step, loss: result.loss }, minDelta)
+  const best = settled.evaluations.bestStep === step
+  const event = { type: 'evaluation', step, epoch, ...result, best } as unknown as Evaluation
+  const watch = new SupervisedWatch(settled.watch)
+  const warnings = watch.evaluation(event)
+  settled.watch = watch.state
+  yield await session.note(event)
+  for (const warning of warnings) yield await session.note(warning)
+  return best
+}
+
+/** Completions of the prompts of `samples`, as the model is now. */
+async function* samples(
+  {
+    model,
+    options,
+    template,
+  }: Pick<SupervisedTraining<never, never, never>, 'model' | 'options' | 'template'>,
+  session: Session<TrainingState>,
+): AsyncGenerator<SampleEvent, void> {
+  if (!options.samples || !(model instanceof CausalLM)) return
+  const { tokenizer } = model
+  const { prompts, maxNewTokens, temperature } = options.samples
+  const completions = await generate(
+    model,
+    prompts.map((prompt) => template?.prompt({ instruction: prompt }, tokenizer) ?? prompt),
+    {
+      maxNewTokens,
+      temperature,
+      ...(temperature > 0 && { seed: options.seed }),
+      ...(options.signal && { signal: options.signal }),
+    },
+  )
+  const { step } = session.state
+  for (const [i, { text, finishReason }] of completions.entries()) {
+    yield await session.note({ type: 'sample' as const, step, prompt: prompts[i]!, text, finishReason })
+  }
+}
