@@ -1,4 +1,5 @@
 export type { Dtype, PackedBatch } from './addon/addon.js'
+export { IGNORE_INDEX } from './addon/training.js'
 export {
   alpacaTemplate,
   type Batch,
@@ -6,7 +7,6 @@ export {
   type DataLoaderOptions,
   type DataReport,
   type DataSource,
-  IGNORE_INDEX,
   type LoaderBatch,
   type Message,
   type PaddedBatch,

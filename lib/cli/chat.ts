@@ -1,6 +1,6 @@
 import { createInterface } from 'node:readline/promises'
 import { Command } from 'commander'
-import type { Message } from '../data/rows/rows.js'
+import type { Message } from '../data/rows/messages.js'
 import { generateOptions } from '../options/generation.js'
 import { text } from '../options/kinds.js'
 import { type OptionSet, option } from '../options/option.js'

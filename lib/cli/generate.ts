@@ -76,8 +76,8 @@ export function generateCommand(): Command {
 
 /** Rows of any kind; a last answer that is there is what is asked for. */
 async function readPrompts(path: string): Promise<Exclude<Prompt, Int32Array>[]> {
-  const { readRows } = await import('../data/formats/read.js')
-  const { readPrompt } = await import('../data/prompts.js')
+  const { readRows } = await import('../data/sources.js')
+  const { readPrompt } = await import('../data/rows/prompt-rows.js')
   const prompts: Exclude<Prompt, Int32Array>[] = []
   for await (const { row, origin, failure } of readRows(path)) {
     if (failure) throw failure

@@ -1,16 +1,17 @@
 import { createHash } from 'node:crypto'
-import { AbortError, PosttrainError } from '../errors.js'
-import { permutation, STREAM } from '../random.js'
+import { PosttrainError } from '../errors.js'
 import { NumberList } from './encode/digests.js'
-import { RowEncoder } from './encode/encode.js'
+import { type Encoded, RowEncoder } from './encode/encode.js'
 import { type EncodeOptions, stopIdsOf } from './encode/mask.js'
 import { type DataReport, ReportBuilder, sharedRows } from './encode/report.js'
 import { TokenStore } from './encode/token-store.js'
-import { type DataSource, type RowSource, readRows, sourcesOf, type Validation } from './formats/read.js'
-import { type Example, type Origin, readRow } from './rows/rows.js'
+import { ingest } from './ingest.js'
+import { type Example, readRow } from './rows/rows.js'
+import { type DataSource, type RowSource, sourcesOf, type Validation } from './sources.js'
 import type { Template } from './text/template.js'
 import { plainTemplate } from './text/templates.js'
 import type { Tokenizer } from './text/tokenizer.js'
+import { heldOut, type Split, withValidation } from './validation.js'
 
 /** Rows of one source that an epoch draws from: places in the store, and how often an epoch has them. */
 export interface Part {
@@ -44,11 +45,18 @@ export interface DatasetOptions extends EncodeOptions {
 /** Rows handed to the encoder at once. */
 const SLICE = 32
 
+/** Rows of one source: places in the store, and the lines they came from. */
+interface LoadedSource {
+  name: string
+  first: number
+  count: number
+  weight: number
+  lines: NumberList
+}
+
 interface Loaded {
   store: TokenStore
-  sources: { first: number; count: number; weight: number }[]
-  /** Where the rows of each source came from. */
-  origins: { source: string; lines: NumberList }[]
+  sources: LoadedSource[]
   builder: ReportBuilder
 }
 
@@ -58,16 +66,15 @@ async function loadSources(source: DataSource, options: DatasetOptions): Promise
     trainOn: options.trainOn,
     overflow: options.overflow,
   })
-  const loaded: Loaded = { store: new TokenStore(), sources: [], origins: [], builder: new ReportBuilder() }
+  const loaded: Loaded = { store: new TokenStore(), sources: [], builder: new ReportBuilder() }
   try {
     for (const { data, weight } of sourcesOf(source)) {
       const first = loaded.store.length
-      const origins = { source: typeof data === 'string' ? data : 'rows', lines: new NumberList() }
-      loaded.origins.push(origins)
-      await loadSource(data, encoder, loaded, origins.lines, options)
+      const lines = await loadSource(data, encoder, loaded, options)
       const count = loaded.store.length - first
-      loaded.sources.push({ first, count, weight })
-      if (count === 0) throw nothingToTrain(origins.source, loaded.builder.finish())
+      const name = typeof data === 'string' ? data : 'rows'
+      loaded.sources.push({ name, first, count, weight, lines })
+      if (count === 0) throw nothingToTrain(name, loaded.builder.finish())
     }
     return loaded
   } catch (error) {
@@ -78,51 +85,32 @@ async function loadSources(source: DataSource, options: DatasetOptions): Promise
   }
 }
 
+/** Encodes the rows of a source into the store; the lines that they came from. */
 async function loadSource(
   source: RowSource,
   encoder: RowEncoder,
-  loaded: Loaded,
-  lines: NumberList,
+  { store, builder }: Loaded,
   options: DatasetOptions,
-): Promise<void> {
-  let slice: { example: Example; origin: Origin }[] = []
-  const refuse = (failure: PosttrainError) => {
-    if (options.onBadRow === 'error') throw failure
-    loaded.builder.badRow(failure.message)
-  }
-  const flush = async () => {
-    const results = await encoder.encode(slice.map(({ example }) => example))
-    for (const [i, result] of results.entries()) {
-      const { example, origin } = slice[i]!
-      if ('error' in result) {
-        refuse(new PosttrainError('ERR_DATA', `${origin.source}:${origin.line}: ${result.error}`))
-        continue
-      }
-      const first = loaded.store.length
-      for (const row of result.rows) {
+): Promise<NumberList> {
+  const lines = new NumberList()
+  await ingest<Example, Encoded>(source, {
+    onBadRow: options.onBadRow,
+    signal: options.signal,
+    slice: SLICE,
+    read: readRow,
+    encode: (examples) => encoder.encode(examples),
+    skip: (message) => builder.badRow(message),
+    async keep(example, encoded, { line }) {
+      const first = store.length
+      for (const row of encoded.rows) {
         if (typeof row === 'string') continue
-        await loaded.store.append(row)
-        lines.push(origin.line)
+        await store.append(row)
+        lines.push(line)
       }
-      loaded.builder.example(example.kind, result, loaded.store, first)
-    }
-    slice = []
-  }
-  for await (const { row, origin, failure } of readRows(source)) {
-    if (options.signal?.aborted) throw new AbortError(options.signal.reason)
-    if (failure !== undefined) {
-      refuse(failure)
-      continue
-    }
-    try {
-      slice.push({ example: readRow(row, origin), origin })
-    } catch (error) {
-      if (!(error instanceof PosttrainError)) throw error
-      refuse(error)
-    }
-    if (slice.length === SLICE) await flush()
-  }
-  await flush()
+      builder.example(example.kind, encoded, store, first)
+    },
+  })
+  return lines
 }
 
 /** The error of data with answers none of which would teach the model to end one. */
@@ -148,17 +136,15 @@ function nothingToTrain(source: string, report: DataReport): PosttrainError {
   )
 }
 
-function dataset(loaded: Loaded, parts: Part[], report: DataReport): Dataset {
+function dataset({ store, sources }: Loaded, parts: Part[], report: DataReport): Dataset {
   return {
-    store: loaded.store,
+    store,
     parts,
     report,
-    hash: hashOf(loaded.store, parts),
+    hash: hashOf(store, parts),
     originOf(index) {
-      let i = 0
-      while (i + 1 < loaded.sources.length && index >= loaded.sources[i + 1]!.first) i++
-      const { source, lines } = loaded.origins[i]!
-      return `${source}:${lines.at(index - loaded.sources[i]!.first)}`
+      const { name, first, lines } = sources.findLast((source) => index >= source.first)!
+      return `${name}:${lines.at(index - first)}`
     },
   }
 }
@@ -171,63 +157,58 @@ function hashOf(store: TokenStore, parts: Part[]): string {
   return hash.digest('hex')
 }
 
-const range = (first: number, count: number) => Uint32Array.from({ length: count }, (_, i) => first + i)
+const placesOf = ({ first, count }: LoadedSource) => Uint32Array.from({ length: count }, (_, i) => first + i)
+
+const wholeParts = ({ sources }: Loaded): Part[] =>
+  sources.map((source) => ({ rows: placesOf(source), weight: source.weight }))
+
+/** Weights are for training: a validation loss counts each row once. */
+const validationParts = ({ sources }: Loaded): Part[] =>
+  sources.map((source) => ({ rows: placesOf(source), weight: 1 }))
 
 /**
  * Reads, checks and encodes rows, once. Throws ERR_DATA with file, line and field for a bad row (or counts it, with
  * `onBadRow: 'skip'`), and for data in which nothing, or no stop token, can be trained.
  */
-export async function loadDataset(
-  source: DataSource,
-  options: DatasetOptions,
-): Promise<{ train: Dataset; validation: Dataset | null }> {
-  const { validation } = options
+export async function loadDataset(source: DataSource, options: DatasetOptions): Promise<Split<Dataset>> {
   const loaded = await loadSources(source, options)
-  try {
-    const report = loaded.builder.finish()
-    if (options.needsStop && loaded.builder.neverStops) throw neverStops(options)
-    const whole = loaded.sources.map(({ first, count, weight }) => ({ rows: range(first, count), weight }))
-    if (validation === undefined) return { train: dataset(loaded, whole, report), validation: null }
-    if (typeof validation === 'object' && 'fraction' in validation)
-      return split(loaded, report, validation.fraction, options)
-    const other = await loadSources(validation, options)
-    const otherParts = other.sources.map(({ first, count }) => ({ rows: range(first, count), weight: 1 }))
-    const shared = sharedRows({ ...loaded, parts: whole }, { ...other, parts: otherParts })
-    return {
-      train: dataset(loaded, whole, { ...report, sharedWithValidation: shared }),
-      validation: dataset(other, otherParts, other.builder.finish()),
-    }
-  } catch (error) {
+  if (options.needsStop && loaded.builder.neverStops) {
     await loaded.store.close()
-    throw error
+    throw neverStops(options)
   }
+  return await withValidation<Loaded, Dataset>(loaded, options.validation, {
+    alone: (whole) => dataset(whole, wholeParts(whole), whole.builder.finish()),
+    split: (whole, fraction) => split(whole, fraction, options.seed),
+    load: (other) => loadSources(other, options),
+    beside(whole, other) {
+      const [parts, otherParts] = [wholeParts(whole), validationParts(other)]
+      const shared = sharedRows({ ...whole, parts }, { ...other, parts: otherParts })
+      return {
+        train: dataset(whole, parts, { ...whole.builder.finish(), sharedWithValidation: shared }),
+        validation: dataset(other, otherParts, other.builder.finish()),
+      }
+    },
+  })
 }
 
 /** Takes a fraction of all rows, chosen by the seed, for validation. */
-function split(loaded: Loaded, report: DataReport, fraction: number, options: DatasetOptions) {
-  const total = loaded.store.length
-  const count = Math.round(total * fraction)
-  if (!(fraction > 0 && fraction < 1) || count === 0 || count === total) {
-    throw new PosttrainError(
-      'ERR_INVALID_ARGUMENT',
-      `a validation fraction of ${fraction} of ${total} rows leaves nothing on one side`,
-    )
-  }
-  const held = new Set(permutation(total, options.seed, STREAM.validation).subarray(0, count))
-  const parts = loaded.sources.map(({ first, count: size, weight }) => ({
-    rows: range(first, size).filter((row) => !held.has(row)),
-    weight,
+function split(loaded: Loaded, fraction: number, seed: number): Split<Dataset> {
+  const { store, sources } = loaded
+  const held = heldOut(store.length, fraction, seed)
+  const parts = sources.map((source) => ({
+    rows: placesOf(source).filter((row) => !held.has(row)),
+    weight: source.weight,
   }))
   const empty = parts.findIndex(({ rows }) => rows.length === 0)
   if (empty >= 0) {
     throw new PosttrainError(
       'ERR_INVALID_ARGUMENT',
-      `the validation fraction takes every row of ${loaded.origins[empty]!.source}`,
+      `the validation fraction takes every row of ${sources[empty]!.name}`,
     )
   }
   const validation = [{ rows: Uint32Array.from(held).sort(), weight: 1 }]
-  const shared = sharedRows({ ...loaded, parts }, { ...loaded, parts: validation })
-  const whole = { ...report, sharedWithValidation: shared }
+  const shared = sharedRows({ store, parts }, { store, parts: validation })
+  const whole = { ...loaded.builder.finish(), sharedWithValidation: shared }
   return { train: dataset(loaded, parts, whole), validation: dataset(loaded, validation, whole) }
 }
 

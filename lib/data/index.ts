@@ -4,18 +4,14 @@ export {
   type EncodeOptions,
   encodeRow,
   encodeText,
-  IGNORE_INDEX,
-  splitPrompt,
+  isPredicted,
+  type RowTokens,
 } from './encode/mask.js'
 export type { DataReport } from './encode/report.js'
-export {
-  type DataSource,
-  type RowSource,
-  spoolRows,
-  type Validation,
-  type WeightedSource,
-} from './formats/read.js'
-export { type BatchOptions, DataLoader, type DataLoaderOptions, type LoaderBatch } from './loaders/batches.js'
+export type { Format, SourceRow } from './formats/format.js'
+export { ENDINGS_TEXT, FORMATS } from './formats/index.js'
+export { DataLoader, type DataLoaderOptions } from './loaders/data-loader.js'
+export type { Loader } from './loaders/loader.js'
 export {
   type Batch,
   isPadded,
@@ -24,37 +20,40 @@ export {
   padRows,
   toPacked,
 } from './loaders/pack.js'
-export {
-  type JudgedLoader,
-  mismatched,
-  type PreferenceBatch,
-  preferenceLoader,
-  type UnpairedBatch,
-  unpairedLoader,
-} from './loaders/preferences.js'
-export { type JudgedReport, type JudgedSet, loadPreferences, loadUnpaired } from './preferences.js'
-export {
-  loadPrompts,
-  type PromptItem,
-  type PromptReport,
-  type PromptSet,
-  readPrompt,
-  takePrompts,
-} from './prompts.js'
-export type { Answer, JudgedRow, PreferenceRow, RankingRow } from './rows/preference-rows.js'
+export { type PreferenceBatch, preferenceLoader } from './loaders/preferences.js'
+export { takePrompts } from './loaders/prompts.js'
+export type { ResponseBatch, ResponseLoaderOptions } from './loaders/responses.js'
+export { type BatchOptions, type LoaderBatch, rowLoader } from './loaders/rows.js'
+export { mismatched, type UnpairedBatch, unpairedLoader } from './loaders/unpaired.js'
+export { loadPreferences, type PreferenceGroup, type PreferenceSet } from './preferences.js'
+export { loadPrompts, type PromptItem, type PromptReport, type PromptSet } from './prompts.js'
+export type { ResponseOptions, ResponseReport } from './responses.js'
+export type { Response } from './rows/conversations.js'
+export { bad, fieldsOf, type Origin } from './rows/fields.js'
+export { instructionMessages, type Message } from './rows/messages.js'
+export { type PreferenceRow, type RankingRow, readPreference } from './rows/preference-rows.js'
+export { readPrompt } from './rows/prompt-rows.js'
 export {
   type CompletionRow,
   type ConversationsRow,
   type Example,
   type InstructionRow,
-  instructionMessages,
-  type Message,
   type MessagesRow,
   type Row,
   readRow,
   type TextRow,
 } from './rows/rows.js'
+export { readUnpaired, type UnpairedRow } from './rows/unpaired-rows.js'
+export {
+  type DataSource,
+  type RowSource,
+  readRows,
+  spoolRows,
+  type Validation,
+  type WeightedSource,
+} from './sources.js'
 export { type PromptRow, Template, type TrainOn } from './text/template.js'
 export { alpacaTemplate, plainTemplate, templateOf } from './text/templates.js'
 export { Tokenizer, type TokenizerFiles } from './text/tokenizer.js'
 export { tokenizerSelection } from './text/tokenizer-files.js'
+export { loadUnpaired, type UnpairedResponse, type UnpairedSet } from './unpaired.js'

@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto'
-import { AbortError, PosttrainError } from '../errors.js'
-import { permutation, STREAM } from '../random.js'
-import { splitPrompt } from './encode/mask.js'
+import { PosttrainError } from '../errors.js'
+import { attempt } from './encode/encode.js'
 import { LengthCounts, type Lengths } from './encode/report.js'
-import { type DataSource, readRows, sourcesOf } from './formats/read.js'
-import { rankedPrompt } from './rows/preference-rows.js'
-import { bad, type Message, type Origin, readRow } from './rows/rows.js'
+import { ingest } from './ingest.js'
+import type { Origin } from './rows/fields.js'
+import type { Message } from './rows/messages.js'
+import { type Asked, readPrompt } from './rows/prompt-rows.js'
+import { type DataSource, unweighted } from './sources.js'
 import type { Template } from './text/template.js'
 import type { Tokenizer } from './text/tokenizer.js'
 
@@ -41,42 +42,6 @@ export interface PromptReport {
   firstBadRow: string | null
 }
 
-/** What is asked in a row, without its answer: a text as it stands, or messages for the template. */
-export type Asked = { text: string } | { messages: Message[]; tools?: unknown[] }
-
-/**
- * The prompt of a row of any kind: `prompt` alone (a text or messages), `instruction`, `messages` or `conversations`,
- * or what `chosen` and `rejected` have in common; a last answer that is there is left out. Throws ERR_DATA.
- */
-export function readPrompt(row: unknown, origin: Origin): Asked {
-  const fields = (typeof row === 'object' && row !== null ? row : {}) as Record<string, unknown>
-  const ranked = rankedPrompt(row, origin)
-  if (ranked !== null) return ranked
-  const answer = Array.isArray(fields.prompt) ? [{ role: 'assistant', content: '' }] : ''
-  // The reader of training rows wants an answer: an empty one stands in for it, and is taken off again.
-  const filled =
-    typeof row === 'object' && row !== null && !Array.isArray(row)
-      ? {
-          ...row,
-          ...(fields.instruction !== undefined && { output: '' }),
-          ...(fields.prompt !== undefined && { completion: answer }),
-        }
-      : row
-  const example = readRow(filled, origin)
-  if (example.kind === 'text')
-    throw bad(origin, 'text', 'is no prompt: expected prompt, instruction or messages')
-  if (example.kind === 'completion') return { text: splitPrompt(example.prompt, '')[0] }
-  const { messages, tools } = example
-  const asked = messages.at(-1)?.role === 'assistant' ? messages.slice(0, -1) : messages
-  if (asked.length === 0) throw bad(origin, 'messages', 'has an answer and nothing that was asked')
-  return { messages: asked, ...(tools !== undefined && { tools }) }
-}
-
-/** Without marks of what is trained, which say nothing of what is asked. */
-function unmarked(messages: readonly Message[]): Message[] {
-  return messages.map(({ train: _, ...message }) => message as Message)
-}
-
 export interface PromptOptions {
   tokenizer: Tokenizer
   template: Template
@@ -88,88 +53,103 @@ export interface PromptOptions {
   signal?: AbortSignal | undefined
 }
 
+/** A row and what is asked in it. */
+interface Read {
+  row: Record<string, unknown>
+  asked: Asked
+}
+
 /** Reads and encodes prompts, which stay in memory. Throws ERR_DATA with file and line, or where none is left. */
 export async function loadPrompts(source: DataSource, options: PromptOptions): Promise<PromptSet> {
-  const { tokenizer, template, maxLength } = options
-  const items: PromptItem[] = []
-  const hash = createHash('sha256')
-  const report: PromptReport = {
+  const set = new SetBuilder(options)
+  for (const data of unweighted(source, 'prompts have no weight')) {
+    await ingest<Read, { promptIds: Int32Array }>(data, {
+      onBadRow: options.onBadRow,
+      signal: options.signal,
+      slice: 1,
+      read: (row, origin) => ({ row: row as Read['row'], asked: readPrompt(row, origin) }),
+      encode: async (rows) => rows.map(({ asked }) => attempt(() => ({ promptIds: idsOf(asked, options) }))),
+      keep: (read, { promptIds }, origin) => set.keep(read, promptIds, origin),
+      skip: (message) => set.skip(message),
+    })
+  }
+  return set.finish()
+}
+
+function idsOf(asked: Asked, { tokenizer, template }: PromptOptions): Int32Array {
+  return 'text' in asked
+    ? Int32Array.from([...tokenizer.prefixIds, ...tokenizer.encode(asked.text, { first: true })])
+    : template.promptIds(asked, tokenizer)
+}
+
+/** A set while its rows come by. */
+class SetBuilder {
+  readonly #options: PromptOptions
+  readonly #items: PromptItem[] = []
+  readonly #hash = createHash('sha256')
+  readonly #lengths = new LengthCounts()
+  readonly #report = {
     read: 0,
-    rows: 0,
     dropped: { badRow: 0, tooLong: 0, empty: 0 },
     tokens: 0,
-    length: { min: 0, median: 0, p90: 0, p99: 0, max: 0 },
-    firstBadRow: null,
+    firstBadRow: null as string | null,
   }
-  const lengths = new LengthCounts()
-  for (const { data, weight } of sourcesOf(source)) {
-    if (weight !== 1) {
-      throw new PosttrainError('ERR_INVALID_ARGUMENT', `prompts have no weight, got ${weight}: leave it out`)
+
+  constructor(options: PromptOptions) {
+    this.#options = options
+  }
+
+  skip(message: string): void {
+    this.#report.read++
+    this.#report.dropped.badRow++
+    this.#report.firstBadRow ??= message
+  }
+
+  keep({ row, asked }: Read, promptIds: Int32Array, { source, line }: Origin): void {
+    const { maxLength, overflow } = this.#options
+    const { length } = promptIds
+    const origin = `${source}:${line}`
+    this.#report.read++
+    if (length === 0) {
+      this.#report.dropped.empty++
+      return
     }
-    let since = performance.now()
-    for await (const { row, origin, failure } of readRows(data)) {
-      if (options.signal?.aborted) throw new AbortError(options.signal.reason)
-      // Templates are rendered here: give the event loop its turns.
-      if (performance.now() - since > 10) {
-        await new Promise((resolve) => setImmediate(resolve))
-        since = performance.now()
-      }
-      report.read++
-      let asked: Asked
-      let promptIds: Int32Array
-      try {
-        if (failure) throw failure
-        asked = readPrompt(row, origin)
-        promptIds =
-          'text' in asked
-            ? Int32Array.from([...tokenizer.prefixIds, ...tokenizer.encode(asked.text, { first: true })])
-            : template.promptIds(asked, tokenizer)
-      } catch (error) {
-        if (!(error instanceof PosttrainError)) throw error
-        const message = error.message.startsWith(origin.source)
-          ? error.message
-          : `${origin.source}:${origin.line}: ${error.message}`
-        if (options.onBadRow === 'error') throw new PosttrainError(error.code, message, { cause: error })
-        report.dropped.badRow++
-        report.firstBadRow ??= message
-        continue
-      }
-      if (promptIds.length === 0) {
-        report.dropped.empty++
-        continue
-      }
-      if (promptIds.length > maxLength) {
-        if (options.overflow === 'error') {
-          throw new PosttrainError(
-            'ERR_DATA',
-            `${origin.source}:${origin.line}: a prompt of ${promptIds.length} tokens leaves no room for the answer (at most ${maxLength}): shorten it, lower maxNewTokens, or drop such rows with overflow 'drop'`,
-          )
-        }
-        report.dropped.tooLong++
-        continue
-      }
-      lengths.add(promptIds.length)
-      report.tokens += promptIds.length
-      hash.update(`${promptIds.length};`).update(new Uint8Array(promptIds.buffer)).update(columnsOf(row))
-      items.push({
-        promptIds,
-        prompt: 'text' in asked ? asked.text : lastSaid(asked.messages),
-        messages: 'text' in asked ? null : unmarked(asked.messages),
-        row: row as Record<string, unknown>,
-        origin: `${origin.source}:${origin.line}`,
-      })
+    if (length > maxLength) {
+      if (overflow === 'error') throw leavesNoRoom(origin, length, maxLength)
+      this.#report.dropped.tooLong++
+      return
     }
+    this.#lengths.add(length)
+    this.#report.tokens += length
+    this.#hash.update(`${length};`).update(new Uint8Array(promptIds.buffer)).update(columnsOf(row))
+    this.#items.push({
+      promptIds,
+      prompt: 'text' in asked ? asked.text : lastSaid(asked.messages),
+      messages: 'text' in asked ? null : unmarked(asked.messages),
+      row,
+      origin,
+    })
   }
-  if (items.length === 0) {
-    const { badRow, tooLong, empty } = report.dropped
-    throw new PosttrainError(
-      'ERR_DATA',
-      `there is no prompt: of ${report.read} rows ${badRow} are bad, ${tooLong} too long and ${empty} empty`,
-    )
+
+  finish(): PromptSet {
+    const { read, dropped, tokens, firstBadRow } = this.#report
+    const rows = this.#items.length
+    if (rows === 0) {
+      throw new PosttrainError(
+        'ERR_DATA',
+        `there is no prompt: of ${read} rows ${dropped.badRow} are bad, ${dropped.tooLong} too long and ${dropped.empty} empty`,
+      )
+    }
+    const report = { read, rows, dropped, tokens, length: this.#lengths.percentiles(), firstBadRow }
+    return { items: this.#items, report, hash: this.#hash.digest('hex') }
   }
-  report.rows = items.length
-  report.length = lengths.percentiles()
-  return { items, report, hash: hash.digest('hex') }
+}
+
+function leavesNoRoom(origin: string, length: number, maxLength: number): PosttrainError {
+  return new PosttrainError(
+    'ERR_DATA',
+    `${origin}: a prompt of ${length} tokens leaves no room for the answer (at most ${maxLength}): shorten it, lower maxNewTokens, or drop such rows with overflow 'drop'`,
+  )
 }
 
 /** The columns as JSON has them, so that rows that were kept in a file and read again are the same. */
@@ -182,27 +162,12 @@ function columnsOf(row: unknown): string {
   }
 }
 
+/** Without marks of what is trained, which say nothing of what is asked. */
+function unmarked(messages: readonly Message[]): Message[] {
+  return messages.map(({ train: _, ...message }) => message as Message)
+}
+
 function lastSaid(messages: readonly Message[]): string {
   const { content } = messages.filter(({ role }) => role === 'user').at(-1) ?? messages.at(-1)!
   return content
-}
-
-/** Prompts number `from` to `from + count - 1` of an endless row of passes, each in an order of its own. */
-export function takePrompts(
-  set: PromptSet,
-  options: { from: number; count: number; seed: number; shuffle: boolean },
-): PromptItem[] {
-  const { from, count, seed, shuffle } = options
-  const size = set.items.length
-  let pass = -1
-  let order: Uint32Array | null = null
-  return Array.from({ length: count }, (_, i) => {
-    const current = Math.floor((from + i) / size)
-    if (current !== pass) {
-      pass = current
-      order = shuffle ? permutation(size, seed, STREAM.prompts + pass) : null
-    }
-    const place = (from + i) % size
-    return set.items[order === null ? place : order[place]!]!
-  })
 }

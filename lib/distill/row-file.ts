@@ -1,6 +1,6 @@
 import { type FileHandle, mkdir, open, stat } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
-import { readRows } from '../data/formats/read.js'
+import { readRows } from '../data/sources.js'
 import { PosttrainError } from '../errors.js'
 import { takeLock } from '../files/lock.js'
 import type { DistilledRow } from './events.js'

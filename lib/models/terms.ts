@@ -1,5 +1,6 @@
 import type { PackedBatch, RoleHandle, LossTerm as TermOver, TermResult } from '../addon/addon.js'
-import { type Batch, IGNORE_INDEX } from '../data/index.js'
+import { IGNORE_INDEX } from '../addon/training.js'
+import { type Batch, isPredicted } from '../data/index.js'
 import { PosttrainError } from '../errors.js'
 import type { Role } from './role.js'
 
@@ -124,8 +125,8 @@ function sumOverLabels(
   let sum = 0
   for (let d = 0; labels !== undefined && d + 1 < offsets.length; d++) {
     let isFirst = true
-    for (let t = offsets[d]! + 1; t < offsets[d + 1]!; t++) {
-      if (labels[t] === ignoreIndex) continue
+    for (let t = offsets[d]!; t < offsets[d + 1]!; t++) {
+      if (!isPredicted(labels, t, offsets[d]!, ignoreIndex)) continue
       sum += value(t, isFirst)
       isFirst = false
     }

@@ -1,6 +1,6 @@
 import type { PackedBatch } from '../addon/addon.js'
 import { call } from '../addon/call.js'
-import { IGNORE_INDEX } from '../data/index.js'
+import { IGNORE_INDEX } from '../addon/training.js'
 import type { CausalLM } from '../models/causal-lm.js'
 import type { RewardModel } from '../models/reward-model.js'
 import { chunksByTokens } from './rewards.js'

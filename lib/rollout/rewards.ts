@@ -1,5 +1,5 @@
-import type { DataSource } from '../data/formats/read.js'
 import type { Message, PromptItem } from '../data/index.js'
+import type { DataSource } from '../data/sources.js'
 import { AbortError, PosttrainError } from '../errors.js'
 import type { CausalLM } from '../models/causal-lm.js'
 import { RewardModel } from '../models/reward-model.js'

@@ -1,6 +1,10 @@
-import { type JudgedLoaderOptions, preferenceLoader, unpairedLoader } from '../data/loaders/preferences.js'
-import { type JudgedSet, loadPreferences, loadUnpaired } from '../data/preferences.js'
+import { preferenceLoader } from '../data/loaders/preferences.js'
+import type { ResponseLoaderOptions } from '../data/loaders/responses.js'
+import { unpairedLoader } from '../data/loaders/unpaired.js'
+import { loadPreferences } from '../data/preferences.js'
 import { templateOf } from '../data/text/templates.js'
+import { loadUnpaired, type UnpairedSet } from '../data/unpaired.js'
+import type { Split } from '../data/validation.js'
 import { PosttrainError } from '../errors.js'
 import type { OptionInput, ResolvedOptions } from '../options/option.js'
 import { pairLoss, pairLossOptions } from '../options/pair-losses.js'
@@ -73,16 +77,21 @@ async function* train(
       'ERR_INVALID_ARGUMENT',
       'dpo: loss kto puts answers to prompts that they do not answer, and needs two or more in a step: raise batchSize or gradientAccumulation',
     )
-  const load = kto ? loadUnpaired : loadPreferences
-  const rows = await load(options.data, { ...options, maxLength, tokenizer: model.tokenizer, template })
+  const reading = { ...options, maxLength, tokenizer: model.tokenizer, template }
+  const rows = kto
+    ? { loss, ...(await loadUnpaired(options.data, reading)) }
+    : { loss, ...(await loadPreferences(options.data, reading)) }
   let held: Awaited<ReturnType<typeof frozenReference>> | null = null
   try {
     await using prepared = await prepareAdapter(model, options, hasStarted(control))
     const { adapted } = prepared
     const { seed, shuffle } = options
-    const loadersOf = <Batch>(make: (set: JudgedSet, options: JudgedLoaderOptions) => Batch) => ({
-      train: make(rows.train, { batchSize, seed, shuffle }),
-      validation: rows.validation && make(rows.validation, { batchSize, seed, shuffle: false }),
+    const loadersOf = <Set, Batches>(
+      { train, validation }: Split<Set>,
+      make: (set: Set, options: ResponseLoaderOptions) => Batches,
+    ) => ({
+      train: make(train, { batchSize, seed, shuffle }),
+      validation: validation && make(validation, { batchSize, seed, shuffle: false }),
     })
     const shared = {
       recipe: 'dpo',
@@ -105,10 +114,10 @@ async function* train(
         given: options.reference,
         added: options.lora !== undefined,
       })
-    if (kto) {
+    if (rows.loss === 'kto') {
       // Mismatched answers are others in each epoch: the reference has to stay.
       held = await hold()
-      const loaders = loadersOf(unpairedLoader)
+      const loaders = loadersOf(rows, unpairedLoader)
       const cache = new ReferenceCache(held.reference, loaders.train)
       const { desirableWeight = 1, undesirableWeight = 1 } = options
       const objective = ktoObjective(model, cache, {
@@ -121,13 +130,16 @@ async function* train(
       const begin = () => cache.first(options.signal)
       return yield* superviseTraining({ ...shared, ...loaders, objective, warnings, begin }, control)
     }
-    const loaders = loadersOf(preferenceLoader)
-    const compares = !pairLoss(loss).referenceFree
+    const loaders = loadersOf(rows, preferenceLoader)
+    const compares = !pairLoss(rows.loss).referenceFree
     // Where the weights themselves are trained, what they say now is computed once and kept.
     const itself = options.reference === undefined && !adapted
     if (compares && !itself) held = await hold()
     const cache = compares ? new ReferenceCache(held?.reference ?? model, loaders.train) : null
-    const objective = pairObjective(model, cache, { loss, ...pairLossOptions(loss, options) })
+    const objective = pairObjective(model, cache, {
+      loss: rows.loss,
+      ...pairLossOptions(rows.loss, options),
+    })
     const begin = async () => {
       if (cache === null) return null
       if (itself) {
@@ -148,15 +160,15 @@ async function* train(
 
 /** KTO wants as much weight on good answers as on bad ones, or up to a third more (arXiv 2402.01306, section 4.2). */
 function balanceOf(
-  { judgements }: JudgedSet,
+  { groups: responses }: UnpairedSet,
   { desirableWeight = 1, undesirableWeight = 1 }: Resolved,
 ): readonly Pick<WarningEvent, 'code' | 'message'>[] {
-  const good = judgements.filter(({ desirable }) => desirable).length
-  const bad = judgements.length - good
+  const good = responses.filter(({ desirable }) => desirable).length
+  const bad = responses.length - good
   const ratio = (desirableWeight * good) / (undesirableWeight * bad)
   // A tenth beside the range is chance in some hundred rows, and no trouble.
   if (ratio >= 0.9 && ratio <= 1.1 * (4 / 3)) return []
-  const counts = `Of ${judgements.length} answers ${good} are good and ${bad} are bad`
+  const counts = `Of ${responses.length} answers ${good} are good and ${bad} are bad`
   const message =
     good === 0 || bad === 0
       ? `${counts}: kto learns from both; add rows of the other kind`

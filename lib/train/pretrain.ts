@@ -1,5 +1,5 @@
 import { loadDataset } from '../data/dataset.js'
-import { DataLoader } from '../data/loaders/batches.js'
+import { rowLoader } from '../data/loaders/rows.js'
 import { plainTemplate } from '../data/text/templates.js'
 import type { ResolvedOptions } from '../options/option.js'
 import { resolveOptions } from '../options/validate.js'
@@ -63,10 +63,8 @@ async function* train(
         },
         objective: crossEntropyObjective(model),
         dropout: true,
-        train: new DataLoader({ dataset: rows.train, padId }, { ...batching, shuffle, seed }),
-        validation:
-          rows.validation &&
-          new DataLoader({ dataset: rows.validation, padId }, { ...batching, shuffle: false }),
+        train: rowLoader(rows.train, { ...batching, padId, shuffle, seed }),
+        validation: rows.validation && rowLoader(rows.validation, { ...batching, padId, shuffle: false }),
         template: null,
         choices: { maxLength },
       },

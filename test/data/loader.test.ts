@@ -11,6 +11,7 @@ import {
   loadDataset,
   plainTemplate,
   type Row,
+  rowLoader,
   Tokenizer,
   toPacked,
 } from '../../lib/data/index.js'
@@ -25,7 +26,7 @@ const rows = (count: number, from = 0) =>
     output: 'yes '.repeat(1 + (i % 7)),
   }))
 
-async function drain(loader: DataLoader, epoch: number, from = 0): Promise<LoaderBatch[]> {
+async function drain(loader: Pick<DataLoader, 'epoch'>, epoch: number, from = 0): Promise<LoaderBatch[]> {
   const batches: LoaderBatch[] = []
   for await (const batch of loader.epoch(epoch, { from })) batches.push(batch)
   return batches
@@ -109,7 +110,7 @@ test('a mix gives each source its share of every epoch', async (t) => {
     ],
     defaults,
   )
-  const loader = new DataLoader({ dataset: train, padId: 0 }, { batchSize: 4 })
+  const loader = rowLoader(train, { padId: 0, batchSize: 4 })
   const seen: string[] = []
   for (let epoch = 0; epoch < 10; epoch++) {
     const batches = await drain(loader, epoch)

@@ -8,7 +8,7 @@ import {
   Template,
   type Validation,
 } from '../../lib/data/index.js'
-import { assistant, chat, drain, marked, options, tokenizer, user } from '../helpers/judged-rows.js'
+import { assistant, chat, drain, marked, options, tokenizer, user } from '../helpers/response-rows.js'
 
 const load = (rows: DataSource, given: Partial<typeof options> & { validation?: Validation } = {}) =>
   loadPreferences(rows, { ...options, ...given })
@@ -123,7 +123,7 @@ test('answers of the prompt are not trained again, a system turn is kept', async
     t.deepEqual(marked(await batchOf([row])), [expected('x'), expected('y')])
 })
 
-test('an answer of several turns is judged as a whole, but for what tools said', async (t) => {
+test('an answer of several turns is compared as a whole, but for what tools said', async (t) => {
   const row = {
     prompt: [user('Q')],
     chosen: [assistant('call'), { role: 'tool', content: 'R' }, assistant('x')],
@@ -235,13 +235,13 @@ test('the hash changes with ids, pairs and margins, and with nothing else', asyn
 
 test('validation rows are taken by the seed or come from a source of their own; shared ones are counted', async (t) => {
   const { train, validation } = await load(pairs(10), { validation: { fraction: 0.3 } })
-  const origins = [...train.judgements, ...validation!.judgements].map(({ origin }) => origin)
-  t.is(train.judgements.length, 7)
+  const origins = [...train.groups, ...validation!.groups].map(({ origin }) => origin)
+  t.is(train.groups.length, 7)
   t.is(new Set(origins).size, 10)
   t.not(train.hash, validation!.hash)
   t.is(train.report.sharedWithValidation, 0)
   const other = await load(pairs(10), { seed: 1, validation: { fraction: 0.3 } })
-  t.notDeepEqual(other.train.judgements, train.judgements)
+  t.notDeepEqual(other.train.groups, train.groups)
 
   const apart = await load(pairs(4), {
     validation: [...pairs(2), { prompt: 'P', chosen: 'a', rejected: 'b' }],
@@ -277,7 +277,7 @@ test('bad rows are named with their field, or skipped and counted', async (t) =>
     [{ ...answers, prompt: 3 }, /^rows:2: prompt must be a text or messages, got a number/],
     [{ ...answers, prompt: 'P', margin: '2' }, /^rows:2: margin must be a finite number, got a string/],
     [{ ...answers, prompt: 'P', margin: 1 / 0 }, /^rows:2: margin must be a finite number, got Infinity/],
-    [{ ...answers, prompt: 'P', weight: 2 }, /^rows:2: weight has no effect on judged answers/],
+    [{ ...answers, prompt: 'P', weight: 2 }, /^rows:2: weight has no effect on preferences/],
     [
       { ...answers, prompt: [user('P')], chosen: [] },
       /^rows:2: chosen must be a list of at least one message/,
@@ -307,7 +307,7 @@ test('bad rows are named with their field, or skipped and counted', async (t) =>
     t.is(train.report.dropped.badRow, 1)
     t.is(train.report.read, 2)
     t.regex(train.report.firstBadRow!, message)
-    t.is(train.judgements.length, 1)
+    t.is(train.groups.length, 1)
   }
 })
 

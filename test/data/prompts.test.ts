@@ -10,8 +10,8 @@ import {
   type Tokenizer,
   takePrompts,
 } from '../../lib/data/index.js'
-import { assistant, chat, options, textOf, tokenizer, user } from '../helpers/judged-rows.js'
 import { pieceTokenizer } from '../helpers/piece-tokenizer.js'
+import { assistant, chat, options, textOf, tokenizer, user } from '../helpers/response-rows.js'
 
 const given = { ...options, overflow: 'error' as const }
 

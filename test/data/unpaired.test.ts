@@ -1,12 +1,12 @@
 import test from 'ava'
 import {
   type DataSource,
-  type JudgedRow,
   loadUnpaired,
   mismatched,
+  type UnpairedRow,
   unpairedLoader,
 } from '../../lib/data/index.js'
-import { assistant, drain, marked, options, user } from '../helpers/judged-rows.js'
+import { assistant, drain, marked, options, user } from '../helpers/response-rows.js'
 
 const still = { batchSize: 100, shuffle: false, seed: 0 }
 
@@ -16,7 +16,7 @@ async function batchOf(rows: DataSource, given: Partial<typeof options> = {}) {
   return batch!
 }
 
-test('texts stand as they are, and each is judged', async (t) => {
+test('texts stand as they are, and each response has its label', async (t) => {
   const batch = await batchOf([
     { prompt: 'A: ', completion: 'x', label: true },
     { prompt: 'B:', completion: ' y', label: false },
@@ -26,7 +26,7 @@ test('texts stand as they are, and each is judged', async (t) => {
   t.is(batch.count, 2)
 })
 
-test('every form of a conversation gives the same row, whose last answer is judged', async (t) => {
+test('every form of a conversation gives the same row, whose last answer is labelled', async (t) => {
   const history = [user('A'), assistant('B'), user('C')]
   const whole = [...history, assistant('x')]
   const forms: Record<string, unknown> = {
@@ -44,7 +44,7 @@ test('every form of a conversation gives the same row, whose last answer is judg
   }
   for (const [name, row] of Object.entries(forms)) {
     for (const label of [{ label: false }, { kto_tag: false }, { label: null, kto_tag: false }]) {
-      const batch = await batchOf([{ ...(row as object), ...label } as JudgedRow])
+      const batch = await batchOf([{ ...(row as object), ...label } as UnpairedRow])
       t.deepEqual(marked(batch), ['[user]A<eos>\n[assistant]B<eos>\n[user]C<eos>\n[assistant]«x<eos>»'], name)
       t.deepEqual([...batch.desirable], [0])
     }
@@ -103,9 +103,9 @@ test('too long rows are dropped and counted, the order is the seed and the epoch
   t.notDeepEqual(await drain(make(1).epoch(4)), whole)
 })
 
-test('the hash changes with a label, and an answer judged both ways is not an exact copy', async (t) => {
+test('the hash changes with a label, and a response labelled both ways is not an exact copy', async (t) => {
   const row = { prompt: 'P', completion: 'a', label: true }
-  const of = async (...rows: JudgedRow[]) => (await loadUnpaired(rows, options)).train
+  const of = async (...rows: UnpairedRow[]) => (await loadUnpaired(rows, options)).train
   t.not((await of(row)).hash, (await of({ ...row, label: false })).hash)
   t.is((await of(row, row)).report.duplicates.exact, 1)
   t.is((await of(row, { ...row, label: false })).report.duplicates.exact, 0)
@@ -127,7 +127,7 @@ test('bad rows are named with their field', async (t) => {
   ]
   for (const [row, message] of cases)
     await t.throwsAsync(
-      loadUnpaired([row] as JudgedRow[], options),
+      loadUnpaired([row] as UnpairedRow[], options),
       { code: 'ERR_DATA', message },
       JSON.stringify(row),
     )

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import test, { type ExecutionContext } from 'ava'
-import { readRanking } from '../../lib/data/rows/preference-rows.js'
+import { readPreference } from '../../lib/data/rows/preference-rows.js'
 import { distill } from '../../lib/distill/distill.js'
 import type { DistillOptions } from '../../lib/distill/options.js'
 import { cleanFolder } from '../helpers/scratch.js'
@@ -42,7 +42,7 @@ async function rank(
   const end = await distill(options).finish()
   const rows = linesOf(options.output).map(({ seedId, ...row }) => row)
   // What the trainings on preferences read.
-  for (const row of rows) t.true(readRanking(row, { source: 'made', line: 1 }).answers.length >= 2)
+  for (const row of rows) t.true(readPreference(row, { source: 'made', line: 1 }).responses.length >= 2)
   return { end, rows, server }
 }
 

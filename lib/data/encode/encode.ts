@@ -14,12 +14,20 @@ export interface EncoderSpec {
   options: EncodeOptions
 }
 
-/** What became of an example: its rows, or why there are none, and a hash of its words; or the error it caused. */
-export type Encoded = { rows: (EncodedRow | Dropped)[]; words: Digest } | { error: string }
+/** What became of an example: its rows, or why there are none, and a hash of its words. */
+export interface Encoded {
+  rows: (EncodedRow | Dropped)[]
+  words: Digest
+}
+
+/** The message of an error that an example itself caused. */
+export interface EncodeError {
+  error: string
+}
 
 export interface EncodeRequest {
   id: number
-  examples: Example[]
+  examples: readonly Example[]
 }
 
 /** Encodes one after another; an example's own fault is returned, not thrown. */
@@ -28,19 +36,26 @@ export function encodeAll(
   tokenizer: Tokenizer,
   template: Template,
   options: EncodeOptions,
-): Encoded[] {
-  return examples.map((example) => {
-    try {
+): (Encoded | EncodeError)[] {
+  return examples.map((example) =>
+    attempt(() => {
       const rows =
         example.kind === 'text'
           ? encodeText(example, tokenizer, options)
           : [encodeRow(example, tokenizer, template, options)]
       return { rows, words: digest(wordsOf(example)) }
-    } catch (error) {
-      if (error instanceof PosttrainError && error.code === 'ERR_DATA') return { error: error.message }
-      throw error
-    }
-  })
+    }),
+  )
+}
+
+/** What `encode` gives; ERR_DATA is the fault of what is encoded, and is given back. */
+export function attempt<Result>(encode: () => Result): Result | EncodeError {
+  try {
+    return encode()
+  } catch (error) {
+    if (error instanceof PosttrainError && error.code === 'ERR_DATA') return { error: error.message }
+    throw error
+  }
 }
 
 /** What is said in an example, but for case, punctuation and spaces. */
@@ -79,7 +94,7 @@ export class RowEncoder {
   readonly #options: EncodeOptions
   readonly #waiting = new Map<
     number,
-    { resolve: (rows: Encoded[]) => void; reject: (error: unknown) => void }
+    { resolve: (rows: (Encoded | EncodeError)[]) => void; reject: (error: unknown) => void }
   >()
   #worker: Worker | null = null
   #characters = 0
@@ -91,12 +106,12 @@ export class RowEncoder {
     this.#options = options
   }
 
-  async encode(examples: Example[]): Promise<Encoded[]> {
+  async encode(examples: readonly Example[]): Promise<(Encoded | EncodeError)[]> {
     const sizes = examples.map(sizeOf)
     this.#characters += sizes.reduce((sum, size) => sum + size, 0)
     const small = this.#characters <= INLINE_CHARACTERS && Math.max(...sizes) <= INLINE_ROW
     if (this.#worker === null && small) {
-      const results: Encoded[] = []
+      const results: (Encoded | EncodeError)[] = []
       for (const example of examples) {
         results.push(...encodeAll([example], this.#tokenizer, this.#template, this.#options))
         await new Promise((resolve) => setImmediate(resolve))
@@ -141,13 +156,16 @@ export class RowEncoder {
       for (const { reject } of this.#waiting.values()) reject(error)
       this.#waiting.clear()
     }
-    worker.on('message', ({ id, results, error }: { id: number; results?: Encoded[]; error?: string }) => {
-      const waiting = this.#waiting.get(id)
-      this.#waiting.delete(id)
-      if (this.#waiting.size === 0) worker.unref()
-      if (results !== undefined) waiting?.resolve(results)
-      else waiting?.reject(new PosttrainError('ERR_INTERNAL', `encoding failed: ${error}`))
-    })
+    worker.on(
+      'message',
+      ({ id, results, error }: { id: number; results?: (Encoded | EncodeError)[]; error?: string }) => {
+        const waiting = this.#waiting.get(id)
+        this.#waiting.delete(id)
+        if (this.#waiting.size === 0) worker.unref()
+        if (results !== undefined) waiting?.resolve(results)
+        else waiting?.reject(new PosttrainError('ERR_INTERNAL', `encoding failed: ${error}`))
+      },
+    )
     worker.on('error', fail)
     worker.on('exit', () => fail(new PosttrainError('ERR_INTERNAL', 'the encoding thread ended')))
     this.#worker = worker
@@ -156,7 +174,7 @@ export class RowEncoder {
 }
 
 /** The tokenizer and template of a spec, in the worker. */
-export function encoderOf(spec: EncoderSpec): (examples: Example[]) => Encoded[] {
+export function encoderOf(spec: EncoderSpec): (examples: readonly Example[]) => (Encoded | EncodeError)[] {
   const tokenizer = Tokenizer.fromFiles(spec.files)
   const { source, name, prefixed } = spec.template
   const template = Template.fromSource(source, name, { prefixed })

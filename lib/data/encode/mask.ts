@@ -1,10 +1,19 @@
+import { IGNORE_INDEX } from '../../addon/training.js'
 import { PosttrainError } from '../../errors.js'
+import { splitPrompt } from '../rows/prompt-rows.js'
 import type { Example } from '../rows/rows.js'
 import type { Segment, Template, TrainOn } from '../text/template.js'
 import type { Tokenizer } from '../text/tokenizer.js'
 
-/** The label of a token that is not to be predicted. */
-export const IGNORE_INDEX = -100
+/** Whether a label counts in a loss: it is not `ignoreIndex`, and not that of the first token of a document. */
+export function isPredicted(
+  labels: Int32Array,
+  t: number,
+  documentStart: number,
+  ignoreIndex: number = IGNORE_INDEX,
+): boolean {
+  return t > documentStart && labels[t] !== ignoreIndex
+}
 
 export interface EncodeOptions {
   maxLength: number
@@ -12,11 +21,15 @@ export interface EncodeOptions {
   overflow: 'truncate' | 'drop' | 'error'
 }
 
-/** A row as tokens. `labels[t]` is the token at t, or -100 where it is context; unshifted. */
-export interface EncodedRow {
+/** A row as tokens. `labels[t]` is the token at t, or IGNORE_INDEX where it is context; unshifted. */
+export interface RowTokens {
   inputIds: Int32Array
   labels: Int32Array
   weight: number
+}
+
+/** A row as tokens, and what the report says of it. */
+export interface EncodedRow extends RowTokens {
   truncated: boolean
   /** Of a row with an answer: a stop token is among its labels. */
   stops: boolean
@@ -28,12 +41,6 @@ export interface EncodedRow {
 
 /** Why a row gives nothing to train on. */
 export type Dropped = 'tooLong' | 'noLabels' | 'empty'
-
-/** The prompt's trailing spaces (U+0020) belong to the completion, as generation feeds the prompt without them. */
-export function splitPrompt(prompt: string, completion: string): [string, string] {
-  const kept = prompt.replace(/ +$/, '')
-  return [kept, prompt.slice(kept.length) + completion]
-}
 
 function segmentsOf(
   example: Exclude<Example, { kind: 'text' }>,

@@ -1,7 +1,7 @@
 import type { Example } from '../rows/rows.js'
 import { type Digest, DigestSet } from './digests.js'
 import type { Encoded } from './encode.js'
-import type { Dropped, EncodedRow } from './mask.js'
+import { type Dropped, type EncodedRow, isPredicted } from './mask.js'
 import type { TokenStore } from './token-store.js'
 
 export interface Lengths {
@@ -94,12 +94,7 @@ export class ReportBuilder {
   }
 
   /** One example and what became of it; its rows stand in the store already, from `first` on. */
-  example(
-    kind: Example['kind'],
-    encoded: Exclude<Encoded, { error: string }>,
-    store: TokenStore,
-    first: number,
-  ): void {
+  example(kind: Example['kind'], encoded: Encoded, store: TokenStore, first: number): void {
     this.#report.read++
     const ids: Digest[] = []
     for (const row of encoded.rows) {
@@ -130,7 +125,7 @@ export class ReportBuilder {
     this.#lengths.add(length)
     report.rows++
     report.tokens += length
-    for (let t = 1; t < length; t++) if (row.labels[t] !== -100) report.trainTokens++
+    for (let t = 0; t < length; t++) report.trainTokens += Number(isPredicted(row.labels, t, 0))
     report.truncated += Number(row.truncated)
     report.emptyOutputs += Number(row.emptyOutput)
     report.doubleBos += Number(row.doubleBos)

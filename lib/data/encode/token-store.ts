@@ -2,10 +2,10 @@ import { createHash } from 'node:crypto'
 import { type FileHandle, mkdtemp, open, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { IGNORE_INDEX } from '../../addon/training.js'
 import { PosttrainError } from '../../errors.js'
-import type { RowTokens } from '../loaders/pack.js'
 import { type Digest, digest, NumberList } from './digests.js'
-import { IGNORE_INDEX } from './mask.js'
+import type { RowTokens } from './mask.js'
 
 /** Above this many bytes rows go to a temporary file. */
 const MEMORY_BYTES = 256 * 2 ** 20

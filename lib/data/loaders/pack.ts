@@ -1,26 +1,20 @@
-import type { PackedBatch } from '../../addon/addon.js'
+import type { PackedBatch } from '../../addon/training.js'
+import { IGNORE_INDEX } from '../../addon/training.js'
 import { PosttrainError } from '../../errors.js'
-import { IGNORE_INDEX } from '../encode/mask.js'
+import type { RowTokens } from '../encode/mask.js'
 
 /** The textbook's form: every row as long as the longest. All three are [rows * columns], row by row. */
 export interface PaddedBatch {
   inputIds: Int32Array
   /** 1 for a token, 0 for padding; padding stands at the left or at the right of a row. */
   attentionMask: Int32Array
-  /** The token at each place, or -100 where it is not to be predicted; unshifted. */
+  /** The token at each place, or IGNORE_INDEX where it is not to be predicted; unshifted. */
   labels?: Int32Array
   rows: number
   columns: number
 }
 
 export type Batch = PackedBatch | PaddedBatch
-
-/** What packing and padding need of a row. */
-export interface RowTokens {
-  inputIds: Int32Array
-  labels: Int32Array
-  weight: number
-}
 
 export function isPadded(batch: Batch): batch is PaddedBatch {
   return 'attentionMask' in batch

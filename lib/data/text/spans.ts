@@ -1,5 +1,5 @@
 import { PosttrainError } from '../../errors.js'
-import type { Message } from '../rows/rows.js'
+import type { Message } from '../rows/messages.js'
 import type { Tokenizer } from './tokenizer.js'
 
 // Marks of the spans in the rendered text; noncharacters, so that no text holds them.

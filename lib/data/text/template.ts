@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import type { Template as Jinja } from '@huggingface/jinja'
 import { PosttrainError } from '../../errors.js'
-import { instructionMessages, type Message } from '../rows/rows.js'
+import { instructionMessages, type Message } from '../rows/messages.js'
 import { parseTemplate, type TemplateForms, withoutGeneration } from './jinja.js'
 import { cutMarks, END, guardStrings, spanOf, type Turn, terminated, turnEnd } from './spans.js'
 import type { Tokenizer } from './tokenizer.js'

@@ -1,4 +1,4 @@
-import type { DataSource, Validation } from '../../data/formats/read.js'
+import type { DataSource, Validation } from '../../data/sources.js'
 import type { Template } from '../../data/text/template.js'
 import type { CausalLM } from '../../models/causal-lm.js'
 import { loraFields } from '../../models/lora.js'

@@ -1,5 +1,6 @@
-import { IGNORE_INDEX } from '../../addon/training.js'
-import { mismatched, type PreferenceBatch, type UnpairedBatch } from '../../data/loaders/preferences.js'
+import { isPredicted } from '../../data/index.js'
+import type { PreferenceBatch } from '../../data/loaders/preferences.js'
+import { mismatched, type UnpairedBatch } from '../../data/loaders/unpaired.js'
 import type { CausalLM } from '../../models/causal-lm.js'
 import type { LossTerm, TermOf } from '../../models/terms.js'
 import type { PairLossName } from '../../options/pair-losses.js'
@@ -91,7 +92,7 @@ function betterWeights({ offsets, labels, pairs }: PreferenceBatch): Float64Arra
   for (let p = 0; p < pairs.length; p += 2) {
     const document = pairs[p]!
     for (let t = offsets[document]!; t < offsets[document + 1]!; t++)
-      if (labels[t] !== IGNORE_INDEX) weights[t] = 1
+      if (isPredicted(labels, t, offsets[document]!)) weights[t] = 1
   }
   return weights
 }
@@ -102,7 +103,7 @@ function chosenTokens({ offsets, labels, pairs, pairWeights }: PreferenceBatch):
   for (const [p, weight] of pairWeights.entries()) {
     const document = pairs[2 * p]!
     for (let t = offsets[document]!; t < offsets[document + 1]!; t++)
-      if (labels[t] !== IGNORE_INDEX) sum += weight
+      if (isPredicted(labels, t, offsets[document]!)) sum += weight
   }
   return sum
 }

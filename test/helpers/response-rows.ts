@@ -1,4 +1,5 @@
-import { IGNORE_INDEX, Template } from '../../lib/data/index.js'
+import { IGNORE_INDEX } from '../../lib/addon/training.js'
+import { Template } from '../../lib/data/index.js'
 import { byteTokenizer } from './tokenizers.js'
 
 export const tokenizer = byteTokenizer()

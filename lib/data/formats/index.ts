@@ -1,0 +1,21 @@
+import { PosttrainError } from '../../errors.js'
+import type { Format } from './format.js'
+import { json } from './json.js'
+import { jsonl } from './jsonl.js'
+import { text } from './text.js'
+
+/** Every kind of data file, in the order in which texts name them. */
+export const FORMATS: readonly Format[] = [jsonl, json, text]
+
+const mainEndings = FORMATS.map(({ endings }) => endings[0])
+
+/** `.jsonl, .json or .txt` */
+export const ENDINGS_TEXT = `${mainEndings.slice(0, -1).join(', ')} or ${mainEndings.at(-1)}`
+
+/** The format of a file, by the end of its name; ERR_DATA where there is none. */
+export function formatOf(path: string): Format {
+  const name = path.toLowerCase()
+  const format = FORMATS.find(({ endings }) => endings.some((ending) => name.endsWith(ending)))
+  if (format !== undefined) return format
+  throw new PosttrainError('ERR_DATA', `${path}: data files must end in ${ENDINGS_TEXT}`)
+}

@@ -1,0 +1,60 @@
+import { AbortError, PosttrainError } from '../errors.js'
+import type { Origin } from './rows/fields.js'
+import { type RowSource, readRows } from './sources.js'
+
+/** How the rows of one kind are read, encoded and kept. */
+export interface Ingestion<Item, Encoded extends object> {
+  onBadRow: 'error' | 'skip'
+  signal?: AbortSignal | undefined
+  /** Rows that are encoded at once. */
+  slice: number
+  /** Understands a row; throws ERR_DATA naming file, line and field. */
+  read(row: unknown, origin: Origin): Item
+  /** Encodes the rows of a slice, in their order; the fault of a row itself is given back, not thrown. */
+  encode(items: readonly Item[]): Promise<readonly (Encoded | { error: string })[]>
+  /** Adds an encoded row to the set. */
+  keep(item: Item, encoded: Encoded, origin: Origin): void | Promise<void>
+  /** Counts a bad row, where such are skipped. */
+  skip(message: string): void
+}
+
+/** Milliseconds after which the event loop gets a turn. */
+const TURN = 10
+
+/** Reads, encodes and keeps the rows of a source, in their order. Throws ERR_DATA for a bad row, or counts it. */
+export async function ingest<Item, Encoded extends object>(
+  source: RowSource,
+  into: Ingestion<Item, Encoded>,
+): Promise<void> {
+  let slice: { item: Item; origin: Origin }[] = []
+  const refuse = (error: unknown) => {
+    if (!(error instanceof PosttrainError) || into.onBadRow === 'error') throw error
+    into.skip(error.message)
+  }
+  const flush = async () => {
+    if (slice.length === 0) return
+    const results = await into.encode(slice.map(({ item }) => item))
+    for (const [i, result] of results.entries()) {
+      const { item, origin } = slice[i]!
+      if (!('error' in result)) await into.keep(item, result, origin)
+      else refuse(new PosttrainError('ERR_DATA', `${origin.source}:${origin.line}: ${result.error}`))
+    }
+    slice = []
+  }
+  let since = performance.now()
+  for await (const { row, origin, failure } of readRows(source)) {
+    if (into.signal?.aborted) throw new AbortError(into.signal.reason)
+    if (performance.now() - since > TURN) {
+      await new Promise((resolve) => setImmediate(resolve))
+      since = performance.now()
+    }
+    try {
+      if (failure !== undefined) throw failure
+      slice.push({ item: into.read(row, origin), origin })
+    } catch (error) {
+      refuse(error)
+    }
+    if (slice.length === into.slice) await flush()
+  }
+  await flush()
+}

@@ -1,0 +1,97 @@
+import { PosttrainError } from '../../errors.js'
+import { type Dataset, defaultDatasetOptions, loadDataset } from '../dataset.js'
+import type { DataReport } from '../encode/report.js'
+import type { DataSource } from '../sources.js'
+import type { Template, TrainOn } from '../text/template.js'
+import type { Tokenizer } from '../text/tokenizer.js'
+import type { Loader } from './loader.js'
+import { type BatchOptions, checkBatching, type LoaderBatch, rowLoader } from './rows.js'
+
+export interface DataLoaderOptions extends BatchOptions {
+  tokenizer: Tokenizer
+  /** Default: the plain template. */
+  template?: Template
+  /** Default 1024. */
+  maxLength?: number
+  /** Default 'assistant'. */
+  trainOn?: TrainOn
+  /** Default 'truncate'. */
+  overflow?: 'truncate' | 'drop' | 'error'
+  /** Default 'error'. */
+  onBadRow?: 'error' | 'skip'
+}
+
+/**
+ * Batches of rows, which are read and encoded at the first use. The order of epoch e depends on the seed and e alone,
+ * so a training can go on in the middle without replaying anything.
+ *
+ * ```ts
+ * const loader = new DataLoader(rows, { tokenizer: model.tokenizer, maxLength: 128, batchSize: 2 })
+ * for await (const batch of loader.epoch(0)) await model.backward(batch, { kind: 'crossEntropy' })
+ * ```
+ */
+export class DataLoader implements Loader<LoaderBatch, DataReport> {
+  readonly #source: DataSource
+  readonly #options: DataLoaderOptions
+  #opening: Promise<Dataset> | null = null
+  #dataset: Dataset | null = null
+  #loader: Loader<LoaderBatch, DataReport> | null = null
+
+  constructor(source: DataSource, options: DataLoaderOptions) {
+    checkBatching(options)
+    this.#source = source
+    this.#options = { ...options }
+  }
+
+  /** Reads and encodes the rows; epoch() does so by itself. */
+  async ready(): Promise<this> {
+    this.#opening ??= this.#open()
+    const dataset = await this.#opening
+    const { tokenizer } = this.#options
+    this.#dataset = dataset
+    this.#loader ??= rowLoader(dataset, {
+      ...this.#options,
+      padId: tokenizer.padId ?? tokenizer.eosId ?? 0,
+    })
+    return this
+  }
+
+  get report(): DataReport {
+    return this.#ready().report
+  }
+
+  get hash(): string {
+    return this.#ready().hash
+  }
+
+  /** Batches of the first epoch. */
+  get batchesPerEpoch(): number {
+    return this.batchesIn(0)
+  }
+
+  batchesIn(epoch: number): number {
+    return this.#ready().batchesIn(epoch)
+  }
+
+  /** The batches of an epoch, from batch `from` on. */
+  async *epoch(epoch: number, options: { from?: number } = {}): AsyncGenerator<LoaderBatch, void> {
+    await this.ready()
+    yield* this.#ready().epoch(epoch, options)
+  }
+
+  async close(): Promise<void> {
+    await this.#dataset?.store.close()
+  }
+
+  async #open(): Promise<Dataset> {
+    const { tokenizer, template, maxLength, trainOn, overflow, onBadRow } = this.#options
+    const given = { template, maxLength, trainOn, overflow, onBadRow }
+    const set = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
+    return (await loadDataset(this.#source, { ...defaultDatasetOptions(tokenizer), ...set })).train
+  }
+
+  #ready(): Loader<LoaderBatch, DataReport> {
+    if (this.#loader !== null) return this.#loader
+    throw new PosttrainError('ERR_INVALID_ARGUMENT', 'the data are not read yet: await loader.ready() first')
+  }
+}

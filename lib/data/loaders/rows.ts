@@ -1,0 +1,131 @@
+import { PosttrainError } from '../../errors.js'
+import { permutation, STREAM } from '../../random.js'
+import type { Dataset } from '../dataset.js'
+import { isPredicted, type RowTokens } from '../encode/mask.js'
+import type { DataReport } from '../encode/report.js'
+import type { Loader } from './loader.js'
+import { type Batch, packRows, padRows } from './pack.js'
+
+/** A batch and what a recipe must know of it before it is run. */
+export type LoaderBatch = Batch & {
+  /** Sum of the label weights: what its loss divides by. The first token of a row is never predicted and does not count. */
+  count: number
+  /** Tokens, padding not counted. */
+  tokens: number
+  /** Where its rows came from: `file:line`. */
+  rowNames: string[]
+}
+
+export interface BatchOptions {
+  /** Rows of a batch; default 8. */
+  batchSize?: number
+  /** Tokens of a batch at most, instead of rows; a longer row is a batch alone. */
+  batchTokens?: number
+  /** Another order in every epoch, from the seed; default true. */
+  shuffle?: boolean
+  /** Default 0. */
+  seed?: number
+  /** 'packed' wastes nothing and is the default; 'padded' is the textbook's form. */
+  form?: 'packed' | 'padded'
+}
+
+/** Throws ERR_INVALID_ARGUMENT. */
+export function checkBatching({ batchSize, batchTokens }: BatchOptions): void {
+  for (const [name, value] of Object.entries({ batchSize, batchTokens })) {
+    if (value !== undefined && !(Number.isInteger(value) && value > 0)) {
+      throw new PosttrainError('ERR_INVALID_ARGUMENT', `${name} must be a whole number above 0, got ${value}`)
+    }
+  }
+  if (batchSize !== undefined && batchTokens !== undefined) {
+    throw new PosttrainError('ERR_INVALID_ARGUMENT', 'give batchSize or batchTokens, not both')
+  }
+}
+
+/** Batches of the rows of a data set. `padId` fills padded ones. */
+export function rowLoader(
+  dataset: Dataset,
+  options: BatchOptions & { padId: number },
+): Loader<LoaderBatch, DataReport> {
+  checkBatching(options)
+  const { form = 'packed', padId } = options
+  const { store, originOf, report, hash } = dataset
+  const plans = new Map<number, Uint32Array[]>()
+  const planOf = (epoch: number) => {
+    const known = plans.get(epoch)
+    if (known !== undefined) return known
+    const plan = batchesOf(orderOf(dataset, epoch, options), dataset, options)
+    // Two epochs are looked at when one ends and the next begins.
+    if (plans.size > 2) plans.clear()
+    plans.set(epoch, plan)
+    return plan
+  }
+  return {
+    report,
+    hash,
+    batchesIn: (epoch) => planOf(epoch).length,
+    async *epoch(epoch, { from = 0 } = {}) {
+      for (const places of planOf(epoch).slice(from)) {
+        const rows = await Promise.all(Array.from(places, (place) => store.read(place)))
+        const batch = form === 'packed' ? packRows(rows) : padRows(rows, padId)
+        yield { ...batch, ...countsOf(rows), rowNames: Array.from(places, originOf) }
+      }
+    },
+  }
+}
+
+function countsOf(rows: readonly RowTokens[]): { count: number; tokens: number } {
+  let count = 0
+  let tokens = 0
+  for (const { inputIds, labels, weight } of rows) {
+    tokens += inputIds.length
+    for (let t = 0; t < labels.length; t++) if (isPredicted(labels, t, 0)) count += weight
+  }
+  return { count, tokens }
+}
+
+/** Places in the store of each batch. */
+function batchesOf(
+  order: Uint32Array,
+  { store }: Dataset,
+  { batchSize = 8, batchTokens }: BatchOptions,
+): Uint32Array[] {
+  const plan: Uint32Array[] = []
+  let from = 0
+  let tokens = 0
+  for (let i = 0; i < order.length; i++) {
+    const length = store.tokensOf(order[i]!)
+    const full =
+      batchTokens === undefined ? i - from === batchSize : i > from && tokens + length > batchTokens
+    if (full) {
+      plan.push(order.subarray(from, i))
+      from = i
+      tokens = 0
+    }
+    tokens += length
+  }
+  if (order.length > from) plan.push(order.subarray(from))
+  return plan
+}
+
+/** Places in the store of the rows of an epoch. */
+function orderOf({ parts }: Dataset, epoch: number, { shuffle = true, seed = 0 }: BatchOptions): Uint32Array {
+  const rows: number[] = []
+  for (const [i, part] of parts.entries()) {
+    const size = part.rows.length
+    // An endless row of passes over the source, of which each epoch takes the next stretch.
+    const from = Math.round(size * part.weight * epoch)
+    const to = Math.max(Math.round(size * part.weight * (epoch + 1)), from + 1)
+    let pass = -1
+    let order: Uint32Array | null = null
+    for (let at = from; at < to; at++) {
+      const current = Math.floor(at / size)
+      if (current !== pass) {
+        pass = current
+        order = shuffle ? permutation(size, seed, STREAM.source + i * 100_003 + pass) : null
+      }
+      rows.push(part.rows[order === null ? at % size : order[at % size]!]!)
+    }
+  }
+  if (!shuffle) return Uint32Array.from(rows)
+  return permutation(rows.length, seed, STREAM.order + epoch).map((i) => rows[i]!)
+}

@@ -1,0 +1,91 @@
+import { isDeepStrictEqual } from 'node:util'
+import { bad, type Fields, isObject, kindOf, type Origin } from './fields.js'
+import { type Message, messagesOf } from './messages.js'
+import { type Example, exampleOf } from './rows.js'
+
+/** A response as a row holds it: a text, a message (ShareGPT's `from` and `value` too), messages, or the whole conversation. */
+export type Response = string | Message | { from: string; value: string } | Message[]
+
+/** What was asked: messages, a text that stands alone, or null where responses are whole conversations. */
+export function askedOf(fields: Fields, origin: Origin): Message[] | string | null {
+  const { prompt } = fields
+  if (fields.messages !== undefined || fields.conversations !== undefined) {
+    const example = exampleOf(fields, origin)
+    return example.kind === 'messages' ? example.messages : null
+  }
+  if (fields.instruction !== undefined) {
+    const example = exampleOf({ ...fields, output: '' }, origin)
+    return example.kind === 'messages' ? example.messages.slice(0, -1) : null
+  }
+  if (prompt === undefined || typeof prompt === 'string') return prompt ?? null
+  if (!Array.isArray(prompt)) throw bad(origin, 'prompt', `must be a text or messages, got ${kindOf(prompt)}`)
+  return messagesOf(prompt, 'prompt', origin)
+}
+
+export const sameMessage = (a: Message, b: Message) =>
+  a.role === b.role && a.content === b.content && isDeepStrictEqual(a.tool_calls, b.tool_calls)
+
+/** How many messages several conversations have in common before they part. */
+export function sharedCount(conversations: readonly Message[][]): number {
+  const [first = [], ...others] = conversations
+  const at = first.findIndex(
+    (message, i) => !others.every((other) => other[i] && sameMessage(message, other[i]!)),
+  )
+  return at < 0 ? first.length : at
+}
+
+const beginsWith = (whole: Message[], beginning: Message[]) =>
+  sharedCount([beginning, whole]) === beginning.length
+
+function withoutResponse(messages: Message[]): Message[] {
+  return messages.at(-1)?.role === 'assistant' ? messages.slice(0, -1) : messages
+}
+
+function responseMessages(response: unknown, field: string, origin: Origin): Message[] {
+  if (typeof response === 'string') return [{ role: 'assistant', content: response }]
+  if (Array.isArray(response)) return messagesOf(response, field, origin)
+  if (isObject(response)) return messagesOf([response], field, origin)
+  throw bad(origin, field, `must be a text, a message or a list of messages, got ${kindOf(response)}`)
+}
+
+/**
+ * The conversation that ends with a response. A response that begins with a user's or a system's turn is a whole
+ * conversation; what else the row has of it then says nothing new, and must agree.
+ */
+export function conversationOf(
+  asked: Message[] | string | null,
+  response: unknown,
+  field: string,
+  origin: Origin,
+): Message[] {
+  const said = responseMessages(response, field, origin)
+  if (said.at(-1)!.role !== 'assistant')
+    throw bad(origin, field, `must end with an answer of the assistant, got a turn of ${said.at(-1)!.role}`)
+  const before = Array.isArray(asked) ? withoutResponse(asked) : []
+  const whole = ['user', 'system'].includes(said[0]!.role)
+  if (!whole) {
+    if (asked === null)
+      throw bad(
+        origin,
+        'prompt',
+        `is missing: expected a text or messages, or a whole conversation in ${field}`,
+      )
+    if (typeof asked === 'string') return [{ role: 'user', content: asked }, ...said]
+    return said.length > asked.length && beginsWith(said, asked) ? said : [...asked, ...said]
+  }
+  if (beginsWith(said, before)) return said
+  const [system, ...rest] = before
+  if (system?.role === 'system' && said[0]!.role !== 'system' && beginsWith(said, rest))
+    return [system, ...said]
+  throw bad(origin, field, 'is a conversation that does not begin with the prompt of the row')
+}
+
+/** A conversation whose first `context` messages are the prompt: earlier answers among them are not trained again. */
+export function continued(messages: Message[], context: number, tools: unknown[] | undefined): Example {
+  return {
+    kind: 'messages',
+    messages: messages.map((message, i) => (i < context ? { ...message, train: false } : message)),
+    weight: 1,
+    ...(tools !== undefined && { tools }),
+  }
+}

@@ -1,0 +1,42 @@
+import { askedOf, continued, conversationOf } from './conversations.js'
+import { bad, type Fields, fieldsOf, kindOf, type Origin } from './fields.js'
+import { type Message, toolsOf } from './messages.js'
+import { type Example, exampleOf } from './rows.js'
+
+/** A prompt with one response, and whether it is a good one. */
+export interface UnpairedRow {
+  prompt?: string | Message[]
+  completion?: string | Message[]
+  messages?: Message[]
+  label: boolean
+  [column: string]: unknown
+}
+
+/** A response and whether it is a good one: `label`, or LLaMA-Factory's `kto_tag`. Throws ERR_DATA. */
+export function readUnpaired(row: unknown, origin: Origin): { example: Example; desirable: boolean } {
+  const fields = fieldsOf(row, origin)
+  const { weight = 1 } = fields
+  if (weight !== 1) throw bad(origin, 'weight', 'has no effect on unpaired responses: leave it out')
+  const desirable = fields.label ?? fields.kto_tag
+  if (typeof desirable !== 'boolean')
+    throw bad(origin, 'label', `must be true or false, got ${kindOf(desirable)}`)
+  return { example: responseExample(fields, origin), desirable }
+}
+
+function responseExample(fields: Fields, origin: Origin): Example {
+  const { prompt, completion } = fields
+  const last = (messages: Message[]) =>
+    continued(messages, messages.length - 1, toolsOf(fields.tools, origin))
+  if (['messages', 'conversations', 'instruction'].some((name) => fields[name] !== undefined)) {
+    const example = exampleOf(fields, origin)
+    const messages = example.kind === 'messages' ? example.messages : []
+    if (messages.at(-1)?.role === 'assistant') return last(messages)
+    const list = fields.messages !== undefined ? 'messages' : 'conversations'
+    throw bad(origin, list, 'must end with the answer of the assistant that is labelled')
+  }
+  if (prompt !== undefined && !(typeof prompt === 'string' && typeof completion === 'string'))
+    return last(conversationOf(askedOf(fields, origin), completion, 'completion', origin))
+  const example = exampleOf(fields, origin)
+  if (example.kind !== 'text') return example
+  throw bad(origin, 'text', 'is no answer: expected prompt + completion, instruction + output or messages')
+}

@@ -1,0 +1,94 @@
+import { open, rename, stat } from 'node:fs/promises'
+import { PosttrainError } from '../errors.js'
+import { isHubFile } from '../files/hub/id.js'
+import type { SourceRow } from './formats/format.js'
+import { formatOf } from './formats/index.js'
+import type { PreferenceRow, RankingRow } from './rows/preference-rows.js'
+import type { PromptOnlyRow } from './rows/prompt-rows.js'
+import type { Row } from './rows/rows.js'
+import type { UnpairedRow } from './rows/unpaired-rows.js'
+
+/** A row of any kind. */
+export type AnyRow = Row | PreferenceRow | RankingRow | UnpairedRow | PromptOnlyRow | { instruction: string }
+
+/** Rows: the path of a data file or its address on the Hub (hf://datasets/org/name/file.jsonl), a list, or anything that gives rows one after another. */
+export type RowSource = string | readonly AnyRow[] | AsyncIterable<AnyRow>
+
+/** One source, or several: each gives `weight` times its rows to every epoch, so 0.2 gives another fifth each time. */
+export type DataSource = RowSource | readonly WeightedSource[]
+
+export interface WeightedSource {
+  data: RowSource
+  weight: number
+}
+
+/** Rows for the validation loss: some of the data, or a source of their own. */
+export type Validation = { fraction: number } | RowSource
+
+function isWeighted(item: unknown): item is WeightedSource {
+  if (typeof item !== 'object' || item === null || !('data' in item) || !('weight' in item)) return false
+  return (
+    typeof item.data === 'string' ||
+    Array.isArray(item.data) ||
+    (typeof item.data === 'object' && item.data !== null)
+  )
+}
+
+/** The sources of a DataSource, each with its weight. */
+export function sourcesOf(source: DataSource): WeightedSource[] {
+  if (Array.isArray(source) && source.length > 0 && source.every(isWeighted)) {
+    for (const { weight } of source as WeightedSource[]) {
+      if (!(weight > 0 && Number.isFinite(weight))) {
+        throw new PosttrainError(
+          'ERR_INVALID_ARGUMENT',
+          `the weight of a data source must be above 0, got ${weight}`,
+        )
+      }
+    }
+    return [...(source as WeightedSource[])]
+  }
+  return [{ data: source as RowSource, weight: 1 }]
+}
+
+/** The sources of data that are not mixed by weight. */
+export function unweighted(source: DataSource, claim: string): RowSource[] {
+  return sourcesOf(source).map(({ data, weight }) => {
+    if (weight === 1) return data
+    throw new PosttrainError('ERR_INVALID_ARGUMENT', `${claim}, got ${weight}: leave it out`)
+  })
+}
+
+/** The rows of a source in order, as they stand; memory does not grow with a file. */
+export async function* readRows(source: RowSource): AsyncGenerator<SourceRow> {
+  if (typeof source !== 'string') {
+    let line = 0
+    for await (const row of source) yield { row, origin: { source: 'rows', line: ++line } }
+    return
+  }
+  const format = formatOf(source)
+  const path = isHubFile(source) ? await (await import('../files/hub/snapshot.js')).hubFile(source) : source
+  const found = await stat(path).catch((cause: unknown) => {
+    throw new PosttrainError('ERR_DATA', `${path} does not exist or cannot be read`, { cause })
+  })
+  if (!found.isFile()) throw new PosttrainError('ERR_DATA', `${path} is not a file`)
+  yield* format.read(path)
+}
+
+/**
+ * Writes rows into a .jsonl file, synced: what a run keeps of an async iterable, to be read again when it resumes.
+ * The file is whole or absent.
+ */
+export async function spoolRows(
+  source: AsyncIterable<AnyRow> | Iterable<AnyRow>,
+  path: string,
+): Promise<void> {
+  const partial = `${path}.partial`
+  const file = await open(partial, 'w')
+  try {
+    for await (const row of source) await file.write(`${JSON.stringify(row)}\n`)
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+  await rename(partial, path)
+}
