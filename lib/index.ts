@@ -30,7 +30,8 @@ export type {
   DistillRowEvent,
   DistillStartEvent,
 } from './distill/events.js'
-export type { DistillOptions, SeedRow, SeedSource } from './distill/options.js'
+export type { DistillOptions } from './distill/options.generated.js'
+export type { SeedRow, SeedSource } from './distill/options.js'
 export { DistillRun } from './distill/run.js'
 export { AbortError, type ErrorCode, PosttrainError } from './errors.js'
 export { type HubEvent, onHubEvent } from './files/hub/events.js'
@@ -45,7 +46,6 @@ export {
   type Prompt,
   stream,
 } from './generate/generate.js'
-export type { GenerateOptions } from './generate/sampling.js'
 export {
   type InstallEvent,
   type Installed,
@@ -57,18 +57,28 @@ export {
   CausalLM,
   type CreateOptions,
 } from './models/causal-lm.js'
-export type { LoraOptions } from './models/lora.js'
+export type { LoraOptions } from './models/options.generated.js'
 export { type PromptCompletion, RewardModel } from './models/reward-model.js'
 export type { Parameter } from './models/role.js'
 export type { LossSums, LossTerm } from './models/terms.js'
 export { AdamW, type AdamWOptions } from './optim/adamw.js'
 export { learningRateAt, type Schedule } from './optim/schedule.js'
+export type { GenerateOptions } from './options/options.generated.js'
 export type { Reward, RewardFunction, RewardSample } from './rollout/rewards.js'
-export { type DpoOptions, dpo } from './train/dpo.js'
-export { type GrpoOptions, grpo, type RlooOptions, rloo } from './train/grpo.js'
-export { type PpoOptions, ppo } from './train/ppo.js'
-export { type PretrainOptions, pretrain } from './train/pretrain.js'
-export { type RewardOptions, reward } from './train/reward.js'
+export { dpo } from './train/dpo.js'
+export { grpo, rloo } from './train/grpo.js'
+export type {
+  DpoOptions,
+  GrpoOptions,
+  PpoOptions,
+  PretrainOptions,
+  RewardOptions,
+  RlooOptions,
+  SftOptions,
+} from './train/options/options.generated.js'
+export { ppo } from './train/ppo.js'
+export { pretrain } from './train/pretrain.js'
+export { reward } from './train/reward.js'
 export type {
   CheckpointEvent,
   EndEvent,
@@ -81,4 +91,4 @@ export type {
   WarningEvent,
 } from './train/run/events.js'
 export { Run } from './train/run/run.js'
-export { type SftOptions, sft } from './train/sft.js'
+export { sft } from './train/sft.js'

@@ -6,7 +6,7 @@ import { ingest } from './ingest.js'
 import type { Origin } from './rows/fields.js'
 import type { Message } from './rows/messages.js'
 import { type Asked, readPrompt } from './rows/prompt-rows.js'
-import { type DataSource, unweighted } from './sources.js'
+import { type DataSource, type PromptSource, unweighted } from './sources.js'
 import type { Template } from './text/template.js'
 import type { Tokenizer } from './text/tokenizer.js'
 
@@ -60,9 +60,9 @@ interface Read {
 }
 
 /** Reads and encodes prompts, which stay in memory. Throws ERR_DATA with file and line, or where none is left. */
-export async function loadPrompts(source: DataSource, options: PromptOptions): Promise<PromptSet> {
+export async function loadPrompts(source: PromptSource, options: PromptOptions): Promise<PromptSet> {
   const set = new SetBuilder(options)
-  for (const data of unweighted(source, 'prompts have no weight')) {
+  for (const data of unweighted(source as DataSource, 'prompts have no weight')) {
     await ingest<Read, { promptIds: Int32Array }>(data, {
       onBadRow: options.onBadRow,
       signal: options.signal,

@@ -22,6 +22,24 @@ export interface WeightedSource {
   weight: number
 }
 
+/**
+ * Rows with a prompt: as DataSource, but a row may be any object. What a list or an iterable has is `Row` where it is
+ * inferred.
+ */
+export type PromptSource<Row = Record<string, unknown>> =
+  | DataSource
+  | readonly Row[]
+  | AsyncIterable<Row>
+  | readonly object[]
+  | AsyncIterable<object>
+
+/** The row of an item of a PromptSource: itself, or a row of the source that it names. */
+export type RowOf<Item> = Item extends { data: infer Source; weight: number }
+  ? Source extends readonly (infer Row)[] | AsyncIterable<infer Row>
+    ? Row
+    : Record<string, unknown>
+  : Item
+
 /** Rows for the validation loss: some of the data, or a source of their own. */
 export type Validation = { fraction: number } | RowSource
 

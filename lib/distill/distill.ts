@@ -1,7 +1,8 @@
 import { PosttrainError } from '../errors.js'
 import { resolveOptions } from '../options/validate.js'
 import type { DistillEvent } from './events.js'
-import { type DistillOptions, distillOptions, type ResolvedDistillOptions } from './options.js'
+import type { DistillOptions } from './options.generated.js'
+import { distillOptions, type ResolvedDistillOptions } from './options.js'
 import { type DistillControl, DistillRun } from './run.js'
 
 /**

@@ -1,12 +1,6 @@
 import type { CausalLM } from '../models/causal-lm.js'
-import { count, isObject, text } from '../options/kinds.js'
-import {
-  type Conflict,
-  type OptionInput,
-  type OptionSet,
-  option,
-  type ResolvedOptions,
-} from '../options/option.js'
+import { abortSignal, count, isObject, isTextOrObject, text } from '../options/kinds.js'
+import { type Conflict, custom, type OptionSet, option, type ResolvedOptions } from '../options/option.js'
 import { lazily } from '../options/zod.js'
 
 /** A seed: `instruction` (with `input`), `prompt`, `messages` or `text`; in mode rank, answers to be judged beside it. */
@@ -29,8 +23,9 @@ export const distillOptions = {
   schema: lazily((z) =>
     z.object({
       data: option(
-        z.custom<SeedSource>(
-          (value) => (typeof value === 'string' && value !== '') || isObject(value),
+        custom<SeedSource>(
+          'SeedSource',
+          isTextOrObject,
           'must be a path, an array of rows or an async iterable of rows',
         ),
         'Seeds: rows with instruction, prompt or messages, or paragraphs in .txt',
@@ -46,15 +41,14 @@ export const distillOptions = {
         'answer the seeds; extend them by new instructions with answers; rank answers to them',
       ),
       model: option(
-        z
-          .custom<string | CausalLM>(
-            (value) =>
-              (typeof value === 'string' && value !== '') || (isObject(value) && 'chatTemplate' in value),
-            'must be a folder, or a model such as CausalLM.load() gives',
-          )
-          .optional(),
-        'Folder of a local model that teaches, or org/name on the Hub',
-        text('DIR'),
+        custom<string | CausalLM>(
+          'string | CausalLM',
+          (value) =>
+            (typeof value === 'string' && value !== '') || (isObject(value) && 'chatTemplate' in value),
+          'must be a folder, or a model such as CausalLM.load() gives',
+        ).optional(),
+        'A local model that teaches: a model, its folder, or org/name on the Hub',
+        text('DIR', 'Folder of a local model that teaches, or org/name on the Hub'),
       ),
       endpoint: option(
         z
@@ -134,11 +128,7 @@ export const distillOptions = {
       ),
       resume: option(z.boolean().default(false), 'Go on with the rows that are in the output file'),
       overwrite: option(z.boolean().default(false), 'Replace the output file'),
-      signal: option(
-        z.custom<AbortSignal>((value) => value instanceof AbortSignal, 'must be an AbortSignal').optional(),
-        'Aborts the requests under way',
-        false,
-      ),
+      signal: option(abortSignal(), 'Aborts the requests under way', false),
     }),
   ),
   conflicts: [
@@ -162,6 +152,5 @@ export const distillOptions = {
   ],
 } satisfies OptionSet
 
-export type DistillOptions = OptionInput<typeof distillOptions>
 export type ResolvedDistillOptions = ResolvedOptions<typeof distillOptions>
 export type DistillMode = ResolvedDistillOptions['mode']

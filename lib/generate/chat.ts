@@ -1,7 +1,7 @@
 import type { Message } from '../data/index.js'
 import type { CausalLM } from '../models/causal-lm.js'
+import type { GenerateOptions } from '../options/options.generated.js'
 import { type Piece, stream } from './generate.js'
-import type { GenerateOptions } from './sampling.js'
 
 /**
  * The assistant's next turn in a conversation, through the model's chat template, as it is written.

@@ -4,7 +4,8 @@ import type { Message, Tokenizer } from '../data/index.js'
 import { Template } from '../data/index.js'
 import { PosttrainError } from '../errors.js'
 import type { CausalLM } from '../models/causal-lm.js'
-import { type CheckedOptions, checkOptions, type GenerateOptions } from './sampling.js'
+import type { GenerateOptions } from '../options/options.generated.js'
+import { type CheckedOptions, checkOptions } from './sampling.js'
 import { StopText } from './stop-text.js'
 
 /** A text as it stands (special tokens are read as such), token ids, or messages for the chat template. */

@@ -1,10 +1,9 @@
 import type { SamplingOptions } from '../addon/addon.js'
 import { PosttrainError } from '../errors.js'
 import type { CausalLM } from '../models/causal-lm.js'
-import { type GenerateOptions, generateOptions } from '../options/generation.js'
+import { generateOptions } from '../options/generation.js'
+import type { GenerateOptions } from '../options/options.generated.js'
 import { resolveOptions } from '../options/validate.js'
-
-export type { GenerateOptions } from '../options/generation.js'
 
 export interface CheckedOptions extends SamplingOptions {
   stop: readonly string[]

@@ -2,11 +2,12 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { AdapterSpec, DecoderSpec, TensorInfo, WeightMapEntry } from '../addon/addon.js'
 import { PosttrainError } from '../errors.js'
-import { type OptionInput, type OptionSet, option } from '../options/option.js'
+import { type OptionSet, option } from '../options/option.js'
 import { resolveOptions } from '../options/validate.js'
 import { lazily } from '../options/zod.js'
 import type { SharedBase } from './base.js'
 import type { Family } from './families/index.js'
+import type { LoraOptions } from './options.generated.js'
 import { shapeInFile } from './shapes.js'
 
 /** Fields of `lora` in every recipe, and the options of `addAdapter`. */
@@ -28,7 +29,8 @@ export const loraFields = lazily((z) => ({
   dora: option(z.boolean().default(false), 'Train the length of each row apart from its direction (DoRA)'),
 }))
 
-const loraOptions = {
+/** Options of `addAdapter`. */
+export const loraOptions = {
   name: 'addAdapter',
   schema: lazily((z) =>
     z.object({ ...loraFields(), seed: option(z.int().min(0).default(0), 'Decides where A starts') }),
@@ -41,8 +43,6 @@ const loraOptions = {
     },
   ],
 } satisfies OptionSet
-
-export type LoraOptions = OptionInput<typeof loraOptions>
 
 /** One adapted module. */
 export type AdapterModule = AdapterSpec['modules'][number]

@@ -3,7 +3,7 @@ import { type Batch, Template, type Tokenizer, toPacked } from '../data/index.js
 import { PosttrainError } from '../errors.js'
 import type { HubOptions } from '../files/hub/snapshot.js'
 import type { HfConfig } from './families/index.js'
-import type { LoraOptions } from './lora.js'
+import type { LoraOptions } from './options.generated.js'
 import type { Parameter, Role } from './role.js'
 import { writeTokenizer } from './save.js'
 import {

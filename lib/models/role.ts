@@ -20,12 +20,12 @@ import {
   adapterConfig,
   adapterEntries,
   adapterSpec,
-  type LoraOptions,
   peftConfig,
   readAdapter,
   readPeftConfig,
   SCORE_IN_ADAPTER,
 } from './lora.js'
+import type { LoraOptions } from './options.generated.js'
 import { planWeights } from './weights.js'
 
 export interface Parameter {

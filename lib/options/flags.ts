@@ -37,7 +37,7 @@ export function flagsOf(schema: z.ZodObject, prefix: readonly string[] = [], opt
       {
         name: path.map(kebab).join('-'),
         path: path.join('.'),
-        text: description?.text ?? '',
+        text: reader.help ?? description?.text ?? '',
         kind: inner instanceof ZodBoolean ? 'switch' : 'value',
         placeholder: reader.placeholder,
         repeat: reader.repeat ?? false,

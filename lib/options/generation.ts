@@ -1,4 +1,5 @@
-import { type Conflict, type OptionInput, type OptionSet, option, type ResolvedOptions } from './option.js'
+import { abortSignal } from './kinds.js'
+import { type Conflict, type OptionSet, option, type ResolvedOptions } from './option.js'
 import { lazily } from './zod.js'
 
 /** Without draws there is nothing that these could change. */
@@ -43,15 +44,10 @@ export const generateOptions = {
         "Token ids that end an answer (default: the model's own)",
       ),
       logProbs: option(z.boolean().default(false), 'Give the log-probability of each token'),
-      signal: option(
-        z.custom<AbortSignal>((value) => value instanceof AbortSignal, 'must be an AbortSignal').optional(),
-        'Aborts between two tokens',
-        false,
-      ),
+      signal: option(abortSignal(), 'Aborts between two tokens', false),
     }),
   ),
   conflicts: idleWhenGreedy,
 } satisfies OptionSet
 
-export type GenerateOptions = OptionInput<typeof generateOptions>
 export type ResolvedGenerateOptions = ResolvedOptions<typeof generateOptions>

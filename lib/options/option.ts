@@ -10,10 +10,12 @@ export interface FlagReader {
   /** May be given more than once; the value is the list, or what `collect` makes of it. */
   repeat?: boolean
   collect?: (values: unknown[]) => unknown
+  /** Line of the help, where a flag takes something else than the option: a folder instead of a model. */
+  help?: string
 }
 
 export interface OptionDescription {
-  /** One line, shown by --help. */
+  /** One line, shown by --help and in an editor. */
   text: string
   /** `false`: only a program can give this option (a model, a signal). */
   flag?: FlagReader | false
@@ -29,6 +31,22 @@ export function option<S extends z.ZodType>(schema: S, text: string, flag?: Flag
 
 export function describe(schema: z.ZodType): OptionDescription | undefined {
   return descriptions.get(schema)
+}
+
+const typeNames = new WeakMap<z.ZodType, string>()
+
+/**
+ * An option that a schema cannot take apart, such as a model. `type` is T as TypeScript writes it: the interfaces that
+ * scripts/option-types.mjs writes have it, and do not compile where it is another. `Row` there stands for a parameter.
+ */
+export function custom<T>(type: string, check: (value: unknown) => boolean, message: string) {
+  const schema = zod().custom<T>(check, message)
+  typeNames.set(schema, type)
+  return schema
+}
+
+export function typeNameOf(schema: z.ZodType): string | undefined {
+  return typeNames.get(schema)
 }
 
 /** Options that must not be given together, or of which one has no effect without another. */

@@ -1,5 +1,4 @@
 import type { Message, PromptItem } from '../data/index.js'
-import type { DataSource } from '../data/sources.js'
 import { AbortError, PosttrainError } from '../errors.js'
 import type { CausalLM } from '../models/causal-lm.js'
 import { RewardModel } from '../models/reward-model.js'
@@ -31,13 +30,6 @@ export type Reward<Row = Record<string, unknown>> =
   | RewardModel
   | RewardFunction<Row>
   | readonly { reward: RewardModel | RewardFunction<Row>; weight?: number; name?: string }[]
-
-/** Prompts with columns of their own, and who judges the answers by them. */
-export interface Judged<Row> {
-  /** Rows with a prompt: a path, rows, or an async iterable of rows. */
-  data: DataSource | readonly object[] | AsyncIterable<object>
-  reward: Reward<Row>
-}
 
 /** One source of rewards, ready to be asked. */
 export interface RewardSource {

@@ -6,9 +6,10 @@ import { templateOf } from '../data/text/templates.js'
 import { loadUnpaired, type UnpairedSet } from '../data/unpaired.js'
 import type { Split } from '../data/validation.js'
 import { PosttrainError } from '../errors.js'
-import type { OptionInput, ResolvedOptions } from '../options/option.js'
+import type { ResolvedOptions } from '../options/option.js'
 import { pairLoss, pairLossOptions } from '../options/pair-losses.js'
 import { resolveOptions } from '../options/validate.js'
+import type { DpoOptions } from './options/options.generated.js'
 import { type DpoLoss, dpoOptions } from './options/preference.js'
 import { prepareAdapter } from './roles/adapter.js'
 import { frozenReference, release } from './roles/reference.js'
@@ -27,7 +28,6 @@ import { ktoObjective, pairObjective } from './supervised/preference.js'
 import { ReferenceCache } from './supervised/reference-cache.js'
 import { sequenceLength } from './supervised/training.js'
 
-export type DpoOptions = OptionInput<typeof dpoOptions>
 type Resolved = ResolvedOptions<typeof dpoOptions>
 
 /** A run of `dpo`: events of pairs, or with loss `kto` those of single responses. */

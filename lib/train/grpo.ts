@@ -31,9 +31,10 @@ import { RewardModel } from '../models/reward-model.js'
 import type { AdamW } from '../optim/adamw.js'
 import type { OptionInput, ResolvedOptions } from '../options/option.js'
 import { resolveOptions } from '../options/validate.js'
-import { type Judged, type RewardSource, rewardSources, scoresOf } from '../rollout/rewards.js'
+import { type RewardSource, rewardSources, scoresOf } from '../rollout/rewards.js'
 import { rollout } from '../rollout/rollout.js'
 import { grpoOptions, rlooOptions } from './options/group.js'
+import type { GrpoOptions, RlooOptions } from './options/options.generated.js'
 import { type Experience, experienceOf } from './policy/experience.js'
 import { promptLength, refuseEmptyMiniBatches } from './policy/limits.js'
 import { trainPolicy } from './policy/loop.js'
@@ -49,20 +50,6 @@ import { partsOf } from './run/checkpoint.js'
 import type { EndEvent, GroupStepEvent, TrainEvent } from './run/events.js'
 import { hasStarted, Run, type RunControl } from './run/run.js'
 import { mean } from './run/sums.js'
-
-/** Options of `grpo`; `Row` types the columns of the prompts' rows that reward functions see. */
-export type GrpoOptions<Row = Record<string, unknown>> = Omit<
-  OptionInput<typeof grpoOptions>,
-  'reward' | 'data'
-> &
-  Judged<Row>
-
-/** Options of `rloo`. */
-export type RlooOptions<Row = Record<string, unknown>> = Omit<
-  OptionInput<typeof rlooOptions>,
-  'reward' | 'data'
-> &
-  Judged<Row>
 
 export type GroupRun = Run<GroupStepEvent, never, PromptReport>
 

@@ -37,8 +37,9 @@ import type { AdamW } from '../optim/adamw.js'
 import type { OptionInput, ResolvedOptions } from '../options/option.js'
 import { resolveOptions } from '../options/validate.js'
 import { valuesOf } from '../rollout/responses.js'
-import { type Judged, type RewardSource, rewardSources, scoresOf } from '../rollout/rewards.js'
+import { type RewardSource, rewardSources, scoresOf } from '../rollout/rewards.js'
 import { rollout } from '../rollout/rollout.js'
+import type { PpoOptions } from './options/options.generated.js'
 import { ppoOptions } from './options/ppo.js'
 import { experienceOf } from './policy/experience.js'
 import { klController, klInLoss, klInReward } from './policy/kl.js'
@@ -57,13 +58,6 @@ import { partsOf } from './run/checkpoint.js'
 import type { EndEvent, PpoStepEvent, TrainEvent } from './run/events.js'
 import { hasStarted, Run, type RunControl } from './run/run.js'
 import { variance } from './run/sums.js'
-
-/** Options of `ppo`; `Row` types the columns of the prompts' rows that reward functions see. */
-export type PpoOptions<Row = Record<string, unknown>> = Omit<
-  OptionInput<typeof ppoOptions>,
-  'reward' | 'data'
-> &
-  Judged<Row>
 
 type Resolved = ResolvedOptions<typeof ppoOptions>
 

@@ -3,15 +3,14 @@ import { rowLoader } from '../data/loaders/rows.js'
 import { plainTemplate } from '../data/text/templates.js'
 import type { ResolvedOptions } from '../options/option.js'
 import { resolveOptions } from '../options/validate.js'
-import { type PretrainOptions, pretrainOptions } from './options/fields.js'
+import { pretrainOptions } from './options/fields.js'
+import type { PretrainOptions } from './options/options.generated.js'
 import { prepareAdapter } from './roles/adapter.js'
 import type { EndEvent, TrainEvent } from './run/events.js'
 import { hasStarted, Run, type RunControl } from './run/run.js'
 import { crossEntropyObjective } from './supervised/cross-entropy.js'
 import { superviseTraining } from './supervised/loop.js'
 import { sequenceLength } from './supervised/training.js'
-
-export type { PretrainOptions } from './options/fields.js'
 
 /**
  * Pre-training on plain text: every token is a label. A text longer than `maxLength` is cut into several

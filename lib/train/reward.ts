@@ -3,8 +3,9 @@ import { loadPreferences } from '../data/preferences.js'
 import { templateOf } from '../data/text/templates.js'
 import { CausalLM } from '../models/causal-lm.js'
 import { RewardModel } from '../models/reward-model.js'
-import type { OptionInput, ResolvedOptions } from '../options/option.js'
+import type { ResolvedOptions } from '../options/option.js'
 import { resolveOptions } from '../options/validate.js'
+import type { RewardOptions } from './options/options.generated.js'
 import { rewardOptions } from './options/preference.js'
 import { noEffectOnAdapter, prepareAdapter } from './roles/adapter.js'
 import type {
@@ -19,8 +20,6 @@ import { ratio } from './run/sums.js'
 import { superviseTraining } from './supervised/loop.js'
 import type { Objective } from './supervised/objective.js'
 import { sequenceLength } from './supervised/training.js'
-
-export type RewardOptions = OptionInput<typeof rewardOptions>
 
 /**
  * A reward model from rankings: rows of `prompt, chosen, rejected` (with an optional `margin`), or `prompt, responses`

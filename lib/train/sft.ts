@@ -3,15 +3,14 @@ import { rowLoader } from '../data/loaders/rows.js'
 import { templateOf } from '../data/text/templates.js'
 import type { ResolvedOptions } from '../options/option.js'
 import { resolveOptions } from '../options/validate.js'
-import { type SftOptions, sftOptions } from './options/fields.js'
+import { sftOptions } from './options/fields.js'
+import type { SftOptions } from './options/options.generated.js'
 import { prepareAdapter } from './roles/adapter.js'
 import type { EndEvent, TrainEvent } from './run/events.js'
 import { hasStarted, Run, type RunControl } from './run/run.js'
 import { crossEntropyObjective } from './supervised/cross-entropy.js'
 import { superviseTraining } from './supervised/loop.js'
 import { sequenceLength } from './supervised/training.js'
-
-export type { SftOptions } from './options/fields.js'
 
 /**
  * Supervised fine-tuning: the model learns the answers of instructions or conversations, given what comes

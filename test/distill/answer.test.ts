@@ -3,7 +3,7 @@ import test, { type ExecutionContext } from 'ava'
 import { readRow } from '../../lib/data/index.js'
 import { distill } from '../../lib/distill/distill.js'
 import type { DistillEvent } from '../../lib/distill/events.js'
-import type { DistillOptions } from '../../lib/distill/options.js'
+import type { DistillOptions } from '../../lib/distill/options.generated.js'
 import type { DistillRun } from '../../lib/distill/run.js'
 import { cleanFolder } from '../helpers/scratch.js'
 import {

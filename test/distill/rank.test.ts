@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import test, { type ExecutionContext } from 'ava'
 import { readPreference } from '../../lib/data/rows/preference-rows.js'
 import { distill } from '../../lib/distill/distill.js'
-import type { DistillOptions } from '../../lib/distill/options.js'
+import type { DistillOptions } from '../../lib/distill/options.generated.js'
 import { cleanFolder } from '../helpers/scratch.js'
 import { type Asked, teacherServer } from '../helpers/teacher-server.js'
 

@@ -1,7 +1,8 @@
 import test from 'ava'
 import { CausalLM } from '../../lib/models/causal-lm.js'
 import { grpo, rloo } from '../../lib/train/grpo.js'
-import { type PpoOptions, ppo } from '../../lib/train/ppo.js'
+import type { PpoOptions } from '../../lib/train/options/options.generated.js'
+import { ppo } from '../../lib/train/ppo.js'
 import { characterTokenizer } from '../helpers/tokenizers.js'
 
 // One token is the whole answer, so the optimum of reward minus klCoef times KL is known exactly.

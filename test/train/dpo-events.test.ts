@@ -1,5 +1,6 @@
 import test from 'ava'
-import { type DpoOptions, type DpoRun, dpo } from '../../lib/train/dpo.js'
+import { type DpoRun, dpo } from '../../lib/train/dpo.js'
+import type { DpoOptions } from '../../lib/train/options/options.generated.js'
 import { rankings } from '../helpers/judged-runs.js'
 import { tinyModel } from '../helpers/tiny-training.js'
 

@@ -1,8 +1,9 @@
 import { cpSync, existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
+import type { SftOptions } from '../../lib/train/options/options.generated.js'
 import type { TrainEvent } from '../../lib/train/run/events.js'
-import { type SftOptions, sft } from '../../lib/train/sft.js'
+import { sft } from '../../lib/train/sft.js'
 import { cleanFolder } from '../helpers/scratch.js'
 import { instructionRows, tinyModel, weightsOf } from '../helpers/tiny-training.js'
 

@@ -1,9 +1,15 @@
-import type { DataSource, Validation } from '../../data/sources.js'
+import type { DataSource, PromptSource, Validation } from '../../data/sources.js'
 import type { Template } from '../../data/text/template.js'
 import type { CausalLM } from '../../models/causal-lm.js'
 import { loraFields } from '../../models/lora.js'
-import { isModel, isObject, text } from '../../options/kinds.js'
-import { type OptionInput, type OptionSet, option, type ResolvedOptions } from '../../options/option.js'
+import { abortSignal, isModel, isTextOrObject, text } from '../../options/kinds.js'
+import {
+  custom,
+  type FlagReader,
+  type OptionSet,
+  option,
+  type ResolvedOptions,
+} from '../../options/option.js'
 import { loraConflicts, trainingConflicts, trainingFields } from '../../options/training.js'
 import { lazily, zod } from '../../options/zod.js'
 
@@ -16,6 +22,23 @@ function readSources(values: unknown[]): unknown {
   return values.length === 1 && sources[0]?.data === values[0] ? values[0] : sources
 }
 
+const NO_DATA = 'must be a path, an array of rows, an async iterable of rows, or a list of { data, weight }'
+const DATA_FLAG: FlagReader = {
+  placeholder: 'FILE',
+  read: (value) => value,
+  repeat: true,
+  collect: readSources,
+  help: 'Rows to train on (.jsonl, .json or .txt); several are mixed, by weight with FILE=WEIGHT',
+}
+
+/** `data` of PPO, GRPO and RLOO, whose reward functions see the columns of the rows. */
+export const promptsOption = () =>
+  option(
+    custom<PromptSource>('PromptSource<Row>', isTextOrObject, NO_DATA),
+    'Rows with a prompt: a file (.jsonl, .json or .txt), rows, or several sources',
+    DATA_FLAG,
+  )
+
 const LORA_TEXT = 'Train low-rank updates alone and leave the base as it is'
 
 /** Options that several recipes have. */
@@ -23,46 +46,38 @@ export const recipeFields = lazily((z) => {
   const { dropout: _, ...alignmentLoraFields } = loraFields()
   return {
     model: option(
-      z.custom<CausalLM>(isModel, 'must be a model, such as CausalLM.load() gives'),
-      'Folder of the model to train, or org/name on the Hub',
-      text('DIR'),
+      custom<CausalLM>('CausalLM', isModel, 'must be a model, such as CausalLM.load() gives'),
+      'The model to train',
+      text('DIR', 'Folder of the model to train, or org/name on the Hub'),
     ),
     data: option(
-      z.custom<DataSource>(
-        (value) => (typeof value === 'string' && value !== '') || isObject(value),
-        'must be a path, an array of rows, an async iterable of rows, or a list of { data, weight }',
-      ),
-      'Rows to train on (.jsonl, .json or .txt); several are mixed, by weight with FILE=WEIGHT',
-      { placeholder: 'FILE', read: (value) => value, repeat: true, collect: readSources },
+      custom<DataSource>('DataSource', isTextOrObject, NO_DATA),
+      'Rows to train on: a file (.jsonl, .json or .txt), rows, or several sources that are mixed by weight',
+      DATA_FLAG,
     ),
     validation: option(
-      z
-        .custom<Validation>(
-          (value) => (typeof value === 'string' && value !== '') || isObject(value),
-          'must be { fraction }, a path, an array of rows or an async iterable of rows',
-        )
-        .optional(),
-      'Rows for the validation loss: a file, or a fraction of the data such as 0.05',
+      custom<Validation>(
+        'Validation',
+        isTextOrObject,
+        'must be { fraction }, a path, an array of rows or an async iterable of rows',
+      ).optional(),
+      'Rows for the validation loss: a file, rows, or { fraction } of the data',
       {
+        help: 'Rows for the validation loss: a file, or a fraction of the data such as 0.05',
         placeholder: 'FILE|X',
         read: (value) => (Number.isFinite(Number(value)) ? { fraction: Number(value) } : value),
       },
     ),
     template: option(
-      z
-        .custom<'chat' | 'plain' | 'alpaca' | (string & {}) | Template>(
-          (value) => (typeof value === 'string' && value !== '') || isObject(value),
-          "must be 'chat', 'plain', 'alpaca', the path of a .jinja file, or a template",
-        )
-        .optional(),
+      custom<'chat' | 'plain' | 'alpaca' | (string & {}) | Template>(
+        "'chat' | 'plain' | 'alpaca' | (string & {}) | Template",
+        isTextOrObject,
+        "must be 'chat', 'plain', 'alpaca', the path of a .jinja file, or a template",
+      ).optional(),
       "How rows become text (default: the model's own chat template, else plain)",
       text('chat|plain|alpaca|FILE.jinja'),
     ),
-    signal: option(
-      z.custom<AbortSignal>((value) => value instanceof AbortSignal, 'must be an AbortSignal').optional(),
-      'Aborts between two batches',
-      false,
-    ),
+    signal: option(abortSignal(), 'Aborts between two batches', false),
     onBadRow: option(
       z.enum(['error', 'skip']).default('error'),
       'A row that cannot be read or lacks its fields ends the run, or is left out and counted',
@@ -78,7 +93,7 @@ export const recipeFields = lazily((z) => {
 export const learningRateOption = (full: number, adapted: number) =>
   option(
     zod().number().gt(0).optional(),
-    `Peak of the learning rate (default: ${full}, or ${adapted} with LoRA); tiny models need 1e-4 to 2e-3`,
+    `Peak of the learning rate (default: ${full.toExponential()}, or ${adapted.toExponential()} with LoRA); tiny models need 1e-4 to 2e-3`,
   )
 
 /** Options of `sft`: the types, defaults, flags and help of the recipe. */
@@ -129,9 +144,6 @@ export const pretrainOptions = {
   }),
   conflicts: [...trainingConflicts, ...loraConflicts],
 } satisfies OptionSet
-
-export type SftOptions = OptionInput<typeof sftOptions>
-export type PretrainOptions = OptionInput<typeof pretrainOptions>
 
 /** What the options of all recipes have in common once they are checked and the defaults filled in. */
 export type TrainingOptions = Omit<

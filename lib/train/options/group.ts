@@ -10,7 +10,10 @@ const groupFields = lazily((z) => ({
   epochs: option(count().default(1), 'Passes over each rollout'),
   miniBatches: option(count().default(1), 'Optimizer steps in each pass'),
   learningRate: learningRateOption(1e-6, 1e-5),
-  klLimit: option(z.number().gt(0).optional(), 'Stop the run when the mean KL of an answer is above this'),
+  klLimit: option(
+    z.number().gt(0).optional(),
+    'Stop the run when the mean KL of an answer is above this, in nats',
+  ),
 }))
 
 const withoutKl: readonly Conflict[] = ['reference', 'klLimit'].map((name) =>

@@ -1,15 +1,15 @@
 import type { z } from 'zod'
 import type { CausalLM } from '../../models/causal-lm.js'
 import { count, isModel, isObject } from '../../options/kinds.js'
-import { type Conflict, option } from '../../options/option.js'
+import { type Conflict, custom, option } from '../../options/option.js'
 import { trainingFields } from '../../options/training.js'
 import { lazily } from '../../options/zod.js'
 import type { Reward } from '../../rollout/rewards.js'
-import { recipeFields } from './fields.js'
+import { promptsOption, recipeFields } from './fields.js'
 
 /** Options that PPO, GRPO and RLOO have in common. */
 export const policyFields = lazily((z) => {
-  const { model, data, alignmentLora: lora, template, onBadRow, signal } = recipeFields()
+  const { model, data: _data, alignmentLora: lora, template, onBadRow, signal } = recipeFields()
   const {
     maxSteps: _maxSteps,
     batchSize: _batchSize,
@@ -25,14 +25,16 @@ export const policyFields = lazily((z) => {
   } = trainingFields()
   return {
     model,
-    data,
+    data: promptsOption(),
     reward: option(
-      z.custom<Reward>(
+      custom<Reward>(
+        'Reward<RowOf<Row>>',
         (value) => typeof value === 'function' || isObject(value),
         'must be a RewardModel, a function over samples, or a list of { reward, weight }',
       ),
-      'What answers are worth: the folder of a reward model, or a .js file that exports a function; several with FILE=WEIGHT',
+      'What responses are worth: a reward model, a function over samples, or several of them, each with its weight',
       {
+        help: 'What answers are worth: the folder of a reward model, or a .js file that exports a function; several with FILE=WEIGHT',
         placeholder: 'DIR|FILE.js',
         read: (text) => text,
         repeat: true,
@@ -40,8 +42,8 @@ export const policyFields = lazily((z) => {
       },
     ),
     reference: option(
-      z.custom<CausalLM>(isModel, 'must be a model').optional(),
-      'What the policy is kept near to',
+      custom<CausalLM>('CausalLM', isModel, 'must be a model').optional(),
+      'What the policy is kept near to (default: the model as it is at the start)',
       false,
     ),
     lora,
@@ -66,7 +68,7 @@ export const policyFields = lazily((z) => {
       count()
         .max(2 ** 31 - 1)
         .default(60_000),
-      'A reward function that takes longer has failed',
+      'A reward function that takes longer has failed, in milliseconds',
     ),
     batchTokens: option(
       count().default(4096),

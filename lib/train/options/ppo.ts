@@ -1,6 +1,6 @@
 import type { RewardModel } from '../../models/reward-model.js'
 import { count, isObject } from '../../options/kinds.js'
-import { type OptionSet, option } from '../../options/option.js'
+import { custom, type OptionSet, option } from '../../options/option.js'
 import { lazily } from '../../options/zod.js'
 import { learningRateOption } from './fields.js'
 import { noEffect, policyConflicts, policyFields } from './policy.js'
@@ -12,10 +12,12 @@ export const ppoOptions = {
     z.object({
       ...policyFields(),
       critic: option(
-        z
-          .custom<RewardModel>((value) => isObject(value) && 'values' in value, 'must be a RewardModel')
-          .optional(),
-        'Where the critic starts',
+        custom<RewardModel>(
+          'RewardModel',
+          (value) => isObject(value) && 'values' in value,
+          'must be a RewardModel',
+        ).optional(),
+        'Where the critic starts (default: the reward model where there is one, else the trunk of the actor)',
         false,
       ),
       batchSize: option(count().default(64), 'Prompts of a rollout, one answer each'),
@@ -47,7 +49,7 @@ export const ppoOptions = {
             horizon: option(z.number().gt(0).optional(), 'Answers over which it adapts (default: 10000)'),
             limit: option(
               z.number().gt(0).optional(),
-              'Stop the run when the mean KL of an answer is above this',
+              'Stop the run when the mean KL of an answer is above this, in nats',
             ),
           })
           .optional(),
@@ -75,7 +77,7 @@ export const ppoOptions = {
       scoreClip: option(z.number().gt(0).optional(), 'Bounds scores at plus and minus this'),
       targetKl: option(
         z.number().gt(0).optional(),
-        'End the passes over a rollout when approxKl is above this',
+        'End the passes over a rollout when approxKl is above this, in nats',
       ),
     }),
   ),

@@ -1,7 +1,7 @@
 import type { CausalLM } from '../../models/causal-lm.js'
 import type { RewardModel } from '../../models/reward-model.js'
 import { isModel, text } from '../../options/kinds.js'
-import { type Conflict, type OptionSet, option } from '../../options/option.js'
+import { type Conflict, custom, type OptionSet, option } from '../../options/option.js'
 import {
   defaultsText,
   lossesReading,
@@ -29,9 +29,16 @@ export const rewardOptions = {
     const { data, validation, alignmentLora: lora, template, onBadRow, signal } = recipeFields()
     return z.object({
       model: option(
-        z.custom<CausalLM | RewardModel>(isModel, 'must be a CausalLM or a RewardModel'),
-        'Folder or Hub id of the model to start from: a language model, or a reward model to train on',
-        text('DIR'),
+        custom<CausalLM | RewardModel>(
+          'CausalLM | RewardModel',
+          isModel,
+          'must be a CausalLM or a RewardModel',
+        ),
+        'The model to start from: a language model, or a reward model to train on',
+        text(
+          'DIR',
+          'Folder or Hub id of the model to start from: a language model, or a reward model to train on',
+        ),
       ),
       data,
       validation,
@@ -89,7 +96,7 @@ export const dpoOptions = {
       data,
       validation,
       reference: option(
-        z.custom<CausalLM>(isModel, 'must be a model').optional(),
+        custom<CausalLM>('CausalLM', isModel, 'must be a model').optional(),
         'What the answers are compared with (default: the model as it is at the start)',
         false,
       ),

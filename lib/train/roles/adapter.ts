@@ -1,6 +1,6 @@
 import { PosttrainError } from '../../errors.js'
-import type { LoraOptions } from '../../models/lora.js'
 import type { Model } from '../../models/model.js'
+import type { LoraOptions } from '../../models/options.generated.js'
 import { refuseWhileTrained } from './training-lock.js'
 
 /**
