@@ -166,6 +166,39 @@ auto lambda = [](int x) {
   )
 })
 
+test('paths in documents that are not there are found, outputs and examples are not asked for', async (t) => {
+  const { lackingPaths } = await load('document-paths.mjs')
+  const folder = folderWith({
+    'README.md': [
+      'See `lib/a.ts` and `lib/none.ts:3`, `lib/{a,b}.ts` and `lib/{a, none}.ts`, `lib/*.ts`, `test/*.ts`.',
+      'It writes `runs/first/metrics.jsonl`; `posttrain sft --data rows.jsonl`, `lib/<name>.ts`, `inner/c.ts`,',
+      '[this](lib/a.ts), [that](lib/none.md#part), [there](https://example.org/lib/none.ts), [here](#part);',
+      '`none.cpp`, `c.ts`, `node lib/none.mjs --x`, `other/c.ts`, (`lib/rooms`), `lib/inner/`.',
+      '```ts',
+      "import './mine.ts' // beside lib/none.ts",
+      '```',
+    ].join('\n'),
+    'docs/more.md': '[up](../lib/a.ts) [wrong](lib/a.ts)',
+    'docs/api.md': '<!-- @generated -->\n`lib/none.ts`',
+    'lib/a.ts': '',
+    'lib/b.ts': '',
+    'lib/inner/c.ts': '',
+  })
+  execFileSync('git', ['init', '-q'], { cwd: folder })
+  t.deepEqual(lackingPaths(folder), [
+    'README.md:1: there is no lib/none.ts:3',
+    'README.md:1: there is no lib/{a,none}.ts',
+    'README.md:1: there is no test/*.ts',
+    'README.md:3: there is no lib/none.md#part',
+    'README.md:4: there is no none.cpp',
+    'README.md:4: there is no lib/none.mjs',
+    'README.md:4: there is no other/c.ts',
+    'README.md:4: there is no lib/rooms',
+    'README.md:6: there is no lib/none.ts',
+    'docs/more.md:1: there is no lib/a.ts',
+  ])
+})
+
 test('a path of one machine and a download address are found in committed files', async (t) => {
   const { committedPaths } = await load('committed-paths.mjs')
   const home = ['', 'root', 'x'].join('/')
