@@ -94,7 +94,7 @@ std::shared_ptr<Owned> unwrap(const Napi::Value& value, const char* kind) {
   TORCH_CHECK_VALUE(box != nullptr && std::strcmp(box->kind, kind) == 0,
                     "[boundary] the argument is not a ", kind, " handle");
   if (box->object == nullptr)
-    throw core::Error("ERR_DISPOSED", std::string("the ") + kind + " was disposed");
+    throw core::Error(core::ErrorCode::disposed, std::string("the ") + kind + " was disposed");
   return box->object;
 }
 

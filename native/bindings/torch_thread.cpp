@@ -13,10 +13,10 @@ namespace {
 
 Failure cancelled(const Job& job) {
   if (job.disposed) {
-    return {"ERR_DISPOSED",
+    return {core::ErrorCode::disposed,
             "the model, optimizer or session was disposed while the call was under way"};
   }
-  return {"ABORT_ERR", "The operation was aborted"};
+  return aborted();
 }
 
 }  // namespace
@@ -30,7 +30,8 @@ void TorchThread::post(std::shared_ptr<Job> job) {
   {
     const std::lock_guard lock(mutex_);
     if (ended_)
-      throw core::Error("ERR_DISPOSED", "the process is exiting: no further work is accepted");
+      throw core::Error(core::ErrorCode::disposed,
+                        "the process is exiting: no further work is accepted");
     if (!thread_.joinable()) thread_ = std::thread([this] { run(); });
     queue_.push_back(std::move(job));
   }

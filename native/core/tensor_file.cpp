@@ -19,7 +19,7 @@ namespace {
 constexpr int64_t kPiece = int64_t{8} << 20;
 
 [[noreturn]] void fail(const std::string& path, const char* doing, int error) {
-  throw Error("ERR_IO", std::string(doing) + " " + path + " failed: " + std::strerror(error));
+  throw Error(ErrorCode::io, std::string(doing) + " " + path + " failed: " + std::strerror(error));
 }
 
 /** 0, or the errno; EIO at the end of the file. */
@@ -140,13 +140,13 @@ std::string header_of(const std::vector<TensorToWrite>& tensors,
 TensorFile::TensorFile(const std::string& path)
     : path_(path), descriptor_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
   if (descriptor_ < 0) {
-    if (errno == ENOENT) throw Error("ERR_INVALID_FILE", path + " does not exist");
+    if (errno == ENOENT) throw Error(ErrorCode::invalid_file, path + " does not exist");
     fail(path, "opening", errno);
   }
   try {
     struct stat status;
     if (fstat(descriptor_, &status) != 0) fail(path, "reading", errno);
-    if (!S_ISREG(status.st_mode)) throw Error("ERR_INVALID_FILE", path + " is not a file");
+    if (!S_ISREG(status.st_mode)) throw Error(ErrorCode::invalid_file, path + " is not a file");
     const auto size = static_cast<uint64_t>(status.st_size);
     std::vector<uint8_t> bytes(std::min<uint64_t>(size, 8));
     if (const int error = read_fully(descriptor_, bytes.data(), bytes.size(), 0))

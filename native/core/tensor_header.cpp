@@ -18,7 +18,7 @@ class Reader {
       : at_(text), end_(text + length), where_(where) {}
 
   [[noreturn]] void fail(const std::string& what) const {
-    throw Error("ERR_INVALID_FILE", where_ + ": " + what);
+    throw Error(ErrorCode::invalid_file, where_ + ": " + what);
   }
 
   void skip_space() {
@@ -243,7 +243,7 @@ void refuse_other_formats(const uint8_t* bytes, size_t length, const std::string
                       : starts("GGUF", 4) ? "a GGUF file"
                                           : nullptr;
   if (other != nullptr) {
-    throw Error("ERR_INVALID_FILE",
+    throw Error(ErrorCode::invalid_file,
                 where + " is " + other + ", not safetensors: convert it to safetensors first");
   }
 }
@@ -252,14 +252,14 @@ void refuse_other_formats(const uint8_t* bytes, size_t length, const std::string
 
 at::ScalarType scalar_type_of(const std::string& dtype) {
   if (const auto* known = find_dtype(dtype)) return known->type;
-  throw Error("ERR_INVALID_FILE", unknown_dtype(dtype));
+  throw Error(ErrorCode::invalid_file, unknown_dtype(dtype));
 }
 
 std::string dtype_name_of(at::ScalarType type) {
   for (const auto& known : kDtypes) {
     if (type == known.type) return known.name;
   }
-  throw Error("ERR_INVALID_ARGUMENT",
+  throw Error(ErrorCode::invalid_argument,
               std::string("safetensors has no dtype for ") + c10::toString(type));
 }
 
@@ -267,17 +267,18 @@ TensorHeader TensorHeader::parse(const uint8_t* bytes, size_t length, uint64_t f
                                  const std::string& where) {
   refuse_other_formats(bytes, length, where);
   if (length < 8 || file_size < 8)
-    throw Error("ERR_INVALID_FILE",
+    throw Error(ErrorCode::invalid_file,
                 where + " is too short to be safetensors; the file is torn or empty");
   uint64_t size = 0;
   for (int i = 7; i >= 0; --i) size = size << 8 | bytes[i];
   if (size > kHeaderAtMost || size > file_size - 8 || size < 2) {
-    throw Error("ERR_INVALID_FILE", where + ": its header says it has " + std::to_string(size) +
-                                        " bytes in a file of " + std::to_string(file_size) +
-                                        "; this is not safetensors, or the file is torn");
+    throw Error(ErrorCode::invalid_file, where + ": its header says it has " +
+                                             std::to_string(size) + " bytes in a file of " +
+                                             std::to_string(file_size) +
+                                             "; this is not safetensors, or the file is torn");
   }
   if (length < 8 + size)
-    throw Error("ERR_INVALID_FILE", where + ": the header could not be read whole");
+    throw Error(ErrorCode::invalid_file, where + ": the header could not be read whole");
   Reader reader(reinterpret_cast<const char*>(bytes) + 8, size, where);
   if (bytes[8] != '{') reader.fail("the header does not start with '{'; this is not safetensors");
   const uint64_t data_start = 8 + size, data_size = file_size - data_start;

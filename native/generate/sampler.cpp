@@ -107,7 +107,7 @@ Draw sample(std::span<const float> logits, const std::vector<int32_t>& history,
             const Sampling& options, uint32_t row, uint32_t position) {
   const float highest = highest_of(logits.data(), static_cast<int64_t>(logits.size()));
   if (!std::isfinite(highest)) {
-    throw core::Error("ERR_NON_FINITE",
+    throw core::Error(core::ErrorCode::non_finite,
                       "[generate] the model gave logits that are not finite: its weights are "
                       "damaged or training diverged");
   }

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <string>
 
+#include "core/error.h"
 #include "loader/library.h"
 
 #ifndef POSTTRAIN_TORCH_MAJOR
@@ -15,12 +16,13 @@
 #define POSTTRAIN_TORCH_MINOR 13
 #endif
 
+namespace core = posttrain::core;
 namespace loader = posttrain::loader;
 
 namespace {
 
 struct Failure {
-  const char* code;
+  core::ErrorCode code;
   std::string message;
 };
 
@@ -37,7 +39,7 @@ void* open_or_fail(const std::string& path, bool announce) {
     std::fflush(stdout);
   }
   void* library = loader::open_library(path);
-  if (library == nullptr) throw Failure{"ERR_LIBTORCH_LOAD", loader::open_error()};
+  if (library == nullptr) throw Failure{core::ErrorCode::libtorch_load, loader::open_error()};
   return library;
 }
 
@@ -80,7 +82,7 @@ Opened open_libtorch(const std::string& folder, const std::string& cuda, bool an
   const auto version_of =
       reinterpret_cast<uint64_t (*)()>(loader::find_symbol(cpu, "aoti_torch_abi_version"));
   if (version_of == nullptr) {
-    throw Failure{"ERR_LIBTORCH_VERSION",
+    throw Failure{core::ErrorCode::libtorch_version,
                   cpu_path + " does not tell its version; posttrain needs libtorch " +
                       std::to_string(POSTTRAIN_TORCH_MAJOR) + "." +
                       std::to_string(POSTTRAIN_TORCH_MINOR)};
@@ -92,10 +94,10 @@ Opened open_libtorch(const std::string& folder, const std::string& cuda, bool an
   opened.version = std::to_string(major) + "." + std::to_string(minor) + "." +
                    std::to_string((version >> 40) & 0xff);
   if (major != POSTTRAIN_TORCH_MAJOR || minor != POSTTRAIN_TORCH_MINOR) {
-    throw Failure{"ERR_LIBTORCH_VERSION", "libtorch in " + folder + " is version " +
-                                              opened.version + "; posttrain needs " +
-                                              std::to_string(POSTTRAIN_TORCH_MAJOR) + "." +
-                                              std::to_string(POSTTRAIN_TORCH_MINOR)};
+    throw Failure{core::ErrorCode::libtorch_version,
+                  "libtorch in " + folder + " is version " + opened.version + "; posttrain needs " +
+                      std::to_string(POSTTRAIN_TORCH_MAJOR) + "." +
+                      std::to_string(POSTTRAIN_TORCH_MINOR)};
   }
   // Before any operation: libtorch caches its first answer to whether there is CUDA.
   const std::string cuda_path = folder + "/" + loader::kNames.torch_cuda;
@@ -124,7 +126,8 @@ std::string string_field(napi_env env, napi_value object, const char* name) {
   if (napi_typeof(env, object, &type) != napi_ok || type != napi_object ||
       napi_get_named_property(env, object, name, &value) != napi_ok ||
       napi_get_value_string_utf8(env, value, nullptr, 0, &length) != napi_ok) {
-    throw Failure{"ERR_INVALID_ARGUMENT", std::string("open: ") + name + " must be a string"};
+    throw Failure{core::ErrorCode::invalid_argument,
+                  std::string("open: ") + name + " must be a string"};
   }
   std::string text(length, '\0');
   napi_get_value_string_utf8(env, value, text.data(), length + 1, &length);
@@ -134,7 +137,7 @@ std::string string_field(napi_env env, napi_value object, const char* name) {
 std::string path_field(napi_env env, napi_value object, const char* name) {
   auto path = string_field(env, object, name);
   if (!loader::is_absolute(path)) {
-    throw Failure{"ERR_INVALID_ARGUMENT",
+    throw Failure{core::ErrorCode::invalid_argument,
                   std::string("open: ") + name + " must be an absolute path, got '" + path + "'"};
   }
   return path;
@@ -143,13 +146,14 @@ std::string path_field(napi_env env, napi_value object, const char* name) {
 std::string cuda_field(napi_env env, napi_value object) {
   auto mode = string_field(env, object, "cuda");
   if (mode != "auto" && mode != "on" && mode != "off") {
-    throw Failure{"ERR_INVALID_ARGUMENT", "open: cuda must be auto, on or off, got '" + mode + "'"};
+    throw Failure{core::ErrorCode::invalid_argument,
+                  "open: cuda must be auto, on or off, got '" + mode + "'"};
   }
   return mode;
 }
 
 void throw_failure(napi_env env, const Failure& failure) {
-  napi_throw_error(env, failure.code, failure.message.c_str());
+  napi_throw_error(env, core::name_of(failure.code), failure.message.c_str());
 }
 
 napi_value state_object(napi_env env, const Opened& opened) {
@@ -176,7 +180,7 @@ napi_value open(napi_env env, napi_callback_info info) {
     const std::lock_guard lock(mutex);
     if ((!opened_libtorch.empty() && opened_libtorch != folder) ||
         (core_library != nullptr && opened_core != core)) {
-      throw Failure{"ERR_LIBTORCH_LOAD",
+      throw Failure{core::ErrorCode::libtorch_load,
                     "this process has already opened " + opened_libtorch +
                         (core_library != nullptr ? " and " + opened_core : "") +
                         "; another libtorch needs another process"};
@@ -189,7 +193,7 @@ napi_value open(napi_env env, napi_callback_info info) {
     const auto init = reinterpret_cast<napi_value (*)(napi_env, napi_value)>(
         loader::find_symbol(core_library, "posttrain_core_init"));
     if (init == nullptr)
-      throw Failure{"ERR_LIBTORCH_LOAD", core + " is not the core library of posttrain"};
+      throw Failure{core::ErrorCode::libtorch_load, core + " is not the core library of posttrain"};
     napi_value exports;
     napi_create_object(env, &exports);
     return init(env, exports);

@@ -35,17 +35,17 @@ void load_weights(Role& role, const std::string& path, const std::vector<WeightM
     cancel.check();
     const auto* found = file.find(entry.name);
     if (found == nullptr)
-      throw core::Error("ERR_INVALID_FILE", path + " has no tensor " + entry.name);
+      throw core::Error(core::ErrorCode::invalid_file, path + " has no tensor " + entry.name);
     const auto target = view_of(role, entry, false);
     if (at::IntArrayRef(found->shape) != target.sizes()) {
-      throw core::Error("ERR_INVALID_FILE", path + ": " + entry.name + " has shape " +
-                                                text_of(found->shape) + ", the config asks for " +
-                                                text_of(target.sizes()));
+      throw core::Error(core::ErrorCode::invalid_file,
+                        path + ": " + entry.name + " has shape " + text_of(found->shape) +
+                            ", the config asks for " + text_of(target.sizes()));
     }
     if (!at::isFloatingType(core::scalar_type_of(found->dtype))) {
-      throw core::Error("ERR_INVALID_FILE", path + ": " + entry.name + " has dtype " +
-                                                found->dtype +
-                                                ", weights must be F32, F16, BF16 or F64");
+      throw core::Error(core::ErrorCode::invalid_file,
+                        path + ": " + entry.name + " has dtype " + found->dtype +
+                            ", weights must be F32, F16, BF16 or F64");
     }
     target.copy_(file.read(*found));
   }

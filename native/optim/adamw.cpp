@@ -113,17 +113,18 @@ void AdamW::load(const std::string& path, const core::Cancel& cancel) {
   if (steps == file.header().metadata.end() || steps->second.empty() ||
       steps->second.find_first_not_of("0123456789") != std::string::npos ||
       steps->second.size() > 15) {
-    throw core::Error("ERR_INVALID_FILE",
+    throw core::Error(core::ErrorCode::invalid_file,
                       path + " is not an optimizer state: its metadata has no step count");
   }
   std::vector<std::pair<at::Tensor, at::Tensor>> copies;
   const auto read = [&](const std::string& name, const at::Tensor& target) {
     cancel.check();
     const auto* entry = file.find(name);
-    if (entry == nullptr) throw core::Error("ERR_INVALID_FILE", path + " has no tensor " + name);
+    if (entry == nullptr)
+      throw core::Error(core::ErrorCode::invalid_file, path + " has no tensor " + name);
     if (entry->shape != target.sizes().vec() ||
         core::scalar_type_of(entry->dtype) != target.scalar_type()) {
-      throw core::Error("ERR_INVALID_FILE",
+      throw core::Error(core::ErrorCode::invalid_file,
                         path + ": the shape or dtype of " + name + " does not fit this model");
     }
     copies.emplace_back(target, file.read(*entry));

@@ -127,7 +127,7 @@ Napi::Value objects(const Napi::CallbackInfo& info) {
 
 [[noreturn]] void throw_one(const std::string& kind) {
   if (kind == "Cancelled") throw core::Cancelled();
-  if (kind == "core::Error") throw core::Error("ERR_INVALID_FILE", "a broken file");
+  if (kind == "core::Error") throw core::Error(core::ErrorCode::invalid_file, "a broken file");
   if (kind == "c10::Error") TORCH_CHECK(false, "a check of torch");
   if (kind == "c10::ValueError") TORCH_CHECK_VALUE(false, "[test] x must be > 0, got ", -1);
   if (kind == "c10::IndexError") TORCH_CHECK_INDEX(false, "an index");
@@ -145,7 +145,7 @@ Napi::Value objects(const Napi::CallbackInfo& info) {
     throw std::system_error(std::make_error_code(std::errc::io_error));
   if (kind == "std::runtime_error") throw std::runtime_error("a plain exception");
   if (kind == "int") throw 1;
-  throw core::Error("ERR_INVALID_ARGUMENT", "no such kind: " + kind);
+  throw core::Error(core::ErrorCode::invalid_argument, "no such kind: " + kind);
 }
 
 // throwing(where, kind): in the function itself, in the job, in the reply, or in a function without

@@ -1,6 +1,9 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import test from 'ava'
 import { call } from '../../lib/addon/call.js'
-import { PosttrainError } from '../../lib/errors.js'
+import { AbortError, ERROR_CODES, PosttrainError } from '../../lib/errors.js'
 import { loadHooks } from './hooks.js'
 
 const { core, hooks } = await loadHooks()
@@ -37,10 +40,29 @@ for (const [kind, code] of Object.entries(codes)) {
   })
 }
 
+test('each code of the core is one of JavaScript, and is spelled once', (t) => {
+  const native = fileURLToPath(new URL('../../../native', import.meta.url))
+  const spelled = readdirSync(native, { recursive: true, encoding: 'utf8' })
+    .filter((path) => /\.(h|cpp)$/.test(path))
+    .flatMap((path) =>
+      [...readFileSync(join(native, path), 'utf8').matchAll(/"((?:ERR_[A-Z_]+)|(?:[A-Z]+_ERR))"/g)].map(
+        ([, code]) => ({ path, code: code! }),
+      ),
+    )
+    .filter(({ path, code }) => path !== join('core', 'error.h') || code !== 'ERR_INTERNAL')
+  t.true(spelled.length > 5)
+  const known: string[] = [new AbortError().code, ...ERROR_CODES]
+  for (const { path, code } of spelled) {
+    t.is(path, join('core', 'error.h'), code)
+    t.true(known.includes(code), code)
+  }
+  t.is(new Set(spelled.map(({ code }) => code)).size, spelled.length)
+})
+
 test('a sentence for people: the values, and the knobs to turn', async (t) => {
   await t.throwsAsync(hooks.throwing('job', 'c10::ValueError'), { message: '[test] x must be > 0, got -1' })
   await t.throwsAsync(hooks.throwing('job', 'std::bad_alloc'), {
-    message: /batchSize.*maxLength.*checkpointing/,
+    message: /batchSize.*maxLength.*activationCheckpointing/,
   })
 })
 
