@@ -1,5 +1,5 @@
 // What one job of the native core allocates, from its first tensor to its last: native/models/decoder.cpp,
-// native/train/step.cpp, native/losses and native/generate/session.cpp.
+// native/train/pass.cpp, native/losses and native/generate/session.cpp.
 import { blockBackward, blockForward } from './blocks.js'
 import { type Computed, FLOAT, normBackward, normForward, valueBytes } from './layers.js'
 import type { Held } from './ledger.js'

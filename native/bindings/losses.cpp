@@ -5,6 +5,10 @@
 #include "bindings/owned.h"
 #include "bindings/terms.h"
 #include "losses/cross_entropy.h"
+#include "losses/ppo.h"
+#include "losses/preference.h"
+#include "train/terms/dpo.h"
+#include "train/terms/ppo_policy.h"
 
 namespace posttrain::bindings {
 namespace {
@@ -110,7 +114,7 @@ Napi::Value policy_loss(const Napi::CallbackInfo& info) {
   auto weights = has_value(object, "weights") ? vector_field(object, "weights", count)
                                               : weights_of(object, count);
   const double normalizer = number_field(object, "normalizer", total(weights));
-  const auto options = policy_options_of(object);
+  const auto options = train::policy_options_of(ObjectFields(object));
   const bool wanted = boolean_field(object, "gradient", false);
   auto gradient = gradient_buffer(wanted, count);
   return submit(info.Env(), {}, nullptr, [=](const core::Cancel&) mutable {
@@ -127,7 +131,7 @@ Napi::Value value_loss(const Napi::CallbackInfo& info) {
   auto old = vector_field(object, "oldValues", count);
   auto returns = vector_field(object, "returns", count);
   auto weights = weights_of(object, count);
-  const double clip = has_value(object, "clip") ? number_field(object, "clip") : -1;
+  const auto clip = ObjectFields(object).number_or_none("clip");
   const bool wanted = boolean_field(object, "gradient", false);
   auto gradient = gradient_buffer(wanted, count);
   return submit(info.Env(), {}, nullptr, [=](const core::Cancel&) mutable {
@@ -151,14 +155,11 @@ Napi::Value kl_penalty(const Napi::CallbackInfo& info) {
     const int64_t columns = integer_field(object, "columns");
     TORCH_CHECK_VALUE(columns > 0 && count % static_cast<size_t>(columns) == 0,
                       "[kl] logProbs has ", count, " values, not rows of ", columns, " columns");
-    const auto direction = string_field(object, "direction");
-    TORCH_CHECK_VALUE(direction == "forward" || direction == "reverse",
-                      "[kl] direction must be forward or reverse, got ", direction);
-    const bool forward = direction == "forward";
+    const auto direction = losses::kl_direction_of(string_field(object, "direction"));
     return submit(info.Env(), {}, nullptr, [=](const core::Cancel&) mutable {
       const double rows = static_cast<double>(count) / static_cast<double>(columns);
       losses::Sums sums;
-      sums.loss = coefficient * losses::kl_full(log_probs, reference, forward,
+      sums.loss = coefficient * losses::kl_full(log_probs, reference, direction,
                                                 coefficient * reciprocal(rows), gradient);
       return mean_reply(sums, rows, wanted, gradient);
     });
@@ -208,7 +209,7 @@ Reply pairs_reply(std::vector<double> values, std::vector<double> chosen,
 /** Losses of P pairs and their derivatives by the log-probabilities, none divided by P. */
 Napi::Value dpo_losses(const Napi::CallbackInfo& info) {
   const auto object = object_of(info[0], "options");
-  const auto options = dpo_options_of(object);
+  const auto options = train::dpo_options_of(ObjectFields(object));
   const auto chosen = doubles_field(object, "chosenLogProbs");
   const size_t count = chosen.size();
   const auto rejected = vector_field(object, "rejectedLogProbs", count);

@@ -235,10 +235,10 @@ Napi::Value get_tensor(const Napi::CallbackInfo& info) {
   const auto which = string_of(info[2], "which");
   TORCH_CHECK_VALUE(which == "value" || which == "gradient",
                     "[boundary] which must be value or gradient, got ", which);
+  const bool gradient = which == "gradient";
   return submit(info.Env(), {role}, nullptr, [=](const core::Cancel&) -> Reply {
-    const auto values = models::view_of(*role->object, entry, which == "gradient")
-                            .to(at::kCPU, at::kFloat)
-                            .contiguous();
+    const auto values =
+        models::view_of(*role->object, entry, gradient).to(at::kCPU, at::kFloat).contiguous();
     return [values](Napi::Env env) -> Napi::Value {
       auto result = Napi::Object::New(env);
       auto shape = Napi::Array::New(env);

@@ -81,10 +81,14 @@ Napi::Value group_advantages(const Napi::CallbackInfo& info) {
     TORCH_CHECK_VALUE(std::isfinite(reward), "[rollout] a reward is not finite: ", reward);
   const int64_t size = integer_field(object, "groupSize");
   const auto method = string_field(object, "method");
-  const auto scale = method == "grpo" ? string_field(object, "scaleRewards") : "";
+  TORCH_CHECK_VALUE(method == "grpo" || method == "rloo",
+                    "[rollout] method must be grpo or rloo, got ", method);
+  // None: rloo, which does not divide
+  std::optional<rollout::RewardScale> scale;
+  if (method == "grpo") scale = rollout::reward_scale_of(string_field(object, "scaleRewards"));
   return submit(info.Env(), {}, nullptr, [=](const core::Cancel&) {
-    return groups_reply(method == "grpo" ? rollout::grpo_advantages(rewards, size, scale)
-                                         : rollout::rloo_advantages(rewards, size));
+    return groups_reply(scale ? rollout::grpo_advantages(rewards, size, *scale)
+                              : rollout::rloo_advantages(rewards, size));
   });
 }
 

@@ -2,7 +2,8 @@
 #include "bindings/module.h"
 #include "bindings/owned.h"
 #include "bindings/terms.h"
-#include "train/step.h"
+#include "train/forward.h"
+#include "train/pass.h"
 
 namespace posttrain::bindings {
 namespace {
@@ -35,7 +36,7 @@ Napi::Value run(const Napi::CallbackInfo& info, bool gradient) {
   return submit(
       info.Env(), std::move(uses), cancel_of(info[4]),
       [=, batch = std::move(batch), terms = std::move(terms.terms)](const core::Cancel& flag) {
-        return terms_reply(train::run_terms(*role->object, batch, terms, options, flag));
+        return terms_reply(train::Pass(*role->object, batch, terms, options, flag).run());
       });
 }
 

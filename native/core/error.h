@@ -40,7 +40,7 @@ constexpr const char* name_of(ErrorCode code) {
     case ErrorCode::io:
       return "ERR_IO";
     case ErrorCode::internal:
-      return "ERR_INTERNAL";
+      break;
   }
   return "ERR_INTERNAL";
 }

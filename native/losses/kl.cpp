@@ -1,6 +1,6 @@
 #include "losses/kl.h"
 
-#include <ATen/ATen.h>
+#include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <cmath>
@@ -23,6 +23,12 @@ KlEstimator kl_estimator_of(const std::string& name) {
   if (name == "k2") return KlEstimator::k2;
   if (name == "k3") return KlEstimator::k3;
   TORCH_CHECK_VALUE(false, "[kl] estimator must be k1, k2 or k3, got ", name);
+}
+
+KlDirection kl_direction_of(const std::string& name) {
+  if (name == "forward") return KlDirection::forward;
+  if (name == "reverse") return KlDirection::reverse;
+  TORCH_CHECK_VALUE(false, "[kl] direction must be forward or reverse, got ", name);
 }
 
 KlValue kl_value(KlEstimator estimator, double log_prob, double reference) {
@@ -58,8 +64,9 @@ Sums kl_penalty(std::span<const double> log_probs, std::span<const double> refer
   return sums;
 }
 
-double kl_full(std::span<const double> log_probs, std::span<const double> reference, bool forward,
-               double scale, std::span<double> gradient) {
+double kl_full(std::span<const double> log_probs, std::span<const double> reference,
+               KlDirection direction, double scale, std::span<double> gradient) {
+  const bool forward = direction == KlDirection::forward;
   double sum = 0;
   for (size_t i = 0; i < log_probs.size(); ++i) {
     const double d = log_probs[i] - reference[i];

@@ -14,6 +14,11 @@ namespace posttrain::losses {
 enum class KlEstimator { k1, k2, k3 };
 KlEstimator kl_estimator_of(const std::string& name);
 
+/** Over the whole vocabulary: forward is sum p_ref (log p_ref - log p), the textbook's penalty,
+ * reverse sum p (log p - log p_ref). */
+enum class KlDirection { forward, reverse };
+KlDirection kl_direction_of(const std::string& name);
+
 /** One value of an estimator and its derivative by log p; d clamped to +-20 inside the exponential.
  */
 struct KlValue {
@@ -30,12 +35,10 @@ Sums kl_penalty(std::span<const double> log_probs, std::span<const double> refer
                 std::span<const double> old_log_probs, std::span<const double> weights,
                 KlEstimator estimator, double scale, std::span<double> gradient);
 
-/**
- * KL of N rows of log-probabilities over V columns, summed over the rows: forward sum p_ref (log
- * p_ref - log p), the textbook's penalty, or reverse sum p (log p - log p_ref). Gradient by log p,
- * [N V].
+/** KL of N rows of log-probabilities over V columns, summed over the rows. Gradient by log p, [N
+ * V].
  */
-double kl_full(std::span<const double> log_probs, std::span<const double> reference, bool forward,
-               double scale, std::span<double> gradient);
+double kl_full(std::span<const double> log_probs, std::span<const double> reference,
+               KlDirection direction, double scale, std::span<double> gradient);
 
 }  // namespace posttrain::losses

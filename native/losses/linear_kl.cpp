@@ -8,8 +8,9 @@ namespace posttrain::losses {
 
 LinearKl linear_kl(const at::Tensor& hidden_RD, nn::Parameter& head_VD,
                    const at::Tensor& reference_RD, const at::Tensor& reference_head_VD,
-                   bool forward, const std::vector<double>& scales, bool gradient,
+                   KlDirection direction, const std::vector<double>& scales, bool gradient,
                    const core::Cancel& cancel) {
+  const bool forward = direction == KlDirection::forward;
   const int64_t rows = hidden_RD.size(0), columns = head_VD.value.size(0);
   TORCH_CHECK_VALUE(reference_head_VD.size(0) == columns, "[kl] the reference has ",
                     reference_head_VD.size(0), " tokens, the model ", columns);

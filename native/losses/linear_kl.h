@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "core/cancel.h"
+#include "losses/kl.h"
 #include "nn/parameter.h"
 
 namespace posttrain::losses {
@@ -16,12 +17,12 @@ struct LinearKl {
 
 /**
  * KL between softmax(h W^T) and softmax(h_ref W_ref^T), row by row and in chunks: [R, V] is never
- * made. Forward is KL(reference || this), reverse KL(this || reference). The gradient of each chunk
- * is taken while it is at hand; dW is added to the head's buffer. The reference gets none.
+ * made. The gradient of each chunk is taken while it is at hand; dW is added to the head's buffer.
+ * The reference gets none.
  */
 LinearKl linear_kl(const at::Tensor& hidden_RD, nn::Parameter& head_VD,
                    const at::Tensor& reference_RD, const at::Tensor& reference_head_VD,
-                   bool forward, const std::vector<double>& scales, bool gradient,
+                   KlDirection direction, const std::vector<double>& scales, bool gradient,
                    const core::Cancel& cancel);
 
 }  // namespace posttrain::losses

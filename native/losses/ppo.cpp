@@ -1,5 +1,7 @@
 #include "losses/ppo.h"
 
+#include <c10/util/Exception.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -24,8 +26,8 @@ Clipped clipped_loss(double log_ratio, double advantage, const PpoPolicyOptions&
       -advantage * std::clamp(ratio, 1 - options.clip_low, 1 + options.clip_high);
   Clipped result{std::max(plain, bounded), clamped ? 0 : plain, ratio, bounded > plain};
   if (result.clipped) result.slope = 0;
-  if (options.dual_clip > 0 && advantage < 0 && result.loss > -options.dual_clip * advantage) {
-    result.loss = -options.dual_clip * advantage;
+  if (options.dual_clip && advantage < 0 && result.loss > -*options.dual_clip * advantage) {
+    result.loss = -*options.dual_clip * advantage;
     result.slope = 0;
     result.clipped = true;
   }
@@ -69,15 +71,16 @@ Sums ppo_policy(const PolicyInput& input, const PpoPolicyOptions& options, doubl
 }
 
 Sums ppo_value(std::span<const double> values, std::span<const double> old_values,
-               std::span<const double> returns, std::span<const double> weights, double clip,
-               double scale, std::span<double> gradient) {
+               std::span<const double> returns, std::span<const double> weights,
+               std::optional<double> clip, double scale, std::span<double> gradient) {
+  TORCH_CHECK_VALUE(!clip || *clip >= 0, "[ppo] clip must not be negative, got ", *clip);
   Sums sums;
   double clipped = 0;
   for (size_t r = 0; r < values.size(); ++r) {
     const double weight = weights[r];
     if (weight == 0) continue;
     const double bounded =
-        clip < 0 ? values[r] : std::clamp(values[r], old_values[r] - clip, old_values[r] + clip);
+        clip ? std::clamp(values[r], old_values[r] - *clip, old_values[r] + *clip) : values[r];
     const double plain_error = values[r] - returns[r], bounded_error = bounded - returns[r];
     const bool bound = bounded_error * bounded_error > plain_error * plain_error;
     const double error = bound || std::isnan(plain_error) ? bounded_error : plain_error;

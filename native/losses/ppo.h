@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "losses/sums.h"
@@ -9,8 +10,8 @@ namespace posttrain::losses {
 struct PpoPolicyOptions {
   double clip_low = 0.2, clip_high = 0.2;
   /** Dual clip (Ye et al. 2020, arXiv 1912.09729): with a negative advantage the loss is at most
-   * this times |A|; 0: off. */
-  double dual_clip = 0;
+   * this times |A|. */
+  std::optional<double> dual_clip;
   /** One ratio for each document, exp of the sum of its log-ratios (RLOO, arXiv 2402.14740); its
    * advantage is that of its first label. */
   bool sequence = false;
@@ -32,10 +33,10 @@ struct PolicyInput {
 Sums ppo_policy(const PolicyInput& input, const PpoPolicyOptions& options, double scale,
                 std::span<double> gradient);
 
-/** 0.5 * sum of weight * max((v - R)^2, (clip(v, old - c, old + c) - R)^2); clip below 0:
- * unclipped. More: clipped. */
+/** 0.5 * sum of weight * max((v - R)^2, (clip(v, old - c, old + c) - R)^2), without a clip (v -
+ * R)^2 alone. Throws ValueError for a clip below 0. More: clipped. */
 Sums ppo_value(std::span<const double> values, std::span<const double> old_values,
-               std::span<const double> returns, std::span<const double> weights, double clip,
-               double scale, std::span<double> gradient);
+               std::span<const double> returns, std::span<const double> weights,
+               std::optional<double> clip, double scale, std::span<double> gradient);
 
 }  // namespace posttrain::losses

@@ -1,6 +1,6 @@
 #include "losses/preference.h"
 
-#include <ATen/ATen.h>
+#include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <array>

@@ -1,6 +1,6 @@
 #include "rollout/advantages.h"
 
-#include <ATen/ATen.h>
+#include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <cmath>
@@ -37,6 +37,19 @@ void check_groups(std::span<const double> rewards, int64_t group_size) {
 bool spreads(std::span<const double> group) {
   const auto [low, high] = std::minmax_element(group.begin(), group.end());
   return !(*high - *low <= 1e-8);
+}
+
+// The divisor of a group's advantages
+double divisor_of(RewardScale scale, std::span<const double> group, double mean, double whole) {
+  switch (scale) {
+    case RewardScale::group:
+      return std::sqrt(variance_of(group, mean)) + 1e-4;
+    case RewardScale::batch:
+      return whole + 1e-4;
+    case RewardScale::none:
+      return 1;
+  }
+  TORCH_CHECK(false, "[grpo] scale");
 }
 
 }  // namespace
@@ -98,11 +111,16 @@ std::vector<double> token_rewards(std::span<const double> kl, std::span<const do
   return result;
 }
 
+RewardScale reward_scale_of(const std::string& name) {
+  if (name == "group") return RewardScale::group;
+  if (name == "batch") return RewardScale::batch;
+  if (name == "none") return RewardScale::none;
+  TORCH_CHECK_VALUE(false, "[grpo] scaleRewards must be group, batch or none, got ", name);
+}
+
 GroupAdvantages grpo_advantages(std::span<const double> rewards, int64_t group_size,
-                                const std::string& scale) {
+                                RewardScale scale) {
   check_groups(rewards, group_size);
-  TORCH_CHECK_VALUE(scale == "group" || scale == "batch" || scale == "none",
-                    "[grpo] scaleRewards must be group, batch or none, got ", scale);
   GroupAdvantages result{std::vector<double>(rewards.size(), 0.0)};
   const double whole = std::sqrt(variance_of(rewards, mean_of(rewards)));
   const auto size = static_cast<size_t>(group_size);
@@ -113,9 +131,7 @@ GroupAdvantages grpo_advantages(std::span<const double> rewards, int64_t group_s
       continue;
     }
     const double mean = mean_of(group);
-    const double divisor = scale == "none"    ? 1
-                           : scale == "batch" ? whole + 1e-4
-                                              : std::sqrt(variance_of(group, mean)) + 1e-4;
+    const double divisor = divisor_of(scale, group, mean, whole);
     for (size_t i = 0; i < size; ++i) result.advantages[from + i] = (group[i] - mean) / divisor;
   }
   return result;

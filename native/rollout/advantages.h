@@ -39,11 +39,14 @@ struct GroupAdvantages {
   int64_t without_spread = 0;
 };
 
-/** GRPO (Shao et al. 2024, arXiv 2402.03300): (r - mean of the group) / (std + 1e-4); scale 'group'
- * takes the unbiased std of the group, 'batch' that of all rewards, 'none' (arXiv 2503.20783) does
- * not divide. */
+/** What GRPO divides by: the unbiased standard deviation of a group's rewards or of all of them, or
+ * nothing (arXiv 2503.20783). */
+enum class RewardScale { group, batch, none };
+RewardScale reward_scale_of(const std::string& name);
+
+/** GRPO (Shao et al. 2024, arXiv 2402.03300): (r - mean of the group) / (std + 1e-4). */
 GroupAdvantages grpo_advantages(std::span<const double> rewards, int64_t group_size,
-                                const std::string& scale);
+                                RewardScale scale);
 
 /** RLOO (Ahmadian et al. 2024, arXiv 2402.14740): r - mean of the others of its group. */
 GroupAdvantages rloo_advantages(std::span<const double> rewards, int64_t group_size);

@@ -3,89 +3,103 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/matmul.h"
-#include "losses/linear_cross_entropy.h"
-#include "losses/linear_kl.h"
+#include "train/scalar_head.h"
+#include "train/terms/hidden_states.h"
 
 namespace posttrain::train {
-namespace {
 
-template <class Term>
-bool any_of(const std::vector<LossTerm>& terms) {
-  return std::any_of(terms.begin(), terms.end(),
-                     [](const auto& term) { return std::holds_alternative<Term>(term); });
+Pass::Pass(models::Role& role, const Batch& batch, std::vector<LossTerm> terms,
+           const BackwardOptions& options, const core::Cancel& cancel)
+    : role_(role), batch_(batch), terms_(std::move(terms)), options_(options), cancel_(cancel) {
+  for (auto& term : terms_) needs_.push_back(needs_of(term));
 }
 
-bool reads_log_probs(const LossTerm& term) {
-  return reads_labels(term) || std::holds_alternative<DpoTerm>(term) ||
-         std::holds_alternative<KtoTerm>(term);
-}
-
-void check(const std::vector<LossTerm>& terms, const BackwardOptions& options) {
-  TORCH_CHECK_VALUE(!terms.empty(), "[backward] there is no loss term");
-  TORCH_CHECK_VALUE(options.normalizer > 0 && std::isfinite(options.normalizer),
+void Pass::check() const {
+  TORCH_CHECK_VALUE(!terms_.empty(), "[backward] there is no loss term");
+  TORCH_CHECK_VALUE(options_.normalizer > 0 && std::isfinite(options_.normalizer),
                     "[backward] the normalizer must be finite and above 0, got ",
-                    options.normalizer);
-  TORCH_CHECK_VALUE(options.temperature > 0 && std::isfinite(options.temperature),
+                    options_.normalizer);
+  TORCH_CHECK_VALUE(options_.temperature > 0 && std::isfinite(options_.temperature),
                     "[backward] the temperature must be finite and above 0, got ",
-                    options.temperature);
-  for (const auto& term : terms) {
+                    options_.temperature);
+  for (const auto& needs : needs_) {
     TORCH_CHECK_VALUE(
-        std::holds_alternative<PairwiseRewardTerm>(term) ==
-            std::holds_alternative<PairwiseRewardTerm>(terms[0]),
+        (needs.reads == Reads::scores) == (needs_[0].reads == Reads::scores),
         "[backward] pairwiseReward reads other tokens than the other terms: give it alone");
   }
 }
 
-}  // namespace
-
-nn::Parameter& score_of(models::Role& role) {
-  TORCH_CHECK_VALUE(role.score() != nullptr, "[backward] this needs a model with a scalar head");
-  return *role.score();
-}
-
-std::vector<double> read_score(const at::Tensor& hidden_RD, const nn::Parameter& score) {
-  const auto values = at::mv(hidden_RD.to(score.value.scalar_type()), score.value.squeeze(0))
-                          .to(at::kCPU, at::kDouble)
-                          .contiguous();
-  return {values.const_data_ptr<double>(), values.const_data_ptr<double>() + values.numel()};
-}
-
-void Pass::read_rows(const std::vector<LossTerm>& terms) {
-  auto& decoder = *role_.base;
-  tokens_ = models::tokens_of(batch_.input_ids, batch_.offsets, decoder.spec().vocab_size,
-                              decoder.device());
-  if (any_of<PairwiseRewardTerm>(terms)) {
-    for (size_t d = 0; d + 1 < batch_.offsets.size(); ++d) {
-      labelled_.rows.push_back(batch_.offsets[d + 1] - 1);
-      documents_.push_back(static_cast<int64_t>(d));
-    }
-  } else {
-    const auto* first = std::get_if<CrossEntropyTerm>(&terms[0]);
-    labelled_ = labelled_of(batch_, first == nullptr ? -100 : first->ignore_index,
-                            decoder.spec().vocab_size);
-    size_t document = 0;
-    for (const int64_t row : labelled_.rows) {
-      while (batch_.offsets[document + 1] <= row) ++document;
-      documents_.push_back(static_cast<int64_t>(document));
-    }
+int64_t Pass::ignore_index() const {
+  std::optional<int64_t> result;
+  for (const auto& needs : needs_) {
+    if (!needs.ignore_index) continue;
+    TORCH_CHECK_VALUE(!result || *result == *needs.ignore_index,
+                      "[backward] the terms have two values of ignoreIndex, ", *result, " and ",
+                      *needs.ignore_index);
+    result = needs.ignore_index;
   }
-  for (const auto& term : terms) terms_.push_back(at_labels(term, batch_, labelled_));
+  return result.value_or(kIgnoreIndex);
 }
 
-std::vector<losses::Sums> Pass::run(const std::vector<LossTerm>& terms) {
-  check(terms, options_);
+void Pass::read_rows() {
   auto& decoder = *role_.base;
-  read_rows(terms);
+  const int64_t vocab_size = decoder.spec().vocab_size;
+  tokens_ = models::tokens_of(batch_.input_ids, batch_.offsets, vocab_size, decoder.device());
+  if (needs_[0].reads == Reads::scores)
+    labels_.rows = last_tokens_of(batch_);
+  else
+    labels_ = labels_of(batch_, ignore_index(), vocab_size);
+  for (const auto& needs : needs_) {
+    for (const auto& vector : needs.of_tokens) read_of_tokens(vector);
+  }
+}
+
+void Pass::read_of_tokens(const OfTokens& vector) const {
+  const auto of_tokens = std::move(*vector.values);
+  vector.values->clear();
+  TORCH_CHECK_VALUE(of_tokens.empty() || of_tokens.size() == batch_.input_ids.size(), "[backward] ",
+                    vector.name, " has ", of_tokens.size(), " values for ", batch_.input_ids.size(),
+                    " tokens");
+  TORCH_CHECK_VALUE(!vector.required || !of_tokens.empty() || labels_.targets.empty(),
+                    "[backward] ", vector.name, " is missing");
+  if (of_tokens.empty()) return;
+  for (const int64_t token : labels_.rows.tokens)
+    vector.values->push_back(of_tokens[static_cast<size_t>(token) + 1]);
+}
+
+bool Pass::any(bool (*reads)(Reads)) const {
+  return std::any_of(needs_.begin(), needs_.end(),
+                     [&](const Needs& needs) { return reads(needs.reads); });
+}
+
+std::vector<losses::Sums> Pass::sums(const HiddenStates* hidden) {
+  const Outputs outputs{.log_probs = log_probs_,
+                        .entropy = entropy_,
+                        .correct = correct_,
+                        .values = values_,
+                        .weights = labels_.weights,
+                        .documents = labels_.rows.documents,
+                        .document_count = batch_.offsets.size() - 1,
+                        .hidden = hidden};
+  const Gradient gradient{.normalizer = options_.normalizer,
+                          .log_probs = dlog_probs_,
+                          .entropy = dentropy_,
+                          .values = dvalues_,
+                          .hidden = options_.gradient ? &dhidden_RD_ : nullptr};
   std::vector<losses::Sums> results;
-  const size_t count = labelled_.rows.size();
-  if (count == 0) {
-    for (const auto& term : terms_) results.push_back(sums_of(term));
-    return results;
-  }
-  const bool scored = any_of<PpoValueTerm>(terms_) || any_of<PairwiseRewardTerm>(terms_);
-  if (scored) score_of(role_);
-  rows_ = at::tensor(labelled_.rows, at::kLong).to(decoder.device());
+  for (const auto& term : terms_) results.push_back(loss_of(term, outputs, gradient));
+  return results;
+}
+
+std::vector<losses::Sums> Pass::run() {
+  check();
+  auto& decoder = *role_.base;
+  read_rows();
+  const size_t count = labels_.rows.tokens.size();
+  if (count == 0) return sums(nullptr);
+  const bool scalar = any(reads_scalar_head);
+  if (scalar) scalar_head_of(role_);
+  const auto rows_R = at::tensor(labels_.rows.tokens, at::kLong).to(decoder.device());
   models::DecoderTrace trace;
   trace.checkpointing = options_.checkpointing;
   // A backward that works adds to gradients that an earlier one may have spoilt: only zero_grad()
@@ -93,16 +107,13 @@ std::vector<losses::Sums> Pass::run(const std::vector<LossTerm>& terms) {
   const bool spoilt = role_.gradients_dirty;
   if (options_.gradient) role_.gradients_dirty = true;
   const auto pass = role_.pass(options_.dropout_seed);
-  hidden_ =
-      decoder.forward(tokens_, rows_, pass, options_.gradient ? &trace : nullptr, nullptr, cancel_);
-  tempered_ = options_.temperature == 1 ? hidden_ : hidden_ / options_.temperature;
+  hidden_RD_ = decoder.forward(tokens_, rows_R, pass, options_.gradient ? &trace : nullptr, nullptr,
+                               cancel_);
+  tempered_RD_ = options_.temperature == 1 ? hidden_RD_ : hidden_RD_ / options_.temperature;
 
-  const bool log_probs = std::any_of(terms_.begin(), terms_.end(), reads_log_probs);
-  // Where each label's gradient is known with the label, its logits are made once.
-  const bool at_once = std::all_of(terms_.begin(), terms_.end(), [](const auto& term) {
-    return is_label_by_label(term) || !reads_log_probs(term);
-  });
-  if (log_probs) {
+  if (any(reads_log_probs)) {
+    // Where each label's gradient is known with the label, its logits are made once.
+    const bool at_once = !any([](Reads reads) { return reads == Reads::all_labels; });
     if (options_.gradient && at_once) {
       read_log_probs([&](int64_t r, const losses::RowLoss& loss) {
         return scale_of(static_cast<size_t>(r), loss);
@@ -115,98 +126,56 @@ std::vector<losses::Sums> Pass::run(const std::vector<LossTerm>& terms) {
       }
     }
   }
-  if (scored) {
-    values_ = read_score(hidden_, score_of(role_));
+  if (scalar) {
+    values_ = read_scalar_head(hidden_RD_, scalar_head_of(role_));
     if (options_.gradient) dvalues_.assign(count, 0);
   }
-  for (const auto& term : terms_) results.push_back(sums_of(term));
+  const HiddenStates states{tokens_,        rows_R, tempered_RD_, options_.temperature,
+                            decoder.head(), cancel_};
+  auto results = sums(&states);
   if (!options_.gradient) return results;
   if (!dlog_probs_.empty()) {
     read_log_probs([&](int64_t r, const losses::RowLoss&) {
       return losses::RowScale{-dlog_probs_[r], dentropy_[r]};
     });
   }
-  if (!dvalues_.empty()) finish_values();
-  if (dhidden_.defined()) decoder.backward(tokens_, rows_, pass, dhidden_, trace, cancel_);
+  if (!dvalues_.empty())
+    add_to(dhidden_RD_, scalar_head_backward(dvalues_, hidden_RD_, scalar_head_of(role_)));
+  if (dhidden_RD_.defined()) decoder.backward(tokens_, rows_R, pass, dhidden_RD_, trace, cancel_);
   role_.gradients_dirty = spoilt;
   return results;
 }
 
 void Pass::read_log_probs(const losses::ScaleOf& scale_of) {
-  auto loss = losses::linear_cross_entropy(tempered_, role_.base->head(), labelled_.targets,
+  auto loss = losses::linear_cross_entropy(tempered_RD_, role_.base->head(), labels_.targets,
                                            scale_of, cancel_);
   log_probs_.clear();
   for (const double nll : loss.nll) log_probs_.push_back(-nll);
   entropy_ = std::move(loss.entropy);
   correct_ = std::move(loss.correct);
   if (!scale_of) return;
-  add_hidden_gradient(options_.temperature == 1 ? loss.dhidden_RD
-                                                : loss.dhidden_RD.div_(options_.temperature));
+  add_to(dhidden_RD_,
+         options_.temperature == 1 ? loss.dhidden_RD : loss.dhidden_RD.div_(options_.temperature));
 }
 
 losses::RowScale Pass::scale_of(size_t row, const losses::RowLoss& loss) const {
   const double log_prob = -loss.nll;
   const uint8_t correct = loss.correct;
-  const Labels label{std::span(&log_prob, 1), std::span(&loss.entropy, 1),
-                     std::span(labelled_.weights).subspan(row, 1), std::span(&correct, 1),
-                     std::span(documents_).subspan(row, 1)};
+  const Outputs label{.first = row,
+                      .log_probs = std::span(&log_prob, 1),
+                      .entropy = std::span(&loss.entropy, 1),
+                      .correct = std::span(&correct, 1),
+                      .weights = std::span(labels_.weights).subspan(row, 1),
+                      .documents = std::span(labels_.rows.documents).subspan(row, 1),
+                      .document_count = batch_.offsets.size() - 1};
   double by_log_prob = 0, by_entropy = 0;
-  for (const auto& term : terms_) {
-    if (reads_labels(term))
-      label_loss(term, row, label, scale(1),
-                 {std::span(&by_log_prob, 1), std::span(&by_entropy, 1)});
+  const Gradient gradient{.normalizer = options_.normalizer,
+                          .log_probs = std::span(&by_log_prob, 1),
+                          .entropy = std::span(&by_entropy, 1)};
+  for (size_t i = 0; i < terms_.size(); ++i) {
+    if (reads_log_probs(needs_[i].reads)) loss_of(terms_[i], label, gradient);
   }
   return {-by_log_prob, by_entropy};
-}
-
-Labels Pass::labels() const {
-  return {log_probs_, entropy_, labelled_.weights, correct_, documents_};
-}
-
-void Pass::finish_values() {
-  auto& score = score_of(role_);
-  const auto dvalues_R1 = at::tensor(dvalues_, at::kDouble)
-                              .to(score.value.device(), score.value.scalar_type())
-                              .unsqueeze(1);
-  if (score.trainable)
-    core::add_transposed_product(score.gradient(), dvalues_R1,
-                                 hidden_.to(score.value.scalar_type()));
-  add_hidden_gradient(at::mm(dvalues_R1, score.value).to(hidden_.scalar_type()));
-}
-
-losses::Sums Pass::sums_of(const LossTerm& term) {
-  if (reads_labels(term)) return label_loss(term, 0, labels(), scale(1), {dlog_probs_, dentropy_});
-  return std::visit(
-      [&]<class Term>(const Term& kind) -> losses::Sums {
-        if constexpr (requires { apply(kind); }) return apply(kind);
-        TORCH_CHECK(false, "[backward] this term has no loss here");
-      },
-      term);
-}
-
-losses::Sums Pass::apply(const PpoValueTerm& term) {
-  return losses::ppo_value(values_, term.old_values, term.returns, labelled_.weights, term.clip,
-                           scale(term.coefficient), dvalues_);
-}
-
-losses::Sums Pass::apply(const FullKlTerm& term) {
-  losses::Sums sums;
-  if (labelled_.rows.empty()) return sums;
-  auto& other = *term.reference;
-  auto& decoder = *role_.base;
-  const auto reference =
-      other.base->forward(tokens_, rows_, other.pass(), nullptr, nullptr, cancel_)
-          .div_(options_.temperature);
-  std::vector<double> scales;
-  for (const double weight : labelled_.weights) scales.push_back(weight * scale(term.coefficient));
-  auto kl = losses::linear_kl(tempered_, decoder.head(), reference, other.base->head().value,
-                              term.forward, scales, options_.gradient, cancel_);
-  for (size_t r = 0; r < kl.kl.size(); ++r) {
-    sums.loss += labelled_.weights[r] * kl.kl[r];
-    sums.count += labelled_.weights[r];
-  }
-  if (options_.gradient) add_hidden_gradient(kl.dhidden_RD.div_(options_.temperature));
-  return sums;
 }
 
 }  // namespace posttrain::train

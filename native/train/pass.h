@@ -1,63 +1,62 @@
 #pragma once
-#include <span>
 #include <vector>
 
-#include "train/label_terms.h"
-#include "train/step.h"
+#include "losses/linear_cross_entropy.h"
+#include "models/role.h"
+#include "train/batch.h"
+#include "train/terms/terms.h"
 
 namespace posttrain::train {
 
-/** What the terms of one backward share: the rows read, and the gradients that they add up. */
+struct BackwardOptions {
+  bool gradient = true;
+  double normalizer = 1;
+  bool checkpointing = false;
+  /** Log-probabilities are those of logits / temperature. */
+  double temperature = 1;
+  /** Other than 0: LoRA dropout is on, drawn from it. */
+  uint64_t dropout_seed = 0;
+};
+
+/**
+ * One forward for all terms and, with `gradient`, one backward of sum of coefficient * loss /
+ * normalizer. R rows are read: the labels, or the last token of each document.
+ */
 class Pass {
  public:
-  Pass(models::Role& role, const Batch& batch, const BackwardOptions& options,
-       const core::Cancel& cancel)
-      : role_(role), batch_(batch), options_(options), cancel_(cancel) {}
+  Pass(models::Role& role, const Batch& batch, std::vector<LossTerm> terms,
+       const BackwardOptions& options, const core::Cancel& cancel);
 
-  std::vector<losses::Sums> run(const std::vector<LossTerm>& terms);
+  /** Sums of each term, undivided. Throws ValueError where a term needs a head that the role has
+   * not, or vectors that do not fit the batch. */
+  std::vector<losses::Sums> run();
 
  private:
-  void read_rows(const std::vector<LossTerm>& terms);
+  void check() const;
+  void read_rows();
+  int64_t ignore_index() const;
+  void read_of_tokens(const OfTokens& vector) const;
+  bool any(bool (*reads)(Reads)) const;
+  std::vector<losses::Sums> sums(const HiddenStates* hidden);
   /** Log-probabilities of the labels; with `scale_of` their gradient too. */
   void read_log_probs(const losses::ScaleOf& scale_of);
-  /** Sums of a term; where its gradient is not taken yet it is added up for later. */
-  losses::Sums sums_of(const LossTerm& term);
-  losses::Sums apply(const PpoValueTerm& term);
-  losses::Sums apply(const FullKlTerm& term);
-  losses::Sums apply(const DpoTerm& term);
-  losses::Sums apply(const KtoTerm& term);
-  losses::Sums apply(const PairwiseRewardTerm& term);
-
+  /** The gradient of one label by itself. */
   losses::RowScale scale_of(size_t row, const losses::RowLoss& loss) const;
-  Labels labels() const;
-  std::vector<double> document_sums(std::vector<double>* lengths) const;
-  void check_pairs(const std::vector<int32_t>& pairs, size_t weights) const;
-  double scale(double coefficient) const { return coefficient / options_.normalizer; }
-  void add_hidden_gradient(const at::Tensor& gradient) {
-    dhidden_ = dhidden_.defined() ? dhidden_.add_(gradient) : gradient;
-  }
-  void finish_values();
 
   models::Role& role_;
   const Batch& batch_;
+  std::vector<LossTerm> terms_;
+  std::vector<Needs> needs_;  // of each term
   const BackwardOptions& options_;
   const core::Cancel& cancel_;
-  std::vector<LossTerm> terms_;
   models::Tokens tokens_;
-  at::Tensor rows_;
-  Labelled labelled_;
-  std::vector<int64_t> documents_;                    // [R]
-  at::Tensor hidden_;                                 // [R, D]
-  at::Tensor tempered_;                               // hidden / temperature
+  Labels labels_;
+  at::Tensor hidden_RD_;
+  at::Tensor tempered_RD_;                            // hidden / temperature
   std::vector<double> log_probs_, entropy_, values_;  // [R]
   std::vector<uint8_t> correct_;
   std::vector<double> dlog_probs_, dentropy_, dvalues_;  // [R], or empty: no gradient
-  at::Tensor dhidden_;
+  at::Tensor dhidden_RD_;
 };
-
-/** The scalar head of a role; throws where there is none. */
-nn::Parameter& score_of(models::Role& role);
-/** hidden [R, D] through a scalar head, [R]. */
-std::vector<double> read_score(const at::Tensor& hidden_RD, const nn::Parameter& score);
 
 }  // namespace posttrain::train

@@ -1,31 +1,10 @@
 #pragma once
 #include <vector>
 
-#include "losses/sums.h"
 #include "models/role.h"
 #include "train/batch.h"
-#include "train/terms.h"
 
 namespace posttrain::train {
-
-struct BackwardOptions {
-  bool gradient = true;
-  double normalizer = 1;
-  bool checkpointing = false;
-  /** Log-probabilities are those of logits / temperature. */
-  double temperature = 1;
-  /** Other than 0: LoRA dropout is on, drawn from it. */
-  uint64_t dropout_seed = 0;
-};
-
-/**
- * One forward for all terms and, with `gradient`, one backward of sum of coefficient * loss /
- * normalizer. Sums of each term come back undivided. Throws ValueError where a term needs a head
- * that the role has not, or vectors that do not fit the batch.
- */
-std::vector<losses::Sums> run_terms(models::Role& role, const Batch& batch,
-                                    const std::vector<LossTerm>& terms,
-                                    const BackwardOptions& options, const core::Cancel& cancel);
 
 /** Logits of every token, float32 on the CPU, [T, V]. */
 at::Tensor logits(models::Role& role, const Batch& batch, const core::Cancel& cancel);

@@ -1,0 +1,30 @@
+#include "train/scalar_head.h"
+
+#include "core/matmul.h"
+
+namespace posttrain::train {
+
+nn::Parameter& scalar_head_of(models::Role& role) {
+  TORCH_CHECK_VALUE(role.score() != nullptr, "[backward] this needs a model with a scalar head");
+  return *role.score();
+}
+
+std::vector<double> read_scalar_head(const at::Tensor& hidden_RD, const nn::Parameter& head) {
+  const auto values = at::mv(hidden_RD.to(head.value.scalar_type()), head.value.squeeze(0))
+                          .to(at::kCPU, at::kDouble)
+                          .contiguous();
+  return {values.const_data_ptr<double>(), values.const_data_ptr<double>() + values.numel()};
+}
+
+at::Tensor scalar_head_backward(const std::vector<double>& derivatives, const at::Tensor& hidden_RD,
+                                nn::Parameter& head) {
+  const auto derivatives_R1 = at::tensor(derivatives, at::kDouble)
+                                  .to(head.value.device(), head.value.scalar_type())
+                                  .unsqueeze(1);
+  if (head.trainable)
+    core::add_transposed_product(head.gradient(), derivatives_R1,
+                                 hidden_RD.to(head.value.scalar_type()));
+  return at::mm(derivatives_R1, head.value).to(hidden_RD.scalar_type());
+}
+
+}  // namespace posttrain::train

@@ -1,0 +1,24 @@
+#pragma once
+#include "core/cancel.h"
+#include "models/tokens.h"
+#include "nn/parameter.h"
+
+namespace posttrain::train {
+
+/** Hidden states where labels are predicted, and the tokens for the forward of another role. */
+struct HiddenStates {
+  const models::Tokens& tokens;
+  const at::Tensor& rows_R;
+  /** Divided by the temperature. */
+  const at::Tensor& hidden_RD;
+  double temperature;
+  nn::Parameter& head_VD;
+  const core::Cancel& cancel;
+};
+
+/** Adds to a gradient that may still be undefined. */
+inline void add_to(at::Tensor& sum, const at::Tensor& part) {
+  sum = sum.defined() ? sum.add_(part) : part;
+}
+
+}  // namespace posttrain::train
