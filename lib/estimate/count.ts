@@ -43,7 +43,9 @@ export type Job =
       kind: 'backward'
       role: CountedRole
       batch: Batch
-      loss: Pick<LossShape, 'logProbs' | 'crossEntropy' | 'values'> & { fullKl: CountedRole | null }
+      terms: LossShape['terms']
+      /** The model that a fullKl among the terms compares with. */
+      reference: CountedRole | null
     }
 
 export type Phase = 'rollout' | 'score' | 'update'
@@ -148,14 +150,9 @@ function runJob(job: Job, run: CountedRun, ledger: Ledger): void {
       countForward(of, job.batch, job.head, run.temperature)
       return
     case 'backward': {
-      const { fullKl, ...loss } = job.loss
-      const compared = fullKl && computed(fullKl, run, ledger)
-      countBackward(
-        of,
-        job.batch,
-        { ...loss, fullKl: compared, temperature: run.temperature },
-        run.checkpointing,
-      )
+      const { terms } = job
+      const reference = job.reference && computed(job.reference, run, ledger)
+      countBackward(of, job.batch, { terms, reference, temperature: run.temperature }, run.checkpointing)
       return
     }
     default:

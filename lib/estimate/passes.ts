@@ -1,5 +1,6 @@
 // What one job of the native core allocates, from its first tensor to its last: native/models/decoder.cpp,
 // native/train/pass.cpp, native/losses and native/generate/session.cpp.
+import type { TermKind } from '../models/terms.js'
 import { blockBackward, blockForward } from './blocks.js'
 import { type Computed, FLOAT, normBackward, normForward, valueBytes } from './layers.js'
 import type { Held } from './ledger.js'
@@ -10,18 +11,30 @@ export interface Batch {
   labels: number
 }
 
-/** Terms of a loss, by what they need. */
+/** The terms of a backward. */
 export interface LossShape {
-  /** Log-probabilities under the head of the language model, whose gradient is known only after the forward. */
-  logProbs: boolean
-  /** Cross-entropy alone: loss and gradient in one pass over the logits. */
-  crossEntropy: boolean
-  /** Values of a scalar head. */
-  values: boolean
-  /** KL over the whole vocabulary against this model. */
-  fullKl: Computed | null
+  terms: readonly TermKind[]
+  /** The model that a fullKl among the terms compares with. */
+  reference: Computed | null
   temperature: number
 }
+
+/**
+ * What each kind of term reads of the forward, as its file in native/train/terms says: log-probabilities whose gradient
+ * is known label by label, so that the logits are made once, or only from all of them, so that they are made twice; the
+ * scalar head; the hidden states.
+ */
+const READS = {
+  crossEntropy: 'eachLabel',
+  weightedLogProb: 'eachLabel',
+  ppoPolicy: 'eachLabel',
+  ppoValue: 'scalarHead',
+  kl: 'eachLabel',
+  fullKl: 'hidden',
+  dpo: 'allLabels',
+  kto: 'allLabels',
+  pairwiseReward: 'scalarHead',
+} as const satisfies Record<TermKind, string>
 
 const tokensOf = (lengths: readonly number[]) => lengths.reduce((sum, length) => sum + length, 0)
 
@@ -106,18 +119,17 @@ export function countBackward(of: Computed, batch: Batch, loss: LossShape, check
   const [hidden, ...kept] = normForward(of, batch.labels, spec.hiddenSize, spec.norm.kind)
   const tempered = loss.temperature === 1 ? null : ledger.take('activations', rowWidth)
 
+  const reads = new Set(loss.terms.map((kind) => READS[kind]))
+  const twice = reads.has('allLabels')
   const gradients: (Held | null)[] = []
-  if (loss.crossEntropy) {
-    gradients.push(headLoss(of, batch.labels, true))
-  } else {
-    if (loss.logProbs) headLoss(of, batch.labels, false)
-    if (loss.fullKl !== null) gradients.push(fullKl(of, loss.fullKl, batch))
-    if (loss.logProbs) gradients.push(headLoss(of, batch.labels, true))
-    if (loss.values) {
-      const wide = s === FLOAT ? [] : [rowWidth * 2]
-      ledger.pass('loss', ...wide)
-      gradients.push(ledger.take('loss', rowWidth))
-    }
+  if (twice) headLoss(of, batch.labels, false)
+  else if (reads.has('eachLabel')) gradients.push(headLoss(of, batch.labels, true))
+  if (reads.has('hidden')) gradients.push(fullKl(of, loss.reference!, batch))
+  if (twice) gradients.push(headLoss(of, batch.labels, true))
+  if (reads.has('scalarHead')) {
+    const wide = s === FLOAT ? [] : [rowWidth * 2]
+    ledger.pass('loss', ...wide)
+    gradients.push(ledger.take('loss', rowWidth))
   }
   // All terms add up to the first one's gradient, which stays until the end.
   const [dhidden, ...others] = gradients

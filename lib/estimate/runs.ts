@@ -7,7 +7,7 @@ import { referenceFreeLosses } from '../options/pair-losses.js'
 import { RECIPES, type RecipeName } from '../train/recipes.js'
 import type { CountedAdapter, CountedBase, CountedRole, CountedRun, Job } from './count.js'
 import type { Machine } from './layers.js'
-import type { Batch } from './passes.js'
+import type { Batch, LossShape } from './passes.js'
 
 /** A model that has not been opened. */
 export interface ModelShape {
@@ -130,13 +130,9 @@ export function countedRun(run: RunShape, sizes: Sizes): CountedRun {
   const backward = (
     role: CountedRole,
     read: Batch,
-    loss: Partial<Extract<Job, { kind: 'backward' }>['loss']>,
-  ): Job => ({
-    kind: 'backward',
-    role,
-    batch: read,
-    loss: { logProbs: false, crossEntropy: false, values: false, fullKl: null, ...loss },
-  })
+    terms: LossShape['terms'],
+    reference: CountedRole | null = null,
+  ): Job => ({ kind: 'backward', role, batch: read, terms, reference })
 
   switch (recipe) {
     case 'sft':
@@ -144,14 +140,14 @@ export function countedRun(run: RunShape, sizes: Sizes): CountedRun {
       return {
         ...shared,
         roles: [policy],
-        phases: [{ phase: 'update', jobs: [backward(policy, batch, { crossEntropy: true })] }],
+        phases: [{ phase: 'update', jobs: [backward(policy, batch, ['crossEntropy'])] }],
       }
     case 'reward':
       return {
         ...shared,
         roles: [policy],
         phases: [
-          { phase: 'update', jobs: [backward(policy, batchOf(sizes.documents, 1), { values: true })] },
+          { phase: 'update', jobs: [backward(policy, batchOf(sizes.documents, 1), ['pairwiseReward'])] },
         ],
       }
     case 'dpo': {
@@ -164,7 +160,7 @@ export function countedRun(run: RunShape, sizes: Sizes): CountedRun {
         roles: [policy, ...(kept ? [kept] : [])],
         phases: [
           ...(jobs.length > 0 ? [{ phase: 'score' as const, jobs }] : []),
-          { phase: 'update', jobs: [backward(policy, batch, { logProbs: true })] },
+          { phase: 'update', jobs: [backward(policy, batch, [options.loss === 'kto' ? 'kto' : 'dpo'])] },
         ],
       }
     }
@@ -223,8 +219,8 @@ export function countedRun(run: RunShape, sizes: Sizes): CountedRun {
           {
             phase: 'update',
             jobs: [
-              backward(policy, updated, { logProbs: true, fullKl }),
-              ...(critic ? [backward(critic, updated, { values: true })] : []),
+              backward(policy, updated, fullKl ? ['ppoPolicy', 'fullKl'] : ['ppoPolicy'], fullKl),
+              ...(critic ? [backward(critic, updated, ['ppoValue'])] : []),
             ],
           },
         ],
