@@ -1,18 +1,41 @@
+/*
+ * Direct preference optimization (Rafailov et al. 2023, arXiv 2305.18290) and its family; formulas and sources of the losses
+ * in native/losses/preference.h, KTO's (Ethayarajh et al. 2024, arXiv 2402.01306) too. `train` below reads in order;
+ * the step is that of every supervised recipe, with the loss of `supervised/preference.ts` or `supervised/kto.ts`.
+ * Where it departs from the papers:
+ *
+ *  1. A prompt with more than two ranked responses gives all its pairs, whose weights add up to 1; the loss is the mean over
+ *     the pairs of the optimizer step.
+ *  2. The log-probability of a response is a sum over its tokens, the terminator included and nothing after it.
+ *  3. `ipo` divides log-ratios by the tokens of their response; the paper writes them as sums.
+ *  4. `sftCoef` adds the cross-entropy of the chosen responses, a mean over their own tokens.
+ *  5. Dropout is 0, LoRA's included, so that policy and reference differ in their weights alone.
+ *  6. KTO's z comes from all batches of the optimizer step before its first gradient, each response after the prompt of
+ *     another.
+ *
+ * Where it departs from TRL 1.13:
+ *
+ *  7. Nothing is cut: a pair is dropped and counted where a side is too long, or where both are the same; TRL cuts.
+ *  8. Where all weights are trained, the log-probabilities of the reference are computed once and kept (there by option).
+ *  9. Means are over the optimizer step; TRL takes means of micro-batches, and KTO's z of each.
+ */
 import { preferenceLoader } from '../data/loaders/preferences.js'
 import type { ResponseLoaderOptions } from '../data/loaders/responses.js'
 import { unpairedLoader } from '../data/loaders/unpaired.js'
-import { loadPreferences } from '../data/preferences.js'
+import { loadPreferences, type PreferenceSet } from '../data/preferences.js'
 import { templateOf } from '../data/text/templates.js'
 import { loadUnpaired, type UnpairedSet } from '../data/unpaired.js'
 import type { Split } from '../data/validation.js'
 import { PosttrainError } from '../errors.js'
+import type { CausalLM } from '../models/causal-lm.js'
 import type { ResolvedOptions } from '../options/option.js'
-import { pairLoss, pairLossOptions } from '../options/pair-losses.js'
+import { type PairLossName, pairLoss, pairLossOptions } from '../options/pair-losses.js'
 import { resolveOptions } from '../options/validate.js'
 import type { DpoOptions } from './options/options.generated.js'
 import { type DpoLoss, dpoOptions } from './options/preference.js'
 import { prepareAdapter } from './roles/adapter.js'
-import { frozenReference, release } from './roles/reference.js'
+import { frozenReference } from './roles/reference.js'
+import { Resources } from './roles/resources.js'
 import type {
   DpoEvaluationEvent,
   DpoStepEvent,
@@ -20,11 +43,11 @@ import type {
   KtoEvaluationEvent,
   KtoStepEvent,
   TrainEvent,
-  WarningEvent,
 } from './run/events.js'
 import { hasStarted, Run, type RunControl } from './run/run.js'
+import { ktoObjective, unbalanced } from './supervised/kto.js'
 import { superviseTraining } from './supervised/loop.js'
-import { ktoObjective, pairObjective } from './supervised/preference.js'
+import { pairObjective } from './supervised/preference.js'
 import { ReferenceCache } from './supervised/reference-cache.js'
 import { sequenceLength } from './supervised/training.js'
 
@@ -37,9 +60,9 @@ export type DpoRun<Loss extends DpoLoss = DpoLoss> = Run<
 >
 
 /**
- * Direct preference optimisation (Rafailov et al. 2023, arXiv 2305.18290) and its family: the model learns to prefer the
- * better of two answers, by how much more likely it makes them than a reference does; no reward model, no rollout. Rows
- * are rankings as for `reward`; with `loss: 'kto'` single answers with a `label`.
+ * Direct preference optimization (Rafailov et al. 2023, arXiv 2305.18290) and its family: the model learns to prefer the
+ * chosen of two responses, by how much more likely it makes them than a reference does; no reward model, no rollout. Rows
+ * are rankings as for `reward`; with `loss: 'kto'` single responses with a `label`.
  *
  * The reference is the model as it was at the start: with an adapter, the base with it off (or a frozen copy of the
  * adapter that is trained on); else its log-probabilities are computed once, before the first step, and kept. With
@@ -70,30 +93,17 @@ async function* train(
   const { model, loss } = options
   const maxLength = sequenceLength(model, options.maxLength)
   const template = await templateOf(options.template, model)
-  const kto = loss === 'kto'
-  const batchSize = options.batchSize ?? 8
-  if (kto && batchSize * options.gradientAccumulation < 2)
-    throw new PosttrainError(
-      'ERR_INVALID_ARGUMENT',
-      'dpo: loss kto puts answers to prompts that they do not answer, and needs two or more in a step: raise batchSize or gradientAccumulation',
-    )
+  if (loss === 'kto') refuseSingleResponses(options)
   const reading = { ...options, maxLength, tokenizer: model.tokenizer, template }
-  const rows = kto
-    ? { loss, ...(await loadUnpaired(options.data, reading)) }
-    : { loss, ...(await loadPreferences(options.data, reading)) }
-  let held: Awaited<ReturnType<typeof frozenReference>> | null = null
+  const rows =
+    loss === 'kto'
+      ? { loss, ...(await loadUnpaired(options.data, reading)) }
+      : { loss, ...(await loadPreferences(options.data, reading)) }
   try {
+    await using resources = new Resources()
     await using prepared = await prepareAdapter(model, options, hasStarted(control))
     const { adapted } = prepared
-    const { seed, shuffle } = options
-    const loadersOf = <Set, Batches>(
-      { train, validation }: Split<Set>,
-      make: (set: Set, options: ResponseLoaderOptions) => Batches,
-    ) => ({
-      train: make(train, { batchSize, seed, shuffle }),
-      validation: validation && make(validation, { batchSize, seed, shuffle: false }),
-    })
-    const shared = {
+    const training = {
       recipe: 'dpo',
       model,
       options: {
@@ -103,75 +113,93 @@ async function* train(
         samples: undefined,
         learningRate: options.learningRate ?? (adapted ? 5e-6 : 1e-6),
         epochs: options.epochs ?? 1,
-        sftCoef: kto ? 0 : pairLossOptions(loss, options).sftCoef,
+        sftCoef: loss === 'kto' ? 0 : pairLossOptions(loss, options).sftCoef,
       },
       dropout: false,
       template,
       choices: { maxLength, template: template.name },
     }
-    const hold = () =>
-      frozenReference(model, {
-        given: options.reference,
-        added: options.lora !== undefined,
-      })
+    const reference = await referenceOf(options, adapted, resources)
     if (rows.loss === 'kto') {
-      // Mismatched answers are others in each epoch: the reference has to stay.
-      held = await hold()
-      const loaders = loadersOf(rows, unpairedLoader)
-      const cache = new ReferenceCache(held.reference, loaders.train)
-      const { desirableWeight = 1, undesirableWeight = 1 } = options
-      const objective = ktoObjective(model, cache, {
-        beta: options.beta ?? 0.1,
-        desirableWeight,
-        undesirableWeight,
-        maxLength,
-      })
-      const warnings = balanceOf(rows.train, options)
-      const begin = () => cache.first(options.signal)
-      return yield* superviseTraining({ ...shared, ...loaders, objective, warnings, begin }, control)
+      return yield* superviseTraining(
+        { ...training, ...responsesOf(rows, options, reference ?? model, maxLength) },
+        control,
+      )
     }
-    const loaders = loadersOf(rows, preferenceLoader)
-    const compares = !pairLoss(rows.loss).referenceFree
-    // Where the weights themselves are trained, what they say now is computed once and kept.
-    const itself = options.reference === undefined && !adapted
-    if (compares && !itself) held = await hold()
-    const cache = compares ? new ReferenceCache(held?.reference ?? model, loaders.train) : null
-    const objective = pairObjective(model, cache, {
-      loss: rows.loss,
-      ...pairLossOptions(rows.loss, options),
-    })
-    const begin = async () => {
-      if (cache === null) return null
-      if (itself) {
-        for (const loader of [loaders.train, loaders.validation])
-          if (loader !== null) await cache.fill(loader, options.signal)
-      }
-      const first = await cache.first(options.signal)
-      if (itself) cache.close()
-      return first
-    }
-    return yield* superviseTraining({ ...shared, ...loaders, objective, begin }, control)
+    return yield* superviseTraining({ ...training, ...pairsOf(rows, options, reference) }, control)
   } finally {
-    if (held?.owned) await release(held.reference)
     await rows.train.store.close()
     await rows.validation?.store.close()
   }
 }
 
-/** KTO wants as much weight on good answers as on bad ones, or up to a third more (arXiv 2402.01306, section 4.2). */
-function balanceOf(
-  { groups: responses }: UnpairedSet,
-  { desirableWeight = 1, undesirableWeight = 1 }: Resolved,
-): readonly Pick<WarningEvent, 'code' | 'message'>[] {
-  const good = responses.filter(({ desirable }) => desirable).length
-  const bad = responses.length - good
-  const ratio = (desirableWeight * good) / (undesirableWeight * bad)
-  // A tenth beside the range is chance in some hundred rows, and no trouble.
-  if (ratio >= 0.9 && ratio <= 1.1 * (4 / 3)) return []
-  const counts = `Of ${responses.length} answers ${good} are good and ${bad} are bad`
-  const message =
-    good === 0 || bad === 0
-      ? `${counts}: kto learns from both; add rows of the other kind`
-      : `${counts}, which with their weights is ${ratio.toPrecision(2)} to 1, where 1 to 1.33 is recommended: set ${ratio < 1 ? 'desirableWeight' : 'undesirableWeight'} to about ${(ratio < 1 ? desirableWeight / ratio : (undesirableWeight * ratio * 3) / 4).toPrecision(2)}`
-  return [{ code: 'ktoBalance', message }]
+/** Throws ERR_INVALID_ARGUMENT for steps of one response, which leave KTO none to mismatch. */
+function refuseSingleResponses({ batchSize = BATCH, gradientAccumulation }: Resolved): void {
+  if (batchSize * gradientAccumulation >= 2) return
+  throw new PosttrainError(
+    'ERR_INVALID_ARGUMENT',
+    'dpo: loss kto puts answers to prompts that they do not answer, and needs two or more in a step: raise batchSize or gradientAccumulation',
+  )
+}
+
+/** Prompts in a batch by default. */
+const BATCH = 8
+
+/**
+ * What the responses are compared with; null for a loss without a reference. Where all weights are trained it is the model
+ * itself, as it is before the first step: what it says is kept. KTO's mismatched responses differ from epoch to epoch, so
+ * that its reference has to stay.
+ */
+async function referenceOf(
+  { model, loss, reference: given, lora }: Resolved,
+  adapted: boolean,
+  resources: Resources,
+): Promise<CausalLM | null> {
+  if (loss !== 'kto' && pairLoss(loss).referenceFree) return null
+  if (loss !== 'kto' && given === undefined && !adapted) return model
+  const { reference, owned } = await frozenReference(model, { given, added: lora !== undefined })
+  return owned ? resources.model(reference) : reference
+}
+
+function loadersOf<Set, Batches>(
+  rows: Split<Set>,
+  { batchSize = BATCH, seed, shuffle }: Resolved,
+  loader: (set: Set, options: ResponseLoaderOptions) => Batches,
+): Split<Batches> {
+  return {
+    train: loader(rows.train, { batchSize, seed, shuffle }),
+    validation: rows.validation && loader(rows.validation, { batchSize, seed, shuffle: false }),
+  }
+}
+
+/** Batches and objective of a loss of pairs. */
+function pairsOf(
+  { loss, ...rows }: Split<PreferenceSet> & { loss: PairLossName },
+  options: Resolved,
+  reference: CausalLM | null,
+) {
+  const { model, signal } = options
+  const loaders = loadersOf(rows, options, preferenceLoader)
+  const cache = reference && new ReferenceCache(reference, loaders.train)
+  const objective = pairObjective(model, cache, { loss, ...pairLossOptions(loss, options) })
+  const begin = async () => {
+    if (cache === null) return null
+    if (reference !== model) return await cache.first(signal)
+    for (const loader of [loaders.train, loaders.validation])
+      if (loader !== null) await cache.fill(loader, signal)
+    const first = await cache.first(signal)
+    cache.close()
+    return first
+  }
+  return { ...loaders, objective, begin }
+}
+
+/** Batches and objective of KTO, which learns from single responses. */
+function responsesOf(rows: Split<UnpairedSet>, options: Resolved, reference: CausalLM, maxLength: number) {
+  const { model, signal, desirableWeight = 1, undesirableWeight = 1, beta = 0.1 } = options
+  const loaders = loadersOf(rows, options, unpairedLoader)
+  const cache = new ReferenceCache(reference, loaders.train)
+  const objective = ktoObjective(model, cache, { beta, desirableWeight, undesirableWeight, maxLength })
+  const warnings = unbalanced(rows.train, { desirableWeight, undesirableWeight })
+  return { ...loaders, objective, warnings, begin: () => cache.first(signal) }
 }

@@ -1,20 +1,12 @@
 import { isPredicted } from '../../data/index.js'
 import type { PreferenceBatch } from '../../data/loaders/preferences.js'
-import { mismatched, type UnpairedBatch } from '../../data/loaders/unpaired.js'
 import type { CausalLM } from '../../models/causal-lm.js'
-import type { LossTerm, TermOf } from '../../models/terms.js'
+import type { LossTerm } from '../../models/terms.js'
 import type { PairLossName } from '../../options/pair-losses.js'
-import type {
-  DpoEvaluationEvent,
-  DpoMetrics,
-  DpoStepEvent,
-  KtoEvaluationEvent,
-  KtoMetrics,
-  KtoStepEvent,
-} from '../run/events.js'
+import type { DpoEvaluationEvent, DpoMetrics, DpoStepEvent } from '../run/events.js'
 import { ratio, type Sums } from '../run/sums.js'
 import type { Objective } from './objective.js'
-import { answerLogProbs, type ReferenceCache } from './reference-cache.js'
+import type { ReferenceCache } from './reference-cache.js'
 
 /** The losses of pairs, with cross-entropy on the better answers where `sftCoef` asks for it. */
 export function pairObjective(
@@ -106,53 +98,4 @@ function chosenTokens({ offsets, labels, pairs, pairWeights }: PreferenceBatch):
       if (isPredicted(labels, t, offsets[document]!)) sum += weight
   }
   return sum
-}
-
-/** KTO on single answers: z comes from all batches of a step before the first gradient. */
-export function ktoObjective(
-  model: CausalLM,
-  reference: ReferenceCache,
-  given: { beta: number; desirableWeight: number; undesirableWeight: number; maxLength: number },
-): Objective<UnpairedBatch, KtoStepEvent, KtoEvaluationEvent> {
-  const { maxLength, ...options } = given
-  let kl = 0
-  const termOf = async (batch: UnpairedBatch, signal: AbortSignal | undefined): Promise<TermOf<'kto'>> => ({
-    kind: 'kto',
-    ...options,
-    kl,
-    desirable: batch.desirable,
-    referenceSums: await reference.sums(batch, signal),
-  })
-  const metrics = (sums: Sums): KtoMetrics => {
-    const desirable = ratio(sums.desirableReward, sums.desirable)
-    const undesirable = ratio(sums.undesirableReward, sums.count - (sums.desirable ?? 0))
-    return {
-      desirableReward: desirable,
-      undesirableReward: undesirable,
-      margin: desirable - undesirable,
-      kl: ratio(sums.kl, sums.count),
-    }
-  }
-  const withKl = (sums: Sums): Sums => ({ ...sums, kl: kl * sums.count })
-  return {
-    async prepare(batches, signal) {
-      let sum = 0
-      let count = 0
-      for (const exchanged of mismatched(batches, maxLength)) {
-        const policy = await answerLogProbs(model, exchanged, signal)
-        const compared = await reference.other(exchanged, signal)
-        for (const [d, value] of policy.entries()) sum += value - compared[d]!
-        count += policy.length
-      }
-      kl = Math.max(0, ratio(sum, count))
-    },
-    async backward(batch, given) {
-      return withKl(await model.backward(batch, await termOf(batch, given.signal), given))
-    },
-    async evaluate(batch, signal) {
-      return withKl(await model.evaluate(batch, await termOf(batch, signal), { signal }))
-    },
-    stepMetrics: metrics,
-    evaluationMetrics: metrics,
-  }
 }

@@ -1,8 +1,8 @@
 import type { Model } from '../../models/model.js'
 import type { AdamW } from '../../optim/adamw.js'
-import { recipeOptimizer } from '../roles/optimizer.js'
-import { release } from '../roles/reference.js'
-import { lockForTraining } from '../roles/training-lock.js'
+import { recipeOptimizer } from './optimizer.js'
+import { release } from './reference.js'
+import { lockForTraining } from './training-lock.js'
 
 /** The models, locks and optimizers that a run makes for itself; disposing frees them, the last made first. */
 export class Resources implements AsyncDisposable {
