@@ -77,11 +77,12 @@ export function generateCommand(): Command {
 /** Rows of any kind; a last answer that is there is what is asked for. */
 async function readPrompts(path: string): Promise<Exclude<Prompt, Int32Array>[]> {
   const { readRows } = await import('../data/sources.js')
+  const { fieldsOf } = await import('../data/rows/fields.js')
   const { readPrompt } = await import('../data/rows/prompt-rows.js')
   const prompts: Exclude<Prompt, Int32Array>[] = []
   for await (const { row, origin, failure } of readRows(path)) {
     if (failure) throw failure
-    const { text } = row as { text?: unknown }
+    const { text } = fieldsOf(row, origin)
     // Paragraphs of a .txt file are continued.
     const asked = typeof text === 'string' ? { text } : readPrompt(row, origin)
     prompts.push('text' in asked ? asked.text : asked.messages)

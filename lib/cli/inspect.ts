@@ -2,6 +2,7 @@ import { Command, Option } from 'commander'
 import { IGNORE_INDEX } from '../addon/training.js'
 import { type Dataset, loadDataset } from '../data/dataset.js'
 import type { DataReport } from '../data/encode/report.js'
+import { ENDINGS_TEXT, FORMATS } from '../data/formats/index.js'
 import { templateOf } from '../data/text/templates.js'
 import { Tokenizer } from '../data/text/tokenizer.js'
 import { PosttrainError } from '../errors.js'
@@ -140,11 +141,18 @@ function wholeNumber(name: string, least: number): (text: string) => number {
   }
 }
 
+/** Each kind of data file, with what it holds. */
+function formatLines(): string {
+  const names = FORMATS.map(({ endings }) => endings.join(', '))
+  const width = Math.max(...names.map(({ length }) => length))
+  return FORMATS.map(({ holds }, i) => `  ${names[i]!.padEnd(width)}  ${holds}`).join('\n')
+}
+
 /** `posttrain inspect DATA --model DIR`. */
 export function inspectCommand(): Command {
   return new Command('inspect')
     .description('Show which tokens of a data file would be trained')
-    .argument('<data>', 'Rows: a .jsonl, .json or .txt file, or hf://datasets/org/name/file.jsonl')
+    .argument('<data>', `Rows: a ${ENDINGS_TEXT} file, or hf://datasets/org/name/file.jsonl`)
     .requiredOption('--model <DIR>', 'Folder with the tokenizer and chat template, or org/name on the Hub')
     .option(
       '--template <NAME>',
@@ -168,6 +176,7 @@ export function inspectCommand(): Command {
         .default('error'),
     )
     .option('--json', 'One JSON object a line: the rows, then the report', false)
+    .addHelpText('after', `\nData files:\n${formatLines()}`)
     .action(async (data: string, options: InspectOptions & { json: boolean }) => {
       const { template, rows, report } = await inspectData(data, options)
       const write = (text: string) => process.stdout.write(text)

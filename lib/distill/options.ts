@@ -6,7 +6,7 @@ import { lazily } from '../options/zod.js'
 /** A seed: `instruction` (with `input`), `prompt`, `messages` or `text`; in mode rank, answers to be judged beside it. */
 export type SeedRow = Readonly<Record<string, unknown>>
 
-/** Seeds: the path of a .jsonl, .json or .txt file, a list, or anything that gives rows one after another. */
+/** Seeds: the path of a data file, a list, or anything that gives rows one after another. */
 export type SeedSource = string | readonly SeedRow[] | AsyncIterable<SeedRow>
 
 /** Options that do something in one mode alone. */

@@ -1,12 +1,10 @@
 import { createHash } from 'node:crypto'
 import { type Message, type RowSource, readPrompt } from '../data/index.js'
-import { bad, type Origin } from '../data/rows/fields.js'
+import { bad, type Fields, fieldsOf, type Origin } from '../data/rows/fields.js'
 import { readRows } from '../data/sources.js'
 import { PosttrainError } from '../errors.js'
 import type { DistilledRow } from './events.js'
 import type { DistillMode, SeedSource } from './options.js'
-
-type Fields = Readonly<Record<string, unknown>>
 
 /** What is asked in a row, and the row itself. */
 export interface Seed {
@@ -56,7 +54,7 @@ export async function readSeeds(
 }
 
 function readSeed(row: unknown, origin: Origin, mode: DistillMode): Seed {
-  const fields = (typeof row === 'object' && row !== null ? row : {}) as Fields
+  const fields = fieldsOf(row, origin)
   // A paragraph of a .txt file is asked as it stands.
   const asked = typeof fields.text === 'string' ? { text: fields.text } : readPrompt(row, origin)
   if ('tools' in asked) throw bad(origin, 'tools', 'cannot be given to a teacher: leave such rows out')
@@ -72,7 +70,7 @@ function readSeed(row: unknown, origin: Origin, mode: DistillMode): Seed {
   return {
     id: seedId(mode, [said.map(({ role, content }) => [role, content]), responses]),
     origin: `${origin.source}:${origin.line}`,
-    row: fields,
+    row: row as Fields,
     messages: said,
     responses,
   }
@@ -82,7 +80,7 @@ function readSeed(row: unknown, origin: Origin, mode: DistillMode): Seed {
 function responsesOf(fields: Fields, origin: Origin): string[] | null {
   const pair = fields.chosen !== undefined || fields.rejected !== undefined
   const given = pair ? [fields.chosen, fields.rejected] : fields.responses
-  if (given === undefined || given === null) return null
+  if (given === undefined) return null
   const expected = 'must be at least two different answers, none of them empty'
   const field = pair ? 'chosen and rejected' : 'responses'
   const texts = Array.isArray(given) ? given.map(answerText) : []

@@ -26,7 +26,7 @@ test('texts stand as they are, and each response has its label', async (t) => {
   t.is(batch.count, 2)
 })
 
-test('every form of a conversation gives the same row, whose last answer is labelled', async (t) => {
+test('every form of a conversation gives the same row, whose last answer is labeled', async (t) => {
   const history = [user('A'), assistant('B'), user('C')]
   const whole = [...history, assistant('x')]
   const forms: Record<string, unknown> = {
@@ -103,7 +103,7 @@ test('too long rows are dropped and counted, the order is the seed and the epoch
   t.notDeepEqual(await drain(make(1).epoch(4)), whole)
 })
 
-test('the hash changes with a label, and a response labelled both ways is not an exact copy', async (t) => {
+test('the hash changes with a label, and a response labeled both ways is not an exact copy', async (t) => {
   const row = { prompt: 'P', completion: 'a', label: true }
   const of = async (...rows: UnpairedRow[]) => (await loadUnpaired(rows, options)).train
   t.not((await of(row)).hash, (await of({ ...row, label: false })).hash)

@@ -1,7 +1,7 @@
 import test from 'ava'
 import { type DpoRun, dpo } from '../../lib/train/dpo.js'
 import type { DpoOptions } from '../../lib/train/options/options.generated.js'
-import { rankings } from '../helpers/judged-runs.js'
+import { rankings } from '../helpers/preference-runs.js'
 import { tinyModel } from '../helpers/tiny-training.js'
 
 const options = { template: 'plain', maxLength: 64, batchSize: 4, maxSteps: 1 } as const

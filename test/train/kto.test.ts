@@ -8,13 +8,13 @@ import type { DpoOptions } from '../../lib/train/options/options.generated.js'
 import type { KtoStepEvent } from '../../lib/train/run/events.js'
 import { close } from '../helpers/close.js'
 import { fixture } from '../helpers/fixtures.js'
-import { follows, openTrace } from '../helpers/judged-runs.js'
+import { follows, openTrace } from '../helpers/preference-runs.js'
 import { eventsOf, lossesOf, numbersOf, stepsOf } from '../helpers/run.js'
 import { cleanFolder } from '../helpers/scratch.js'
 import { tinyModel, weightsOf } from '../helpers/tiny-training.js'
 
 /** Good answers say yes; as many are good as are bad. */
-const judged = (count: number, from = 0) =>
+const labeled = (count: number, from = 0) =>
   Array.from({ length: count }, (_, i) => ({
     prompt: `Q${from + i}:`,
     completion: i % 2 === 0 ? ` yes${'!'.repeat(i % 3)}` : ` no ${from + i}`,
@@ -23,7 +23,7 @@ const judged = (count: number, from = 0) =>
 
 const base = {
   loss: 'kto',
-  data: judged(12),
+  data: labeled(12),
   template: 'plain',
   maxLength: 64,
   learningRate: 1e-3,
@@ -77,7 +77,7 @@ test('however the reference is held, the first loss is a half and no reward is t
 })
 
 test('a step is the plain function of its log-probabilities and of z', async (t) => {
-  const rows = judged(4)
+  const rows = labeled(4)
   await using model = await tinyModel(1)
   await using reference = await tinyModel(2)
   const sumsOf = async (of: CausalLM, pairs: [string, string][]) => {
@@ -113,7 +113,7 @@ test('a step is the plain function of its log-probabilities and of z', async (t)
 test('one batch is learnt by heart', async (t) => {
   await using model = await tinyModel()
   const given = {
-    data: judged(4),
+    data: labeled(4),
     beta: 0.5,
     maxSteps: 80,
     schedule: 'constant',
@@ -126,7 +126,7 @@ test('one batch is learnt by heart', async (t) => {
 
 test('good and bad answers out of balance are warned of once, with a weight that mends it', async (t) => {
   await using model = await tinyModel()
-  const rows = judged(12)
+  const rows = labeled(12)
   const few = rows.filter(({ label }, i) => !label || i < 5)
   const warningsOf = async (more: Partial<DpoOptions>) => {
     const events = await eventsOf(dpo({ ...base, model, maxSteps: 2, ...more }))
@@ -143,7 +143,13 @@ test('good and bad answers out of balance are warned of once, with a weight that
 
 test('stopped in any epoch and resumed, the same bits follow', async (t) => {
   for (const lora of [undefined, LORA]) {
-    const options = { ...base, data: judged(10), validation: judged(4, 50), epochs: 2, ...(lora && { lora }) }
+    const options = {
+      ...base,
+      data: labeled(10),
+      validation: labeled(4, 50),
+      epochs: 2,
+      ...(lora && { lora }),
+    }
     const run = async (output: string, more: Partial<DpoOptions>, stopAt?: number) => {
       await using model = await tinyModel()
       const events = []
@@ -174,7 +180,7 @@ test('8 answers in 1, 2 or 8 batches of one step are the same step', async (t) =
     [1, 8],
   ] as const) {
     await using model = await tinyModel()
-    const given = { data: judged(8), batchSize, gradientAccumulation, maxSteps: 3 }
+    const given = { data: labeled(8), batchSize, gradientAccumulation, maxSteps: 3 }
     runs.push({
       losses: lossesOf(await eventsOf(dpo({ ...base, ...given, model }))),
       weights: await weightsOf(model),
@@ -193,7 +199,7 @@ test('a step of one answer is refused, and bad rows are named', async (t) => {
     code: 'ERR_INVALID_ARGUMENT',
     message: /two or more in a step: raise batchSize or gradientAccumulation/,
   })
-  const data = [...judged(2), { prompt: 'P:', chosen: 'a', rejected: 'b' }] as never
+  const data = [...labeled(2), { prompt: 'P:', chosen: 'a', rejected: 'b' }] as never
   await t.throwsAsync(dpo({ ...base, model, data }).finish(), { code: 'ERR_DATA', message: /^rows:3: label/ })
   const name = 'model.layers.1.mlp.down_proj.weight'
   const { values } = await model.getParameter(name)

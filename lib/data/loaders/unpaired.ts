@@ -7,7 +7,7 @@ import type { Loader } from './loader.js'
 import { packRows } from './pack.js'
 import { type ResponseBatch, type ResponseLoaderOptions, responseLoader } from './responses.js'
 
-/** Single responses, each labelled good or bad. */
+/** Single responses, each labeled good or bad. */
 export interface UnpairedBatch extends ResponseBatch {
   /** Responses: what the loss divides by. */
   count: number

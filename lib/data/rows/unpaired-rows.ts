@@ -32,7 +32,7 @@ function responseExample(fields: Fields, origin: Origin): Example {
     const messages = example.kind === 'messages' ? example.messages : []
     if (messages.at(-1)?.role === 'assistant') return last(messages)
     const list = fields.messages !== undefined ? 'messages' : 'conversations'
-    throw bad(origin, list, 'must end with the answer of the assistant that is labelled')
+    throw bad(origin, list, 'must end with the answer of the assistant that is labeled')
   }
   if (prompt !== undefined && !(typeof prompt === 'string' && typeof completion === 'string'))
     return last(conversationOf(askedOf(fields, origin), completion, 'completion', origin))

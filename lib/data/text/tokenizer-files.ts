@@ -203,3 +203,16 @@ export function templateIn(tokenizerConfig: string): string | undefined {
   const named = (value as Json[]).find((item) => item?.name === 'default')?.template
   return typeof named === 'string' ? named : undefined
 }
+
+/** What `compute` gives; ERR_INVALID_FILE where the encoder that tokenizer.json describes fails. */
+export function orDamaged<Result>(compute: () => Result): Result {
+  try {
+    return compute()
+  } catch (cause) {
+    throw new PosttrainError(
+      'ERR_INVALID_FILE',
+      `tokenizer.json cannot encode a text, so some part of it is damaged: ${(cause as Error).message}`,
+      { cause },
+    )
+  }
+}

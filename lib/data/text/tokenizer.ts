@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import type { Tokenizer as Encoder } from '@huggingface/tokenizers'
 import { PosttrainError } from '../../errors.js'
 import type { HubOptions } from '../../files/hub/snapshot.js'
+import { Decoder } from './decoder.js'
 import {
   type AddedToken,
   addedTokens,
@@ -10,6 +11,7 @@ import {
   encoderOf,
   highestId,
   type Json,
+  orDamaged,
   parse,
   patternOf,
   readIfThere,
@@ -27,17 +29,6 @@ export type { TokenizerFiles } from './tokenizer-files.js'
  * out. A noncharacter of Unicode, which no text may contain.
  */
 export const GUARD = '\uFDD0'
-
-/** GPT-2's table: the characters that stand for the 256 bytes in byte-level vocabularies. */
-const BYTE_OF_CHARACTER = (() => {
-  const table = new Map<string, number>()
-  let next = 256
-  for (let byte = 0; byte < 256; byte++) {
-    const printable = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174
-    table.set(String.fromCodePoint(printable ? byte : next++), byte)
-  }
-  return table
-})()
 
 /** Text to token ids and back, as Hugging Face's tokenizers do it. */
 export class Tokenizer {
@@ -61,7 +52,7 @@ export class Tokenizer {
   readonly #addedPattern: RegExp | null
   /** Tokens such as runs of spaces that are added but not special are part of ordinary text. */
   readonly #ordinaryPattern: RegExp | null
-  readonly #byteLevel: boolean
+  readonly #decoder: Decoder
   /** A space that SentencePiece models put before a text: 'always' before each stretch, 'first' before the first. */
   readonly #dummySpace: 'always' | 'first' | null
 
@@ -77,7 +68,7 @@ export class Tokenizer {
     this.#addedPattern = patternOf(this.#added)
     this.#specialPattern = patternOf(this.#added.filter(({ special }) => special))
     this.#ordinaryPattern = patternOf(this.#added.filter(({ special }) => !special))
-    this.#byteLevel = usesByteLevel(json.decoder)
+    this.#decoder = new Decoder(this.#full, this.#addedById, usesByteLevel(json.decoder))
     this.vocabSize = highestId(json, this.#added) + 1
     const special = (name: string): string | null => {
       const value = config[name]
@@ -88,8 +79,8 @@ export class Tokenizer {
     this.eosToken = special('eos_token')
     this.padToken = special('pad_token')
     this.chatTemplate = files.chatTemplate ?? null
-    const bare: number[] = this.#try(() => this.#full.encode('a', { add_special_tokens: false }).ids)
-    const dressed: number[] = this.#try(() => this.#full.encode('a', { add_special_tokens: true }).ids)
+    const bare: number[] = orDamaged(() => this.#full.encode('a', { add_special_tokens: false }).ids)
+    const dressed: number[] = orDamaged(() => this.#full.encode('a', { add_special_tokens: true }).ids)
     const at = dressed.findIndex((_, i) => bare.every((id, k) => dressed[i + k] === id))
     this.prefixIds = at > 0 ? dressed.slice(0, at) : []
     const before = this.#full.id_to_token(bare[0] ?? -1) ?? ''
@@ -221,74 +212,17 @@ export class Tokenizer {
   }
 
   decode(ids: ArrayLike<number>, options: { skipSpecialTokens?: boolean } = {}): string {
-    const skip = options.skipSpecialTokens ?? true
-    const list = Array.from(ids)
-    if (this.#byteLevel)
-      return new TextDecoder('utf-8', { ignoreBOM: true }).decode(this.#bytesOf(list, skip))
-    return list.length === 0
-      ? ''
-      : this.#try(() =>
-          this.#full.decode(list, { skip_special_tokens: skip, clean_up_tokenization_spaces: false }),
-        )
+    return this.#decoder.decode(ids, options.skipSpecialTokens ?? true)
   }
 
   /** Text by and by: `push` gives what is sure, never half a character; `end` gives the rest. */
   streamDecoder(options: { skipSpecialTokens?: boolean } = {}): { push(id: number): string; end(): string } {
-    const skip = options.skipSpecialTokens ?? true
-    if (this.#byteLevel) {
-      const decoder = new TextDecoder('utf-8', { ignoreBOM: true })
-      return {
-        push: (id) => decoder.decode(this.#bytesOf([id], skip), { stream: true }),
-        end: () => decoder.decode(),
-      }
-    }
-    // A token's text may depend on the one before it (a leading space): what was given last stays as context.
-    let before: number[] = []
-    let pending: number[] = []
-    const take = (sure: boolean) => {
-      const all = this.decode([...before, ...pending], { skipSpecialTokens: skip })
-      const text = all.slice(this.decode(before, { skipSpecialTokens: skip }).length)
-      // A character has at most four bytes; more tokens than that are no unfinished one.
-      if (!sure && text.endsWith('\uFFFD') && pending.length < 4) return ''
-      if (text !== '') before = pending
-      pending = text === '' ? pending : []
-      return text
-    }
-    return {
-      push: (id) => {
-        pending.push(id)
-        return take(false)
-      },
-      end: () => (pending.length === 0 ? '' : take(true)),
-    }
+    return this.#decoder.stream(options.skipSpecialTokens ?? true)
   }
 
   /** Where each token lies in its text: [start, end) in UTF-16 units. Byte-level models only. */
   offsets(ids: ArrayLike<number>): [number, number][] {
-    if (!this.#byteLevel) {
-      throw new PosttrainError('ERR_UNSUPPORTED_MODEL', 'offsets are known for byte-level tokenizers only')
-    }
-    const list = Array.from(ids)
-    const unitsAt: number[] = [0]
-    // A byte belongs to the character it starts or continues; units count once the character is whole.
-    let units = 0
-    for (const character of new TextDecoder('utf-8', { ignoreBOM: true }).decode(
-      this.#bytesOf(list, false),
-    )) {
-      const bytes = new TextEncoder().encode(character).length
-      for (let i = 1; i < bytes; i++) unitsAt.push(units)
-      units += character.length
-      unitsAt.push(units)
-    }
-    let byte = 0
-    return list.map((id) => {
-      const start = byte
-      byte += this.#bytesOf([id], false).length
-      return [
-        unitsAt[Math.min(start, unitsAt.length - 1)] ?? units,
-        unitsAt[Math.min(byte, unitsAt.length - 1)] ?? units,
-      ]
-    })
+    return this.#decoder.offsets(ids)
   }
 
   #idOf(token: string | null): number | null {
@@ -298,40 +232,11 @@ export class Tokenizer {
   #stretch(text: string, first: boolean): number[] {
     if (text === '') return []
     const encode = (piece: string): number[] =>
-      this.#try(() => this.#plain.encode(piece, { add_special_tokens: false }).ids)
+      orDamaged(() => this.#plain.encode(piece, { add_special_tokens: false }).ids)
     if (first || this.#dummySpace === null) return encode(text)
     // After a line feed, which merges with nothing, no space is put before the text.
     const lead = encode('\n')
     const ids = encode(`\n${text}`)
     return lead.every((id, i) => ids[i] === id) ? ids.slice(lead.length) : encode(text)
-  }
-
-  #try<T>(compute: () => T): T {
-    try {
-      return compute()
-    } catch (cause) {
-      throw new PosttrainError(
-        'ERR_INVALID_FILE',
-        `tokenizer.json cannot encode a text, so some part of it is damaged: ${(cause as Error).message}`,
-        { cause },
-      )
-    }
-  }
-
-  #bytesOf(ids: number[], skipSpecial: boolean): Uint8Array {
-    const bytes: number[] = []
-    for (const id of ids) {
-      const added = this.#addedById.get(id)
-      if (added !== undefined) {
-        if (!(skipSpecial && added.special)) bytes.push(...new TextEncoder().encode(added.content))
-        continue
-      }
-      for (const character of this.#full.id_to_token(id) ?? '') {
-        const byte = BYTE_OF_CHARACTER.get(character)
-        if (byte === undefined) bytes.push(...new TextEncoder().encode(character))
-        else bytes.push(byte)
-      }
-    }
-    return Uint8Array.from(bytes)
   }
 }

@@ -1,3 +1,4 @@
+import { ENDINGS_TEXT } from '../../data/formats/index.js'
 import type { DataSource, PromptSource, Validation } from '../../data/sources.js'
 import type { Template } from '../../data/text/template.js'
 import type { CausalLM } from '../../models/causal-lm.js'
@@ -28,14 +29,14 @@ const DATA_FLAG: FlagReader = {
   read: (value) => value,
   repeat: true,
   collect: readSources,
-  help: 'Rows to train on (.jsonl, .json or .txt); several are mixed, by weight with FILE=WEIGHT',
+  help: `Rows to train on (${ENDINGS_TEXT}); several are mixed, by weight with FILE=WEIGHT`,
 }
 
 /** `data` of PPO, GRPO and RLOO, whose reward functions see the columns of the rows. */
 export const promptsOption = () =>
   option(
     custom<PromptSource>('PromptSource<Row>', isTextOrObject, NO_DATA),
-    'Rows with a prompt: a file (.jsonl, .json or .txt), rows, or several sources',
+    `Rows with a prompt: a file (${ENDINGS_TEXT}), rows, or several sources`,
     DATA_FLAG,
   )
 
@@ -52,7 +53,7 @@ export const recipeFields = lazily((z) => {
     ),
     data: option(
       custom<DataSource>('DataSource', isTextOrObject, NO_DATA),
-      'Rows to train on: a file (.jsonl, .json or .txt), rows, or several sources that are mixed by weight',
+      `Rows to train on: a file (${ENDINGS_TEXT}), rows, or several sources that are mixed by weight`,
       DATA_FLAG,
     ),
     validation: option(

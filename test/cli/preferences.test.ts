@@ -13,7 +13,7 @@ import { dpoOptions, rewardOptions } from '../../lib/train/options/preference.js
 import { close } from '../helpers/close.js'
 import { eventsIn, posttrain } from '../helpers/command-line.js'
 import { fixture } from '../helpers/fixtures.js'
-import { rankings } from '../helpers/judged-runs.js'
+import { rankings } from '../helpers/preference-runs.js'
 import { newFolder } from '../helpers/scratch.js'
 import { tinyModel } from '../helpers/tiny-training.js'
 
