@@ -57,10 +57,20 @@ export {
   CausalLM,
   type CreateOptions,
 } from './models/causal-lm.js'
+export type { Model } from './models/model.js'
 export type { LoraOptions } from './models/options.generated.js'
 export { type PromptCompletion, RewardModel } from './models/reward-model.js'
 export type { Parameter } from './models/role.js'
-export type { LossSums, LossTerm } from './models/terms.js'
+export type { SaveOptions } from './models/save.js'
+export type {
+  BackwardOptions,
+  EvaluateOptions,
+  LogitsModel,
+  LossSums,
+  LossTerm,
+  TermKind,
+  TermOf,
+} from './models/terms.js'
 export { AdamW, type AdamWOptions } from './optim/adamw.js'
 export { learningRateAt, type Schedule } from './optim/schedule.js'
 export type { GenerateOptions } from './options/options.generated.js'

@@ -1,3 +1,13 @@
+// The weights that models stand upon, and who frees what.
+//
+// - A base frees its weights and all adapters on it when the last role upon it is released: `acquire` when a role is made,
+//   `release` when it is disposed of. Nothing else counts its users.
+// - A role frees itself in dispose(), which users reach as the dispose() of a model. What a run makes for itself
+//   (a reference, a critic, an adapter) the run frees.
+// - An adapter is the base's: `freeAdapter` (when it is removed or merged) or the end of the base frees it.
+// - Moments of an optimizer are freed by its own dispose(), before or after the model's.
+// - The core counts references: a job under way holds what it uses until its end, and a handle that nobody disposed of
+//   is freed when JavaScript collects it.
 import type { AdapterHandle, BaseHandle, Core, DecoderSpec, Dtype } from '../addon/addon.js'
 import { call } from '../addon/call.js'
 import { loadCore } from '../addon/load.js'
@@ -5,7 +15,7 @@ import { PosttrainError } from '../errors.js'
 import type { HubOptions } from '../files/hub/snapshot.js'
 import type { Family, HfConfig } from './families/index.js'
 import type { ModelSource } from './hub.js'
-import type { AdapterConfig } from './lora.js'
+import { type AdapterConfig, adapterSpec } from './lora.js'
 
 export interface LoadOptions extends HubOptions {
   /** 'auto' takes the first CUDA device, else the CPU. */
@@ -17,22 +27,6 @@ export interface LoadOptions extends HubOptions {
   signal?: AbortSignal
 }
 
-/** Weights in memory that several models may stand upon, with the adapters made for them. */
-export interface SharedBase {
-  readonly core: Core
-  readonly handle: BaseHandle
-  readonly family: Family
-  readonly spec: DecoderSpec
-  readonly config: HfConfig
-  readonly device: string
-  readonly dtype: Dtype
-  /** Where it was loaded from: a folder, or org/name of the Hub at a revision; null for a new one. */
-  readonly source: Pick<ModelSource, 'name' | 'revision'> | null
-  readonly adapters: Map<string, { handle: AdapterHandle; config: AdapterConfig }>
-  /** Models that use it: the last one's dispose() frees it. */
-  users: number
-}
-
 /** The core, its threads decided before the first job. */
 export async function openCore({ threads }: LoadOptions): Promise<Core> {
   const core = await loadCore()
@@ -40,12 +34,119 @@ export async function openCore({ threads }: LoadOptions): Promise<Core> {
   return core
 }
 
-/** An empty base on the device and in the dtype asked for; nobody uses it yet. */
-export async function createBase(
-  core: Core,
-  of: { family: Family; spec: DecoderSpec; config: HfConfig; source: SharedBase['source'] },
-  options: LoadOptions,
-): Promise<SharedBase> {
+interface BaseParts {
+  family: Family
+  spec: DecoderSpec
+  config: HfConfig
+  /** Where it was loaded from: a folder, or org/name of the Hub at a revision; null for a new one. */
+  source: Pick<ModelSource, 'name' | 'revision'> | null
+}
+
+interface Adapter {
+  readonly handle: AdapterHandle
+  readonly config: AdapterConfig
+}
+
+/** Weights in memory that several roles may stand upon, with the adapters made for them. */
+export class Base {
+  readonly core: Core
+  readonly handle: BaseHandle
+  readonly family: Family
+  readonly spec: DecoderSpec
+  readonly config: HfConfig
+  readonly source: BaseParts['source']
+  readonly device: string
+  readonly dtype: Dtype
+  readonly #adapters = new Map<string, Adapter>()
+  #users = 0
+
+  private constructor(core: Core, handle: BaseHandle, parts: BaseParts & { device: string; dtype: Dtype }) {
+    this.core = core
+    this.handle = handle
+    this.family = parts.family
+    this.spec = parts.spec
+    this.config = parts.config
+    this.source = parts.source
+    this.device = parts.device
+    this.dtype = parts.dtype
+  }
+
+  /** An empty base on the device and in the dtype asked for; nobody uses it yet. */
+  static async create(core: Core, parts: BaseParts, options: LoadOptions): Promise<Base> {
+    const { device, dtype } = await placeOf(core, options)
+    const handle = await call(core, () => core.createBase(parts.spec, { device, dtype }))
+    return new Base(core, handle, { ...parts, device, dtype })
+  }
+
+  /** The same weights a second time in memory, without adapters; nobody uses them yet. */
+  async copy(): Promise<Base> {
+    const { core } = this
+    return new Base(core, await call(core, () => core.copyBase(this.handle)), this)
+  }
+
+  /** One more role stands upon it. */
+  acquire(): void {
+    this.#users++
+  }
+
+  /** One role less; the last one takes the weights and their adapters with it. */
+  async release(): Promise<void> {
+    if (--this.#users > 0) return
+    await Promise.all([...this.#adapters.values()].map(({ handle }) => this.core.dispose(handle)))
+    await this.core.dispose(this.handle)
+  }
+
+  /** Whether more than one role stands upon it. */
+  get isShared(): boolean {
+    return this.#users > 1
+  }
+
+  /** The adapters by their names. */
+  get adapters(): ReadonlyMap<string, Adapter> {
+    return this.#adapters
+  }
+
+  /** Throws ERR_INVALID_ARGUMENT where there is none of this name. */
+  adapter(name: string): Adapter {
+    const adapter = this.#adapters.get(name)
+    if (adapter !== undefined) return adapter
+    const known = [...this.#adapters.keys()].join(', ')
+    throw new PosttrainError(
+      'ERR_INVALID_ARGUMENT',
+      `the model has no adapter ${name}; ${known === '' ? 'it has none' : `it has ${known}`}`,
+    )
+  }
+
+  /** A new adapter, which freezes the base. Throws ERR_INVALID_ARGUMENT for a name that is taken. */
+  async addAdapter(name: string, config: AdapterConfig): Promise<Adapter> {
+    const { core } = this
+    if (this.#adapters.has(name)) {
+      throw new PosttrainError('ERR_INVALID_ARGUMENT', `the model has an adapter ${name} already`)
+    }
+    const handle = await call(core, () => core.createAdapter(this.handle, adapterSpec(config)))
+    const adapter = { handle, config }
+    this.#adapters.set(name, adapter)
+    return adapter
+  }
+
+  /** A new adapter with the values of another. */
+  async copyAdapter(from: string, to: string): Promise<void> {
+    const { core } = this
+    const source = this.adapter(from)
+    const target = await this.addAdapter(to, source.config)
+    await call(core, () => core.copyAdapter(source.handle, target.handle))
+  }
+
+  /** Frees an adapter that no role uses. */
+  async freeAdapter(name: string): Promise<void> {
+    const { handle } = this.adapter(name)
+    this.#adapters.delete(name)
+    await this.core.dispose(handle)
+  }
+}
+
+/** Device and dtype that were asked for, or that fit. */
+async function placeOf(core: Core, options: LoadOptions): Promise<{ device: string; dtype: Dtype }> {
   const { cuda } = await call(core, () => core.info())
   const asked = options.device ?? 'auto'
   const device = asked === 'auto' ? (cuda.devices.length > 0 ? 'cuda:0' : 'cpu') : asked
@@ -67,18 +168,5 @@ export async function createBase(
       'dtype bfloat16 on the CPU is refused: its matrix products are many times slower there than in float32',
     )
   }
-  const handle = await call(core, () => core.createBase(of.spec, { device, dtype }))
-  return { core, handle, ...of, device, dtype, adapters: new Map(), users: 0 }
-}
-
-/** The same weights a second time in memory, without adapters; nobody uses them yet. */
-export async function copyBase(base: SharedBase): Promise<SharedBase> {
-  const handle = await call(base.core, () => base.core.copyBase(base.handle))
-  return { ...base, handle, adapters: new Map(), users: 0 }
-}
-
-/** Frees the base and its adapters. */
-export async function disposeBase({ core, handle, adapters }: SharedBase): Promise<void> {
-  await Promise.all([...adapters.values()].map((adapter) => core.dispose(adapter.handle)))
-  await core.dispose(handle)
+  return { device, dtype }
 }

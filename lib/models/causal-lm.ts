@@ -2,13 +2,13 @@ import type { DecoderSpec } from '../addon/addon.js'
 import { call } from '../addon/call.js'
 import { type Batch, Tokenizer, toPacked } from '../data/index.js'
 import { PosttrainError } from '../errors.js'
-import { createBase, type LoadOptions, openCore } from './base.js'
+import { Base, type LoadOptions, openCore } from './base.js'
 import { familyOf, type HfConfig } from './families/index.js'
 import { readConfig, readGenerationConfig, weightFiles } from './folder.js'
 import { modelSource } from './hub.js'
-import { Model, type ModelParts, type SaveOptions } from './model.js'
+import { Model, type ModelParts } from './model.js'
 import { Role } from './role.js'
-import { writeModelFolder } from './save.js'
+import { type SaveOptions, writeModelFolder } from './save.js'
 import { planWeights } from './weights.js'
 
 export interface CreateOptions extends LoadOptions {
@@ -54,7 +54,7 @@ export class CausalLM extends Model {
     checkVocabulary(tokenizer, spec)
     const core = await openCore(options)
     const files = await call(core, () => planWeights(core, family, spec, paths))
-    const role = await Role.create(await createBase(core, { family, spec, config, source }, options))
+    const role = await Role.create(await Base.create(core, { family, spec, config, source }, options))
     try {
       await call(core, (cancel) => core.loadTensors(role.handle, files, cancel), options.signal)
     } catch (error) {
@@ -77,7 +77,7 @@ export class CausalLM extends Model {
       )
     const core = await openCore(options)
     const parts = { family, spec, config: { ...config }, source: null }
-    const base = await createBase(core, parts, options)
+    const base = await Base.create(core, parts, options)
     await call(core, () => core.initialise(base.handle, { seed, ...family.initialisation(config) }))
     return new CausalLM(await Role.create(base), newParts(base.config, options.tokenizer, {}))
   }

@@ -4,10 +4,13 @@ import { PosttrainError } from '../errors.js'
 import type { HubOptions } from '../files/hub/snapshot.js'
 import type { HfConfig } from './families/index.js'
 import type { LoraOptions } from './options.generated.js'
+import { openPeft } from './peft.js'
 import type { Parameter, Role } from './role.js'
-import { writeTokenizer } from './save.js'
+import { type SaveOptions, writeAdapterFolder } from './save.js'
 import {
+  type BackwardOptions,
   countOf,
+  type EvaluateOptions,
   type LossSums,
   type LossTerm,
   nativeTerms,
@@ -21,26 +24,6 @@ export interface ModelParts {
   tokenizer: Tokenizer
   chatTemplate: string | null
   stopIds: readonly number[]
-}
-
-export interface EvaluateOptions {
-  /** `loss` is `lossSum` divided by this; default: the `count` of each term. */
-  normalizer?: number
-  /** Log-probabilities are those of logits / temperature; default 1. */
-  temperature?: number
-  signal?: AbortSignal | undefined
-}
-
-export interface BackwardOptions extends EvaluateOptions {
-  /**
-   * The loss of the gradients is divided by this. Default: what the terms count in this batch, its labels, sequences
-   * or pairs by their weights; terms that count different things need one.
-   */
-  normalizer?: number
-  /** Keeps only the input of each block and runs it again for the gradients: less memory, more time. Default false. */
-  checkpointing?: boolean
-  /** Other than 0: LoRA dropout is on, drawn from it. Default 0. */
-  dropoutSeed?: number
 }
 
 /**
@@ -123,14 +106,16 @@ export abstract class Model {
    * another base.
    */
   async loadAdapter(name: string, adapter: string, options: HubOptions = {}): Promise<void> {
-    const template = await this.#role.loadAdapter(name, adapter, options)
+    const read = await openPeft(adapter, this.#role.base, options)
+    await this.#role.loadAdapter(name, read)
     // A base that knows no chat is asked as its adapter was trained.
-    if (template !== null && this.#chatTemplate === null) this.adoptTemplate(Template.fromSource(template))
+    if (read.chatTemplate !== null && this.#chatTemplate === null)
+      this.adoptTemplate(Template.fromSource(read.chatTemplate))
   }
 
   /** A second adapter with the values of the first, which stays as it is while the first is trained on. */
   async copyAdapter(from: string, to: string): Promise<void> {
-    await this.#role.copyAdapter(from, to)
+    await this.#role.base.copyAdapter(from, to)
   }
 
   /** Which adapter this model uses from now on; null: the base alone. */
@@ -140,9 +125,8 @@ export abstract class Model {
 
   /** Writes the adapter in use as a folder that PEFT opens, with the tokenizer beside it. */
   async saveAdapter(directory: string, options: { overwrite?: boolean } = {}): Promise<void> {
-    await this.#role.saveAdapter(directory, options.overwrite === true, (folder) =>
-      writeTokenizer(folder, this.parts),
-    )
+    const overwrite = options.overwrite === true
+    await writeAdapterFolder(directory, { ...this.parts, role: this.#role, overwrite })
   }
 
   /** Adds the adapter in use to the weights, computed in float32, and takes it off: save() then writes a plain model. */
@@ -300,14 +284,6 @@ export abstract class Model {
       signal: options.signal,
     }
   }
-}
-
-export interface SaveOptions {
-  /** Default: that of the weights in memory; float32 where these are float64. */
-  dtype?: Exclude<Dtype, 'float64'>
-  /** Default false: a folder that is there is refused. */
-  overwrite?: boolean
-  signal?: AbortSignal
 }
 
 const isList = (terms: LossTerm | readonly LossTerm[]): terms is readonly LossTerm[] => Array.isArray(terms)

@@ -4,15 +4,15 @@ import { call } from '../addon/call.js'
 import { type Batch, Tokenizer, toPacked } from '../data/index.js'
 import { PosttrainError } from '../errors.js'
 import { repositoryOf } from '../files/hub/id.js'
-import { createBase, type LoadOptions, openCore } from './base.js'
+import { Base, type LoadOptions, openCore } from './base.js'
 import { CausalLM, checkVocabulary } from './causal-lm.js'
 import { familyOf, type HfConfig } from './families/index.js'
 import { readConfig, weightFiles } from './folder.js'
 import { modelSource } from './hub.js'
-import { readPeftConfig } from './lora.js'
-import { Model, type ModelParts, type SaveOptions } from './model.js'
+import { Model, type ModelParts } from './model.js'
+import { readPeftConfig } from './peft.js'
 import { Role } from './role.js'
-import { writeModelFolder } from './save.js'
+import { type SaveOptions, writeModelFolder } from './save.js'
 import { planWeights } from './weights.js'
 
 export interface RewardLoadOptions extends LoadOptions {
@@ -119,7 +119,7 @@ export class RewardModel extends Model {
     checkVocabulary(tokenizer, spec)
     const core = await openCore(options)
     const files = await call(core, () => planWeights(core, family, spec, paths, true))
-    const base = await createBase(core, { family, spec, config, source }, options)
+    const base = await Base.create(core, { family, spec, config, source }, options)
     const role = await Role.create(base, { score: {} })
     try {
       await call(core, (cancel) => core.loadTensors(role.handle, files, cancel), options.signal)

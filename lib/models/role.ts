@@ -1,6 +1,5 @@
-import { readFile, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import type {
+  BackwardOptions,
   Core,
   Dtype,
   LossTerm,
@@ -11,22 +10,11 @@ import type {
 } from '../addon/addon.js'
 import { call } from '../addon/call.js'
 import { PosttrainError } from '../errors.js'
-import { writeFolderAtomic } from '../files/atomic.js'
-import type { HubOptions } from '../files/hub/snapshot.js'
-import { copyBase, disposeBase, type SharedBase } from './base.js'
-import { modelSource } from './hub.js'
-import {
-  type AdapterConfig,
-  adapterConfig,
-  adapterEntries,
-  adapterSpec,
-  peftConfig,
-  readAdapter,
-  readPeftConfig,
-  SCORE_IN_ADAPTER,
-} from './lora.js'
+import type { Base } from './base.js'
+import { type AdapterConfig, adapterConfig, adapterEntries } from './lora.js'
 import type { LoraOptions } from './options.generated.js'
-import { planWeights } from './weights.js'
+import type { PeftAdapter } from './peft.js'
+import { planWeights, SCORE } from './weights.js'
 
 export interface Parameter {
   /** As in the files, such as `model.layers.0.self_attn.q_proj.weight`. */
@@ -36,28 +24,18 @@ export interface Parameter {
   trainable: boolean
 }
 
-/** Options of one backward. */
-export interface BackwardChoices {
-  normalizer: number
-  checkpointing?: boolean
-  temperature?: number
-  dropoutSeed?: number
-}
-
-const SCORE: WeightMapEntry = { name: 'score.weight', parameter: 'score.weight' }
-
 /**
  * What every model in memory is: a base that it may share with others, an adapter upon it or none, and a scalar head
  * or none. `CausalLM` and `RewardModel` say what is done with it.
  */
 export class Role {
-  readonly base: SharedBase
+  readonly base: Base
   readonly scored: boolean
   readonly #handle: RoleHandle
   #adapter: string | null
   #disposed = false
 
-  private constructor(base: SharedBase, handle: RoleHandle, adapter: string | null, scored: boolean) {
+  private constructor(base: Base, handle: RoleHandle, adapter: string | null, scored: boolean) {
     this.base = base
     this.#handle = handle
     this.#adapter = adapter
@@ -66,21 +44,21 @@ export class Role {
 
   /** A role on a base. `score`: with a scalar head, drawn from the seed, or zero without one. */
   static async create(
-    base: SharedBase,
+    base: Base,
     options: { adapter?: string | null; score?: { seed?: number } } = {},
   ): Promise<Role> {
     const { core } = base
     const adapter = options.adapter ?? null
-    base.users++
+    base.acquire()
     try {
       const given = {
-        ...(adapter !== null && { adapter: adapterOf(base, adapter).handle }),
+        ...(adapter !== null && { adapter: base.adapter(adapter).handle }),
         ...(options.score && { score: options.score }),
       }
       const handle = await call(core, () => core.createRole(base.handle, given))
       return new Role(base, handle, adapter, options.score !== undefined)
     } catch (error) {
-      if (--base.users === 0) await disposeBase(base)
+      await base.release()
       throw error
     }
   }
@@ -92,7 +70,7 @@ export class Role {
 
   /** A role on a copy of the base, without adapters; a scalar head starts as this one's. */
   async clone(): Promise<Role> {
-    return await this.#likeThis(await copyBase(this.base), null)
+    return await this.#likeThis(await this.base.copy(), null)
   }
 
   get handle(): RoleHandle {
@@ -116,123 +94,87 @@ export class Role {
   }
 
   get adapterConfig(): AdapterConfig | null {
-    return this.#adapter === null ? null : adapterOf(this.base, this.#adapter).config
+    return this.#adapter === null ? null : this.base.adapter(this.#adapter).config
+  }
+
+  /** What the adapter in use is. Throws ERR_INVALID_ARGUMENT where there is none, naming who asks. */
+  activeConfig(what: string): AdapterConfig {
+    const config = this.adapterConfig
+    if (config !== null) return config
+    throw new PosttrainError(
+      'ERR_INVALID_ARGUMENT',
+      `${what}: no adapter is in use; addAdapter or setAdapter first`,
+    )
   }
 
   async addAdapter(name: string, options: LoraOptions): Promise<void> {
-    await this.#install(name, adapterConfig(this.base.family, this.base.spec, options))
+    const { base } = this
+    await base.addAdapter(name, adapterConfig(base.family, base.spec, options))
     await this.setAdapter(name)
   }
 
-  /**
-   * Reads a folder of PEFT's. A scalar head in it is read too where this role has one. Gives the source of the template
-   * that it was trained with, where one lies beside it.
-   */
-  async loadAdapter(name: string, from: string, options: HubOptions = {}): Promise<string | null> {
-    const { core, family, spec } = this.base
-    const { folder: directory } = await modelSource(from, 'adapter', options)
-    const config = await readPeftConfig(directory)
-    const path = join(directory, 'adapter_model.safetensors')
-    const { tensors } = await call(core, () => core.readHeader(path))
-    const adapter = readAdapter(directory, config, tensors, family, spec)
-    if (adapter.scored !== this.scored) {
+  /** Loads an adapter and puts it to use, with its scalar head where this role has one; else nothing changes. */
+  async loadAdapter(name: string, adapter: PeftAdapter): Promise<void> {
+    const { core } = this.base
+    const { folder, config, scored, path, entries } = adapter
+    if (scored !== this.scored) {
       throw new PosttrainError(
         'ERR_INVALID_FILE',
-        adapter.scored
-          ? `${directory} is the adapter of a reward model: open it with RewardModel.load`
-          : `${directory} has no scalar head: it is the adapter of a language model`,
+        scored
+          ? `${folder} is the adapter of a reward model: open it with RewardModel.load`
+          : `${folder} has no scalar head: it is the adapter of a language model`,
       )
     }
     const before = this.#adapter
-    await this.#install(name, adapter.config)
+    await this.base.addAdapter(name, config)
     try {
       await this.setAdapter(name)
-      const entries = [
-        ...adapterEntries(adapter.config),
-        ...(adapter.scored ? [{ ...SCORE, name: SCORE_IN_ADAPTER }] : []),
-      ]
       await call(core, () => core.loadTensors(this.handle, [{ path, entries }]))
-      return await readFile(join(directory, 'chat_template.jinja'), 'utf8').catch(() => null)
     } catch (error) {
       await this.setAdapter(before)
-      await this.#drop(name)
+      await this.base.freeAdapter(name)
       throw error
     }
   }
 
   async setAdapter(name: string | null): Promise<void> {
     const { core } = this.base
-    const handle = name === null ? null : adapterOf(this.base, name).handle
+    const handle = name === null ? null : this.base.adapter(name).handle
     await call(core, () => core.setAdapter(this.handle, handle))
     this.#adapter = name
   }
 
   /** Takes the adapter in use off and frees it. */
   async removeAdapter(): Promise<void> {
-    this.#activeConfig('removeAdapter')
+    this.activeConfig('removeAdapter')
     const name = this.#adapter!
     await this.setAdapter(null)
-    await this.#drop(name)
-  }
-
-  /** A new adapter with the values of another: a start that stays where it is while the other is trained. */
-  async copyAdapter(from: string, to: string): Promise<void> {
-    const { core } = this.base
-    const source = adapterOf(this.base, from)
-    await this.#install(to, source.config)
-    const target = adapterOf(this.base, to)
-    await call(core, () => core.copyAdapter(source.handle, target.handle))
-  }
-
-  /** Writes adapter_config.json and adapter_model.safetensors, whole or not at all. */
-  async saveAdapter(
-    directory: string,
-    overwrite: boolean,
-    extra?: (folder: string) => Promise<void>,
-  ): Promise<void> {
-    const config = this.#activeConfig('saveAdapter')
-    const { core, family, source: base } = this.base
-    const entries = [
-      ...adapterEntries(config),
-      ...(this.scored ? [{ ...SCORE, name: SCORE_IN_ADAPTER }] : []),
-    ]
-    await writeFolderAtomic(
-      directory,
-      async (folder) => {
-        const path = join(folder, 'adapter_model.safetensors')
-        const options = { dtype: 'float32' as const, metadata: { format: 'pt' } }
-        await call(core, () => core.saveTensors(this.handle, path, entries, options))
-        const written = peftConfig(config, { base, modelType: family.modelType, scored: this.scored })
-        await writeFile(join(folder, 'adapter_config.json'), `${JSON.stringify(written, null, 2)}\n`)
-        await extra?.(folder)
-      },
-      { replace: overwrite },
-    )
+    await this.base.freeAdapter(name)
   }
 
   /** Adds the adapter in use to the weights of the base and takes it off. */
   async mergeAdapter(): Promise<void> {
-    this.#activeConfig('mergeAdapter')
-    const { core, adapters, users } = this.base
+    this.activeConfig('mergeAdapter')
+    const { core, adapters, isShared } = this.base
     const name = this.#adapter!
     const others = [...adapters.keys()].filter((other) => other !== name)
-    if (users > 1 || others.length > 0) {
+    if (isShared || others.length > 0) {
       throw new PosttrainError(
         'ERR_INVALID_ARGUMENT',
-        users > 1
+        isShared
           ? 'mergeAdapter changes the weights of the base, which another model uses too: dispose of it first'
           : `mergeAdapter changes the weights of the base, which its other adapters (${others.join(', ')}) would no longer fit: save this one with saveAdapter(), and merge it into a base that is loaded for it (or with posttrain merge)`,
       )
     }
-    await call(core, () => core.mergeAdapter(adapterOf(this.base, name).handle))
+    await call(core, () => core.mergeAdapter(this.base.adapter(name).handle))
     await this.setAdapter(null)
-    await this.#drop(name)
+    await this.base.freeAdapter(name)
   }
 
   async backward(
     batch: PackedBatch,
     terms: LossTerm[],
-    options: BackwardChoices,
+    options: BackwardOptions,
     signal?: AbortSignal,
   ): Promise<TermResult[]> {
     const { core } = this.base
@@ -321,19 +263,18 @@ export class Role {
     if (this.#disposed) return
     this.#disposed = true
     await this.base.core.dispose(this.#handle)
-    if (--this.base.users === 0) await disposeBase(this.base)
+    await this.base.release()
   }
 
   #refuseDisposed(): void {
     if (this.#disposed) throw new PosttrainError('ERR_DISPOSED', 'the model was disposed')
   }
 
-  async #likeThis(base: SharedBase, adapter: string | null): Promise<Role> {
-    const role = await Role.create(base, { adapter, ...(this.scored && { score: {} }) })
-    if (this.scored) {
-      const { values } = await this.getTensor(SCORE.name, 'value')
-      await role.setTensor(SCORE.name, values)
-    }
+  async #likeThis(base: Base, adapter: string | null): Promise<Role> {
+    if (!this.scored) return await Role.create(base, { adapter })
+    const role = await Role.create(base, { adapter, score: {} })
+    const { values } = await this.getTensor(SCORE.name, 'value')
+    await role.setTensor(SCORE.name, values)
     return role
   }
 
@@ -356,39 +297,4 @@ export class Role {
       `the model has no parameter ${name}; parameters() lists them`,
     )
   }
-
-  async #install(name: string, config: AdapterConfig): Promise<void> {
-    const { core, adapters, handle } = this.base
-    if (adapters.has(name)) {
-      throw new PosttrainError('ERR_INVALID_ARGUMENT', `the model has an adapter ${name} already`)
-    }
-    const adapter = await call(core, () => core.createAdapter(handle, adapterSpec(config)))
-    adapters.set(name, { handle: adapter, config })
-  }
-
-  async #drop(name: string): Promise<void> {
-    const { core, adapters } = this.base
-    const { handle } = adapterOf(this.base, name)
-    adapters.delete(name)
-    await core.dispose(handle)
-  }
-
-  #activeConfig(what: string): AdapterConfig {
-    const config = this.adapterConfig
-    if (config !== null) return config
-    throw new PosttrainError(
-      'ERR_INVALID_ARGUMENT',
-      `${what}: no adapter is in use; addAdapter or setAdapter first`,
-    )
-  }
-}
-
-function adapterOf(base: SharedBase, name: string) {
-  const adapter = base.adapters.get(name)
-  if (adapter !== undefined) return adapter
-  const known = [...base.adapters.keys()].join(', ')
-  throw new PosttrainError(
-    'ERR_INVALID_ARGUMENT',
-    `the model has no adapter ${name}; ${known === '' ? 'it has none' : `it has ${known}`}`,
-  )
 }

@@ -5,8 +5,17 @@ import { call } from '../addon/call.js'
 import type { Tokenizer } from '../data/index.js'
 import { writeFolderAtomic } from '../files/atomic.js'
 import type { HfConfig } from './families/index.js'
+import { ADAPTER_WEIGHTS, peftConfig, peftEntries } from './peft.js'
 import type { Role } from './role.js'
 import { shardsOf } from './weights.js'
+
+export interface SaveOptions {
+  /** Default: that of the weights in memory; float32 where these are float64. */
+  dtype?: Exclude<Dtype, 'float64'>
+  /** Default false: a folder that is there is refused. */
+  overwrite?: boolean
+  signal?: AbortSignal
+}
 
 /** All that a saved model is made of. */
 export interface SavedModel {
@@ -59,6 +68,29 @@ export async function writeModelFolder(directory: string, model: SavedModel): Pr
   )
 }
 
+/** Writes adapter_config.json, adapter_model.safetensors and the tokenizer, whole or not at all. */
+export async function writeAdapterFolder(
+  directory: string,
+  model: Pick<SavedModel, 'role' | 'tokenizer' | 'chatTemplate' | 'overwrite'>,
+): Promise<void> {
+  const { role } = model
+  const { core, family, source: base } = role.base
+  const config = role.activeConfig('saveAdapter')
+  await writeFolderAtomic(
+    directory,
+    async (folder) => {
+      const path = join(folder, ADAPTER_WEIGHTS)
+      const options = { dtype: 'float32' as const, metadata: { format: 'pt' } }
+      const entries = peftEntries(config, role.scored)
+      await call(core, () => core.saveTensors(role.handle, path, entries, options))
+      const written = peftConfig(config, { base, modelType: family.modelType, scored: role.scored })
+      await writeFile(join(folder, 'adapter_config.json'), `${JSON.stringify(written, null, 2)}\n`)
+      await writeTokenizer(folder, model)
+    },
+    { replace: model.overwrite },
+  )
+}
+
 /** What was read, with every id that ends an answer, the template's terminator among them. */
 function generationConfig(
   { tokenizer, stopIds }: SavedModel,
@@ -73,7 +105,7 @@ function generationConfig(
 }
 
 /** The tokenizer's files and the chat template. */
-export async function writeTokenizer(
+async function writeTokenizer(
   folder: string,
   {
     tokenizer,

@@ -34,6 +34,26 @@ interface FurtherSums {
 
 export type TermKind = LossTerm['kind']
 
+export interface EvaluateOptions {
+  /** `loss` is `lossSum` divided by this; default: the `count` of each term. */
+  normalizer?: number
+  /** Log-probabilities are those of logits / temperature; default 1. */
+  temperature?: number
+  signal?: AbortSignal | undefined
+}
+
+export interface BackwardOptions extends EvaluateOptions {
+  /**
+   * The loss of the gradients is divided by this. Default: what the terms count in this batch, its labels, sequences
+   * or pairs by their weights; terms that count different things need one.
+   */
+  normalizer?: number
+  /** Keeps only the input of each block and runs it again for the gradients: less memory, more time. Default false. */
+  checkpointing?: boolean
+  /** Other than 0: LoRA dropout is on, drawn from it. Default 0. */
+  dropoutSeed?: number
+}
+
 /** A term of one of some kinds. */
 export type TermOf<Kind extends TermKind> = LossTerm & { kind: Kind }
 

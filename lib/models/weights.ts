@@ -3,6 +3,9 @@ import { PosttrainError } from '../errors.js'
 import type { Family } from './families/index.js'
 import { shapeInFile } from './shapes.js'
 
+/** The scalar head of a sequence classifier. */
+export const SCORE: WeightMapEntry = { name: 'score.weight', parameter: 'score.weight' }
+
 const listed = (names: string[]) =>
   `${names.slice(0, 5).join(', ')}${names.length > 5 ? ` and ${names.length - 5} more` : ''}`
 
@@ -34,10 +37,7 @@ export async function planWeights(
   const known = new Set<string>()
   const missing: string[] = []
   const byFile = new Map<string, WeightMapEntry[]>()
-  const wanted = [
-    ...family.weights(spec),
-    ...(scored ? [{ name: 'score.weight', parameter: 'score.weight' }] : []),
-  ]
+  const wanted = [...family.weights(spec), ...(scored ? [SCORE] : [])]
   for (const entry of wanted) {
     const bare = entry.name.startsWith(family.prefix) ? entry.name.slice(family.prefix.length) : entry.name
     const name = [entry.name, bare].find((candidate) => owner.has(candidate))

@@ -1,9 +1,9 @@
 import { PosttrainError } from '../../errors.js'
-import type { SharedBase } from '../../models/base.js'
+import type { Base } from '../../models/base.js'
 import type { Model } from '../../models/model.js'
 
 /** Of each base in memory, the adapters that are being trained; null stands for the base itself. */
-const locked = new WeakMap<SharedBase, Set<string | null>>()
+const locked = new WeakMap<Base, Set<string | null>>()
 
 /**
  * Locks the trained weights for one run; dispose the result to unlock. Two runs would add up their gradients, and a run
