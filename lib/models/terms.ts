@@ -83,9 +83,19 @@ export function sumsOf(result: TermResult, normalizer: number): LossSums<TermKin
   } as LossSums<TermKind>
 }
 
-/** The terms for the core, which knows roles and not models. */
+/**
+ * The terms for the core, which knows roles and not models. Throws ERR_INVALID_ARGUMENT for terms that cannot share one
+ * forward.
+ */
 export function nativeTerms(terms: readonly LossTerm[]): TermOver<RoleHandle>[] {
+  const ignored = ignoreIndexOf(terms)
   return terms.map((term) => {
+    if (term.kind === 'crossEntropy' && (term.ignoreIndex ?? IGNORE_INDEX) !== ignored) {
+      throw new PosttrainError(
+        'ERR_INVALID_ARGUMENT',
+        `crossEntropy: ignoreIndex ${term.ignoreIndex ?? IGNORE_INDEX} cannot stand beside ${ignored}: all terms read the labels that the first one reads`,
+      )
+    }
     if (term.kind !== 'fullKl') return term
     const { reference } = term
     if ('logits' in reference) return { ...term, reference: reference.role.handle }
@@ -93,37 +103,43 @@ export function nativeTerms(terms: readonly LossTerm[]): TermOver<RoleHandle>[] 
   })
 }
 
+/** The label that is none: as the first term says, for all of them. */
+function ignoreIndexOf([first]: readonly LossTerm[]): number {
+  return (first?.kind === 'crossEntropy' ? first.ignoreIndex : undefined) ?? IGNORE_INDEX
+}
+
 /**
  * What the terms count in a batch, which a backward divides by where it is told nothing else. Throws
  * ERR_INVALID_ARGUMENT where they count different things: pairs and tokens have no common mean.
  */
 export function countOf(batch: PackedBatch, terms: readonly LossTerm[]): number {
-  const [first, ...others] = terms.map((term) => countOfOne(batch, term))
-  if (others.every((count) => count === first)) return first ?? 0
+  const counts = terms.map((term) => countOfOne(batch, term, ignoreIndexOf(terms)))
+  const [first = 0] = counts
+  if (counts.every((count) => count === first)) return first
+  const listed = terms.map(({ kind }, i) => `${kind} ${counts[i]}`).join(', ')
   throw new PosttrainError(
     'ERR_INVALID_ARGUMENT',
-    `backward: the terms count different things (${terms.map(({ kind }, i) => `${kind} ${[first, ...others][i]}`).join(', ')}), so that no count can be the default: give a normalizer`,
+    `backward: the terms count different things (${listed}), so that no count can be the default: give a normalizer`,
   )
 }
 
-function countOfOne(batch: PackedBatch, term: LossTerm): number {
+function countOfOne(batch: PackedBatch, term: LossTerm, ignored: number): number {
   const weight = (t: number) => batch.weights?.[t] ?? 1
   switch (term.kind) {
     case 'crossEntropy':
-      return sumOverLabels(batch, term.ignoreIndex ?? IGNORE_INDEX, weight)
-    case 'weightedLogProb':
-      return sumOverLabels(batch, IGNORE_INDEX, () => 1)
-    case 'ppoPolicy': {
-      // A sequence counts once, with the weight of its first label.
-      const { sequence, importance } = term
-      return sumOverLabels(batch, IGNORE_INDEX, (t, isFirst) =>
-        (sequence === true && !isFirst) || importance?.[t] === 0 ? 0 : weight(t),
-      )
-    }
     case 'ppoValue':
     case 'kl':
     case 'fullKl':
-      return sumOverLabels(batch, IGNORE_INDEX, weight)
+      return sumOverLabels(batch, ignored, weight)
+    case 'weightedLogProb':
+      return sumOverLabels(batch, ignored, () => 1)
+    case 'ppoPolicy': {
+      // A sequence counts once, with the weight of its first label.
+      const { sequence, importance } = term
+      return sumOverLabels(batch, ignored, (t, isFirst) =>
+        (sequence === true && !isFirst) || importance?.[t] === 0 ? 0 : weight(t),
+      )
+    }
     case 'dpo':
     case 'pairwiseReward':
       return term.weights === undefined
