@@ -46,12 +46,8 @@ export {
   type Prompt,
   stream,
 } from './generate/generate.js'
-export {
-  type InstallEvent,
-  type Installed,
-  type InstallOptions,
-  installLibtorch,
-} from './libtorch/install.js'
+export { installLibtorch } from './libtorch/install.js'
+export type { InstallEvent, Installed, InstallOptions } from './libtorch/installation.js'
 export type { LoadOptions } from './models/base.js'
 export {
   CausalLM,

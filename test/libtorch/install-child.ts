@@ -1,7 +1,8 @@
 // Installs a libtorch in a process of its own, from an archive that a test has made, and tells how it went in one line.
 // argv: the options of installLibtorch, then the archives of this platform by variant, both as JSON.
 import { libtorchConstants } from '../../lib/libtorch/find/libtorch.js'
-import { type InstallEvent, installLibtorch } from '../../lib/libtorch/install.js'
+import { installLibtorch } from '../../lib/libtorch/install.js'
+import type { InstallEvent } from '../../lib/libtorch/installation.js'
 
 const [options, archives] = process.argv.slice(2).map((text) => JSON.parse(text))
 // The one object that everybody reads.

@@ -21,6 +21,8 @@ export async function* trainPolicy<Step extends PolicyStepEvent>(
     ...training,
     control,
     config: { ...training.config, reward: sources.map(({ name, weight }) => ({ name, weight })) },
+    // `epochs` are passes over a rollout here.
+    lengthOptions: ['iterations'],
     data: { data: prompts.hash },
     beginning: beginning({ klCoef: training.klCoef.start, totalSteps }),
     progress: ({ taken, lastLoss }) => ({ epochs: taken / perPass, loss: lastLoss }),

@@ -77,9 +77,12 @@ const FREE_ON_RESUME = new Set([
   'rewardTimeoutMs',
 ])
 
-/** The options that say how long a run is; `epochs` of those that roll out are passes over each rollout. */
-function lengthOf(recipe: string): readonly string[] {
-  return ['ppo', 'grpo', 'rloo'].includes(recipe) ? ['iterations'] : ['epochs', 'maxSteps']
+/** How a run takes its folder. */
+export interface FolderMode {
+  resume: boolean
+  overwrite: boolean
+  /** Options that decide the length of the run alone: a resume may change them. */
+  lengthOptions: readonly string[]
 }
 
 const OURS = ['config.json', 'metrics.jsonl', 'checkpoints', 'model', 'adapter', 'critic']
@@ -107,7 +110,7 @@ export class RunFolder {
    * Takes the folder for a run. Another run in it is an error, unless `resume` goes on with it (then the
    * options that decide its numbers must be the same) or `overwrite` replaces it.
    */
-  async open(config: RunConfig, mode: { resume: boolean; overwrite: boolean }): Promise<void> {
+  async open(config: RunConfig, mode: FolderMode): Promise<void> {
     try {
       await mkdir(this.path, { recursive: true })
     } catch (cause) {
@@ -136,10 +139,10 @@ export class RunFolder {
     this.#unlock = null
   }
 
-  async #take(config: RunConfig, mode: { resume: boolean; overwrite: boolean }): Promise<void> {
+  async #take(config: RunConfig, mode: FolderMode): Promise<void> {
     const there = OURS.filter((name) => existsSync(join(this.path, name)))
     if (mode.resume && there.includes('config.json')) {
-      refuseOtherRun(await this.#readConfig(), config, this.path)
+      refuseOtherRun(await this.#readConfig(), config, this.path, mode.lengthOptions)
     } else if (there.length > 0) {
       if (!mode.overwrite) {
         throw new PosttrainError(
@@ -206,7 +209,12 @@ export class RunFolder {
   }
 }
 
-function refuseOtherRun(before: RunConfig, now: RunConfig, path: string): void {
+function refuseOtherRun(
+  before: RunConfig,
+  now: RunConfig,
+  path: string,
+  lengthOptions: readonly string[],
+): void {
   const refuse = (what: string, old: unknown, given: unknown) => {
     throw new PosttrainError(
       'ERR_INVALID_ARGUMENT',
@@ -215,7 +223,7 @@ function refuseOtherRun(before: RunConfig, now: RunConfig, path: string): void {
   }
   if (before.recipe !== now.recipe) refuse('the recipe', before.recipe, now.recipe)
   for (const name of new Set([...Object.keys(before.options), ...Object.keys(now.options)])) {
-    if (FREE_ON_RESUME.has(name) || lengthOf(now.recipe).includes(name)) continue
+    if (FREE_ON_RESUME.has(name) || lengthOptions.includes(name)) continue
     const [old, given] = [before.options[name], now.options[name]]
     if (JSON.stringify(old) !== JSON.stringify(given)) refuse(`option ${name}`, old ?? null, given ?? null)
   }

@@ -43,6 +43,8 @@ export interface SessionPlan<State extends SessionState> {
   }
   /** For config.json: the options, with what the recipe chose besides. */
   config: Record<string, unknown>
+  /** Names of the options that decide the length of the run alone: a resume may change them. */
+  lengthOptions: readonly string[]
   /** For config.json: content hashes of the data. */
   data: Record<string, string>
   /** The files of a checkpoint; the first one is the weights of `model`. */
@@ -92,7 +94,9 @@ export class Session<State extends SessionState> implements AsyncDisposable {
     const { recipe, model, options } = plan
     const environment = await environmentOf(model)
     const folder = options.output === undefined ? null : new RunFolder(options.output)
-    await folder?.open(runConfig(recipe, model, plan.config, plan.data), options)
+    const { resume, overwrite } = options
+    const mode = { resume, overwrite, lengthOptions: plan.lengthOptions }
+    await folder?.open(runConfig(recipe, model, plan.config, plan.data), mode)
     return new Session(plan, folder, environment)
   }
 

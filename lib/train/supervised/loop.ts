@@ -39,6 +39,7 @@ export async function* superviseTraining<
     ...training,
     control,
     config: { ...options, ...training.choices },
+    lengthOptions: ['epochs', 'maxSteps'],
     data: { data: train.hash, ...(validation && { validation: validation.hash }) },
     parts: partsOf(model, optimizer),
     beginning: { ...BEGINNING, totalSteps },
