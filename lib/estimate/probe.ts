@@ -7,6 +7,7 @@ import { plainTemplate, templateOf } from '../data/text/templates.js'
 import { PosttrainError } from '../errors.js'
 import type { Model } from '../models/model.js'
 import { RECIPES, type RecipeEntry, type RecipeName } from '../train/recipes.js'
+import { mean } from '../train/run/sums.js'
 import type { Sizes } from './runs.js'
 
 /** What a few real steps took. */
@@ -92,17 +93,17 @@ export async function probe(
     if (steps.length === TIMED + 1) break
   }
   const timed = steps.slice(1)
-  const mean = (of: (step: Seen) => number) => timed.reduce((sum, step) => sum + of(step), 0) / timed.length
+  const meanOf = (of: (step: Seen) => number) => mean(timed.map(of))
   const parts = timed[0]!.seconds
   return {
     steps: timed.length,
     secondsPerStep: (performance.now() - began) / 1000 / timed.length,
-    tokensPerStep: mean(({ tokens }) => tokens ?? 0),
+    tokensPerStep: meanOf(({ tokens }) => tokens ?? 0),
     ...(parts && {
       seconds: {
-        rollout: mean(({ seconds }) => seconds!.rollout),
-        score: mean(({ seconds }) => seconds!.score),
-        update: mean(({ seconds }) => seconds!.update),
+        rollout: meanOf(({ seconds }) => seconds!.rollout),
+        score: meanOf(({ seconds }) => seconds!.score),
+        update: meanOf(({ seconds }) => seconds!.update),
       },
     }),
     peakBytes: model.device === 'cpu' ? (await core.info()).peakAllocatedBytes : null,

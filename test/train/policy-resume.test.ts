@@ -168,6 +168,23 @@ test('saved between an iteration and its samples, and left: the resume tells the
   }
 })
 
+test('a save() before the last events of a run are told is followed by the checkpoint of its end', async (t) => {
+  const output = cleanFolder(t)
+  await using model = await tinyPolicy(1)
+  const running = grpo<Wish>({
+    ...shared,
+    output,
+    model,
+    reward: wished,
+    groupSize: 2,
+    iterations: 1,
+    samples: { everySteps: 1 },
+  })
+  for await (const event of running) if (event.type === 'step') await running.save()
+  const manifest = readFileSync(join(output, 'checkpoints', 'step-1', 'manifest.json'), 'utf8')
+  t.like(JSON.parse(manifest), { state: { step: 1, settled: 1, pending: [] } })
+})
+
 test('a resume with the trained model in place of the one it began with is refused', async (t) => {
   const output = cleanFolder(t)
   const options = { ...shared, ...carried, output, reward: wished } as const

@@ -1,4 +1,4 @@
-import { cpSync, existsSync, readdirSync, readFileSync } from 'node:fs'
+import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import type { SftOptions } from '../../lib/train/options/options.generated.js'
@@ -139,6 +139,29 @@ test('a longer run is warned that its learning rate is another from there on', a
   t.like(events[1], { type: 'warning', step: 4 })
   t.regex(JSON.stringify(events[1]), /had 4 steps in all and has 8 now/)
   t.is(events.filter(({ type }) => type === 'step').length, 4)
+})
+
+test('a run that moved to a machine with other bits is resumed there once more', async (t) => {
+  const output = cleanFolder(t)
+  const until = async (step: number, resume: boolean) => {
+    await using model = await tinyModel()
+    const run = sft({ ...base, model, output, resume, lora: { rank: 2 } })
+    const events: TrainEvent[] = []
+    for await (const event of run) {
+      events.push(event)
+      if (event.type === 'step' && event.step === step) run.stop()
+    }
+    return events.filter(({ type }) => type === 'warning').length
+  }
+  t.is(await until(2, false), 0)
+  // As another machine would have left it: what the frozen base says differs in its last bits.
+  const path = join(output, 'checkpoints', 'step-2', 'manifest.json')
+  const manifest = JSON.parse(readFileSync(path, 'utf8'))
+  manifest.state.environment.threads += 1
+  manifest.state.reference *= 1 + 1e-6
+  writeFileSync(path, JSON.stringify(manifest))
+  t.is(await until(4, true), 1)
+  t.is(await until(6, true), 0)
 })
 
 test('a folder of another run, and other options on resume, are refused; overwrite replaces', async (t) => {

@@ -1,14 +1,18 @@
 import { PosttrainError } from '../../errors.js'
 import type { CausalLM } from '../../models/causal-lm.js'
+import type { LoraOptions } from '../../models/options.generated.js'
 import { RewardModel } from '../../models/reward-model.js'
-import type { OptionInput } from '../../options/option.js'
 import { refuseOtherTokens } from '../../rollout/rewards.js'
-import type { ppoOptions } from '../options/ppo.js'
 import { freeName } from './adapter.js'
 import { saveResult } from './save-result.js'
 import { refuseWhileTrained } from './training-lock.js'
 
-type Options = Pick<OptionInput<typeof ppoOptions>, 'critic' | 'lora'> & { model: CausalLM; seed: number }
+interface Options {
+  model: CausalLM
+  critic?: RewardModel | undefined
+  lora?: Omit<LoraOptions, 'seed'> | undefined
+  seed: number
+}
 
 /**
  * Makes the critic from the given reward model, else from the first one among the rewards, else from the actor's trunk

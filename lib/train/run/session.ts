@@ -11,9 +11,10 @@ import {
   type Parts,
   saveCheckpoint,
 } from './checkpoint.js'
+import { runConfig } from './config.js'
 import { differences, type Environment, environmentOf, hasSameBits } from './environment.js'
 import type { CheckpointEvent, EndEvent, StartEvent, WarningEvent } from './events.js'
-import { RunFolder, runConfig } from './folder.js'
+import { RunFolder } from './folder.js'
 import { countParameters } from './parameters.js'
 import { type RunControl, throwIfAborted } from './run.js'
 
