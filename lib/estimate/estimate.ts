@@ -14,7 +14,7 @@ export function estimateMemory(run: RunShape, documents?: number): MemoryEstimat
 
 /** The largest batch of one backward that fits, in documents and tokens; null where not even one document does. */
 export function largestBatch(run: RunShape, memory: number): { documents: number; tokens: number } | null {
-  // Answers to a prompt are judged together: a batch of pairs has an even number of documents.
+  // Responses to a prompt are compared together: a batch of pairs has an even number of documents.
   const unit = run.recipe === 'reward' || (run.recipe === 'dpo' && run.options.loss !== 'kto') ? 2 : 1
   const fits = (units: number) => estimateMemory(run, units * unit).peak <= memory
   if (!fits(1)) return null

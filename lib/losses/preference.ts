@@ -117,7 +117,7 @@ export async function dpoLoss<A extends FloatArray>(options: {
 }
 
 /**
- * KTO (Ethayarajh et al. 2024, arXiv 2402.01306) on N judged answers, from the summed log-probability of each, l = log p
+ * KTO (Ethayarajh et al. 2024, arXiv 2402.01306) on N labeled responses, from the summed log-probability of each, l = log p
  * - log p_ref and z = `kl`, the mean l of mismatched answers, at least 0 and not differentiated: desirableWeight
  * (1 - sigmoid(beta (l - z))) where the answer is desirable, else undesirableWeight (1 - sigmoid(beta (z - l))); the mean.
  */

@@ -140,8 +140,8 @@ test('dpo of all weights and kto; grpo and rloo with options of their own', asyn
     recipe: 'dpo',
     options: { loss: 'ipo', beta: 0.2 },
   })
-  const judged = file('judged.jsonl', lines([{ prompt: 'a', completion: 'b', label: true }]))
-  const kto = await json('dpo', ...shared, '--data', judged, '--loss', 'kto')
+  const labeled = file('labeled.jsonl', lines([{ prompt: 'a', completion: 'b', label: true }]))
+  const kto = await json('dpo', ...shared, '--data', labeled, '--loss', 'kto')
   t.deepEqual(kto.types, ['start', 'warning', 'step', 'epoch', 'end'])
 
   const groups = ['--reward', low, '--group-size', '2']

@@ -7,6 +7,7 @@ import { TokenStore } from '../../lib/data/encode/token-store.js'
 import {
   DataLoader,
   isPadded,
+  type Loader,
   type LoaderBatch,
   loadDataset,
   plainTemplate,
@@ -26,7 +27,11 @@ const rows = (count: number, from = 0) =>
     output: 'yes '.repeat(1 + (i % 7)),
   }))
 
-async function drain(loader: Pick<DataLoader, 'epoch'>, epoch: number, from = 0): Promise<LoaderBatch[]> {
+async function drain(
+  loader: Pick<Loader<LoaderBatch>, 'epoch'>,
+  epoch: number,
+  from = 0,
+): Promise<LoaderBatch[]> {
   const batches: LoaderBatch[] = []
   for await (const batch of loader.epoch(epoch, { from })) batches.push(batch)
   return batches

@@ -30,12 +30,12 @@ export interface DataLoaderOptions extends BatchOptions {
  * for await (const batch of loader.epoch(0)) await model.backward(batch, { kind: 'crossEntropy' })
  * ```
  */
-export class DataLoader implements Loader<LoaderBatch, DataReport> {
+export class DataLoader implements Loader<LoaderBatch> {
   readonly #source: DataSource
   readonly #options: DataLoaderOptions
   #opening: Promise<Dataset> | null = null
   #dataset: Dataset | null = null
-  #loader: Loader<LoaderBatch, DataReport> | null = null
+  #loader: Loader<LoaderBatch> | null = null
 
   constructor(source: DataSource, options: DataLoaderOptions) {
     checkBatching(options)
@@ -90,7 +90,7 @@ export class DataLoader implements Loader<LoaderBatch, DataReport> {
     return (await loadDataset(this.#source, { ...defaultDatasetOptions(tokenizer), ...set })).train
   }
 
-  #ready(): Loader<LoaderBatch, DataReport> {
+  #ready(): Loader<LoaderBatch> {
     if (this.#loader !== null) return this.#loader
     throw new PosttrainError('ERR_INVALID_ARGUMENT', 'the data are not read yet: await loader.ready() first')
   }

@@ -1,5 +1,4 @@
 import type { PreferenceGroup, PreferenceSet } from '../preferences.js'
-import type { ResponseReport } from '../responses.js'
 import type { Loader } from './loader.js'
 import { type ResponseBatch, type ResponseLoaderOptions, responseLoader } from './responses.js'
 
@@ -19,7 +18,7 @@ export interface PreferenceBatch extends ResponseBatch {
 export function preferenceLoader(
   set: PreferenceSet,
   options: ResponseLoaderOptions,
-): Loader<PreferenceBatch, ResponseReport> {
+): Loader<PreferenceBatch> {
   return responseLoader(set, options, pairsOf)
 }
 

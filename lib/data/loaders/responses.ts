@@ -1,7 +1,7 @@
 import type { PackedBatch } from '../../addon/training.js'
 import { permutation, STREAM } from '../../random.js'
 import type { RowTokens } from '../encode/mask.js'
-import type { ResponseGroup, ResponseReport, ResponseSet } from '../responses.js'
+import type { ResponseGroup, ResponseSet } from '../responses.js'
 import type { Loader } from './loader.js'
 import { packRows } from './pack.js'
 
@@ -29,7 +29,7 @@ export function responseLoader<Group extends ResponseGroup, More extends { count
   set: ResponseSet<Group>,
   { batchSize, shuffle, seed }: ResponseLoaderOptions,
   more: (groups: readonly Group[]) => More,
-): Loader<ResponseBatch & More, ResponseReport> {
+): Loader<ResponseBatch & More> {
   const { groups, store, report, hash } = set
   const read = async ({ first, count }: Group) =>
     await Promise.all(Array.from({ length: count }, (_, i) => store.read(first + i)))

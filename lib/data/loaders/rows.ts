@@ -2,7 +2,6 @@ import { PosttrainError } from '../../errors.js'
 import { permutation, STREAM } from '../../random.js'
 import type { Dataset } from '../dataset.js'
 import { isPredicted, type RowTokens } from '../encode/mask.js'
-import type { DataReport } from '../encode/report.js'
 import type { Loader } from './loader.js'
 import { type Batch, packRows, padRows } from './pack.js'
 
@@ -42,10 +41,7 @@ export function checkBatching({ batchSize, batchTokens }: BatchOptions): void {
 }
 
 /** Batches of the rows of a data set. `padId` fills padded ones. */
-export function rowLoader(
-  dataset: Dataset,
-  options: BatchOptions & { padId: number },
-): Loader<LoaderBatch, DataReport> {
+export function rowLoader(dataset: Dataset, options: BatchOptions & { padId: number }): Loader<LoaderBatch> {
   checkBatching(options)
   const { form = 'packed', padId } = options
   const { store, originOf, report, hash } = dataset

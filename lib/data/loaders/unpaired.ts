@@ -1,7 +1,6 @@
 import type { PackedBatch } from '../../addon/training.js'
 import { IGNORE_INDEX } from '../../addon/training.js'
 import type { RowTokens } from '../encode/mask.js'
-import type { ResponseReport } from '../responses.js'
 import type { UnpairedSet } from '../unpaired.js'
 import type { Loader } from './loader.js'
 import { packRows } from './pack.js'
@@ -16,10 +15,7 @@ export interface UnpairedBatch extends ResponseBatch {
 }
 
 /** Batches of single responses. */
-export function unpairedLoader(
-  set: UnpairedSet,
-  options: ResponseLoaderOptions,
-): Loader<UnpairedBatch, ResponseReport> {
+export function unpairedLoader(set: UnpairedSet, options: ResponseLoaderOptions): Loader<UnpairedBatch> {
   return responseLoader(set, options, (responses) => ({
     count: responses.length,
     desirable: Uint8Array.from(responses, ({ desirable }) => Number(desirable)),

@@ -75,7 +75,7 @@ export interface DpoMetrics {
 /** After one optimizer step of `dpo` with pairs. */
 export interface DpoStepEvent extends StepBase, DpoMetrics {}
 
-/** Means over the answers judged so. */
+/** Means over the desirable responses, or over the others. */
 export interface KtoMetrics {
   desirableReward: number
   undesirableReward: number

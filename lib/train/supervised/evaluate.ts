@@ -1,6 +1,7 @@
+import type { Loader } from '../../data/index.js'
 import type { EvaluationBase, StepBase } from '../run/events.js'
 import { addSums, ratio, type Sums } from '../run/sums.js'
-import type { Loader, Objective, TrainBatch } from './objective.js'
+import type { Objective, TrainBatch } from './objective.js'
 
 /** The objective on every batch of the loader, without a gradient; means are over all of them, not over batches. */
 export async function evaluate<

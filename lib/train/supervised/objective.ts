@@ -1,4 +1,3 @@
-import type { DataReport } from '../../data/index.js'
 import type { EvaluationBase, StepBase } from '../run/events.js'
 import type { Sums } from '../run/sums.js'
 
@@ -10,15 +9,6 @@ export interface TrainBatch {
   tokens: number
   /** Where its rows came from: `file:line`. */
   rowNames: string[]
-}
-
-/** Batches in an order that the seed and the epoch alone decide. */
-export interface Loader<Batch extends TrainBatch> {
-  readonly report: DataReport
-  /** Changes with the data. */
-  readonly hash: string
-  batchesIn(epoch: number): number
-  epoch(epoch: number, options?: { from?: number }): AsyncIterable<Batch>
 }
 
 export interface ObjectiveOptions {

@@ -1,8 +1,9 @@
 import type { PackedBatch } from '../../addon/addon.js'
 import { call } from '../../addon/call.js'
+import type { Loader } from '../../data/index.js'
 import { PosttrainError } from '../../errors.js'
 import type { CausalLM } from '../../models/causal-lm.js'
-import type { Loader, TrainBatch } from './objective.js'
+import type { TrainBatch } from './objective.js'
 
 /** Answers that have a place among all of the run. */
 type PlacedBatch = TrainBatch & PackedBatch & { places: Int32Array; epoch: number }

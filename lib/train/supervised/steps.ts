@@ -1,4 +1,5 @@
-import type { Loader, TrainBatch } from './objective.js'
+import type { Loader } from '../../data/index.js'
+import type { TrainBatch } from './objective.js'
 import type { Cursor, StepData } from './step.js'
 
 /**

@@ -1,10 +1,10 @@
-import type { Batch as Tokens } from '../../data/index.js'
+import type { Loader, Batch as Tokens } from '../../data/index.js'
 import type { Template } from '../../data/text/template.js'
 import { PosttrainError } from '../../errors.js'
 import type { Model } from '../../models/model.js'
 import type { TrainingOptions } from '../options/fields.js'
 import type { EvaluationBase, StepBase, WarningEvent } from '../run/events.js'
-import type { Loader, Objective, TrainBatch } from './objective.js'
+import type { Objective, TrainBatch } from './objective.js'
 
 /** What a recipe that learns from given rows has made ready for the loop. */
 export interface SupervisedTraining<
