@@ -93,7 +93,7 @@ export function nativeTerms(terms: readonly LossTerm[]): TermOver<RoleHandle>[] 
     if (term.kind === 'crossEntropy' && (term.ignoreIndex ?? IGNORE_INDEX) !== ignored) {
       throw new PosttrainError(
         'ERR_INVALID_ARGUMENT',
-        `crossEntropy: ignoreIndex ${term.ignoreIndex ?? IGNORE_INDEX} cannot stand beside ${ignored}: all terms read the labels that the first one reads`,
+        `crossEntropy: ignoreIndex ${term.ignoreIndex ?? IGNORE_INDEX} cannot stand beside ${ignored}: all terms read the same labels`,
       )
     }
     if (term.kind !== 'fullKl') return term
@@ -103,9 +103,9 @@ export function nativeTerms(terms: readonly LossTerm[]): TermOver<RoleHandle>[] 
   })
 }
 
-/** The label that is none: as the first term says, for all of them. */
-function ignoreIndexOf([first]: readonly LossTerm[]): number {
-  return (first?.kind === 'crossEntropy' ? first.ignoreIndex : undefined) ?? IGNORE_INDEX
+/** The ignored label of a crossEntropy among the terms, which holds for all of them. */
+function ignoreIndexOf(terms: readonly LossTerm[]): number {
+  return terms.find((term) => term.kind === 'crossEntropy')?.ignoreIndex ?? IGNORE_INDEX
 }
 
 /**
