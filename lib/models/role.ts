@@ -139,8 +139,8 @@ export class Role {
 
   async setAdapter(name: string | null): Promise<void> {
     const { core } = this.base
-    const handle = name === null ? null : this.base.adapter(name).handle
-    await call(core, () => core.setAdapter(this.handle, handle))
+    const adapter = name === null ? null : this.base.adapter(name).handle
+    await call(core, () => core.setAdapter(this.handle, adapter))
     this.#adapter = name
   }
 
@@ -202,14 +202,10 @@ export class Role {
     const native = await call(core, () => core.parameters(this.handle))
     const known = new Map(native.map((item) => [item.parameter, item]))
     return this.#entries().map((entry) => {
-      const { shape, dtype, trainable } = known.get(entry.parameter)!
-      const rows = entry.rows === undefined ? shape : [entry.rows[1], ...shape.slice(1)]
-      return {
-        name: entry.name,
-        shape: entry.transpose === true ? rows.toReversed() : rows,
-        dtype,
-        trainable,
-      }
+      const { shape: whole, dtype, trainable } = known.get(entry.parameter)!
+      const rows = entry.rows === undefined ? whole : [entry.rows[1], ...whole.slice(1)]
+      const shape = entry.transpose === true ? rows.toReversed() : rows
+      return { name: entry.name, shape, dtype, trainable }
     })
   }
 

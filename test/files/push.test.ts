@@ -1,4 +1,4 @@
-import { cpSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import anyTest, { type TestFn } from 'ava'
 import { CausalLM, type HubEvent, push } from '../../lib/index.js'
@@ -62,6 +62,35 @@ test('a folder is pushed in one commit and can be loaded from there', async (t) 
   await using model = await CausalLM.load('org/new')
   await using local = await CausalLM.load(folder)
   t.is(model.vocabSize, local.vocabSize)
+})
+
+test('a link in the folder is sent as its file, and nothing that lies outside of it is sent', async (t) => {
+  const { hub } = await startHub(t)
+  process.env.HF_TOKEN = 'hf_write'
+  const folder = modelFolder()
+  const outside = newFolder()
+  writeFileSync(join(outside, 'secret.txt'), 'secret')
+  symlinkSync('config.json', join(folder, 'same.json'))
+  const planted = async (target: string, says: RegExp, name = 'planted.txt') => {
+    symlinkSync(target, join(folder, name))
+    await t.throwsAsync(push(folder, 'org/linked'), { code: 'ERR_INVALID_FILE', message: says })
+    rmSync(join(folder, name))
+  }
+  await planted(join(outside, 'secret.txt'), /planted\.txt is a link out of the folder, to .*secret\.txt/)
+  await planted(outside, /planted\.txt is a link out of the folder/)
+  // A folder whose name begins as this one's does.
+  mkdirSync(`${folder}-other`)
+  writeFileSync(join(`${folder}-other`, 'a.txt'), 'a')
+  await planted('../model-other/a.txt', /link out of the folder/)
+  await planted('.', /planted\.txt is a link to .*, which is not a file/)
+  await planted('planted.txt', /planted\.txt is a link that leads nowhere/)
+  mkdirSync(join(folder, 'inner'))
+  await planted('../gone', /inner\/planted\.txt is a link that leads nowhere/, 'inner/planted.txt')
+  t.deepEqual(hub.asked, [], 'all of it is refused before the Hub is asked for anything')
+
+  await push(folder, 'org/linked')
+  const { files } = hub.repositories.get('models/org/linked')!.commits.at(-1)!
+  t.deepEqual(files.get('same.json'), files.get('config.json'))
 })
 
 test('large files go in parts where the Hub asks for it, to a branch that is made', async (t) => {

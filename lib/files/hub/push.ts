@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
-import { createReadStream } from 'node:fs'
-import { open, readdir, readFile, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { createReadStream, type Stats } from 'node:fs'
+import { lstat, open, readdir, readFile, realpath, stat } from 'node:fs/promises'
+import { join, sep } from 'node:path'
 import { PosttrainError } from '../../errors.js'
 import type { HubClient } from './client.js'
 import { Told } from './events.js'
@@ -21,8 +21,10 @@ export interface PushOptions extends HubOptions {
  * Sends the files of a model or adapter folder to `org/name` on the Hub in one commit; the repository, and a branch that
  * `revision` names, are made where they are not there. Files of the repository that the folder does not have stay.
  *
+ * A link to a file in the folder is sent as that file.
+ *
  * @throws PosttrainError ERR_HUB where the Hub refuses, ERR_NETWORK where it does not answer, ERR_INVALID_FILE for a
- * folder that is neither.
+ * folder that is neither, or has a link that leads out of it or to a folder.
  */
 export async function push(
   directory: string,
@@ -76,7 +78,7 @@ export async function push(
   return { commit: commitOid, url }
 }
 
-/** Every file of a model or adapter folder but hidden ones. */
+/** Every file of a model or adapter folder but hidden ones; nothing that lies outside of it. */
 async function filesOf(directory: string): Promise<LocalFile[]> {
   const has = async (...path: string[]) => (await stat(join(directory, ...path)).catch(() => null)) !== null
   if (!(await has('config.json')) && !(await has('adapter_config.json'))) {
@@ -86,19 +88,42 @@ async function filesOf(directory: string): Promise<LocalFile[]> {
       `${directory} has neither config.json nor adapter_config.json${inner === null ? ': name the folder of a model or an adapter' : `: ${join(directory, inner)} is what is to be pushed`}`,
     )
   }
+  const root = await realpath(directory)
   const files: LocalFile[] = []
   const walk = async (below: string) => {
     for (const name of (await readdir(join(directory, below))).sort()) {
       if (name.startsWith('.')) continue
       const path = below === '' ? name : `${below}/${name}`
-      const found = await stat(join(directory, path))
-      if (found.isDirectory()) await walk(path)
-      else files.push({ path, from: join(directory, path), bytes: found.size })
+      const from = join(directory, path)
+      const found = await lstat(from)
+      if (found.isDirectory()) {
+        await walk(path)
+        continue
+      }
+      const { size } = found.isSymbolicLink() ? await linked(root, from) : found
+      if (!found.isSymbolicLink() && !found.isFile()) throw refusal(from, 'is not a file')
+      files.push({ path, from, bytes: size })
     }
   }
   await walk('')
   return files
 }
+
+/** The file behind a link. Throws ERR_INVALID_FILE for one that leads out of the folder: nobody asked to publish that. */
+async function linked(root: string, path: string): Promise<Stats> {
+  const [target, found] = await Promise.all([realpath(path), stat(path)]).catch(() => [])
+  if (target === undefined || found === undefined) throw refusal(path, 'is a link that leads nowhere')
+  if (target !== root && !target.startsWith(root + sep))
+    throw refusal(path, `is a link out of the folder, to ${target}`)
+  if (!found.isFile()) throw refusal(path, `is a link to ${target}, which is not a file`)
+  return found
+}
+
+const refusal = (path: string, why: string) =>
+  new PosttrainError(
+    'ERR_INVALID_FILE',
+    `${path} ${why}, and is not pushed: put the file itself there, or remove it`,
+  )
 
 /** The repository and its branch, made where they are not there. */
 async function prepare(client: HubClient, endpoint: string, options: PushOptions): Promise<void> {
