@@ -4,7 +4,7 @@ import { type Message, messagesOf } from './messages.js'
 import { type Example, exampleOf } from './rows.js'
 
 /** A response as a row holds it: a text, a message (ShareGPT's `from` and `value` too), messages, or the whole conversation. */
-export type Response = string | Message | { from: string; value: string } | Message[]
+export type RowResponse = string | Message | { from: string; value: string } | Message[]
 
 /** What was asked: messages, a text that stands alone, or null where responses are whole conversations. */
 export function askedOf(fields: Fields, origin: Origin): Message[] | string | null {

@@ -2,7 +2,7 @@ import {
   askedOf,
   continued,
   conversationOf,
-  type Response,
+  type RowResponse,
   sameMessage,
   sharedCount,
 } from './conversations.js'
@@ -15,8 +15,8 @@ export interface PreferenceRow {
   prompt?: string | Message[]
   instruction?: string
   input?: string
-  chosen: Response
-  rejected: Response
+  chosen: RowResponse
+  rejected: RowResponse
   /** By how much the chosen response is better, for the reward model. */
   margin?: number
   [column: string]: unknown
@@ -25,7 +25,7 @@ export interface PreferenceRow {
 /** A prompt with several responses, the best first. */
 export interface RankingRow {
   prompt?: string | Message[]
-  responses: Response[]
+  responses: RowResponse[]
   [column: string]: unknown
 }
 
