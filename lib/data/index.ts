@@ -28,7 +28,7 @@ export { mismatched, type UnpairedBatch, unpairedLoader } from './loaders/unpair
 export { loadPreferences, type PreferenceGroup, type PreferenceSet } from './preferences.js'
 export { loadPrompts, type PromptItem, type PromptReport, type PromptSet } from './prompts.js'
 export type { ResponseOptions, ResponseReport } from './responses.js'
-export type { Response } from './rows/conversations.js'
+export type { RowResponse } from './rows/conversations.js'
 export { bad, fieldsOf, type Origin } from './rows/fields.js'
 export { instructionMessages, type Message } from './rows/messages.js'
 export { type PreferenceRow, type RankingRow, readPreference } from './rows/preference-rows.js'
