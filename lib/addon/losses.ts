@@ -9,6 +9,7 @@ export interface NativePairLoss {
   beta: number
   labelSmoothing: number
   gamma: number
+  lambda: number
 }
 
 export interface PairLosses {
@@ -72,6 +73,7 @@ export interface LossCalls {
     beta: number
     labelSmoothing: number
     gamma: number
+    lambda: number
   }): Promise<PairLosses>
   pairwiseLosses(options: {
     chosen: Reals

@@ -60,6 +60,7 @@ export type LossTerm<Reference = RoleHandle> =
       beta?: number
       labelSmoothing?: number
       gamma?: number
+      lambda?: number
       pairs: Int32Array
       weights?: Reals
       referenceSums?: Reals

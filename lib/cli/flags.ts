@@ -19,6 +19,7 @@ export function addFlags(command: Command, set: OptionSet): Command {
       const option = new Option(`--${flag.name} <${flag.placeholder}>`, help(flag))
       if (flag.repeat) option.argParser((text, before: string[] | undefined) => [...(before ?? []), text])
       command.addOption(option)
+      if (flag.choices !== undefined) command.addHelpText('after', choicesText(flag.name, flag.choices))
     }
   }
   return command.option('--config <FILE>', 'Options in a JSON file; flags stand above it')
@@ -78,6 +79,12 @@ async function readConfig(path: string): Promise<object> {
     throw new UsageError(`--config: ${path} is not JSON: ${(error as Error).message}`)
   }
   throw new UsageError(`--config: ${path} must hold one JSON object of options`)
+}
+
+function choicesText(name: string, choices: Readonly<Record<string, string>>): string {
+  const width = Math.max(...Object.keys(choices).map((choice) => choice.length))
+  const lines = Object.entries(choices).map(([choice, text]) => `  ${choice.padEnd(width)}  ${text}`)
+  return `\nValues of --${name}:\n${lines.join('\n')}`
 }
 
 function help(flag: Flag): string {

@@ -7,6 +7,14 @@ const sum = (values: Iterable<number>) => {
   return total
 }
 
+function lengthsOf(name: string, values: Int32Array | undefined): Float64Array | undefined {
+  if (values === undefined) return undefined
+  needInt32('dpoLoss', name, values)
+  const at = values.findIndex((length) => length < 1)
+  if (at >= 0) throw invalid('dpoLoss', `${name}[${at}] must be at least 1, got ${values[at]}`)
+  return Float64Array.from(values)
+}
+
 /**
  * The DPO family (Rafailov et al. 2023, arXiv 2305.18290) on P pairs of answers, from the summed log-probabilities of
  * each; the mean over pairs. `kind` names the loss: with lc and lr = log p - log p_ref of the better and the worse
@@ -32,6 +40,8 @@ export async function dpoLoss<A extends FloatArray>(options: {
   labelSmoothing?: number
   /** Margin of simpo. Default 1. */
   gamma?: number
+  /** Penalty of dpop on chosen responses that are less likely than to the reference. Default 50. */
+  lambda?: number
   gradient?: boolean
 }): Promise<{
   loss: number
@@ -46,7 +56,7 @@ export async function dpoLoss<A extends FloatArray>(options: {
   const { kind = 'sigmoid' } = options
   if (!PAIR_LOSS_NAMES.includes(kind))
     throw invalid('dpoLoss', `kind must be one of ${PAIR_LOSS_NAMES.join(', ')}, got ${kind}`)
-  const { beta, labelSmoothing, gamma } = pairLossOptions(kind, options)
+  const { beta, labelSmoothing, gamma, lambda } = pairLossOptions(kind, options)
   const { referenceFree, lengths: perToken } = pairLoss(kind)
   const referenced = !referenceFree
   if (referenced && (chosenReferenceLogProbs === undefined || rejectedReferenceLogProbs === undefined)) {
@@ -54,14 +64,6 @@ export async function dpoLoss<A extends FloatArray>(options: {
   }
   if (perToken && (options.chosenLengths === undefined || options.rejectedLengths === undefined)) {
     throw invalid('dpoLoss', `kind ${kind} needs chosenLengths and rejectedLengths`)
-  }
-  const lengths = (name: 'chosenLengths' | 'rejectedLengths') => {
-    const values = options[name]
-    if (values === undefined) return values
-    needInt32('dpoLoss', name, values)
-    const at = values.findIndex((length) => length < 1)
-    if (at >= 0) throw invalid('dpoLoss', `${name}[${at}] must be at least 1, got ${values[at]}`)
-    return Float64Array.from(values)
   }
   const arrays = {
     chosenLogProbs,
@@ -73,8 +75,8 @@ export async function dpoLoss<A extends FloatArray>(options: {
   if (kind === 'orpo' && [...chosenLogProbs, ...rejectedLogProbs].some((value) => value > 0)) {
     throw invalid('dpoLoss', 'kind orpo needs log-probabilities of at most 0')
   }
-  const chosenLengths = lengths('chosenLengths')
-  const rejectedLengths = lengths('rejectedLengths')
+  const chosenLengths = lengthsOf('chosenLengths', options.chosenLengths)
+  const rejectedLengths = lengthsOf('rejectedLengths', options.rejectedLengths)
   const result = await native('dpoLoss', {}, (core) =>
     core.dpoLosses({
       chosenLogProbs,
@@ -87,6 +89,7 @@ export async function dpoLoss<A extends FloatArray>(options: {
       beta,
       labelSmoothing,
       gamma,
+      lambda,
     }),
   )
   const pairs = chosenLogProbs.length

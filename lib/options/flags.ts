@@ -19,6 +19,7 @@ export interface Flag {
   read: (text: string) => unknown
   /** Of a flag that may be repeated: the value, from the list. */
   collect: (values: unknown[]) => unknown
+  choices: Readonly<Record<string, string>> | undefined
 }
 
 /** The flags of a schema, in its order; options that only a program can give are left out. */
@@ -45,6 +46,7 @@ export function flagsOf(schema: z.ZodObject, prefix: readonly string[] = [], opt
         required: !optional && !optionalGroup,
         read: reader.read,
         collect: reader.collect ?? ((values: unknown[]) => values),
+        choices: reader.choices,
       },
     ]
   })

@@ -12,6 +12,8 @@ export interface FlagReader {
   collect?: (values: unknown[]) => unknown
   /** Line of the help, where a flag takes something else than the option: a folder instead of a model. */
   help?: string
+  /** What each value is, in a list of its own after the flags. */
+  choices?: Readonly<Record<string, string>>
 }
 
 export interface OptionDescription {

@@ -10,6 +10,8 @@ export interface PairLoss {
   labelSmoothing?: number
   /** Margin; absent where the loss does not read it. */
   gamma?: number
+  /** Weight of the penalty on a chosen response that lost probability; absent where the loss does not read it. */
+  lambda?: number
   /** Weight of the cross-entropy of the chosen responses that `dpo` adds to the loss; 0 where absent. */
   sftCoef?: number
 }
@@ -23,7 +25,7 @@ export const PAIR_LOSSES = {
   sigmoid: { beta: 0.1, text: 'DPO' },
   sigmoidNorm: { lengths: true, beta: 0.1, text: 'DPO on log-ratios per token' },
   hinge: { beta: 0.1, text: 'SLiC: pairs beyond a margin count no more' },
-  ipo: { lengths: true, beta: 0.1, text: 'IPO: log-ratios per token are brought to a distance' },
+  ipo: { lengths: true, beta: 0.1, text: 'IPO: squared distance of log-ratios per token from a margin' },
   robust: { beta: 0.1, labelSmoothing: 0, text: 'DPO, unbiased where some pairs are in the wrong order' },
   cdpo: { beta: 0.1, labelSmoothing: 0, text: 'Conservative DPO, where some pairs are in the wrong order' },
   bco: { beta: 0.1, text: 'BCO: a classifier of each response' },
@@ -33,14 +35,19 @@ export const PAIR_LOSSES = {
   apoDown: { beta: 0.1, text: 'APO-down: lowers both, for a model better than the chosen responses' },
   exo: { beta: 0.1, labelSmoothing: 1e-3, text: 'EXO: reverse KL to the preferences' },
   discopop: { beta: 0.1, text: 'DiscoPOP: a blend of logistic and exponential loss' },
-  simpo: {
-    referenceFree: true,
-    lengths: true,
-    beta: 2,
-    gamma: 1,
-    text: 'SimPO: log-probabilities per token',
+  dpop: {
+    beta: 0.1,
+    lambda: 50,
+    text: 'DPO-Positive: keeps chosen responses as likely as the reference does',
   },
+  simpo: { referenceFree: true, lengths: true, beta: 2, gamma: 1, text: 'SimPO: mean log-probabilities' },
   orpo: { referenceFree: true, lengths: true, beta: 0.1, text: 'ORPO: cross-entropy and odds ratio' },
+  cpo: {
+    referenceFree: true,
+    beta: 0.1,
+    sftCoef: 1,
+    text: 'CPO: DPO without a reference, and cross-entropy',
+  },
 } as const satisfies Record<string, PairLoss>
 
 /** Name of a loss of preference pairs. */
@@ -49,7 +56,7 @@ export type PairLossName = keyof typeof PAIR_LOSSES
 export const PAIR_LOSS_NAMES = Object.keys(PAIR_LOSSES) as readonly PairLossName[]
 
 /** The options that some pair losses read and others do not. */
-type Read = 'labelSmoothing' | 'gamma'
+type Read = 'labelSmoothing' | 'gamma' | 'lambda'
 /** The options of pair losses that have a default. */
 type Numbers = Read | 'beta' | 'sftCoef'
 
@@ -73,9 +80,10 @@ export function pairLossOptions(
     beta = own.beta,
     labelSmoothing = own.labelSmoothing ?? 0,
     gamma = own.gamma ?? 0,
+    lambda = own.lambda ?? 0,
     sftCoef = own.sftCoef ?? 0,
   } = given
-  return { beta, labelSmoothing, gamma, sftCoef }
+  return { beta, labelSmoothing, gamma, lambda, sftCoef }
 }
 
 /** An option's defaults, for its help: `0.1; simpo 2`. The first loss that reads it stands for the others. */

@@ -8,7 +8,7 @@
  *     the pairs of the optimizer step.
  *  2. The log-probability of a response is a sum over its tokens, the terminator included and nothing after it.
  *  3. `ipo` divides log-ratios by the tokens of their response; the paper writes them as sums.
- *  4. `sftCoef` adds the cross-entropy of the chosen responses, a mean over their own tokens.
+ *  4. `sftCoef` adds the cross-entropy of the chosen responses, a mean over their own tokens, for `cpo` too, as in TRL.
  *  5. Dropout is 0, LoRA's included, so that policy and reference differ in their weights alone.
  *  6. KTO's z comes from all batches of the optimizer step before its first gradient, each response after the prompt of
  *     another.

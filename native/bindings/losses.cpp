@@ -190,6 +190,7 @@ Napi::Value pair_losses(const Napi::CallbackInfo& info) {
     object.Set("beta", defaults.beta);
     object.Set("labelSmoothing", defaults.label_smoothing);
     object.Set("gamma", defaults.gamma);
+    object.Set("lambda", defaults.lambda);
     result.Set(i, object);
   }
   return result;

@@ -33,8 +33,10 @@ constexpr std::array kTable{
     DpoEntry{"apoDown", false, false, {.kind = DpoKind::apo_down}},
     DpoEntry{"exo", false, false, {.kind = DpoKind::exo, .label_smoothing = 1e-3}},
     DpoEntry{"discopop", false, false, {.kind = DpoKind::discopop}},
+    DpoEntry{"dpop", false, false, {.kind = DpoKind::dpop, .lambda = 50}},
     DpoEntry{"simpo", true, true, {.kind = DpoKind::simpo, .beta = 2, .gamma = 1}},
     DpoEntry{"orpo", true, true, {.kind = DpoKind::orpo}},
+    DpoEntry{"cpo", true, false, {.kind = DpoKind::cpo}},
 };
 static_assert(
     [] {
@@ -71,6 +73,8 @@ void check(const DpoOptions& options) {
                     "[dpo] kind exo needs a labelSmoothing above 0");
   TORCH_CHECK_VALUE(std::isfinite(options.gamma), "[dpo] gamma must be finite, got ",
                     options.gamma);
+  TORCH_CHECK_VALUE(std::isfinite(options.lambda) && options.lambda >= 0,
+                    "[dpo] lambda must be at least 0, got ", options.lambda);
 }
 
 PairLoss dpo_loss(const PairInput& pair, const DpoOptions& options) {
@@ -86,6 +90,7 @@ PairLoss dpo_loss(const PairInput& pair, const DpoOptions& options) {
   const double x = b * (lc - lr);
   switch (options.kind) {
     case DpoKind::sigmoid:
+    case DpoKind::cpo:
       return of_margin(-log_sigmoid(x), -sigmoid(-x));
     case DpoKind::sigmoid_norm: {
       const double y = b * (lc * nc - lr * nr), slope = -b * sigmoid(-y);
@@ -131,6 +136,12 @@ PairLoss dpo_loss(const PairInput& pair, const DpoOptions& options) {
       return of_margin(
           (1 - m) * logistic + exponential,
           -slope * logistic - (1 - m) * sigmoid(-x) + exponential * (sigmoid(-y) / kTau - 1));
+    }
+    case DpoKind::dpop: {
+      // At lc = 0, where training starts, the penalty has no slope yet, as relu has none.
+      const bool fallen = lc < 0;
+      const double y = b * (lc - lr + (fallen ? options.lambda * lc : 0)), slope = -b * sigmoid(-y);
+      return {-log_sigmoid(y), slope * (fallen ? 1 + options.lambda : 1), -slope};
     }
     case DpoKind::simpo: {
       const double y = b * (lc * nc - lr * nr) - options.gamma, slope = -b * sigmoid(-y);

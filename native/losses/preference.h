@@ -22,8 +22,11 @@ enum class DpoKind {
   apo_down,      // sig(b lc) + 1 - sig(b d): arXiv 2408.06266
   exo,           // q log(q / (1 - e)) + (1 - q) log((1 - q) / e), q = sig(b d): arXiv 2402.00856
   discopop,      // -(1 - m) logsig(b d) + m exp(-b d), m = sig(b d / 0.05): arXiv 2406.08414
+  dpop,          // -logsig(b (d - lambda max(0, -lc))): Smaug, arXiv 2402.13228v2
   simpo,         // -logsig(b (avg_c - avg_r) - gamma), no reference: arXiv 2405.14734
   orpo,          // -avg_c - b logsig(log odds ratio), no reference: arXiv 2403.07691
+  cpo,           // -logsig(b (log p_c - log p_r)), no reference: arXiv 2401.08417, eq. 3; its
+                 // cross-entropy of the chosen answers is a term of its own
 };
 struct DpoOptions {
   DpoKind kind = DpoKind::sigmoid;
@@ -31,6 +34,7 @@ struct DpoOptions {
   /** e above; exo needs it above 0. */
   double label_smoothing = 0;
   double gamma = 0;
+  double lambda = 0;
 };
 /** Throws ValueError for a beta that is not above 0 and the like. */
 void check(const DpoOptions& options);

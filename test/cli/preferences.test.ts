@@ -166,6 +166,24 @@ test('dpo: an adapter is trained, dpo again trains it further, and merge makes a
   close(t, await plain.logits(batch), await adapted.logits(batch), { absolute: 1e-5 })
 })
 
+test('dpo --loss cpo trains without a reference, its cross-entropy included; the help says what each loss is', async (t) => {
+  const output = join(folder, 'cpo')
+  const run = await posttrain(['dpo', ...training, '--loss', 'cpo', '--output', output])
+  t.is(run.code, 0, run.stderr)
+  const events = eventsIn(run.stdout)
+  const steps = events.filter(({ type }) => type === 'step')
+  t.is(steps.length, 3)
+  // The rows differ in their length alone at first: their loss is above ln 2 by the cross-entropy of 257 bytes.
+  t.true((steps[0]!.loss as number) > 3, `${steps[0]!.loss}`)
+  for (const name of ['accuracy', 'chosenReward', 'chosenLength'])
+    t.is(typeof steps[0]![name], 'number', name)
+  t.like(events.at(-1), { type: 'end', reason: 'completed', model: join(output, 'model') })
+  const help = await posttrain(['dpo', '--help'])
+  t.regex(help.stdout, /Values of --loss:\n\s+sigmoid\s+DPO\n/)
+  t.regex(help.stdout, /\n\s+cpo\s+CPO: /)
+  t.regex(help.stdout, /\n\s+kto\s+KTO: /)
+})
+
 test('what cannot be is said in one sentence: adapters of other bases and tasks, damaged ones, rows without fields', async (t) => {
   const fails = async (expected: number, sentence: RegExp, ...argv: string[]) => {
     const { code, stdout, stderr } = await posttrain([...argv, '--quiet'])

@@ -31,10 +31,12 @@ test('dpoLoss has the defaults of the table, which are those of dpo', async (t) 
 })
 
 test('what is given stands above the defaults', (t) => {
-  t.deepEqual(pairLossOptions('simpo', {}), { beta: 2, labelSmoothing: 0, gamma: 1, sftCoef: 0 })
+  t.deepEqual(pairLossOptions('simpo', {}), { beta: 2, labelSmoothing: 0, gamma: 1, lambda: 0, sftCoef: 0 })
   t.deepEqual(pairLossOptions('simpo', { beta: 3, gamma: 0, sftCoef: 0.5 }), {
-    ...{ beta: 3, labelSmoothing: 0, gamma: 0, sftCoef: 0.5 },
+    ...{ beta: 3, labelSmoothing: 0, gamma: 0, lambda: 0, sftCoef: 0.5 },
   })
+  t.like(pairLossOptions('cpo', {}), { beta: 0.1, sftCoef: 1 })
+  t.like(pairLossOptions('cpo', { sftCoef: 0 }), { sftCoef: 0 })
 })
 
 test('the help of dpo says which losses read an option, and the defaults of each', (t) => {
@@ -42,5 +44,6 @@ test('the help of dpo says which losses read an option, and the defaults of each
   t.regex(textOf('beta')!, /\(default: 0\.1; simpo 2\)$/)
   t.regex(textOf('label-smoothing')!, /losses robust, cdpo and exo \(default: 0; exo 0\.001\)$/)
   t.regex(textOf('gamma')!, /loss simpo \(default: 1\)$/)
-  t.regex(textOf('sft-coef')!, /\(default: 0\)$/)
+  t.regex(textOf('lambda')!, /loss dpop .*\(default: 50\)$/)
+  t.regex(textOf('sft-coef')!, /\(default: 0; cpo 1\)$/)
 })

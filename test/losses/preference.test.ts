@@ -19,6 +19,7 @@ const pair = {
   beta: 0.5,
   labelSmoothing: 0.1,
   gamma: 0.3,
+  lambda: 7,
 }
 
 test('each kind by hand', async (t) => {
@@ -40,11 +41,36 @@ test('each kind by hand', async (t) => {
     apoDown: sigmoid(1) + 1 - q,
     exo: q * Math.log(q / 0.9) + (1 - q) * Math.log((1 - q) / 0.1),
     discopop: (1 - m) * up + m * Math.exp(-1.5),
+    // The chosen response has become likelier: no penalty.
+    dpop: up,
     simpo: -Math.log(sigmoid(0.5 * (-2 + 1.5) - 0.3)),
     orpo: 2 - 0.5 * Math.log(sigmoid(odds)),
+    cpo: -Math.log(sigmoid(0.5 * (-4 + 6))),
   }
   t.is(Object.keys(truth).length, kinds.length)
   for (const kind of kinds) close(t, (await dpoLoss({ ...pair, kind })).loss, truth[kind], tight, kind)
+})
+
+test('dpop adds lambda times what the chosen response lost, inside of beta; at no loss it has the gradient of DPO', async (t) => {
+  const fallen = { ...pair, kind: 'dpop' as const, chosenReferenceLogProbs: of(-3), gradient: true }
+  // lc = -1, lr = -1: d = 0, and 7 from the penalty.
+  const result = await dpoLoss(fallen)
+  close(t, result.loss, -Math.log(sigmoid(0.5 * (0 - 7))), tight)
+  close(t, result.gradient!.chosen, [-0.5 * sigmoid(3.5) * 8], tight)
+  close(t, result.gradient!.rejected, [0.5 * sigmoid(3.5)], tight)
+  // Rewards are those of DPO.
+  t.like(result, { chosenReward: -0.5, rejectedReward: -0.5 })
+  const start = { ...pair, chosenReferenceLogProbs: pair.chosenLogProbs, gradient: true }
+  t.deepEqual(await dpoLoss({ ...start, kind: 'dpop' }), await dpoLoss({ ...start, kind: 'sigmoid' }))
+  t.deepEqual(await dpoLoss({ ...fallen, lambda: 0 }), await dpoLoss({ ...fallen, kind: 'sigmoid' }))
+})
+
+test('cpo is sigmoid with a reference that gives both responses the same; its rewards are sums, not means', async (t) => {
+  const { chosenReferenceLogProbs: _c, rejectedReferenceLogProbs: _r, chosenLengths: _l, ...alone } = pair
+  const result = await dpoLoss({ ...alone, kind: 'cpo', gradient: true })
+  const zero = { chosenReferenceLogProbs: of(0), rejectedReferenceLogProbs: of(0) }
+  t.deepEqual(result, await dpoLoss({ ...alone, ...zero, kind: 'sigmoid', gradient: true }))
+  t.like(result, { chosenReward: -2, rejectedReward: -3, margin: 1, accuracy: 1 })
 })
 
 test('an untrained policy: ln 2, no reward, the pairs not won', async (t) => {
@@ -187,6 +213,12 @@ test('DPO: bad input', async (t) => {
   const lengths = ['chosenLengths', 'rejectedLengths']
   await refusesBadInput(t, 'dpoLoss', { ...two, ...references }, lengths, badNumbers)
   await refusesBadInput(t, 'dpoLoss', { ...two, kind: 'simpo' }, [], [...badNumbers, { gamma: Number.NaN }])
+  const badLambdas = [{ lambda: -1 }, { lambda: Number.NaN }, { lambda: Number.POSITIVE_INFINITY }]
+  await refusesBadInput(t, 'dpoLoss', { ...two, ...references, kind: 'dpop' }, lengths, [
+    ...badNumbers,
+    ...badLambdas,
+  ])
+  await refusesBadInput(t, 'dpoLoss', { ...two, kind: 'cpo' }, lengths, badNumbers)
   await refusesBadInput(
     t,
     'dpoLoss',

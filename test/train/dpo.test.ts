@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import test from 'ava'
 import { AdamW, CausalLM } from '../../lib/index.js'
 import { dpoLoss } from '../../lib/losses/index.js'
-import { PAIR_LOSS_NAMES, pairLoss } from '../../lib/options/pair-losses.js'
+import { PAIR_LOSS_NAMES, pairLoss, pairLossOptions } from '../../lib/options/pair-losses.js'
 import { dpo } from '../../lib/train/dpo.js'
 import type { DpoOptions } from '../../lib/train/options/options.generated.js'
 import type { DpoStepEvent } from '../../lib/train/run/events.js'
@@ -81,6 +81,17 @@ test('ten steps of an adapter that is trained on are those of PEFT and torch, in
   }
 })
 
+test('ten steps of cpo, its cross-entropy included, are those of transformers and torch, in parts of a step too', async (t) => {
+  for (const [batchSize, gradientAccumulation] of [
+    [4, 1],
+    [1, 4],
+  ] as const) {
+    await using model = await CausalLM.load(fixture('models/llama'))
+    const options = { ...pairTrace('cpo'), loss: 'cpo' as const, batchSize, gradientAccumulation }
+    await follows(t, 'cpo', model, () => dpo({ ...options, model }))
+  }
+})
+
 test('whatever holds the reference, the first loss is ln 2 to the last bit, and the next ones are the same', async (t) => {
   const trace = async (model: CausalLM, more: Partial<DpoOptions>) => {
     const steps = stepsOf(await eventsOf(dpo({ ...base, model, epochs: 2, ...more })))
@@ -151,14 +162,16 @@ for (const loss of PAIR_LOSS_NAMES) {
     const steps = stepsOf(await eventsOf(dpo({ ...base, model, ...given }))) as DpoStepEvent[]
     const [first] = steps
     const within = { absolute: 1e-4, relative: 1e-5 }
-    close(t, first!.loss, expected.loss, within, 'loss')
+    const sum = (values: ArrayLike<number>) => Array.from(values).reduce((total, value) => total + value, 0)
+    const crossEntropy = -sum(chosen.sums) / sum(chosen.lengths)
+    const { sftCoef } = pairLossOptions(loss, {})
+    close(t, first!.loss, expected.loss + sftCoef * crossEntropy, within, 'loss')
     close(t, first!.chosenReward, expected.chosenReward, within, 'chosenReward')
     close(t, first!.rejectedReward, expected.rejectedReward, within, 'rejectedReward')
     close(t, first!.margin, expected.margin, within, 'margin')
     close(t, first!.accuracy, expected.accuracy, within, 'accuracy')
-    const meanOf = (values: Float64Array) => values.reduce((sum, value) => sum + value, 0) / values.length
-    close(t, first!.chosenLogProb, meanOf(chosen.sums), within, 'chosenLogProb')
-    close(t, first!.rejectedLogProb, meanOf(rejected.sums), within, 'rejectedLogProb')
+    close(t, first!.chosenLogProb, sum(chosen.sums) / 4, within, 'chosenLogProb')
+    close(t, first!.rejectedLogProb, sum(rejected.sums) / 4, within, 'rejectedLogProb')
     t.true(steps.at(-1)!.loss < first!.loss, `${steps.at(-1)!.loss} after ${first!.loss}`)
   })
 }
@@ -317,7 +330,12 @@ test('options without an effect are refused', async (t) => {
   await using model = await tinyModel()
   const refused = (more: object, message: RegExp) =>
     t.throws(() => dpo({ ...base, model, ...more }), { code, message }, JSON.stringify(more))
-  refused({ loss: 'simpo', reference: model }, /reference has no effect with losses simpo and orpo/)
+  refused(
+    { loss: 'simpo', reference: model },
+    /reference has no effect with losses simpo, orpo and cpo, which/,
+  )
+  refused({ lambda: 1 }, /lambda has an effect with loss dpop/)
+  refused({ loss: 'dpop', lambda: -1 }, /lambda/)
   refused({ labelSmoothing: 0.1 }, /labelSmoothing has an effect with losses robust, cdpo and exo/)
   refused({ gamma: 1 }, /gamma has an effect with loss simpo/)
   refused({ desirableWeight: 2 }, /desirableWeight has an effect with loss kto/)

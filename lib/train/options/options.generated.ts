@@ -825,8 +825,10 @@ export interface DpoOptions {
     | 'apoDown'
     | 'exo'
     | 'discopop'
+    | 'dpop'
     | 'simpo'
     | 'orpo'
+    | 'cpo'
     | 'kto'
     | undefined
   /** Strength of the KL constraint to the reference. Above 0. Default: 0.1; simpo 2. */
@@ -837,11 +839,15 @@ export interface DpoOptions {
   labelSmoothing?: number | undefined
   /** Margin of loss simpo. Any finite number. Default: 1. */
   gamma?: number | undefined
+  /** Penalty of loss dpop on chosen responses less likely than to the reference. At least 0. Default: 50. */
+  lambda?: number | undefined
   /** kto: weight of good answers. Above 0. Default: 1. */
   desirableWeight?: number | undefined
   /** kto: weight of bad answers. Above 0. Default: 1. */
   undesirableWeight?: number | undefined
-  /** Weight of the cross-entropy of the chosen responses, added to the loss. At least 0. Default: 0. */
+  /**
+   * Weight of the cross-entropy of the chosen responses, added to the loss. At least 0. Default: 0; cpo 1.
+   */
   sftCoef?: number | undefined
   /** Passes over the data. An integer of at least 1. Default: 1. */
   epochs?: number | undefined

@@ -6,6 +6,7 @@ import {
   defaultsText,
   lossesReading,
   PAIR_LOSS_NAMES,
+  pairLoss,
   referenceFreeLosses,
 } from '../../options/pair-losses.js'
 import { loraConflicts, trainingConflicts, trainingFields } from '../../options/training.js'
@@ -73,6 +74,11 @@ const LOSSES = [...PAIR_LOSS_NAMES, 'kto'] as const
 /** A loss of `dpo`: one of pairs, or kto on single responses with a label. */
 export type DpoLoss = (typeof LOSSES)[number]
 
+const texts: Record<string, string> = {
+  ...Object.fromEntries(PAIR_LOSS_NAMES.map((name) => [name, pairLoss(name).text])),
+  kto: 'KTO: single responses with a label instead of pairs',
+}
+
 const listed = (losses: readonly string[]) =>
   `loss${losses.length > 1 ? 'es' : ''} ${losses.join(', ').replace(/, ([^,]+)$/, ' and $1')}`
 const without = (name: string, losses: readonly string[], because: string): Conflict => ({
@@ -103,6 +109,7 @@ export const dpoOptions = {
       loss: option(
         z.enum(LOSSES).default('sigmoid'),
         'The loss; kto needs rows with a label instead of pairs',
+        { placeholder: 'LOSS', read: (text) => text, choices: texts },
       ),
       beta: option(
         z.number().gt(0).optional(),
@@ -115,6 +122,10 @@ export const dpoOptions = {
       gamma: option(
         z.number().optional(),
         `Margin of ${listed(lossesReading('gamma'))} (default: ${defaultsText('gamma')})`,
+      ),
+      lambda: option(
+        z.number().min(0).optional(),
+        `Penalty of ${listed(lossesReading('lambda'))} on chosen responses less likely than to the reference (default: ${defaultsText('lambda')})`,
       ),
       desirableWeight: option(z.number().gt(0).optional(), 'kto: weight of good answers (default: 1)'),
       undesirableWeight: option(z.number().gt(0).optional(), 'kto: weight of bad answers (default: 1)'),
@@ -136,6 +147,7 @@ export const dpoOptions = {
     without('reference', referenceFreeLosses, 'which compare with none'),
     only('labelSmoothing', lossesReading('labelSmoothing')),
     only('gamma', lossesReading('gamma')),
+    only('lambda', lossesReading('lambda')),
     only('desirableWeight', ['kto']),
     only('undesirableWeight', ['kto']),
     without('sftCoef', ['kto'], 'whose rows have no chosen response'),

@@ -17,6 +17,7 @@ export function pairObjective(
     beta: number
     labelSmoothing: number
     gamma: number
+    lambda: number
     sftCoef: number
   },
 ): Objective<PreferenceBatch, DpoStepEvent, DpoEvaluationEvent> {

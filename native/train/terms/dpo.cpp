@@ -11,6 +11,7 @@ losses::DpoOptions dpo_options_of(const Fields& fields) {
   options.beta = fields.number("beta", options.beta);
   options.label_smoothing = fields.number("labelSmoothing", options.label_smoothing);
   options.gamma = fields.number("gamma", options.gamma);
+  options.lambda = fields.number("lambda", options.lambda);
   losses::check(options);
   return options;
 }
