@@ -1,13 +1,4 @@
-import {
-  cpSync,
-  mkdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  symlinkSync,
-  truncateSync,
-  writeFileSync,
-} from 'node:fs'
+import { cpSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { CausalLM, PosttrainError } from '../../lib/index.js'
@@ -37,7 +28,6 @@ const without = (file: string) => (folder: string) => rmSync(join(folder, file))
 const text = (file: string, content: string) => (folder: string) => writeFileSync(join(folder, file), content)
 const inModel = (change: (model: Json) => void) =>
   edit('tokenizer.json', (json) => change(json.model as Json))
-const BATCH = { inputIds: Int32Array.of(1, 2, 3), offsets: Int32Array.of(0, 3) }
 const SINGLE = 'model.safetensors'
 const INDEX = 'model.safetensors.index.json'
 const SHARD = 'model-00002-of-00003.safetensors'
@@ -213,34 +203,6 @@ const invalid: [what: string, model: string, spoil: (folder: string) => void, sa
   ['an index with an empty name', 'mistral', shardNamed(''), /leads out/],
   ['an index with a zero byte in a name', 'mistral', shardNamed('a\0b'), /leads out/],
   ['a shard that is a folder', 'mistral', shardNamed('.'), /"\."|is not a file/],
-  [
-    'an index that leads up, beside a link of that name',
-    'mistral',
-    (f) => {
-      renameSync(join(f, SHARD), join(f, '..', SHARD))
-      symlinkSync(join('..', SHARD), join(f, SHARD))
-      shardNamed(`../${SHARD}`)(f)
-    },
-    /leads out of the folder/,
-  ],
-  [
-    'a link to nothing in place of the single file',
-    'llama',
-    (f) => {
-      rmSync(join(f, SINGLE))
-      symlinkSync('../gone.safetensors', join(f, SINGLE))
-    },
-    /model\.safetensors is a link to \.\.\/gone\.safetensors, which does not exist/,
-  ],
-  [
-    'a link to a folder in place of a shard',
-    'mistral',
-    (f) => {
-      rmSync(join(f, SHARD))
-      symlinkSync('..', join(f, SHARD))
-    },
-    /model-00002-of-00003\.safetensors is not a file/,
-  ],
 ]
 
 function renamed(tensors: Record<string, Json>, from: string, to: string): void {
@@ -389,54 +351,4 @@ test('devices and dtypes that cannot be', async (t) => {
   const wrong = { device: 'tpu', dtype: 'int4' } as unknown as LoadOptions
   await refused(t, folder, 'ERR_INVALID_ARGUMENT', /device tpu/, wrong)
   await refused(t, folder, 'ERR_INVALID_ARGUMENT', /int4/, { ...wrong, device: 'cpu' })
-})
-
-/** Moves a file to another folder and leaves a link to it, as a store that keeps each file once does. */
-function stored(folder: string, name: string, store: string): void {
-  mkdirSync(store, { recursive: true })
-  renameSync(join(folder, name), join(store, `sha256-${name}`))
-  symlinkSync(join(store, `sha256-${name}`), join(folder, name))
-}
-
-async function sameWeights(t: ExecutionContext, folder: string, name: string): Promise<void> {
-  await using model = await CausalLM.load(folder)
-  await using whole = await CausalLM.load(fixture('models', name))
-  for (const { name: weight } of await whole.parameters())
-    t.deepEqual(await model.getParameter(weight), await whole.getParameter(weight))
-}
-
-test('weights may be links to files elsewhere: a single file, shards, a folder of shards', async (t) => {
-  const single = copied(t, 'llama')
-  for (const name of [SINGLE, 'config.json', 'tokenizer.json']) stored(single, name, join(single, '../store'))
-  await sameWeights(t, single, 'llama')
-  const shards = copied(t, 'mistral')
-  const disk = join(shards, '../disk')
-  stored(shards, SHARD, disk)
-  shardNamed(`linked/sha256-${SHARD}`)(shards)
-  symlinkSync(disk, join(shards, 'linked'))
-  await sameWeights(t, shards, 'mistral')
-})
-
-test('the weights of an adapter may be a link too', async (t) => {
-  const folder = join(newFolder(t), 'adapter')
-  cpSync(fixture('adapters', 'llama'), folder, { recursive: true })
-  stored(folder, 'adapter_model.safetensors', join(folder, '../store'))
-  await using model = await CausalLM.load(fixture('models', 'llama'))
-  await model.loadAdapter('linked', folder)
-  const linked = await model.logits(BATCH)
-  await model.loadAdapter('plain', fixture('adapters', 'llama'))
-  t.deepEqual(linked, await model.logits(BATCH))
-  await model.setAdapter(null)
-  t.notDeepEqual(linked, await model.logits(BATCH))
-})
-
-test('what a folder may be: a link to its own file, a cache of the Hub, no generation_config', async (t) => {
-  const folder = copied(t, 'mistral')
-  renameSync(join(folder, SHARD), join(folder, 'other.bin'))
-  symlinkSync('other.bin', join(folder, SHARD))
-  rmSync(join(folder, 'generation_config.json'))
-  cpSync(join(folder, 'model-00001-of-00003.safetensors'), join(folder, '../blobs/abc'))
-  rmSync(join(folder, 'model-00001-of-00003.safetensors'))
-  symlinkSync('../blobs/abc', join(folder, 'model-00001-of-00003.safetensors'))
-  await sameWeights(t, folder, 'mistral')
 })
