@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises'
-import { Tokenizer as Encoder } from '@huggingface/tokenizers'
+import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers'
 import { PosttrainError } from '../../errors.js'
 import { repositoryUnlessPath } from '../../files/hub/id.js'
 import type { HubOptions, Selection } from '../../files/hub/snapshot.js'
@@ -131,9 +131,17 @@ export function checked(json: Json): Json {
   }
 }
 
+/** What is used of Hugging Face's tokenizer, whose own types do not compile where a program's libraries are checked. */
+export interface Encoder {
+  encode(text: string, options: { add_special_tokens: boolean }): { ids: number[] }
+  decode(ids: number[], options: { skip_special_tokens: boolean; clean_up_tokenization_spaces: boolean }): string
+  token_to_id(token: string): number | undefined
+  id_to_token(id: number): string | undefined
+}
+
 export function encoderOf(json: Json, config: Json): Encoder {
   try {
-    return new Encoder(json, { ...config, clean_up_tokenization_spaces: false })
+    return new HuggingFaceTokenizer(json, { ...config, clean_up_tokenization_spaces: false })
   } catch (cause) {
     throw new PosttrainError(
       'ERR_INVALID_FILE',

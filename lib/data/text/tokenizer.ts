@@ -1,6 +1,5 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Tokenizer as Encoder } from '@huggingface/tokenizers'
 import { PosttrainError } from '../../errors.js'
 import type { HubOptions } from '../../files/hub/snapshot.js'
 import { Decoder } from './decoder.js'
@@ -8,6 +7,7 @@ import {
   type AddedToken,
   addedTokens,
   checked,
+  type Encoder,
   encoderOf,
   highestId,
   type Json,
