@@ -1,24 +1,45 @@
 export type { Dtype, PackedBatch } from './addon/addon.js'
+export type { Reals } from './addon/terms.js'
 export { IGNORE_INDEX } from './addon/training.js'
+export type { Lengths } from './data/encode/report.js'
 export {
   alpacaTemplate,
   type Batch,
+  type BatchOptions,
+  type CompletionRow,
+  type ConversationsRow,
   DataLoader,
   type DataLoaderOptions,
   type DataReport,
   type DataSource,
+  type InstructionRow,
+  type Loader,
   type LoaderBatch,
   type Message,
+  type MessagesRow,
   type PaddedBatch,
+  type PreferenceRow,
+  type PromptReport,
+  type PromptRow,
   plainTemplate,
+  type RankingRow,
+  type Response,
   type Row,
+  type RowSource,
   Template,
+  type TextRow,
   Tokenizer,
   type TokenizerFiles,
   type TrainOn,
   toPacked,
+  type UnpairedRow,
   type Validation,
+  type WeightedSource,
 } from './data/index.js'
+export type { PromptOnlyRow } from './data/rows/prompt-rows.js'
+export type { Columns } from './data/rows/rows.js'
+export type { AnyRow, PromptSource, RowOf } from './data/sources.js'
+export type { Segment } from './data/text/template.js'
 export { distill } from './distill/distill.js'
 export type {
   DistillDuplicateEvent,
@@ -31,10 +52,20 @@ export type {
   DistillStartEvent,
 } from './distill/events.js'
 export type { DistillOptions } from './distill/options.generated.js'
-export type { SeedRow, SeedSource } from './distill/options.js'
+export type { DistillMode, SeedRow, SeedSource } from './distill/options.js'
 export { DistillRun } from './distill/run.js'
 export { AbortError, type ErrorCode, PosttrainError } from './errors.js'
-export { type HubEvent, onHubEvent } from './files/hub/events.js'
+export {
+  type HubEndEvent,
+  type HubEvent,
+  type HubListener,
+  type HubProgressEvent,
+  type HubRetryEvent,
+  type HubStartEvent,
+  type HubUnreachableEvent,
+  type HubWaitEvent,
+  onHubEvent,
+} from './files/hub/events.js'
 export { type PushOptions, push } from './files/hub/push.js'
 export type { HubOptions } from './files/hub/snapshot.js'
 export { chat } from './generate/chat.js'
@@ -46,6 +77,7 @@ export {
   type Prompt,
   stream,
 } from './generate/generate.js'
+export type { Variant } from './libtorch/archives.js'
 export { installLibtorch } from './libtorch/install.js'
 export type { InstallEvent, Installed, InstallOptions } from './libtorch/installation.js'
 export type { LoadOptions } from './models/base.js'
@@ -53,14 +85,16 @@ export {
   CausalLM,
   type CreateOptions,
 } from './models/causal-lm.js'
+export type { HfConfig } from './models/families/index.js'
 export type { Model } from './models/model.js'
 export type { LoraOptions } from './models/options.generated.js'
-export { type PromptCompletion, RewardModel } from './models/reward-model.js'
+export { type PromptCompletion, type RewardLoadOptions, RewardModel } from './models/reward-model.js'
 export type { Parameter } from './models/role.js'
 export type { SaveOptions } from './models/save.js'
 export type {
   BackwardOptions,
   EvaluateOptions,
+  FurtherSums,
   LogitsModel,
   LossSums,
   LossTerm,
@@ -71,8 +105,8 @@ export { AdamW, type AdamWOptions } from './optim/adamw.js'
 export { learningRateAt, type Schedule } from './optim/schedule.js'
 export type { GenerateOptions } from './options/options.generated.js'
 export type { Reward, RewardFunction, RewardSample } from './rollout/rewards.js'
-export { dpo } from './train/dpo.js'
-export { grpo, rloo } from './train/grpo.js'
+export { type DpoRun, dpo } from './train/dpo.js'
+export { type GroupRun, grpo, rloo } from './train/grpo.js'
 export type {
   DpoOptions,
   GrpoOptions,
@@ -82,18 +116,34 @@ export type {
   RlooOptions,
   SftOptions,
 } from './train/options/options.generated.js'
+export type { DpoLoss } from './train/options/preference.js'
 export { ppo } from './train/ppo.js'
 export { pretrain } from './train/pretrain.js'
 export { reward } from './train/reward.js'
 export type {
   CheckpointEvent,
+  DpoEvaluationEvent,
+  DpoMetrics,
+  DpoStepEvent,
   EndEvent,
   EpochEvent,
+  EvaluationBase,
   EvaluationEvent,
+  GroupStepEvent,
+  KtoEvaluationEvent,
+  KtoMetrics,
+  KtoStepEvent,
+  PolicyStepEvent,
+  PpoStepEvent,
+  RewardEvaluationEvent,
+  RewardMetrics,
+  RewardStepEvent,
   SampleEvent,
   StartEvent,
+  StepBase,
   StepEvent,
   TrainEvent,
+  WarningCode,
   WarningEvent,
 } from './train/run/events.js'
 export { Run } from './train/run/run.js'

@@ -9,6 +9,11 @@ export type SeedRow = Readonly<Record<string, unknown>>
 /** Seeds: the path of a data file, a list, or anything that gives rows one after another. */
 export type SeedSource = string | readonly SeedRow[] | AsyncIterable<SeedRow>
 
+const MODES = ['answer', 'extend', 'rank'] as const
+
+/** What `distill` makes of its seeds. */
+export type DistillMode = (typeof MODES)[number]
+
 /** Options that do something in one mode alone. */
 const onlyIn = (mode: 'extend' | 'rank', names: readonly string[]): Conflict[] =>
   names.map((name) => ({
@@ -37,7 +42,7 @@ export const distillOptions = {
         text('FILE'),
       ),
       mode: option(
-        z.enum(['answer', 'extend', 'rank']).default('answer'),
+        z.enum(MODES).default('answer'),
         'answer the seeds; extend them by new instructions with answers; rank answers to them',
       ),
       model: option(
@@ -153,4 +158,3 @@ export const distillOptions = {
 } satisfies OptionSet
 
 export type ResolvedDistillOptions = ResolvedOptions<typeof distillOptions>
-export type DistillMode = ResolvedDistillOptions['mode']

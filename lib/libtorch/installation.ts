@@ -30,20 +30,24 @@ export type InstallEvent =
   | { type: 'pip'; requirements: string[] }
   | { type: 'unpack'; file: string; readBytes: number; totalBytes: number }
 
+/** Options of `installLibtorch`. */
 export interface InstallOptions {
-  /** Default auto: CUDA where there is a driver for it. */
+  /** Which build of libtorch; 'auto' is CUDA where there is a driver for it. Defaults to `'auto'`. */
   variant?: 'auto' | Variant
   /**
    * An archive, a wheel, an unpacked libtorch, or a folder of these, with NVIDIA's wheels; what is not there is
-   * downloaded.
+   * downloaded. Default: all is downloaded.
    */
   from?: string
-  /** Installs again what is there. */
+  /** Installs again what is there. Defaults to `false`. */
   force?: boolean
+  /** Called with what is being done, for a progress bar. Optional. */
   onEvent?: (event: InstallEvent) => void
+  /** Aborts downloads and unpacking; nothing is left in the cache then. Optional. */
   signal?: AbortSignal
 }
 
+/** What `installLibtorch` has put into the cache, or found there. */
 export interface Installed {
   /** Such as `2.13.0+cpu`. */
   version: string

@@ -71,18 +71,27 @@ export async function ppoValueLoss<A extends FloatArray>(options: {
 
 /** Options of `klPenalty`: from the log-probabilities of samples, or over the whole vocabulary. */
 export type KlPenaltyOptions<A extends FloatArray> = {
+  /** Log-probabilities of the policy, in nats. Required. */
   logProbs: A
+  /** Those of the reference, of the same length. Required. */
   referenceLogProbs: FloatArray
-  /** Default 0.1. */
+  /** Weight of the penalty. Defaults to `0.1`. */
   coefficient?: number
+  /** Gives the gradient by logProbs too. Defaults to `false`. */
   gradient?: boolean
 } & (
-  | { estimator: 'k1' | 'k2' | 'k3'; mask?: Uint8Array }
   | {
+      /** How the KL of a token is estimated from the sample. Required. */
+      estimator: 'k1' | 'k2' | 'k3'
+      /** One value a token: 0 leaves it out of the mean. Default: all count. */
+      mask?: Uint8Array
+    }
+  | {
+      /** The KL over the whole vocabulary. Required. */
       estimator: 'full'
-      /** Both arrays are log-softmax rows [N, columns]. */
+      /** Both arrays are log-softmax rows [N, columns]. Required. */
       columns: number
-      /** Default 'forward'. */
+      /** forward is KL(reference || policy), reverse KL(policy || reference). Defaults to `'forward'`. */
       direction?: 'forward' | 'reverse'
     }
 )

@@ -17,13 +17,15 @@ import type { Family, HfConfig } from './families/index.js'
 import type { ModelSource } from './hub.js'
 import { type AdapterConfig, adapterSpec } from './lora.js'
 
+/** Where and how the weights of a model are held. */
 export interface LoadOptions extends HubOptions {
-  /** 'auto' takes the first CUDA device, else the CPU. */
+  /** 'auto' takes the first CUDA device, else the CPU. Defaults to `'auto'`. */
   device?: 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
-  /** 'auto' is float32 on the CPU and bfloat16 on CUDA. */
+  /** 'auto' is float32 on the CPU and bfloat16 on CUDA; bfloat16 is refused on the CPU. Defaults to `'auto'`. */
   dtype?: 'auto' | 'float32' | 'bfloat16' | 'float64'
-  /** Threads of torch; once per process. */
+  /** Threads of torch, decided once per process. An integer of at least 1. Default: OMP_NUM_THREADS, else the physical cores of this process. */
   threads?: number
+  /** Aborts between two tensors, and what is fetched. Optional. */
   signal?: AbortSignal
 }
 

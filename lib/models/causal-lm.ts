@@ -11,9 +11,11 @@ import { Role } from './role.js'
 import { type SaveOptions, writeModelFolder } from './save.js'
 import { planWeights } from './weights.js'
 
+/** Options of `CausalLM.create`. */
 export interface CreateOptions extends LoadOptions {
-  /** Decides the weights; default 0. */
+  /** Decides the weights. An integer of at least 0. Defaults to `0`. */
   seed?: number
+  /** Its ids are rows of the embedding, which has at least as many. Required. */
   tokenizer: Tokenizer
 }
 

@@ -15,9 +15,15 @@ import { Role } from './role.js'
 import { type SaveOptions, writeModelFolder } from './save.js'
 import { planWeights } from './weights.js'
 
+/** Options of `RewardModel.load`. */
 export interface RewardLoadOptions extends LoadOptions {
-  /** A model in memory and the folder or id it came from: an adapter made for that one shares its weights. */
-  onto?: { model: CausalLM; directory: string }
+  /** A model in memory and the folder or id it came from: an adapter made for that one shares its weights. Optional. */
+  onto?: {
+    /** Its weights are shared. Required. */
+    model: CausalLM
+    /** Folder or Hub id of that model, as the adapter names its base. Required. */
+    directory: string
+  }
 }
 
 function labelsOf(config: HfConfig): number {

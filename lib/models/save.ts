@@ -9,11 +9,13 @@ import { ADAPTER_WEIGHTS, peftConfig, peftEntries } from './peft.js'
 import type { Role } from './role.js'
 import { shardsOf } from './weights.js'
 
+/** How a folder is saved. */
 export interface SaveOptions {
-  /** Default: that of the weights in memory; float32 where these are float64. */
+  /** Of the weights in the file. Default: that of the weights in memory; float32 where these are float64. */
   dtype?: Exclude<Dtype, 'float64'>
-  /** Default false: a folder that is there is refused. */
+  /** Replaces a folder that is there, which is refused without. Defaults to `false`. */
   overwrite?: boolean
+  /** Aborts between two tensors; nothing is left then. Optional. */
   signal?: AbortSignal
 }
 

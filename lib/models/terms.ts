@@ -19,7 +19,7 @@ export interface LogitsModel {
 export type LossTerm = TermOver<LogitsModel>
 
 /** Further sums of each kind of term, all undivided. */
-interface FurtherSums {
+export interface FurtherSums {
   crossEntropy: 'correct' | 'entropySum' | 'labels'
   weightedLogProb: never
   ppoPolicy: 'clipped' | 'approxKl' | 'ratio' | 'ratioSquared' | 'entropySum' | 'labels'
@@ -34,23 +34,26 @@ interface FurtherSums {
 
 export type TermKind = LossTerm['kind']
 
+/** Options of `evaluate`. */
 export interface EvaluateOptions {
-  /** `loss` is `lossSum` divided by this; default: the `count` of each term. */
+  /** `loss` is `lossSum` divided by this. At least 0. Default: the `count` of each term. */
   normalizer?: number
-  /** Log-probabilities are those of logits / temperature; default 1. */
+  /** Log-probabilities are those of logits / temperature. Above 0. Defaults to `1`. */
   temperature?: number
+  /** Aborts between two layers. Optional. */
   signal?: AbortSignal | undefined
 }
 
+/** Options of `backward`. */
 export interface BackwardOptions extends EvaluateOptions {
   /**
-   * The loss of the gradients is divided by this. Default: what the terms count in this batch, its labels, sequences
-   * or pairs by their weights; terms that count different things need one.
+   * The loss of the gradients is divided by this. At least 0. Default: what the terms count in this batch, its labels,
+   * sequences or pairs by their weights; terms that count different things need one.
    */
   normalizer?: number
-  /** Keeps only the input of each block and runs it again for the gradients: less memory, more time. Default false. */
+  /** Keeps only the input of each block and runs it again for the gradients: less memory, more time. Defaults to `false`. */
   checkpointing?: boolean
-  /** Other than 0: LoRA dropout is on, drawn from it. Default 0. */
+  /** Other than 0: LoRA dropout is on, drawn from it. An integer of at least 0. Defaults to `0`. */
   dropoutSeed?: number
 }
 

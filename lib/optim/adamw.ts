@@ -3,17 +3,19 @@ import { call } from '../addon/call.js'
 import { PosttrainError } from '../errors.js'
 import type { Model } from '../models/model.js'
 
+/** Options of `AdamW`, with torch's defaults. */
 export interface AdamWOptions {
+  /** Size of a step; `step` may be given another. At least 0. Required. */
   learningRate: number
-  /** Default 0.9. */
+  /** Decay of the first moment. In [0, 1). Defaults to `0.9`. */
   beta1?: number
-  /** Default 0.999. */
+  /** Decay of the second moment. In [0, 1). Defaults to `0.999`. */
   beta2?: number
-  /** Default 1e-8. */
+  /** Added to the root of the second moment. At least 0. Defaults to `1e-8`. */
   eps?: number
-  /** Decoupled weight decay; default 0.01, as torch's. */
+  /** Decoupled weight decay. At least 0. Defaults to `0.01`. */
   weightDecay?: number
-  /** What decays: everything, as in torch, or matrices only; default 'all'. */
+  /** What decays: every parameter, as in torch, or matrices only. Defaults to `'all'`. */
   decay?: 'all' | 'matrices'
 }
 

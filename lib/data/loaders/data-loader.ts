@@ -7,17 +7,19 @@ import type { Tokenizer } from '../text/tokenizer.js'
 import type { Loader } from './loader.js'
 import { type BatchOptions, checkBatching, type LoaderBatch, rowLoader } from './rows.js'
 
+/** Options of a `DataLoader`. */
 export interface DataLoaderOptions extends BatchOptions {
+  /** Encodes the rows: that of the model. Required. */
   tokenizer: Tokenizer
-  /** Default: the plain template. */
+  /** How rows become text. Default: the plain template. */
   template?: Template
-  /** Default 1024. */
+  /** Tokens of one sequence at most. An integer of at least 2. Defaults to `1024`. */
   maxLength?: number
-  /** Default 'assistant'. */
+  /** Whose tokens are trained. Defaults to `'assistant'`. */
   trainOn?: TrainOn
-  /** Default 'truncate'. */
+  /** What to do with a row longer than maxLength. Defaults to `'truncate'`. */
   overflow?: 'truncate' | 'drop' | 'error'
-  /** Default 'error'. */
+  /** A row that cannot be read or lacks its fields is an error, or is left out and counted. Defaults to `'error'`. */
   onBadRow?: 'error' | 'skip'
 }
 

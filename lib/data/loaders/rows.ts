@@ -15,16 +15,17 @@ export type LoaderBatch = Batch & {
   rowNames: string[]
 }
 
+/** How rows are put together into batches. */
 export interface BatchOptions {
-  /** Rows of a batch; default 8. */
+  /** Rows of a batch. An integer of at least 1. Defaults to `8`. */
   batchSize?: number
-  /** Tokens of a batch at most, instead of rows; a longer row is a batch alone. */
+  /** Tokens of a batch at most, instead of rows; a longer row is a batch alone. An integer of at least 1. Optional. */
   batchTokens?: number
-  /** Another order in every epoch, from the seed; default true. */
+  /** Another order in every epoch, from the seed. Defaults to `true`. */
   shuffle?: boolean
-  /** Default 0. */
+  /** Decides the order of the rows. An integer of at least 0. Defaults to `0`. */
   seed?: number
-  /** 'packed' wastes nothing and is the default; 'padded' is the textbook's form. */
+  /** 'packed' wastes nothing; 'padded' is the textbook's form. Defaults to `'packed'`. */
   form?: 'packed' | 'padded'
 }
 

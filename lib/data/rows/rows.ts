@@ -3,7 +3,7 @@ import { bad, type Fields, fieldsOf, kindOf, type Origin, text } from './fields.
 import { instructionMessages, type Message, messagesOf, toolsOf } from './messages.js'
 
 /** Columns of one's own may stand beside those that the kind of a row asks for. */
-interface Columns {
+export interface Columns {
   /** Of all labels of the row in the loss; default 1. */
   weight?: number
   [column: string]: unknown

@@ -134,7 +134,10 @@ export function checked(json: Json): Json {
 /** What is used of Hugging Face's tokenizer, whose own types do not compile where a program's libraries are checked. */
 export interface Encoder {
   encode(text: string, options: { add_special_tokens: boolean }): { ids: number[] }
-  decode(ids: number[], options: { skip_special_tokens: boolean; clean_up_tokenization_spaces: boolean }): string
+  decode(
+    ids: number[],
+    options: { skip_special_tokens: boolean; clean_up_tokenization_spaces: boolean },
+  ): string
   token_to_id(token: string): number | undefined
   id_to_token(id: number): string | undefined
 }

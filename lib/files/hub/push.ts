@@ -10,10 +10,11 @@ import type { LargeFile, LocalFile } from './large-files.js'
 import { hubSettings } from './settings.js'
 import type { HubOptions } from './snapshot.js'
 
+/** Options of `push`. */
 export interface PushOptions extends HubOptions {
-  /** A new repository is private. */
+  /** Makes a new repository private; one that is there stays as it is. Defaults to `false`. */
   private?: boolean | undefined
-  /** Of the commit. */
+  /** Title of the commit. Defaults to `'Upload by posttrain'`. */
   message?: string | undefined
 }
 

@@ -11,12 +11,13 @@ import { hubSettings } from './settings.js'
 
 /** How what is on the Hub is fetched. HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE say the rest. */
 export interface HubOptions {
-  /** A branch, tag or commit; default main. The same as `org/name@revision`. */
+  /** A branch, tag or commit; the same as `org/name@revision`. Defaults to `'main'`. */
   revision?: string | undefined
-  /** Default: HF_TOKEN, or what `hf auth login` has stored. */
+  /** Access token of the Hub. Default: HF_TOKEN, or what `hf auth login` has stored. */
   token?: string | undefined
-  /** Told what is fetched, and how far it is. */
+  /** Called with what is fetched or sent, and how far it is. Optional. */
   onHub?: ((event: HubEvent) => void) | undefined
+  /** Aborts requests and downloads. Optional. */
   signal?: AbortSignal | undefined
 }
 

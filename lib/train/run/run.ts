@@ -51,6 +51,7 @@ export class Run<
   /** Pulls and saves follow one another, so that a save always sees a whole step. */
   #queue: Promise<unknown> = Promise.resolve()
 
+  /** @internal */
   constructor(recipe: Recipe<TrainEvent<Step, Evaluation, Report>>) {
     this.#events = recipe(this.#control)
   }
