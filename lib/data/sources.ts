@@ -41,7 +41,12 @@ export type RowOf<Item> = Item extends { data: infer Source; weight: number }
   : Item
 
 /** Rows for the validation loss: some of the data, or a source of their own. */
-export type Validation = { fraction: number } | RowSource
+export type Validation =
+  | {
+      /** Share of the data that is validated on and not trained. In (0, 1). Required. */
+      fraction: number
+    }
+  | RowSource
 
 function isWeighted(item: unknown): item is WeightedSource {
   if (typeof item !== 'object' || item === null || !('data' in item) || !('weight' in item)) return false
