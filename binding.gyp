@@ -13,12 +13,13 @@
     'cflags_cc!': ['-fno-exceptions', '-fno-rtti', '-std=gnu++17', '-std=gnu++20'],
     'cflags_cc': [
       '-std=c++20', '-fPIC', '-fvisibility=hidden', '-fvisibility-inlines-hidden', '-Wall', '-Werror=return-type',
-      '-ffile-prefix-map=<!(node -p "process.cwd()")/=', '-ffile-prefix-map=../='
+      '-Werror=switch', '-ffile-prefix-map=<!(node -p "process.cwd()")/=', '-ffile-prefix-map=../='
     ],
     'ldflags': ['-Wl,--as-needed', '-Wl,-z,now'],
     'xcode_settings': {
       'CLANG_CXX_LANGUAGE_STANDARD': 'c++20', 'GCC_ENABLE_CPP_EXCEPTIONS': 'YES', 'GCC_ENABLE_CPP_RTTI': 'YES',
       'GCC_SYMBOLS_PRIVATE_EXTERN': 'YES', 'MACOSX_DEPLOYMENT_TARGET': '12.0',
+      'WARNING_CFLAGS': ['-Werror=return-type', '-Werror=switch'],
       'OTHER_CPLUSPLUSFLAGS': ['-ffile-prefix-map=<!(node -p "process.cwd()")/=']
     },
     # libtorch is compiled with /MD (2); node-gyp's own default is /MT.

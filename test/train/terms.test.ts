@@ -23,7 +23,8 @@ function compiler(): { command: string; flags: string[] } | null {
 }
 
 const cpp = compiler()
-const native = cpp === null ? test.skip : test
+// One after another: each compiler takes some 150 MB.
+const native = cpp === null ? test.skip : test.serial
 if (cpp === null) console.log('no developer build with the headers of libtorch: C++ terms are not compiled')
 
 const run = promisify(execFile)
@@ -99,6 +100,10 @@ for (const [name, header, start, source] of SWITCHES) {
   })
 }
 
+test('both builds refuse a switch that lacks a case', (t) => {
+  for (const build of ['CMakeLists.txt', 'binding.gyp']) t.regex(read(build), /-Werror=switch\b/, build)
+})
+
 native('a misspelt code of an error does not compile', async (t) => {
   const source = (code: string) => ({
     'loader/library.cpp': `#include "core/error.h"\nvoid f() { throw posttrain::core::Error(${code}, ""); }\n`,
@@ -129,14 +134,12 @@ test('a kind more in TypeScript does not compile where it is not handled: what i
   const union = read(UNION)
   const start = "  | { kind: 'crossEntropy'"
   t.true(union.includes(start))
-  const built = program(union.replace(start, `  | { kind: 'dummy'; coefficient?: number }\n${start}`))
-  const places = built
-    .getSemanticDiagnostics()
-    .map(({ file }) => relative(root, file!.fileName).replaceAll('\\', '/'))
+  const found = program(
+    union.replace(start, `  | { kind: 'dummy'; coefficient?: number }\n${start}`),
+  ).getSemanticDiagnostics()
+  const places = found.map(({ file }) => relative(root, file!.fileName).replaceAll('\\', '/'))
   t.deepEqual([...new Set(places)].sort(), ['lib/estimate/passes.ts', 'lib/models/terms.ts'])
-  const said = built
-    .getSemanticDiagnostics()
-    .map(({ messageText }) => ts.flattenDiagnosticMessageText(messageText, ' '))
+  const said = found.map(({ messageText }) => ts.flattenDiagnosticMessageText(messageText, ' '))
   t.true(
     said.some((text) => /does not satisfy the expected type 'never'/.test(text)),
     'countOf',
