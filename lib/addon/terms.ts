@@ -18,14 +18,17 @@ export type LossTerm<Reference = RoleHandle> =
       coefficient?: number
       oldLogProbs: Reals
       advantages: Reals
-      /** Default 0.2: the ratio is clipped to [1 - clipLow, 1 + clipHigh]. */
+      /** The ratio is clipped to [1 - clipLow, 1 + clipHigh]. At least 0. Defaults to `0.2`. */
       clipLow?: number
+      /** At least 0. Defaults to `0.2`. */
       clipHigh?: number
+      /** Dual clip: caps the loss of negative advantages at this times |A|. Above 1. Default: not capped. */
       dualClip?: number
-      /** One ratio for each document. */
+      /** One ratio for each document. Defaults to `false`. */
       sequence?: boolean
       /** Weight of each token for samples that another policy drew. */
       importance?: Reals
+      /** Weight of an entropy bonus. Defaults to `0`. */
       entropyCoefficient?: number
     }
   /** clip null: the values are not clipped. */
@@ -56,9 +59,11 @@ export type LossTerm<Reference = RoleHandle> =
       kind: 'dpo'
       coefficient?: number
       loss: PairLossName
-      /** This and the next ones: default the loss's own. */
+      /** Strength of the KL constraint to the reference. Above 0. Default: the loss's own, 0.1 or simpo 2. */
       beta?: number
+      /** Share of pairs in the wrong order (robust, cdpo, exo). In [0, 0.5), exo above 0. Default: 0; exo 0.001. */
       labelSmoothing?: number
+      /** Margin of simpo. Any finite number. Default: 1. */
       gamma?: number
       lambda?: number
       pairs: Int32Array

@@ -7,8 +7,11 @@ export interface StartEvent<Report = DataReport> {
   step: number
   /** Optimizer steps, or iterations of PPO, GRPO and RLOO, that the whole run has. */
   totalSteps: number
+  /** Passes over the data that the whole run makes. */
   epochs: number
+  /** Numbers in the model. */
   parameters: number
+  /** Those of them that are trained. */
   trainableParameters: number
   /** The data as read: kept, dropped and why, lengths, warnings. */
   report: Report
@@ -31,6 +34,7 @@ export interface StepBase {
   learningRate: number
   /** Tokens of the step, padding not counted. */
   tokens: number
+  /** Tokens of the step by its time, pauses between events left out. */
   tokensPerSecond: number
   /** Present where the update was not applied: why, and the rows of the step (file:line or index). */
   skipped?: { reason: 'nonFiniteLoss' | 'nonFiniteGradient' | 'noLabels'; rows: string[] }
@@ -52,8 +56,11 @@ export interface RewardMetrics {
   accuracy: number
   /** Score of the better answer minus that of the worse. */
   margin: number
+  /** Mean score of all responses. */
   meanReward: number
+  /** Lowest score of a response. */
   minReward: number
+  /** Highest score of a response. */
   maxReward: number
 }
 
@@ -62,11 +69,17 @@ export interface RewardStepEvent extends StepBase, RewardMetrics {}
 
 /** Implicit rewards are beta (log p - log p_ref) of a whole answer, log-probabilities are of whole answers; means. */
 export interface DpoMetrics {
+  /** Share of the pairs whose chosen response has the higher implicit reward, in [0, 1]. */
   accuracy: number
+  /** chosenReward - rejectedReward. */
   margin: number
+  /** Implicit reward of chosen responses. */
   chosenReward: number
+  /** Implicit reward of rejected responses. */
   rejectedReward: number
+  /** Log-probability of chosen responses, in nats. */
   chosenLogProb: number
+  /** Log-probability of rejected responses, in nats. */
   rejectedLogProb: number
   /** Tokens of the better answers. */
   chosenLength: number
@@ -77,7 +90,9 @@ export interface DpoStepEvent extends StepBase, DpoMetrics {}
 
 /** Means over the desirable responses, or over the others. */
 export interface KtoMetrics {
+  /** beta (log p - log p_ref) of desirable responses. */
   desirableReward: number
+  /** The same of undesirable responses. */
   undesirableReward: number
   /** Reward of desirable minus that of undesirable answers. */
   margin: number
@@ -97,14 +112,19 @@ export interface PolicyStepEvent extends StepBase {
   reward: number
   /** Mean over answers of the sum over tokens of log p - log p_ref, in nats; absent without a reference. */
   kl?: number
+  /** Weight of the KL penalty in this iteration; absent without a reference. */
   klCoef?: number
   /** Mean entropy of the policy's predictions in the rollout, in nats. */
   entropy: number
+  /** Loss of the policy: mean over the updates. */
   policyLoss: number
   /** Mean of half the squared log-ratio of new to old policy over the updates. */
   approxKl: number
+  /** Share of the ratios that were clipped, in [0, 1]. */
   clipFraction: number
+  /** Mean ratio of new to old policy over the updates. */
   ratioMean: number
+  /** Variance of these ratios. */
   ratioVariance: number
   /** Mean tokens of an answer. */
   responseLength: number
@@ -116,15 +136,19 @@ export interface PolicyStepEvent extends StepBase {
   logProbGap: number
   /** Optimizer steps of the policy in this iteration. */
   updates: number
+  /** Time of the parts of the iteration, in seconds. */
   seconds: { rollout: number; score: number; update: number }
 }
 
 /** After one iteration of `ppo`. */
 export interface PpoStepEvent extends PolicyStepEvent {
+  /** Loss of the critic: mean over the updates. */
   valueLoss: number
+  /** Share of the values that were clipped, in [0, 1]. */
   valueClipFraction: number
   /** 1 - variance(returns - values) / variance(returns), of the values before the updates. */
   explainedVariance: number
+  /** Global L2 norm of the critic's gradients before clipping. */
   valueGradNorm: number
 }
 
@@ -149,8 +173,11 @@ export interface EpochEvent {
 /** What every recipe tells of the validation rows. */
 export interface EvaluationBase {
   type: 'evaluation'
+  /** Steps done. */
   step: number
+  /** Position in the data: 1.5 is the middle of the second epoch. */
   epoch: number
+  /** Mean loss of the validation rows, in nats. */
   loss: number
   /** The lowest loss so far. */
   best: boolean
@@ -160,7 +187,9 @@ export interface EvaluationBase {
 export interface EvaluationEvent extends EvaluationBase {
   /** exp(loss). */
   perplexity: number
+  /** Fraction of the labels that were the most probable token, in [0, 1]. */
   tokenAccuracy: number
+  /** Labels of the validation rows. */
   trainTokens: number
 }
 
