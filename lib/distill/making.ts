@@ -8,7 +8,7 @@ import type { ResolvedDistillOptions } from './options.js'
 import { RowFile } from './row-file.js'
 import type { DistillControl } from './run.js'
 import { readSeeds } from './seeds.js'
-import { eachSeed, extending, type Task } from './tasks.js'
+import { eachSeed, extending, type Task, type Tasks } from './tasks.js'
 import { type Teacher, TeacherFailure } from './teacher.js'
 
 /** The events of a run: each seed is given to the teacher, and each good answer is a row of the file. */
@@ -74,36 +74,7 @@ export async function* makeRows(
       total: tasks.total,
       repaired,
     }
-    let broken: { error: unknown } | null = null
-    const start = (task: Task) => {
-      const done = task
-        .work()
-        .catch((error: unknown) => {
-          if (error instanceof TeacherFailure) failed(task, error)
-          else if (!(error instanceof Unfinished)) throw error
-        })
-        .catch((error: unknown) => {
-          broken ??= { error }
-        })
-        .finally(() => {
-          running.delete(done)
-          control.wake()
-        })
-      running.add(done)
-    }
-    for (;;) {
-      while (!broken && !control.halt.aborted && running.size < concurrency) {
-        const task = tasks.next()
-        if (task === null) break
-        start(task)
-      }
-      const events = control.take()
-      for (const event of events) yield event
-      if (broken) throw (broken as { error: unknown }).error
-      if (events.length > 0) continue
-      if (running.size === 0) break
-      await control.changed()
-    }
+    yield* runTasks(tasks, { control, concurrency, running, failed })
     if (signal?.aborted) throw new AbortError(signal.reason)
     yield control.end()
   } finally {
@@ -112,6 +83,49 @@ export async function* makeRows(
     await Promise.all(running)
     await teacher?.close()
     await file.close()
+  }
+}
+
+/** Works on `concurrency` tasks at once and yields the events of all, until none is left or one breaks the run. */
+async function* runTasks(
+  tasks: Tasks,
+  pool: {
+    control: DistillControl
+    concurrency: number
+    running: Set<Promise<void>>
+    failed: (task: Task, failure: TeacherFailure) => void
+  },
+): AsyncGenerator<DistillEvent, void> {
+  const { control, concurrency, running, failed } = pool
+  let broken: { error: unknown } | null = null
+  const start = (task: Task) => {
+    const done = task
+      .work()
+      .catch((error: unknown) => {
+        if (error instanceof TeacherFailure) failed(task, error)
+        else if (!(error instanceof Unfinished)) throw error
+      })
+      .catch((error: unknown) => {
+        broken ??= { error }
+      })
+      .finally(() => {
+        running.delete(done)
+        control.wake()
+      })
+    running.add(done)
+  }
+  for (;;) {
+    while (!broken && !control.halt.aborted && running.size < concurrency) {
+      const task = tasks.next()
+      if (task === null) break
+      start(task)
+    }
+    const events = control.take()
+    for (const event of events) yield event
+    if (broken) throw (broken as { error: unknown }).error
+    if (events.length > 0) continue
+    if (running.size === 0) break
+    await control.changed()
   }
 }
 

@@ -94,12 +94,26 @@ export function sizesOf(run: RunShape, documents?: number): Sizes {
   return { documents: documents ?? rows, tokens, labels: tokens - 1, answers: 0, promptTokens: 0 }
 }
 
+const adapterOf = (name: string, config: AdapterConfig): CountedAdapter => ({ name, config })
+
+/** So many documents of the largest size, each with so many labels. */
+const batchOf = ({ tokens, labels }: Sizes, documents: number, of = labels): Batch => ({
+  lengths: Array.from({ length: documents }, () => tokens),
+  labels: documents * of,
+})
+
+const backward = (
+  role: CountedRole,
+  batch: Batch,
+  terms: LossShape['terms'],
+  reference: CountedRole | null = null,
+): Job => ({ kind: 'backward', role, batch, terms, reference })
+
 /** What a recipe holds and does, as its own file in lib/train says it. */
 export function countedRun(run: RunShape, sizes: Sizes): CountedRun {
   const { recipe, model, options, machine } = run
   const base: CountedBase = { name: 'model', ...model }
   const added = options.lora
-  const adapterOf = (name: string, config: AdapterConfig): CountedAdapter => ({ name, config })
   if (added && run.adapter) {
     throw new PosttrainError(
       'ERR_INVALID_ARGUMENT',
@@ -122,17 +136,7 @@ export function countedRun(run: RunShape, sizes: Sizes): CountedRun {
     const kept = added ? null : adapterOf('reference', adapter.config)
     return { base, adapter: kept, head: null, trained: false }
   }
-  const batchOf = (documents: number, labels = sizes.labels): Batch => ({
-    lengths: Array.from({ length: documents }, () => sizes.tokens),
-    labels: documents * labels,
-  })
-  const batch = batchOf(sizes.documents)
-  const backward = (
-    role: CountedRole,
-    read: Batch,
-    terms: LossShape['terms'],
-    reference: CountedRole | null = null,
-  ): Job => ({ kind: 'backward', role, batch: read, terms, reference })
+  const batch = batchOf(sizes, sizes.documents)
 
   switch (recipe) {
     case 'sft':
@@ -147,7 +151,10 @@ export function countedRun(run: RunShape, sizes: Sizes): CountedRun {
         ...shared,
         roles: [policy],
         phases: [
-          { phase: 'update', jobs: [backward(policy, batchOf(sizes.documents, 1), ['pairwiseReward'])] },
+          {
+            phase: 'update',
+            jobs: [backward(policy, batchOf(sizes, sizes.documents, 1), ['pairwiseReward'])],
+          },
         ],
       }
     case 'dpo': {
@@ -166,68 +173,77 @@ export function countedRun(run: RunShape, sizes: Sizes): CountedRun {
     }
     case 'ppo':
     case 'grpo':
-    case 'rloo': {
-      const rewards = run.rewards.flatMap((reward, i): CountedRole[] => {
-        const name = run.rewards.length === 1 ? 'reward' : `reward ${i + 1}`
-        switch (reward.kind) {
-          case 'function':
-            return []
-          case 'model':
-            return [{ base: rewardBase(name, reward.model), adapter: null, head: name, trained: false }]
-          case 'adapter':
-            return [{ base, adapter: adapterOf(name, reward.config), head: name, trained: false }]
-          default:
-            return reward satisfies never
-        }
-      })
-      const critic = recipe === 'ppo' ? criticOf(run, policy, rewards) : null
-      const compared = recipe === 'ppo' || options.klCoef !== 0 ? reference() : null
-      const scored = batchOf(Math.min(sizes.documents, sizes.answers))
-      const updated = batchOf(
-        Math.min(sizes.documents, Math.ceil(sizes.answers / Math.max(1, options.miniBatches ?? 1))),
-      )
-      const fullKl = options.kl?.in === 'loss' && options.kl.estimator === 'full' ? compared : null
-      const forward = (role: CountedRole, what: 'logProbs' | 'score', read = scored): Job => ({
-        kind: 'forward',
-        role,
-        batch: read,
-        head: what,
-      })
-      return {
-        ...shared,
-        roles: [policy, ...(critic ? [critic] : []), ...rewards, ...(compared ? [compared] : [])],
-        phases: [
-          {
-            phase: 'rollout',
-            jobs: [
-              {
-                kind: 'generate',
-                role: policy,
-                rollout: { rows: sizes.answers, promptTokens: sizes.promptTokens, newTokens: sizes.labels },
-              },
-            ],
-          },
-          {
-            phase: 'score',
-            jobs: [
-              ...rewards.map((role) => forward(role, 'score', { ...scored, labels: scored.lengths.length })),
-              forward(policy, 'logProbs'),
-              ...(compared ? [forward(compared, 'logProbs')] : []),
-              ...(critic ? [forward(critic, 'score')] : []),
-            ],
-          },
-          {
-            phase: 'update',
-            jobs: [
-              backward(policy, updated, fullKl ? ['ppoPolicy', 'fullKl'] : ['ppoPolicy'], fullKl),
-              ...(critic ? [backward(critic, updated, ['ppoValue'])] : []),
-            ],
-          },
-        ],
-      }
-    }
+    case 'rloo':
+      return { ...shared, ...policyRun(run, sizes, policy, reference) }
     default:
       return recipe satisfies never
+  }
+}
+
+/** What PPO, GRPO and RLOO hold and do: a rollout, its scores and the updates. */
+function policyRun(
+  run: RunShape,
+  sizes: Sizes,
+  policy: CountedRole,
+  reference: () => CountedRole,
+): Pick<CountedRun, 'roles' | 'phases'> {
+  const rewards = run.rewards.flatMap((reward, i): CountedRole[] => {
+    const name = run.rewards.length === 1 ? 'reward' : `reward ${i + 1}`
+    switch (reward.kind) {
+      case 'function':
+        return []
+      case 'model':
+        return [{ base: rewardBase(name, reward.model), adapter: null, head: name, trained: false }]
+      case 'adapter':
+        return [{ base: policy.base, adapter: adapterOf(name, reward.config), head: name, trained: false }]
+      default:
+        return reward satisfies never
+    }
+  })
+  const critic = run.recipe === 'ppo' ? criticOf(run, policy, rewards) : null
+  const compared = run.recipe === 'ppo' || run.options.klCoef !== 0 ? reference() : null
+  const scored = batchOf(sizes, Math.min(sizes.documents, sizes.answers))
+  const updated = batchOf(
+    sizes,
+    Math.min(sizes.documents, Math.ceil(sizes.answers / Math.max(1, run.options.miniBatches ?? 1))),
+  )
+  const fullKl = run.options.kl?.in === 'loss' && run.options.kl.estimator === 'full' ? compared : null
+  const forward = (role: CountedRole, what: 'logProbs' | 'score', read = scored): Job => ({
+    kind: 'forward',
+    role,
+    batch: read,
+    head: what,
+  })
+  return {
+    roles: [policy, ...(critic ? [critic] : []), ...rewards, ...(compared ? [compared] : [])],
+    phases: [
+      {
+        phase: 'rollout',
+        jobs: [
+          {
+            kind: 'generate',
+            role: policy,
+            rollout: { rows: sizes.answers, promptTokens: sizes.promptTokens, newTokens: sizes.labels },
+          },
+        ],
+      },
+      {
+        phase: 'score',
+        jobs: [
+          ...rewards.map((role) => forward(role, 'score', { ...scored, labels: scored.lengths.length })),
+          forward(policy, 'logProbs'),
+          ...(compared ? [forward(compared, 'logProbs')] : []),
+          ...(critic ? [forward(critic, 'score')] : []),
+        ],
+      },
+      {
+        phase: 'update',
+        jobs: [
+          backward(policy, updated, fullKl ? ['ppoPolicy', 'fullKl'] : ['ppoPolicy'], fullKl),
+          ...(critic ? [backward(critic, updated, ['ppoValue'])] : []),
+        ],
+      },
+    ],
   }
 }
 

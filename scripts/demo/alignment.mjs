@@ -34,6 +34,23 @@ async function look(model, judge, rows, { seed, signal }) {
   }
 }
 
+/** Tells scores, manners and two answers before and after. */
+function tellChanges(teller, before, after, kl) {
+  const percent = (value) => `${(100 * value).toFixed(1)} %`
+  teller.title('What judgements have changed')
+  teller.say('                                         before    after')
+  const line = (name, of) => teller.say(`  ${name.padEnd(38)} ${of(before).padEnd(9)} ${of(after)}`)
+  line('score of the reward model', ({ score }) => score.toFixed(2))
+  line('polite answers', ({ polite }) => percent(polite))
+  line('right answers to held-out questions', ({ right }) => percent(right))
+  teller.say(`  distance from what it was (KL)         ${''.padEnd(9)} ${kl.toFixed(2)} nats an answer`)
+  for (const i of [0, 1]) {
+    teller.say(`  ${before.samples[i].prompt}`)
+    teller.say(`    before: ${before.samples[i].text}`)
+    teller.say(`    after:  ${after.samples[i].text}`)
+  }
+}
+
 /** Trains `model` on; gives what it was before and after, and whether that is enough. */
 export async function alignWithFeedback({ model, heldOut, output, quick, teller, signal, seed = 1 }) {
   const data = (name) => join(folder, name)
@@ -110,19 +127,7 @@ export async function alignWithFeedback({ model, heldOut, output, quick, teller,
   )
   const after = await look(model, judge, heldOut, { seed, signal })
   await judge.dispose()
-  const percent = (value) => `${(100 * value).toFixed(1)} %`
-  teller.title('What judgements have changed')
-  teller.say('                                         before    after')
-  const line = (name, of) => teller.say(`  ${name.padEnd(38)} ${of(before).padEnd(9)} ${of(after)}`)
-  line('score of the reward model', ({ score }) => score.toFixed(2))
-  line('polite answers', ({ polite }) => percent(polite))
-  line('right answers to held-out questions', ({ right }) => percent(right))
-  teller.say(`  distance from what it was (KL)         ${''.padEnd(9)} ${last.kl.toFixed(2)} nats an answer`)
-  for (const i of [0, 1]) {
-    teller.say(`  ${before.samples[i].prompt}`)
-    teller.say(`    before: ${before.samples[i].text}`)
-    teller.say(`    after:  ${after.samples[i].text}`)
-  }
+  tellChanges(teller, before, after, last.kl)
   const cpuSeconds = manners.cpuSeconds + judging.cpuSeconds + learning.cpuSeconds
   teller.say(
     `  this stage took ${cpuSeconds.toFixed(0)} CPU seconds\n\nThe model is in ${join(output, 'ppo', 'model')}: npx posttrain chat --model ${join(output, 'ppo', 'model')}`,

@@ -55,6 +55,20 @@ async function exactMatch(model, rows, signal) {
 
 const percent = ({ right, rows }) => `${((100 * right) / rows).toFixed(1)} % (${right} of ${rows})`
 
+function tellResults(teller, { before, after, sums, cpuSeconds }) {
+  teller.title('What it can do now')
+  teller.say(
+    'Held-out questions are new phrasings of facts it was taught in other words; no question was seen in training.',
+  )
+  teller.say(`  exact answers before fine-tuning   ${percent(before)}`)
+  teller.say(`  exact answers after                ${percent(after)}`)
+  for (const [task, result] of Object.entries(after.tasks))
+    teller.say(`    ${task.padEnd(10)}${percent(result)}`)
+  teller.say(`  answers that stop by themselves    ${percent({ right: after.stopped, rows: after.rows })}`)
+  teller.say(`  sums it never saw in any words     ${percent(sums)} (for interest only)`)
+  teller.say(`  training took ${cpuSeconds.toFixed(0)} CPU seconds`)
+}
+
 export async function learnFromScratch({ output, quick, json, threads, signal }) {
   const teller = new Teller(json)
   const heldOut = rowsOf('held-out.jsonl')
@@ -113,17 +127,7 @@ export async function learnFromScratch({ output, quick, json, threads, signal })
   const sums = await exactMatch(model, unseen, signal)
   const cpuSeconds = reading.cpuSeconds + tuning.cpuSeconds
 
-  teller.title('What it can do now')
-  teller.say(
-    'Held-out questions are new phrasings of facts it was taught in other words; no question was seen in training.',
-  )
-  teller.say(`  exact answers before fine-tuning   ${percent(before)}`)
-  teller.say(`  exact answers after                ${percent(after)}`)
-  for (const [task, result] of Object.entries(after.tasks))
-    teller.say(`    ${task.padEnd(10)}${percent(result)}`)
-  teller.say(`  answers that stop by themselves    ${percent({ right: after.stopped, rows: after.rows })}`)
-  teller.say(`  sums it never saw in any words     ${percent(sums)} (for interest only)`)
-  teller.say(`  training took ${cpuSeconds.toFixed(0)} CPU seconds`)
+  tellResults(teller, { before, after, sums, cpuSeconds })
   const taught = ['1加1等于几?', '天空是什么颜色的?', '这只猫叫什么名字?', 'What colour is snow?']
   const told = await answers(
     model,

@@ -1,4 +1,4 @@
-import { execFile, spawn, spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import {
   existsSync,
   lstatSync,
@@ -9,9 +9,7 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs'
-import { join, relative } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
+import { join } from 'node:path'
 import anyTest, { type TestFn } from 'ava'
 import { readRows } from '../../lib/data/sources.js'
 import type { HubEvent } from '../../lib/files/hub/events.js'
@@ -22,35 +20,11 @@ import { AbortError, CausalLM, onHubEvent, RewardModel, Tokenizer } from '../../
 import { modelSource } from '../../lib/models/hub.js'
 import { cut, sendFile } from '../helpers/file-server.js'
 import { fixture } from '../helpers/fixtures.js'
-import { type Files, filesIn, gitSha1Of, qwen, sha256Of, startHub } from '../helpers/hub-server.js'
+import { type Files, filesIn, gitSha1Of, qwen, sha256Of, startHub, WANTED } from '../helpers/hub-server.js'
 import { newFolder } from '../helpers/scratch.js'
 
 // The environment says which Hub is asked, so the tests stand one after another.
 const test = (anyTest as TestFn).serial
-const check = fileURLToPath(new URL('../../../scripts/dev/checks/hub-check.py', import.meta.url))
-const python = process.env.POSTTRAIN_PYTHON ?? 'python3'
-const WANTED = [
-  'config.json',
-  'generation_config.json',
-  'model.safetensors',
-  'tokenizer.json',
-  'tokenizer_config.json',
-]
-
-/** Each path below a folder: the content's hash, or where a link leads. */
-function layout(folder: string): Record<string, string> {
-  const found: Record<string, string> = {}
-  const walk = (at: string) => {
-    for (const entry of readdirSync(at, { withFileTypes: true })) {
-      const path = join(at, entry.name)
-      if (entry.isDirectory()) walk(path)
-      else if (entry.isSymbolicLink()) found[relative(folder, path)] = `-> ${readlinkSync(path)}`
-      else found[relative(folder, path)] = gitSha1Of(readFileSync(path))
-    }
-  }
-  walk(folder)
-  return found
-}
 
 test('a model is loaded from the Hub: only the files needed, in the Hub’s own layout', async (t) => {
   const { hub, cache, sha } = await startHub(t)
@@ -366,50 +340,4 @@ test('adapters name the Hub’s base, and their base is found again', async (t) 
   await using model = await CausalLM.load('org/tiny')
   await model.loadAdapter('mine', 'org/plain')
   t.is(model.adapter, 'mine')
-})
-
-test('what Python’s huggingface_hub fetches is laid out the same, and serves both ways offline', async (t) => {
-  const { hub, cache, sha } = await startHub(t)
-  hub.commit('models/org/tiny', qwen, 'refs/pr/2')
-  if (spawnSync(python, ['-c', 'import huggingface_hub']).status !== 0) {
-    t.log('skipped: python3 (or POSTTRAIN_PYTHON) has no huggingface_hub')
-    t.pass()
-    return
-  }
-  const ask = async (env: Record<string, string>, ...argv: string[]) => {
-    const { stdout } = await promisify(execFile)(python, [check, ...argv], {
-      env: { ...process.env, ...env },
-    })
-    return JSON.parse(stdout.trim().split('\n').at(-1)!) as string[]
-  }
-  const theirs = join(process.env.HF_HOME!, 'theirs')
-  await ask({ HF_HUB_CACHE: theirs }, 'org/tiny', 'main', ...WANTED)
-  await ask({ HF_HUB_CACHE: theirs }, 'org/tiny', 'refs/pr/2', 'config.json')
-  await modelSource('org/tiny', 'model')
-  await Tokenizer.load('org/tiny@refs/pr/2')
-  const ofRepository = (root: string) => {
-    const found = Object.entries(layout(join(root, 'models--org--tiny')))
-    return Object.fromEntries(found.filter(([path]) => !path.startsWith('.no_exist')))
-  }
-  const [ours, expected] = [ofRepository(cache), ofRepository(theirs)]
-  const pull = hub.repositories.get('models/org/tiny')!.refs.get('refs/pr/2')!
-  const extra = { [`snapshots/${pull}/config.json`]: expected[`snapshots/${pull}/config.json`]! }
-  const own = Object.fromEntries(
-    Object.entries(ours).filter(([path]) => path.startsWith(`snapshots/${pull}/tokenizer`)),
-  )
-  t.deepEqual({ ...ours, ...extra }, { ...expected, ...own })
-
-  hub.asked.length = 0
-  const paths = await ask({ HF_HUB_OFFLINE: '1' }, 'org/tiny', 'main', ...WANTED)
-  t.deepEqual(
-    paths,
-    WANTED.map((name) => join(cache, 'models--org--tiny', 'snapshots', sha, name)),
-  )
-  Object.assign(process.env, { HF_HUB_OFFLINE: '1', HF_HUB_CACHE: theirs })
-  await (await CausalLM.load('org/tiny')).dispose()
-  t.deepEqual(hub.asked, [])
-  delete process.env.HF_HUB_OFFLINE
-  hub.blobsAsked.length = 0
-  t.is((await modelSource('org/tiny', 'model')).folder, join(theirs, 'models--org--tiny', 'snapshots', sha))
-  t.is(hub.blobsAsked.length, 0)
 })

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import type { ExecutionContext } from 'ava'
 import { type Fault, sendFile, serve } from './file-server.js'
 import { fixture } from './fixtures.js'
@@ -300,4 +300,28 @@ async function receive(
   }
   const commitOid = hub.commit(`models/${id}`, files, revision)
   json({ success: true, commitOid, commitUrl: `${at.endpoint}/${id}/commit/${commitOid}` })
+}
+
+/** The files of a model that a load fetches. */
+export const WANTED = [
+  'config.json',
+  'generation_config.json',
+  'model.safetensors',
+  'tokenizer.json',
+  'tokenizer_config.json',
+]
+
+/** Each path below a folder: the content's hash, or where a link leads. */
+export function layout(folder: string): Record<string, string> {
+  const found: Record<string, string> = {}
+  const walk = (at: string) => {
+    for (const entry of readdirSync(at, { withFileTypes: true })) {
+      const path = join(at, entry.name)
+      if (entry.isDirectory()) walk(path)
+      else if (entry.isSymbolicLink()) found[relative(folder, path)] = `-> ${readlinkSync(path)}`
+      else found[relative(folder, path)] = gitSha1Of(readFileSync(path))
+    }
+  }
+  walk(folder)
+  return found
 }
