@@ -1,7 +1,6 @@
 #include "bindings/engine.h"
 
-#include <ATen/Context.h>
-#include <ATen/Parallel.h>
+#include <c10/util/Exception.h>
 #include <unistd.h>
 
 #include <cmath>
@@ -10,12 +9,8 @@
 #include <unordered_map>
 
 #include "bindings/errors.h"
-#include "bindings/handle.h"
 #include "bindings/torch_thread.h"
 #include "core/allocator.h"
-#include "core/cuda_devices.h"
-
-extern "C" uint64_t aoti_torch_abi_version();
 
 namespace posttrain::bindings {
 
@@ -108,49 +103,6 @@ Napi::Value configure(const Napi::CallbackInfo& info) {
     TorchThread::instance().set_threads(static_cast<int64_t>(count));
   }
   return submit(info.Env(), {}, nullptr, [](const core::Cancel&) {
-    return [](Napi::Env env) -> Napi::Value { return env.Undefined(); };
-  });
-}
-
-Napi::Value engine_info(const Napi::CallbackInfo& info) {
-  return submit(info.Env(), {}, nullptr, [](const core::Cancel&) -> Reply {
-    const uint64_t version = aoti_torch_abi_version();
-    const auto text = std::to_string(version >> 56) + "." + std::to_string((version >> 48) & 0xff) +
-                      "." + std::to_string((version >> 40) & 0xff);
-    const bool cuda = at::hasCUDA();
-    const auto devices = cuda ? core::cuda_devices() : std::vector<core::CudaDevice>();
-    std::vector<core::CudaMemory> memory;
-    for (size_t i = 0; i < devices.size(); ++i)
-      memory.push_back(core::cuda_memory(static_cast<int>(i)));
-    return [text, threads = at::get_num_threads(), cuda, devices,
-            memory](Napi::Env env) -> Napi::Value {
-      auto result = Napi::Object::New(env);
-      result.Set("libtorch", text);
-      result.Set("threads", threads);
-      auto list = Napi::Array::New(env);
-      for (uint32_t i = 0; i < devices.size(); ++i) {
-        auto device = Napi::Object::New(env);
-        device.Set("name", devices[i].name);
-        device.Set("totalBytes", static_cast<double>(devices[i].total_bytes));
-        device.Set("allocatedBytes", static_cast<double>(memory[i].allocated_bytes));
-        device.Set("reservedBytes", static_cast<double>(memory[i].reserved_bytes));
-        list.Set(i, device);
-      }
-      auto object = Napi::Object::New(env);
-      object.Set("opened", cuda);
-      object.Set("devices", list);
-      result.Set("cuda", object);
-      result.Set("allocatedBytes", static_cast<double>(core::allocated_bytes()));
-      result.Set("peakAllocatedBytes", static_cast<double>(core::peak_allocated_bytes()));
-      result.Set("liveHandles", static_cast<double>(live_handles()));
-      return result;
-    };
-  });
-}
-
-Napi::Value reset_peak(const Napi::CallbackInfo& info) {
-  return submit(info.Env(), {}, nullptr, [](const core::Cancel&) {
-    core::reset_peak_allocated_bytes();
     return [](Napi::Env env) -> Napi::Value { return env.Undefined(); };
   });
 }
@@ -284,8 +236,6 @@ void register_engine(Napi::Env env, Napi::Object exports) {
     napi_add_env_cleanup_hook(env, end_client, static_cast<napi_env>(env));
   }
   exports.Set("configure", method(env, configure));
-  exports.Set("info", method(env, engine_info));
-  exports.Set("resetPeak", method(env, reset_peak));
   exports.Set("shutdown", synchronous_method(env, shutdown));
   exports.Set("exitNow", synchronous_method(env, exit_now));
 }

@@ -1,25 +1,12 @@
 #pragma once
 #include <napi.h>
 
-#include <functional>
 #include <memory>
-#include <string>
 #include <vector>
 
-#include "core/cancel.h"
+#include "bindings/job.h"
 
 namespace posttrain::bindings {
-
-/** Makes the JavaScript value of a job's result; runs on the JavaScript thread. */
-using Reply = std::function<Napi::Value(Napi::Env)>;
-/** What a job computes; runs on the torch thread, may throw anything. */
-using Work = std::function<Reply(const core::Cancel&)>;
-
-/** Native state behind a JavaScript handle: what a job holds while it runs. */
-class Owned {
- public:
-  virtual ~Owned() = default;
-};
 
 /**
  * Queues `work` on the one torch thread of the process and returns its Promise. `uses` are the
@@ -46,7 +33,7 @@ Napi::Function method(Napi::Env env, Napi::Value (*body)(const Napi::CallbackInf
  * with a code. */
 Napi::Function synchronous_method(Napi::Env env, Napi::Value (*body)(const Napi::CallbackInfo&));
 
-/** Makes this environment a client of the torch thread and registers configure, info, shutdown,
+/** Makes this environment a client of the torch thread and registers configure, shutdown and
  * exitNow. */
 void register_engine(Napi::Env env, Napi::Object exports);
 

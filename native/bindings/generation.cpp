@@ -1,4 +1,5 @@
 #include "bindings/convert.h"
+#include "bindings/engine.h"
 #include "bindings/module.h"
 #include "bindings/owned.h"
 

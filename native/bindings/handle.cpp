@@ -6,7 +6,7 @@
 #include <cstring>
 #include <utility>
 
-#include "bindings/owned.h"
+#include "bindings/engine.h"
 #include "core/allocator.h"
 #include "core/cuda_devices.h"
 #include "core/error.h"

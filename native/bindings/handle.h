@@ -3,9 +3,16 @@
 
 #include <memory>
 
-#include "bindings/engine.h"
+#include "bindings/job.h"
 
 namespace posttrain::bindings {
+
+/** Kinds of handles; the type tag of each comes from its name. */
+inline constexpr const char* kBase = "base";
+inline constexpr const char* kAdapter = "adapter";
+inline constexpr const char* kRole = "role";
+inline constexpr const char* kOptimizer = "optimizer";
+inline constexpr const char* kSession = "session";
 
 /** An opaque handle, an External of the given kind; its finalizer only posts the release. */
 Napi::Value wrap(Napi::Env env, const char* kind, std::shared_ptr<Owned> object);

@@ -1,6 +1,7 @@
 #include <cstring>
 
 #include "bindings/convert.h"
+#include "bindings/engine.h"
 #include "bindings/module.h"
 #include "bindings/owned.h"
 #include "bindings/terms.h"

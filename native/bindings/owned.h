@@ -8,13 +8,6 @@
 
 namespace posttrain::bindings {
 
-/** Kinds of handles; the type tag of each comes from its name. */
-inline constexpr const char* kBase = "base";
-inline constexpr const char* kAdapter = "adapter";
-inline constexpr const char* kRole = "role";
-inline constexpr const char* kOptimizer = "optimizer";
-inline constexpr const char* kSession = "session";
-
 template <class T>
 struct Holding : Owned {
   explicit Holding(std::shared_ptr<T> held) : object(std::move(held)) {}

@@ -1,34 +1,14 @@
 #pragma once
-#include <node_api.h>
-
-#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <thread>
-#include <vector>
 
-#include "bindings/engine.h"
-#include "bindings/errors.h"
+#include "bindings/job.h"
 
 namespace posttrain::bindings {
-
-struct Client;
-
-struct Job {
-  std::shared_ptr<Client> client;  // null: a release that nobody awaits
-  napi_deferred deferred = nullptr;
-  std::vector<std::shared_ptr<Owned>> uses;
-  std::shared_ptr<core::Cancel> cancel = std::make_shared<core::Cancel>();
-  std::atomic<bool> disposed{false};  // cancelled by dispose(), not by the caller
-  bool settled = false;               // rejected while it waited; guarded by the queue's mutex
-  Work work;
-  Reply reply;
-  std::optional<Failure> failure;
-};
 
 /** Hands the job's outcome to its environment; from any thread. */
 void settle(const std::shared_ptr<Job>& job);

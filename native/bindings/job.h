@@ -1,0 +1,40 @@
+#pragma once
+#include <napi.h>
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "bindings/errors.h"
+#include "core/cancel.h"
+
+namespace posttrain::bindings {
+
+/** Makes the JavaScript value of a job's result; runs on the JavaScript thread. */
+using Reply = std::function<Napi::Value(Napi::Env)>;
+/** What a job computes; runs on the torch thread, may throw anything. */
+using Work = std::function<Reply(const core::Cancel&)>;
+
+/** Native state behind a JavaScript handle: what a job holds while it runs. */
+class Owned {
+ public:
+  virtual ~Owned() = default;
+};
+
+struct Client;
+
+struct Job {
+  std::shared_ptr<Client> client;  // null: a release that nobody awaits
+  napi_deferred deferred = nullptr;
+  std::vector<std::shared_ptr<Owned>> uses;
+  std::shared_ptr<core::Cancel> cancel = std::make_shared<core::Cancel>();
+  std::atomic<bool> disposed{false};  // cancelled by dispose(), not by the caller
+  bool settled = false;               // rejected while it waited; guarded by the queue's mutex
+  Work work;
+  Reply reply;
+  std::optional<Failure> failure;
+};
+
+}  // namespace posttrain::bindings
