@@ -43,7 +43,6 @@ export function whitelist(prebuilds) {
 export function publishedManifest() {
   const {
     private: _,
-    ava,
     binary,
     scripts,
     devDependencies,

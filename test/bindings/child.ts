@@ -1,4 +1,4 @@
-// Programs that end in the middle of a job; exit.test.ts runs each in a process of its own and looks at how it ended.
+// Programs that end in the middle of a job; exit.slow.test.ts runs each in a process of its own and looks at how it ended.
 import { Worker } from 'node:worker_threads'
 import { loadHooks, wait } from './hooks.js'
 

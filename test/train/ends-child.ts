@@ -1,4 +1,4 @@
-// Programs that train and end, in the middle of a step or after it; ends.test.ts looks at how each process ended.
+// Programs that train and end, in the middle of a step or after it; ends.slow.test.ts looks at how each process ended.
 import { isDeepStrictEqual } from 'node:util'
 import { Worker } from 'node:worker_threads'
 import { train } from './ends-training.js'
