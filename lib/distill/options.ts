@@ -22,6 +22,21 @@ const onlyIn = (mode: 'extend' | 'rank', names: readonly string[]): Conflict[] =
     because: `has no effect without mode '${mode}'`,
   }))
 
+const endpoint = lazily((z) =>
+  z.object({
+    model: option(z.string().min(1), 'Name of the model that teaches, at an OpenAI-compatible endpoint'),
+    baseUrl: option(
+      z
+        .string()
+        .regex(/^https?:\/\//, 'must begin with http:// or https://')
+        .optional(),
+      "Address of the endpoint, such as http://localhost:8000/v1 (default: OPENAI_BASE_URL, else OpenAI's)",
+      text('URL'),
+    ),
+    apiKey: option(z.string().min(1).optional(), 'Default: OPENAI_API_KEY', false),
+  }),
+)
+
 /** Options of `distill`. */
 export const distillOptions = {
   name: 'distill',
@@ -55,26 +70,7 @@ export const distillOptions = {
         'A local model that teaches: a model, its folder, or org/name on the Hub',
         text('DIR', 'Folder of a local model that teaches, or org/name on the Hub'),
       ),
-      endpoint: option(
-        z
-          .object({
-            model: option(
-              z.string().min(1),
-              'Name of the model that teaches, at an OpenAI-compatible endpoint',
-            ),
-            baseUrl: option(
-              z
-                .string()
-                .regex(/^https?:\/\//, 'must begin with http:// or https://')
-                .optional(),
-              "Address of the endpoint, such as http://localhost:8000/v1 (default: OPENAI_BASE_URL, else OpenAI's)",
-              text('URL'),
-            ),
-            apiKey: option(z.string().min(1).optional(), 'Default: OPENAI_API_KEY', false),
-          })
-          .optional(),
-        'An OpenAI-compatible endpoint that teaches',
-      ),
+      endpoint: option(endpoint().optional(), 'An OpenAI-compatible endpoint that teaches'),
       count: option(
         count().optional(),
         'extend: new instructions wanted (default: as many as there are seeds)',
