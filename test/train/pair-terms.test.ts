@@ -57,7 +57,8 @@ test('tokens without a label after the response change nothing, whatever the los
     const term: TermOf<'dpo'> = { kind: 'dpo', loss, pairs, referenceSums }
     const one = await gradientsOf(model, ' and', term)
     const other = await gradientsOf(model, '!!!!', term)
-    t.deepEqual(other, one, loss)
+    close(t, other.loss, one.loss, { absolute: 1e-7 }, loss)
+    close(t, other.gradients, one.gradients, { absolute: 1e-7 }, loss)
     const none = await gradientsOf(model, '', term)
     close(t, none.loss, one.loss, { absolute: 1e-5 }, loss)
     close(t, none.gradients, one.gradients, { absolute: 1e-4 }, loss)
