@@ -6,7 +6,8 @@ import type { DecoderSpec } from './spec.js'
  *
  * Native parameters (matrices are [out, in]):
  *   embed.weight [V, hidden]   positions.weight [P, hidden]   norm.weight  norm.bias   head.weight [V, hidden] (untied only)
- *   layers.<i>.attentionNorm.weight / .bias    layers.<i>.mlpNorm.weight / .bias
+ *   layers.<i>.attentionNorm.weight / .bias    layers.<i>.mlpNorm.weight / .bias: where the layer has norms of inputs
+ *   layers.<i>.attentionPostNorm.weight / .bias    layers.<i>.mlpPostNorm.weight / .bias: where it has norms of outputs
  *   layers.<i>.qkv.weight [(heads + 2 kvHeads) headDim, hidden] / .bias: q rows, then k, then v
  *   layers.<i>.qNorm.weight  layers.<i>.kNorm.weight [headDim]
  *   layers.<i>.out.weight [hidden, heads * headDim] / .bias
@@ -68,8 +69,8 @@ export interface ModelCalls {
   mergeAdapter(adapter: AdapterHandle): Promise<void>
   /** null: the base alone. */
   setAdapter(role: RoleHandle, adapter: AdapterHandle | null): Promise<void>
-  /** Normal(0, std) for matrices (times `residualScale` for out and down), zero biases, unit norms; counter-based, so the seed decides all. */
-  initialise(base: BaseHandle, options: { seed: number; std: number; residualScale: number }): Promise<void>
+  /** Normal(0, std) for matrices (times `residualScale` for out and down), zero biases, norms that multiply by 1; counter-based, so the seed decides all. */
+  initialize(base: BaseHandle, options: { seed: number; std: number; residualScale: number }): Promise<void>
   /** Header of a safetensors file, validated. */
   readHeader(path: string): Promise<{ tensors: TensorInfo[]; metadata: Record<string, string> }>
   /** Every entry is read from the file into its parameter, with the shape checked. */

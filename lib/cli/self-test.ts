@@ -45,7 +45,7 @@ async function train(core: Core, device: string): Promise<Trained> {
   const result: Trained = { device, first: Number.NaN, last: Number.NaN, milliseconds: 0 }
   try {
     const base = await core.createBase(spec, { device, dtype: 'float32' })
-    await core.initialise(base, { seed: 0, std: 0.1, residualScale: 0.5 })
+    await core.initialize(base, { seed: 0, std: 0.1, residualScale: 0.5 })
     const role = await core.createRole(base, {})
     const decay = { beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: 0, decay: 'matrices' } as const
     const optimizer = await core.createOptimizer(role, decay)

@@ -1,6 +1,6 @@
 // What the operations of native/nn allocate, in their order: each function takes what its C++ counterpart takes.
 // T tokens, R rows, D hidden size, s bytes of a value.
-import type { DecoderSpec, LayerSpec } from '../addon/addon.js'
+import type { DecoderSpec, LayerSpec, NormSpec } from '../addon/addon.js'
 import type { AdapterConfig, AdapterModule } from '../models/lora.js'
 import type { Held, Ledger } from './ledger.js'
 
@@ -121,11 +121,17 @@ export function linearBackward(of: Computed, pass: LinearPass): Held {
   return dx
 }
 
+/** 1 + weight, for the time of a pass. */
+const offsetScale = (of: Computed, width: number, { offset }: NormSpec): Held | null =>
+  offset ? of.ledger.take('activations', width * FLOAT) : null
+
 /** y [R, width], and what its backward needs of each row. */
-export function normForward(of: Computed, rows: number, width: number, kind: 'rms' | 'layer'): Held[] {
+export function normForward(of: Computed, rows: number, width: number, norm: NormSpec): Held[] {
   const { ledger } = of
+  const { kind } = norm
   const s = valueBytes(of)
   const size = rows * width
+  const scale = offsetScale(of, width, norm)
   const kept = Array.from({ length: kind === 'layer' ? 2 : 1 }, () =>
     ledger.take('activations', rows * FLOAT),
   )
@@ -133,19 +139,24 @@ export function normForward(of: Computed, rows: number, width: number, kind: 'rm
     const wide = s === FLOAT ? [] : [size * FLOAT, size * s]
     ledger.pass('activations', size * FLOAT, ...wide, size * s)
   }
-  return [ledger.take('activations', size * s), ...kept]
+  const y = ledger.take('activations', size * s)
+  ledger.give(scale)
+  return [y, ...kept]
 }
 
 /** dx [R, width]. */
-export function normBackward(of: Computed, rows: number, width: number, kind: 'rms' | 'layer'): Held {
+export function normBackward(of: Computed, rows: number, width: number, norm: NormSpec): Held {
   const { ledger } = of
   const s = valueBytes(of)
   const size = rows * width
-  if (kind === 'rms' && !plain(of)) {
+  const scale = offsetScale(of, width, norm)
+  if (norm.kind === 'rms' && !plain(of)) {
     const wide = Array.from({ length: s === FLOAT ? 6 : 8 }, () => size * FLOAT)
     ledger.pass('activations', ...wide, size * s)
   }
-  return ledger.take('activations', size * s)
+  const dx = ledger.take('activations', size * s)
+  ledger.give(scale)
+  return dx
 }
 
 /** Rows of queries and keys that the fused kernel of the CPU takes at once. */

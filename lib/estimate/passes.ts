@@ -57,7 +57,7 @@ function forwardOnly(of: Computed, batch: Batch): Held {
     ledger.give(...trace, x)
     x = y
   }
-  const [hidden, ...kept] = normForward(of, batch.labels, spec.hiddenSize, spec.norm.kind)
+  const [hidden, ...kept] = normForward(of, batch.labels, spec.hiddenSize, spec.norm)
   ledger.give(x, ...kept)
   return hidden!
 }
@@ -72,6 +72,7 @@ function headLoss(of: Computed, rows: number, gradient: boolean): Held | null {
   const buffer = ledger.take('loss', step * Math.ceil(columns / 64) * 64 * s)
   const chunk = step * columns * FLOAT
   const wide = s === FLOAT ? null : ledger.take('loss', chunk)
+  const capped = gradient && spec.logitSoftCap ? ledger.take('loss', step * columns * s) : null
   if (machine.device === 'cuda') {
     // log_softmax and exp, then the products of the gradient.
     const products = gradient ? [chunk, chunk, chunk, chunk, chunk] : [chunk]
@@ -81,7 +82,8 @@ function headLoss(of: Computed, rows: number, gradient: boolean): Held | null {
     ledger.pass('loss', step * columns * s)
     if (of.trained) ledger.pass('loss', step * columns * s, columns * spec.hiddenSize * s)
   }
-  ledger.give(buffer, wide)
+  if (capped !== null) ledger.pass('loss', step * columns * s)
+  ledger.give(buffer, wide, capped)
   return dhidden
 }
 
@@ -91,8 +93,8 @@ function fullKl(of: Computed, reference: Computed, batch: Batch): Held {
   const dhidden = ledger.take('loss', batch.labels * spec.hiddenSize * valueBytes(of))
   const step = Math.min(Math.max(16, Math.min(512, Math.floor(2 ** 22 / spec.vocabSize))), batch.labels)
   const chunk = step * spec.vocabSize * FLOAT
-  // log p, log q, p, their difference, and three products.
-  ledger.pass('loss', ...Array.from({ length: 7 }, () => chunk))
+  // log p, log q, p, their difference, and three products; with a soft-cap its tanh and one more.
+  ledger.pass('loss', ...Array.from({ length: spec.logitSoftCap ? 9 : 7 }, () => chunk))
   ledger.give(compared)
   return dhidden
 }
@@ -116,7 +118,7 @@ export function countBackward(of: Computed, batch: Batch, loss: LossShape, check
     x = y
   }
   const last = x
-  const [hidden, ...kept] = normForward(of, batch.labels, spec.hiddenSize, spec.norm.kind)
+  const [hidden, ...kept] = normForward(of, batch.labels, spec.hiddenSize, spec.norm)
   const tempered = loss.temperature === 1 ? null : ledger.take('activations', rowWidth)
 
   const reads = new Set(loss.terms.map((kind) => READS[kind]))
@@ -135,7 +137,7 @@ export function countBackward(of: Computed, batch: Batch, loss: LossShape, check
   const [dhidden, ...others] = gradients
   ledger.give(...others)
 
-  let dx = normBackward(of, batch.labels, spec.hiddenSize, spec.norm.kind)
+  let dx = normBackward(of, batch.labels, spec.hiddenSize, spec.norm)
   for (const index of [...spec.layers.keys()].reverse()) {
     const { input, trace } = blocks[index]!
     if (checkpointing) {

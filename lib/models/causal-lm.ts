@@ -80,7 +80,7 @@ export class CausalLM extends Model {
     const core = await openCore(options)
     const parts = { family, spec, config: { ...config }, source: null }
     const base = await Base.create(core, parts, options)
-    await call(core, () => core.initialise(base.handle, { seed, ...family.initialisation(config) }))
+    await call(core, () => core.initialize(base.handle, { seed, ...family.initialization(config) }))
     return new CausalLM(await Role.create(base), newParts(base.config, options.tokenizer, {}))
   }
 

@@ -10,9 +10,28 @@ namespace {
 
 Napi::Value field(const Napi::Object& object, const char* name) { return object.Get(name); }
 
+// none where the field is absent or null
+std::optional<double> optional_number(const Napi::Object& object, const char* name) {
+  if (!has_value(object, name)) return std::nullopt;
+  return number_field(object, name);
+}
+
+std::optional<int64_t> optional_integer(const Napi::Object& object, const char* name) {
+  if (!has_value(object, name)) return std::nullopt;
+  return integer_field(object, name);
+}
+
+// A factor or cap: finite and above 0
+std::optional<double> optional_factor(const Napi::Object& object, const char* name) {
+  const auto value = optional_number(object, name);
+  TORCH_CHECK_VALUE(!value.has_value() || (std::isfinite(*value) && *value > 0), "[decoder] ", name,
+                    " must be finite and above 0, got ", value.value_or(0));
+  return value;
+}
+
 nn::RopeSpec rope_of(const Napi::Object& object) {
   nn::RopeSpec rope;
-  rope.kind = string_field(object, "kind");
+  rope.kind = nn::rope_kind_of(string_field(object, "kind"));
   rope.theta = number_field(object, "theta");
   rope.factor = number_field(object, "factor", rope.factor);
   rope.low_freq_factor = number_field(object, "lowFreqFactor", rope.low_freq_factor);
@@ -21,10 +40,12 @@ nn::RopeSpec rope_of(const Napi::Object& object) {
       number_field(object, "originalMaxPositions", rope.original_max_positions);
   rope.beta_fast = number_field(object, "betaFast", rope.beta_fast);
   rope.beta_slow = number_field(object, "betaSlow", rope.beta_slow);
-  rope.attention_factor = number_field(object, "attentionFactor", rope.attention_factor);
-  rope.mscale = number_field(object, "mscale", rope.mscale);
-  rope.mscale_all_dim = number_field(object, "mscaleAllDim", rope.mscale_all_dim);
+  rope.attention_factor = optional_number(object, "attentionFactor");
+  rope.mscale = optional_number(object, "mscale");
+  rope.mscale_all_dim = optional_number(object, "mscaleAllDim");
   rope.truncate = boolean_field(object, "truncate", rope.truncate);
+  rope.rotary_dim = optional_integer(object, "rotaryDim");
+  rope.interleaved = boolean_field(object, "interleaved", rope.interleaved);
   return rope;
 }
 
@@ -40,14 +61,18 @@ models::LayerSpec layer_of(const Napi::Object& object) {
   layer.qkv_bias = boolean_field(object, "qkvBias");
   layer.out_bias = boolean_field(object, "outBias");
   layer.qk_norm = boolean_field(object, "qkNorm");
-  layer.window = has_value(object, "window") ? integer_field(object, "window") : 0;
-  TORCH_CHECK_VALUE(layer.window >= 0, "[decoder] window must be at least 1, got ", layer.window);
+  layer.pre_norm = boolean_field(object, "preNorm", layer.pre_norm);
+  layer.post_norm = boolean_field(object, "postNorm", layer.post_norm);
+  layer.window = optional_integer(object, "window");
+  TORCH_CHECK_VALUE(layer.window.value_or(1) >= 1, "[decoder] window must be at least 1, got ",
+                    layer.window.value_or(1));
+  layer.attention_scale = optional_factor(object, "attentionScale");
+  TORCH_CHECK_VALUE(!has_value(object, "attentionSoftCap"),
+                    "[decoder] a soft-cap of the attention scores is not supported");
+  layer.residual_multiplier = optional_factor(object, "residualMultiplier");
   if (has_value(object, "rope")) layer.rope = rope_of(object_of(field(object, "rope"), "rope"));
   const auto mlp = object_of(field(object, "mlp"), "mlp");
-  const auto kind = string_field(mlp, "kind");
-  TORCH_CHECK_VALUE(kind == "gated" || kind == "plain",
-                    "[decoder] mlp.kind must be gated or plain, got ", kind);
-  layer.gated = kind == "gated";
+  layer.mlp_kind = nn::mlp_kind_of(string_field(mlp, "kind"));
   layer.activation = nn::activation_of(string_field(mlp, "activation"));
   layer.intermediate_size = integer_field(mlp, "intermediateSize");
   layer.mlp_bias = boolean_field(mlp, "bias");
@@ -146,14 +171,19 @@ models::DecoderSpec decoder_spec_of(const Napi::Value& value) {
   spec.hidden_size = integer_field(object, "hiddenSize");
   TORCH_CHECK_VALUE(spec.vocab_size > 0 && spec.hidden_size > 0,
                     "[decoder] vocabSize and hiddenSize must be positive");
-  spec.learned_positions =
-      has_value(object, "learnedPositions") ? integer_field(object, "learnedPositions") : 0;
-  spec.padding_id = has_value(object, "paddingId") ? integer_field(object, "paddingId") : -1;
+  spec.learned_positions = optional_integer(object, "learnedPositions");
+  TORCH_CHECK_VALUE(spec.learned_positions.value_or(1) >= 1,
+                    "[decoder] learnedPositions must be at least 1, got ",
+                    spec.learned_positions.value_or(1));
+  spec.padding_id = optional_integer(object, "paddingId");
+  spec.embedding_multiplier = optional_factor(object, "embeddingMultiplier");
+  spec.logit_multiplier = optional_factor(object, "logitMultiplier");
+  spec.logit_soft_cap = optional_factor(object, "logitSoftCap");
   const auto norm = object_of(field(object, "norm"), "norm");
-  const auto kind = string_field(norm, "kind");
-  TORCH_CHECK_VALUE(kind == "rms" || kind == "layer",
-                    "[decoder] norm.kind must be rms or layer, got ", kind);
-  spec.norm = {kind == "rms", number_field(norm, "eps")};
+  spec.norm = {nn::norm_kind_of(string_field(norm, "kind")), number_field(norm, "eps"),
+               boolean_field(norm, "offset", false)};
+  TORCH_CHECK_VALUE(!spec.norm.offset || spec.norm.kind == nn::NormKind::rms,
+                    "[decoder] norm.offset needs norm.kind rms");
   spec.tied = boolean_field(object, "tied");
   const auto layers = field(object, "layers");
   TORCH_CHECK_VALUE(layers.IsArray() && layers.As<Napi::Array>().Length() > 0,

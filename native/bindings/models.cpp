@@ -101,7 +101,7 @@ Napi::Value create_adapter(const Napi::CallbackInfo& info) {
   }
   return submit(info.Env(), {base}, nullptr, [=, spec = std::move(spec)](const core::Cancel&) {
     auto adapter = std::make_shared<models::Adapter>(base->object, spec);
-    adapter->initialise(seed);
+    adapter->initialize(seed);
     return handle_reply(kAdapter, std::move(adapter));
   });
 }
@@ -123,14 +123,14 @@ Napi::Value merge_adapter(const Napi::CallbackInfo& info) {
   });
 }
 
-Napi::Value initialise(const Napi::CallbackInfo& info) {
+Napi::Value initialize(const Napi::CallbackInfo& info) {
   const auto base = unwrap_as<OwnedBase>(info[0], kBase);
   const auto options = object_of(info[1], "options");
   const auto seed = static_cast<uint64_t>(integer_field(options, "seed"));
   const double std = number_field(options, "std"),
                residual_scale = number_field(options, "residualScale");
   return submit(info.Env(), {base}, nullptr, [=](const core::Cancel&) {
-    base->object->initialise(seed, std, residual_scale);
+    base->object->initialize(seed, std, residual_scale);
     return undefined_reply();
   });
 }
@@ -275,7 +275,7 @@ void register_models(Napi::Env env, Napi::Object exports) {
   exports.Set("copyAdapter", method(env, copy_adapter));
   exports.Set("mergeAdapter", method(env, merge_adapter));
   exports.Set("setAdapter", method(env, set_adapter));
-  exports.Set("initialise", method(env, initialise));
+  exports.Set("initialize", method(env, initialize));
   exports.Set("readHeader", method(env, read_header));
   exports.Set("loadTensors", method(env, load_tensors));
   exports.Set("saveTensors", method(env, save_tensors));

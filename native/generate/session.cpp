@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <unordered_map>
 
-#include "core/matmul.h"
 #include "models/tokens.h"
 
 namespace posttrain::generate {
@@ -69,8 +68,8 @@ at::Tensor Session::prefill(const core::Cancel& cancel) {
   reserve(longest);
   auto& decoder = *role_->base;
   const auto tokens = models::tokens_of(ids, offsets, decoder.spec().vocab_size, decoder.device());
-  return decoder.forward(tokens, at::tensor(last, at::kLong).to(decoder.device()), role_->pass(),
-                         nullptr, &caches_, cancel);
+  return decoder.forward(tokens, at::tensor(last, at::kLong).to(decoder.device()),
+                         role_->active_adapter(), nullptr, &caches_, cancel);
 }
 
 at::Tensor Session::decode(const core::Cancel& cancel) {
@@ -81,14 +80,13 @@ at::Tensor Session::decode(const core::Cancel& cancel) {
   }
   reserve(*std::max_element(lengths.begin(), lengths.end()));
   auto& decoder = *role_->base;
-  return decoder.decode(at::tensor(ids, at::kLong).to(decoder.device()), lengths, role_->pass(),
-                        caches_, cancel);
+  return decoder.decode(at::tensor(ids, at::kLong).to(decoder.device()), lengths,
+                        role_->active_adapter(), caches_, cancel);
 }
 
 void Session::draw(const at::Tensor& hidden_BD, Advance& result) {
   auto& decoder = *role_->base;
-  const auto logits =
-      core::product(hidden_BD, decoder.head().value.t()).to(at::kCPU, at::kFloat).contiguous();
+  const auto logits = decoder.head().logits(hidden_BD).to(at::kCPU, at::kFloat).contiguous();
   const auto columns = static_cast<size_t>(logits.size(1));
   const float* values = logits.const_data_ptr<float>();
   std::vector<Draw> draws(rows_.size());

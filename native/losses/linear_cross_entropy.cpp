@@ -67,16 +67,16 @@ void rows_on_device(at::Tensor& logits, const int64_t* targets, int64_t first,
 
 }  // namespace
 
-LinearCrossEntropy linear_cross_entropy(const at::Tensor& hidden_RD, nn::Parameter& head_VD,
+LinearCrossEntropy linear_cross_entropy(const at::Tensor& hidden_RD, const nn::Head& head,
                                         const std::vector<int64_t>& targets,
                                         const ScaleOf& scale_of, const core::Cancel& cancel) {
-  const int64_t rows = hidden_RD.size(0), columns = head_VD.value.size(0);
+  const int64_t rows = hidden_RD.size(0), columns = head.weight->value.size(0);
   LinearCrossEntropy result{
       std::vector<double>(rows), std::vector<double>(rows), std::vector<uint8_t>(rows), {}};
   if (scale_of) result.dhidden_RD = at::empty_like(hidden_RD);
   if (rows == 0) return result;
   const int64_t step = std::min(chunk_rows(columns), rows);
-  const auto weight = head_VD.value;
+  const auto weight = head.weight->value;
   auto buffer = at::empty({step, core::fast_stride(columns)}, hidden_RD.options());
   for (int64_t from = 0; from < rows; from += step) {
     cancel.check();
@@ -84,6 +84,8 @@ LinearCrossEntropy linear_cross_entropy(const at::Tensor& hidden_RD, nn::Paramet
     const auto hidden = hidden_RD.narrow(0, from, count);
     auto logits = buffer.narrow(0, 0, count).narrow(1, 0, columns);
     core::multiply(logits, hidden, weight.t());
+    at::Tensor tanh;
+    head.finish(logits, scale_of ? &tanh : nullptr);
     // Half precision is upcast for the softmax only.
     const bool half = logits.scalar_type() != at::kFloat && logits.scalar_type() != at::kDouble;
     auto wide = half ? logits.to(at::kFloat) : logits;
@@ -91,10 +93,12 @@ LinearCrossEntropy linear_cross_entropy(const at::Tensor& hidden_RD, nn::Paramet
     compute(wide, targets.data() + from, from, scale_of, result.nll.data() + from,
             result.entropy.data() + from, result.correct.data() + from);
     if (!scale_of) continue;
-    const auto dlogits = half ? wide.to(logits.scalar_type()) : wide;
+    auto dlogits = half ? wide.to(logits.scalar_type()) : wide;
+    head.finish_backward(dlogits, tanh);
     auto dhidden = result.dhidden_RD.narrow(0, from, count);
     core::multiply(dhidden, dlogits, weight);
-    if (head_VD.trainable) core::add_transposed_product(head_VD.gradient(), dlogits, hidden);
+    if (head.weight->trainable)
+      core::add_transposed_product(head.weight->gradient(), dlogits, hidden);
   }
   return result;
 }

@@ -3,7 +3,7 @@
 
 #include "core/cancel.h"
 #include "losses/cross_entropy.h"
-#include "nn/parameter.h"
+#include "nn/head.h"
 
 namespace posttrain::losses {
 
@@ -21,13 +21,13 @@ struct LinearCrossEntropy {
 };
 
 /**
- * Cross-entropy of softmax(h W^T) in chunks of rows: [R, V] is never made. With `scale_of`, the
- * gradient of each chunk is computed while its logits are at hand (6 V D operations a row instead
- * of 8 for recomputing them): dW is added to the head's gradient buffer at once, dh is returned. A
- * row whose loss is not finite has a gradient of NaN. Statistics are float32, float64 for float64
- * weights.
+ * Cross-entropy of the softmax of the head's logits in chunks of rows: [R, V] is never made. With
+ * `scale_of`, the gradient of each chunk is computed while its logits are at hand (6 V D operations
+ * a row instead of 8 for recomputing them): dW is added to the head's gradient buffer at once, dh
+ * is returned. A row whose loss is not finite has a gradient of NaN. Statistics are float32,
+ * float64 for float64 weights.
  */
-LinearCrossEntropy linear_cross_entropy(const at::Tensor& hidden_RD, nn::Parameter& head_VD,
+LinearCrossEntropy linear_cross_entropy(const at::Tensor& hidden_RD, const nn::Head& head,
                                         const std::vector<int64_t>& targets,
                                         const ScaleOf& scale_of, const core::Cancel& cancel);
 

@@ -3,7 +3,7 @@
 
 #include "core/cancel.h"
 #include "losses/kl.h"
-#include "nn/parameter.h"
+#include "nn/head.h"
 
 namespace posttrain::losses {
 
@@ -16,12 +16,12 @@ struct LinearKl {
 };
 
 /**
- * KL between softmax(h W^T) and softmax(h_ref W_ref^T), row by row and in chunks: [R, V] is never
- * made. The gradient of each chunk is taken while it is at hand; dW is added to the head's buffer.
- * The reference gets none.
+ * KL between the softmax of the head's logits and of the reference's, row by row and in chunks: [R,
+ * V] is never made. The gradient of each chunk is taken while it is at hand; dW is added to the
+ * head's buffer. The reference gets none.
  */
-LinearKl linear_kl(const at::Tensor& hidden_RD, nn::Parameter& head_VD,
-                   const at::Tensor& reference_RD, const at::Tensor& reference_head_VD,
+LinearKl linear_kl(const at::Tensor& hidden_RD, const nn::Head& head,
+                   const at::Tensor& reference_RD, const nn::Head& reference_head,
                    KlDirection direction, const std::vector<double>& scales, bool gradient,
                    const core::Cancel& cancel);
 

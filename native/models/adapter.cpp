@@ -7,7 +7,7 @@
 namespace posttrain::models {
 namespace {
 
-std::vector<nn::LowRank>& modules_of(BlockAdapter& block, const std::string& linear) {
+std::vector<nn::LowRank>& modules_of(BlockModules& block, const std::string& linear) {
   if (linear == "qkv") return block.qkv;
   if (linear == "out") return block.out;
   return linear == "up" ? block.up : block.down;
@@ -15,8 +15,8 @@ std::vector<nn::LowRank>& modules_of(BlockAdapter& block, const std::string& lin
 
 }  // namespace
 
-BlockPass AdapterPass::block(size_t i) const {
-  return adapter == nullptr ? BlockPass{} : BlockPass{&adapter->block(i), dropout_seed};
+BlockAdapter ActiveAdapter::block(size_t i) const {
+  return adapter == nullptr ? BlockAdapter{} : BlockAdapter{&adapter->block(i), dropout_seed};
 }
 
 Adapter::Adapter(std::shared_ptr<Decoder> base, AdapterSpec spec)
@@ -64,7 +64,7 @@ nn::Parameter* Adapter::find(const std::string& name) {
   return found == index_.end() ? nullptr : &parameters_[found->second];
 }
 
-void Adapter::initialise(uint64_t seed) {
+void Adapter::initialize(uint64_t seed) {
   uint32_t stream = 0;
   for (const auto& module : spec_.modules) {
     auto* a = find(module.name + ".lora_A");

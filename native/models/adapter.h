@@ -46,11 +46,11 @@ class Adapter {
   std::deque<nn::Parameter>& parameters() { return parameters_; }
   /** Null for a name that is not there. */
   nn::Parameter* find(const std::string& name);
-  const BlockAdapter& block(size_t i) const { return blocks_[i]; }
+  const BlockModules& block(size_t i) const { return blocks_[i]; }
   const std::shared_ptr<Decoder>& base() const { return base_; }
 
   /** A Kaiming-uniform (a = sqrt 5), B zero, magnitudes the norms of the base's rows. */
-  void initialise(uint64_t seed);
+  void initialize(uint64_t seed);
   /** Takes the values of an adapter with the same modules. */
   void copy_from(Adapter& other);
   /** Adds the updates to the weights of the base, computed in float32. */
@@ -61,7 +61,7 @@ class Adapter {
   AdapterSpec spec_;
   std::deque<nn::Parameter> parameters_;
   std::unordered_map<std::string, size_t> index_;
-  std::vector<BlockAdapter> blocks_;
+  std::vector<BlockModules> blocks_;
 };
 
 }  // namespace posttrain::models

@@ -17,17 +17,41 @@ void write_head_rows(const at::Tensor& qkv_TW, const at::Tensor& rows, int64_t f
       .copy_(rows.view({qkv_TW.size(0), heads * head_dim}));
 }
 
+at::Tensor normed(const std::optional<nn::Norm>& norm, const at::Tensor& x, nn::NormTrace& trace) {
+  return norm.has_value() ? norm->forward(x, trace) : x;
+}
+
+at::Tensor normed_backward(const std::optional<nn::Norm>& norm, const at::Tensor& x,
+                           const at::Tensor& dy, const nn::NormTrace& trace) {
+  return norm.has_value() ? norm->backward(x, dy, trace) : dy;
+}
+
 }  // namespace
 
+at::Tensor Block::contribution(at::Tensor output, const std::optional<nn::Norm>& norm,
+                               at::Tensor& kept, nn::NormTrace& trace) const {
+  if (norm.has_value()) {
+    kept = output;
+    output = norm->forward(kept, trace);
+  }
+  return spec.residual_multiplier.has_value() ? output.mul_(*spec.residual_multiplier) : output;
+}
+
+at::Tensor Block::contribution_backward(const at::Tensor& dy, const std::optional<nn::Norm>& norm,
+                                        const at::Tensor& kept, const nn::NormTrace& trace) const {
+  const auto scaled = spec.residual_multiplier.has_value() ? dy * *spec.residual_multiplier : dy;
+  return normed_backward(norm, kept, scaled, trace);
+}
+
 at::Tensor Block::project(const at::Tensor& normed, const at::Tensor& positions,
-                          const BlockPass& pass, BlockTrace& trace) const {
-  auto result = qkv.forward(normed, pass.of(&BlockAdapter::qkv));
-  if (spec.qk_norm) {
+                          const BlockAdapter& adapter, BlockTrace& trace) const {
+  auto result = qkv.forward(normed, adapter.of(&BlockModules::qkv));
+  if (q_norm.has_value()) {
     trace.q_raw = head_rows(result, 0, spec.heads, spec.head_dim);
     trace.k_raw = head_rows(result, spec.heads, spec.kv_heads, spec.head_dim);
-    write_head_rows(result, q_norm.forward(trace.q_raw, trace.q_norm), 0, spec.heads,
+    write_head_rows(result, q_norm->forward(trace.q_raw, trace.q_norm), 0, spec.heads,
                     spec.head_dim);
-    write_head_rows(result, k_norm.forward(trace.k_raw, trace.k_norm), spec.heads, spec.kv_heads,
+    write_head_rows(result, k_norm->forward(trace.k_raw, trace.k_norm), spec.heads, spec.kv_heads,
                     spec.head_dim);
   }
   if (rotary != nullptr) rotary->apply(result, positions, spec.heads + spec.kv_heads, false);
@@ -35,11 +59,11 @@ at::Tensor Block::project(const at::Tensor& normed, const at::Tensor& positions,
 }
 
 at::Tensor Block::forward(const at::Tensor& x_TD, const Tokens& tokens, const at::Tensor& rows,
-                          const BlockPass& pass, BlockTrace& trace, KvCache* cache,
+                          const BlockAdapter& adapter, BlockTrace& trace, KvCache* cache,
                           const core::Cancel& cancel) const {
   trace.input = x_TD;
-  trace.attention_input = attention_norm.forward(x_TD, trace.attention_norm);
-  trace.qkv = project(trace.attention_input, tokens.positions_T, pass, trace);
+  trace.attention_input = normed(attention_norm, x_TD, trace.attention_norm);
+  trace.qkv = project(trace.attention_input, tokens.positions_T, adapter, trace);
   if (cache != nullptr) {
     for (size_t d = 0; d + 1 < tokens.offsets.size(); ++d) {
       const int64_t from = tokens.offsets[d], length = tokens.offsets[d + 1] - from;
@@ -53,18 +77,26 @@ at::Tensor Block::forward(const at::Tensor& x_TD, const Tokens& tokens, const at
   }
   trace.attention = nn::packed_attention(trace.qkv, tokens.offsets, shape(), &trace.lse, cancel);
   trace.attention_rows = rows.defined() ? trace.attention.index_select(0, rows) : trace.attention;
-  trace.middle = out.forward(trace.attention_rows, pass.of(&BlockAdapter::out))
-                     .add_(rows.defined() ? x_TD.index_select(0, rows) : x_TD);
-  trace.mlp_input = mlp_norm.forward(trace.middle, trace.mlp_norm);
-  return mlp.forward(trace.mlp_input, trace.mlp, pass.mlp()).add_(trace.middle);
+  trace.middle =
+      contribution(out.forward(trace.attention_rows, adapter.of(&BlockModules::out)),
+                   attention_post_norm, trace.attention_output, trace.attention_post_norm)
+          .add_(rows.defined() ? x_TD.index_select(0, rows) : x_TD);
+  trace.mlp_input = normed(mlp_norm, trace.middle, trace.mlp_norm);
+  return contribution(mlp.forward(trace.mlp_input, trace.mlp, adapter.mlp()), mlp_post_norm,
+                      trace.mlp_output, trace.mlp_post_norm)
+      .add_(trace.middle);
 }
 
 at::Tensor Block::backward(const at::Tensor& dy, const Tokens& tokens, const at::Tensor& rows,
-                           const BlockPass& pass, const BlockTrace& trace,
+                           const BlockAdapter& adapter, const BlockTrace& trace,
                            const core::Cancel& cancel) const {
-  const auto dmlp_input = mlp.backward(trace.mlp_input, dy, trace.mlp, pass.mlp());
-  const auto dmiddle = mlp_norm.backward(trace.middle, dmlp_input, trace.mlp_norm).add_(dy);
-  auto dattention = out.backward(trace.attention_rows, dmiddle, pass.of(&BlockAdapter::out));
+  const auto dmlp_output =
+      contribution_backward(dy, mlp_post_norm, trace.mlp_output, trace.mlp_post_norm);
+  const auto dmlp_input = mlp.backward(trace.mlp_input, dmlp_output, trace.mlp, adapter.mlp());
+  const auto dmiddle = normed_backward(mlp_norm, trace.middle, dmlp_input, trace.mlp_norm).add_(dy);
+  const auto doutput = contribution_backward(dmiddle, attention_post_norm, trace.attention_output,
+                                             trace.attention_post_norm);
+  auto dattention = out.backward(trace.attention_rows, doutput, adapter.of(&BlockModules::out));
   auto dresidual = dmiddle;
   if (rows.defined()) {
     dattention = at::zeros_like(trace.attention).index_copy_(0, rows, dattention);
@@ -73,25 +105,26 @@ at::Tensor Block::backward(const at::Tensor& dy, const Tokens& tokens, const at:
   auto dqkv = nn::packed_attention_backward(dattention, trace.qkv, trace.attention, tokens.offsets,
                                             shape(), trace.lse, cancel);
   if (rotary != nullptr) rotary->apply(dqkv, tokens.positions_T, spec.heads + spec.kv_heads, true);
-  if (spec.qk_norm) {
+  if (q_norm.has_value()) {
     const auto dq =
-        q_norm.backward(trace.q_raw, head_rows(dqkv, 0, spec.heads, spec.head_dim), trace.q_norm);
-    const auto dk = k_norm.backward(
+        q_norm->backward(trace.q_raw, head_rows(dqkv, 0, spec.heads, spec.head_dim), trace.q_norm);
+    const auto dk = k_norm->backward(
         trace.k_raw, head_rows(dqkv, spec.heads, spec.kv_heads, spec.head_dim), trace.k_norm);
     write_head_rows(dqkv, dq, 0, spec.heads, spec.head_dim);
     write_head_rows(dqkv, dk, spec.heads, spec.kv_heads, spec.head_dim);
   }
-  const auto dnormed = qkv.backward(trace.attention_input, dqkv, pass.of(&BlockAdapter::qkv));
-  return attention_norm.backward(trace.input, dnormed, trace.attention_norm).add_(dresidual);
+  const auto dnormed = qkv.backward(trace.attention_input, dqkv, adapter.of(&BlockModules::qkv));
+  return normed_backward(attention_norm, trace.input, dnormed, trace.attention_norm)
+      .add_(dresidual);
 }
 
 at::Tensor Block::decode(const at::Tensor& x_BD, const at::Tensor& positions_B,
-                         const std::vector<int64_t>& lengths, const BlockPass& pass,
+                         const std::vector<int64_t>& lengths, const BlockAdapter& adapter,
                          KvCache& cache) const {
   BlockTrace trace;
   const int64_t rows = x_BD.size(0);
   const auto projected =
-      project(attention_norm.forward(x_BD, trace.attention_norm), positions_B, pass, trace);
+      project(normed(attention_norm, x_BD, trace.attention_norm), positions_B, adapter, trace);
   const auto kv = projected.narrow(1, spec.heads * spec.head_dim, 2 * spec.kv_heads * spec.head_dim)
                       .view({rows, 2, spec.kv_heads, spec.head_dim});
   for (int64_t b = 0; b < rows; ++b) {
@@ -100,8 +133,14 @@ at::Tensor Block::decode(const at::Tensor& x_BD, const at::Tensor& positions_B,
   }
   const auto q = projected.narrow(1, 0, spec.heads * spec.head_dim).contiguous();
   const auto attention = nn::decode_attention(q, cache.keys, cache.values, lengths, shape());
-  const auto middle = out.forward(attention, pass.of(&BlockAdapter::out)).add_(x_BD);
-  return mlp.forward(mlp_norm.forward(middle, trace.mlp_norm), trace.mlp, pass.mlp()).add_(middle);
+  const auto middle =
+      contribution(out.forward(attention, adapter.of(&BlockModules::out)), attention_post_norm,
+                   trace.attention_output, trace.attention_post_norm)
+          .add_(x_BD);
+  const auto mlp_input = normed(mlp_norm, middle, trace.mlp_norm);
+  return contribution(mlp.forward(mlp_input, trace.mlp, adapter.mlp()), mlp_post_norm,
+                      trace.mlp_output, trace.mlp_post_norm)
+      .add_(middle);
 }
 
 }  // namespace posttrain::models

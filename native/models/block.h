@@ -1,4 +1,5 @@
 #pragma once
+#include <optional>
 #include <vector>
 
 #include "core/cancel.h"
@@ -22,11 +23,15 @@ struct BlockTrace {
   at::Tensor qkv;  // [T, W], rotated
   at::Tensor attention;
   std::vector<at::Tensor> lse;
-  at::Tensor attention_rows;  // [R, heads * E]: what `out` reads
-  at::Tensor middle;          // [R, D]
+  at::Tensor attention_rows;    // [R, heads * E]: what `out` reads
+  at::Tensor attention_output;  // [R, D]: before its norm, where there is one
+  nn::NormTrace attention_post_norm;
+  at::Tensor middle;  // [R, D]
   nn::NormTrace mlp_norm;
   at::Tensor mlp_input;
   nn::MlpTrace mlp;
+  at::Tensor mlp_output;  // [R, D]: before its norm, where there is one
+  nn::NormTrace mlp_post_norm;
 };
 
 /** Keys and values of one layer for B rows, [B, kv_heads, S, E], written in place. */
@@ -34,33 +39,36 @@ struct KvCache {
   at::Tensor keys, values;
 };
 
-/** The low-rank updates of one block. */
-struct BlockAdapter {
+/** The low-rank updates of the linear layers of one block. */
+struct BlockModules {
   std::vector<nn::LowRank> qkv, out, up, down;
 };
 
-/** What stands upon the base in one forward of a block; nothing by default. */
-struct BlockPass {
-  const BlockAdapter* adapter = nullptr;
+/** What lies on the base in one forward of a block; nothing by default. */
+struct BlockAdapter {
+  const BlockModules* modules = nullptr;
   uint64_t dropout_seed = 0;
 
-  nn::LoraPass of(std::vector<nn::LowRank> BlockAdapter::* linear) const {
-    return adapter == nullptr ? nn::LoraPass{} : nn::LoraPass{&(adapter->*linear), dropout_seed};
+  nn::LinearAdapter of(std::vector<nn::LowRank> BlockModules::* linear) const {
+    return modules == nullptr ? nn::LinearAdapter{}
+                              : nn::LinearAdapter{&(modules->*linear), dropout_seed};
   }
-  nn::MlpLora mlp() const { return {of(&BlockAdapter::up), of(&BlockAdapter::down)}; }
+  nn::MlpAdapter mlp() const { return {of(&BlockModules::up), of(&BlockModules::down)}; }
 };
 
-/** x + attention(norm(x)), then x + mlp(norm(x)). */
+/** x + s post(attention(norm(x))), then x + s post(mlp(norm(x))): each norm, and the multiplier s
+ * of what is added, only where the layer has it. */
 struct Block {
   LayerSpec spec;
-  nn::Norm attention_norm, mlp_norm;
-  nn::Norm q_norm, k_norm;
+  std::optional<nn::Norm> attention_norm, mlp_norm;
+  std::optional<nn::Norm> attention_post_norm, mlp_post_norm;
+  std::optional<nn::Norm> q_norm, k_norm;
   nn::Linear qkv, out;
   nn::Mlp mlp;
   nn::Rotary* rotary = nullptr;
 
   nn::AttentionShape shape() const {
-    return {spec.heads, spec.kv_heads, spec.head_dim, spec.window};
+    return {spec.heads, spec.kv_heads, spec.head_dim, spec.window, spec.attention_scale};
   }
 
   /**
@@ -69,21 +77,27 @@ struct Block {
    * document d are copied to its row d.
    */
   at::Tensor forward(const at::Tensor& x_TD, const Tokens& tokens, const at::Tensor& rows,
-                     const BlockPass& pass, BlockTrace& trace, KvCache* cache,
+                     const BlockAdapter& adapter, BlockTrace& trace, KvCache* cache,
                      const core::Cancel& cancel) const;
   /** dy is [T, D], or [R, D] with `rows`; returns dx [T, D]. */
   at::Tensor backward(const at::Tensor& dy, const Tokens& tokens, const at::Tensor& rows,
-                      const BlockPass& pass, const BlockTrace& trace,
+                      const BlockAdapter& adapter, const BlockTrace& trace,
                       const core::Cancel& cancel) const;
   /** One new token a row: x [B, D] at positions [B]; writes keys and values at those positions of
    * the cache. */
   at::Tensor decode(const at::Tensor& x_BD, const at::Tensor& positions_B,
-                    const std::vector<int64_t>& lengths, const BlockPass& pass,
+                    const std::vector<int64_t>& lengths, const BlockAdapter& adapter,
                     KvCache& cache) const;
 
  private:
-  at::Tensor project(const at::Tensor& normed, const at::Tensor& positions, const BlockPass& pass,
-                     BlockTrace& trace) const;
+  at::Tensor project(const at::Tensor& normed, const at::Tensor& positions,
+                     const BlockAdapter& adapter, BlockTrace& trace) const;
+  /** What a branch adds to the residual stream, made in place of its output where that can be. */
+  at::Tensor contribution(at::Tensor output, const std::optional<nn::Norm>& norm, at::Tensor& kept,
+                          nn::NormTrace& trace) const;
+  /** The gradient of the branch's output. */
+  at::Tensor contribution_backward(const at::Tensor& dy, const std::optional<nn::Norm>& norm,
+                                   const at::Tensor& kept, const nn::NormTrace& trace) const;
 };
 
 }  // namespace posttrain::models

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "models/block.h"
+#include "nn/head.h"
 
 namespace posttrain::models {
 
@@ -20,13 +21,13 @@ struct DecoderTrace {
 
 class Adapter;
 
-/** What stands upon the base in one forward; nothing by default. */
-struct AdapterPass {
+/** What lies on the base in one forward; nothing by default. */
+struct ActiveAdapter {
   const Adapter* adapter = nullptr;
   /** LoRA dropout is on only with a seed other than 0. */
   uint64_t dropout_seed = 0;
 
-  BlockPass block(size_t i) const;
+  BlockAdapter block(size_t i) const;
 };
 
 /**
@@ -47,26 +48,27 @@ class Decoder {
   std::deque<nn::Parameter>& parameters() { return parameters_; }
   /** Throws for a name that is not there. */
   nn::Parameter& parameter(const std::string& name);
-  /** [V, D]: the token embedding where it is tied. */
-  nn::Parameter& head() {
-    return spec_.tied ? parameter("embed.weight") : parameter("head.weight");
+  /** Its weight is the token embedding where it is tied. */
+  nn::Head head() {
+    return {&parameter(spec_.tied ? "embed.weight" : "head.weight"), spec_.logit_multiplier,
+            spec_.logit_soft_cap};
   }
 
-  /** Normal(0, std) for matrices, times residual_scale for `out` and `down`; zero biases; unit
-   * norms. */
-  void initialise(uint64_t seed, double std, double residual_scale);
+  /** Normal(0, std) for matrices, times residual_scale for those that write into the residual
+   * stream; zero biases; norms that multiply by 1. */
+  void initialize(uint64_t seed, double std, double residual_scale);
 
   /** Final normed hidden states of the tokens in `rows` (all where undefined), [R, D]. `trace` and
    * `caches` may be null. */
-  at::Tensor forward(const Tokens& tokens, const at::Tensor& rows, const AdapterPass& pass,
+  at::Tensor forward(const Tokens& tokens, const at::Tensor& rows, const ActiveAdapter& adapter,
                      DecoderTrace* trace, std::vector<KvCache>* caches, const core::Cancel& cancel);
   /** Adds every trainable parameter's gradient, but for the head's own use, given that of forward's
    * result. */
-  void backward(const Tokens& tokens, const at::Tensor& rows, const AdapterPass& pass,
+  void backward(const Tokens& tokens, const at::Tensor& rows, const ActiveAdapter& adapter,
                 const at::Tensor& dhidden_RD, DecoderTrace& trace, const core::Cancel& cancel);
   /** Final normed hidden states [B, D] of one new token a row, of length lengths[b] with it. */
   at::Tensor decode(const at::Tensor& ids_B, const std::vector<int64_t>& lengths,
-                    const AdapterPass& pass, std::vector<KvCache>& caches,
+                    const ActiveAdapter& adapter, std::vector<KvCache>& caches,
                     const core::Cancel& cancel);
 
   /** No parameter gets a gradient any more, until every adapter that froze it is gone. */
@@ -76,8 +78,10 @@ class Decoder {
   nn::Linear& linear(size_t block, const std::string& name);
 
  private:
-  nn::Parameter* add(const std::string& name, at::IntArrayRef shape);
-  nn::Linear add_linear(const std::string& name, int64_t out, int64_t in, bool bias);
+  void add_block(size_t i);
+  nn::Parameter* add(const std::string& name, at::IntArrayRef shape, nn::Init init);
+  nn::Linear add_linear(const std::string& name, int64_t out, int64_t in, bool bias,
+                        nn::Init init = nn::Init::matrix);
   nn::Norm add_norm(const std::string& name, const NormSpec& norm, int64_t width);
   nn::Rotary* rotary_of(const LayerSpec& layer);
   at::Tensor embed(const at::Tensor& ids, const at::Tensor& positions);
@@ -91,6 +95,8 @@ class Decoder {
   std::unordered_map<std::string, size_t> index_;
   std::deque<Block> blocks_;
   nn::Norm norm_;
+  /** Rounded to float32 and then to the model's dtype, as gemma's buffer is in transformers. */
+  std::optional<double> embedding_multiplier_;
   nn::Parameter* embed_ = nullptr;
   nn::Parameter* positions_ = nullptr;
   struct NamedRotary {

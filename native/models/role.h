@@ -28,7 +28,9 @@ class Role {
   /** Null where there is none. */
   nn::Parameter* score() { return score_.get(); }
 
-  AdapterPass pass(uint64_t dropout_seed = 0) const { return {adapter.get(), dropout_seed}; }
+  ActiveAdapter active_adapter(uint64_t dropout_seed = 0) const {
+    return {adapter.get(), dropout_seed};
+  }
   /** Of the base, the adapter or the head. Throws for a name that is not there. */
   nn::Parameter& parameter(const std::string& name);
   /** Of the base, then the adapter, then the head. */

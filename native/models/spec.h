@@ -5,14 +5,16 @@
 #include <vector>
 
 #include "nn/mlp.h"
+#include "nn/norm.h"
 #include "nn/rotary.h"
 
 namespace posttrain::models {
 
-/** The same fields as lib/addon/addon.ts, where they are documented. */
+/** The same fields as lib/addon/spec.ts, where they are documented. */
 struct NormSpec {
-  bool rms = true;
+  nn::NormKind kind = nn::NormKind::rms;
   double eps = 1e-5;
+  bool offset = false;
 };
 
 struct LayerSpec {
@@ -22,9 +24,13 @@ struct LayerSpec {
   bool qkv_bias = false;
   bool out_bias = false;
   bool qk_norm = false;
-  int64_t window = 0;
+  bool pre_norm = true;
+  bool post_norm = false;
+  std::optional<int64_t> window;
   std::optional<nn::RopeSpec> rope;
-  bool gated = true;
+  std::optional<double> attention_scale;
+  std::optional<double> residual_multiplier;
+  nn::MlpKind mlp_kind = nn::MlpKind::gated;
   nn::Activation activation = nn::Activation::silu;
   int64_t intermediate_size = 1;
   bool mlp_bias = false;
@@ -33,8 +39,11 @@ struct LayerSpec {
 struct DecoderSpec {
   int64_t vocab_size = 1;
   int64_t hidden_size = 1;
-  int64_t learned_positions = 0;
-  int64_t padding_id = -1;
+  std::optional<int64_t> learned_positions;
+  std::optional<int64_t> padding_id;
+  std::optional<double> embedding_multiplier;
+  std::optional<double> logit_multiplier;
+  std::optional<double> logit_soft_cap;
   NormSpec norm;
   bool tied = true;
   std::vector<LayerSpec> layers;

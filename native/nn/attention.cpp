@@ -20,28 +20,30 @@ struct Piece {
   bool masked;
 };
 
-std::vector<Piece> pieces_of(const std::vector<int64_t>& offsets, int64_t window) {
+std::vector<Piece> pieces_of(const std::vector<int64_t>& offsets, std::optional<int64_t> window) {
   std::vector<Piece> pieces;
   for (size_t d = 0; d + 1 < offsets.size(); ++d) {
     const int64_t from = offsets[d], to = offsets[d + 1];
     if (from == to) continue;
-    if (window == 0 || to - from <= window) {
+    if (!window.has_value() || to - from <= *window) {
       pieces.push_back({from, to, from, false});
       continue;
     }
     for (int64_t q = from; q < to; q += kWindowBlock) {
-      pieces.push_back({q, std::min(q + kWindowBlock, to), std::max(from, q - window + 1), true});
+      pieces.push_back({q, std::min(q + kWindowBlock, to), std::max(from, q - *window + 1), true});
     }
   }
   return pieces;
 }
 
 // 0 where query q_from + i may see key k_from + j, else -inf; [queries, keys]
-at::Tensor window_mask(const Piece& piece, int64_t window, const at::TensorOptions& options) {
+at::Tensor visible_mask(const Piece& piece, std::optional<int64_t> window,
+                        const at::TensorOptions& options) {
   const auto index = options.dtype(at::kLong);
   const auto q = at::arange(piece.q_from, piece.q_to, index).unsqueeze(1);
   const auto k = at::arange(piece.k_from, piece.q_to, index).unsqueeze(0);
-  const auto hidden = at::logical_or(k.gt(q), k.le(q - window));
+  auto hidden = k.gt(q);
+  if (window.has_value()) hidden = at::logical_or(hidden, k.le(q - *window));
   return at::zeros(hidden.sizes(), options)
       .masked_fill_(hidden, -std::numeric_limits<double>::infinity());
 }
@@ -66,12 +68,18 @@ Qkv qkv_of(const at::Tensor& qkv_TW, const Piece& p, const AttentionShape& s) {
           heads_of(qkv_TW, p.k_from, p.q_to, s.heads + s.kv_heads, s.kv_heads, s.head_dim)};
 }
 
+// Divided by sqrt(head_dim), not multiplied by its inverse, where no scale is given: the last bit
+// differs.
+at::Tensor scaled(const at::Tensor& scores, const AttentionShape& s) {
+  if (s.scale.has_value()) return scores * *s.scale;
+  return scores / std::sqrt(static_cast<double>(s.head_dim));
+}
+
 // The reference form, where no fused kernel serves: scores [1, H, Q, K] of grouped heads
 at::Tensor plain_scores(const Qkv& x, const Piece& p, const AttentionShape& s,
                         const at::Tensor& k) {
-  auto scores = at::matmul(x.q, k.transpose(-1, -2)) / std::sqrt(static_cast<double>(s.head_dim));
-  const int64_t window = s.window == 0 ? std::numeric_limits<int64_t>::max() / 2 : s.window;
-  return (scores + window_mask(p, window, scores.options())).to(at::kFloat);
+  const auto scores = scaled(at::matmul(x.q, k.transpose(-1, -2)), s);
+  return (scores + visible_mask(p, s.window, scores.options())).to(at::kFloat);
 }
 
 at::Tensor grouped(const at::Tensor& kv, const AttentionShape& s) {
@@ -96,10 +104,10 @@ at::Tensor packed_attention(const at::Tensor& qkv_TW, const std::vector<int64_t>
     if (qkv_TW.is_cpu()) {
       const auto mask =
           piece.masked
-              ? std::optional<at::Tensor>(window_mask(piece, shape.window, qkv_TW.options()))
+              ? std::optional<at::Tensor>(visible_mask(piece, shape.window, qkv_TW.options()))
               : std::nullopt;
-      auto [out, row_lse] =
-          at::_scaled_dot_product_flash_attention_for_cpu(x.q, x.k, x.v, 0.0, !piece.masked, mask);
+      auto [out, row_lse] = at::_scaled_dot_product_flash_attention_for_cpu(
+          x.q, x.k, x.v, 0.0, !piece.masked, mask, shape.scale);
       target.copy_(out);
       if (lse != nullptr) lse->push_back(row_lse);
     } else {
@@ -120,7 +128,7 @@ at::Tensor packed_attention_backward(const at::Tensor& dout_TO, const at::Tensor
   const auto pieces = pieces_of(offsets, shape.window);
   // Blocks of a sliding window share keys, so their gradients add up; whole documents are written
   // once.
-  auto dqkv_TW = shape.window == 0 ? at::empty_like(qkv_TW) : at::zeros_like(qkv_TW);
+  auto dqkv_TW = shape.window.has_value() ? at::zeros_like(qkv_TW) : at::empty_like(qkv_TW);
   for (size_t i = 0; i < pieces.size(); ++i) {
     cancel.check();
     const auto& piece = pieces[i];
@@ -132,29 +140,27 @@ at::Tensor packed_attention_backward(const at::Tensor& dout_TO, const at::Tensor
     if (qkv_TW.is_cpu()) {
       const auto mask =
           piece.masked
-              ? std::optional<at::Tensor>(window_mask(piece, shape.window, qkv_TW.options()))
+              ? std::optional<at::Tensor>(visible_mask(piece, shape.window, qkv_TW.options()))
               : std::nullopt;
       std::tie(dq, dk, dv) = at::_scaled_dot_product_flash_attention_for_cpu_backward(
-          dout, x.q, x.k, x.v, out, lse[i], 0.0, !piece.masked, mask);
+          dout, x.q, x.k, x.v, out, lse[i], 0.0, !piece.masked, mask, shape.scale);
     } else {
       const auto k = grouped(x.k, shape), v = grouped(x.v, shape);
       const auto p = at::exp(plain_scores(x, piece, shape, k) - lse[i].unsqueeze(-1));
       const auto dp = at::matmul(dout, v.transpose(-1, -2)).to(at::kFloat);
       const auto correction = (dout.to(at::kFloat) * out.to(at::kFloat)).sum(-1, true);
-      const auto ds = (p * (dp - correction) / std::sqrt(static_cast<double>(shape.head_dim)))
-                          .to(qkv_TW.scalar_type());
+      const auto ds = scaled(p * (dp - correction), shape).to(qkv_TW.scalar_type());
       dq = at::matmul(ds, k);
       dk = ungrouped(at::matmul(ds.transpose(-1, -2), x.q), shape);
       dv = ungrouped(at::matmul(p.to(qkv_TW.scalar_type()).transpose(-1, -2), dout), shape);
     }
-    if (shape.window == 0) {
-      target.q.copy_(dq);
-      target.k.copy_(dk);
-      target.v.copy_(dv);
-    } else {
-      target.q.copy_(dq);
+    target.q.copy_(dq);
+    if (shape.window.has_value()) {
       target.k.add_(dk);
       target.v.add_(dv);
+    } else {
+      target.k.copy_(dk);
+      target.v.copy_(dv);
     }
   }
   return dqkv_TW;
@@ -200,7 +206,7 @@ at::Tensor decode_attention(const at::Tensor& q_BO, const at::Tensor& keys_BKSE,
                             const at::Tensor& values_BKSE, const std::vector<int64_t>& lengths,
                             const AttentionShape& shape) {
   const int64_t rows = q_BO.size(0), group = shape.heads / shape.kv_heads, width = shape.head_dim;
-  const double scale = 1 / std::sqrt(static_cast<double>(width));
+  const double scale = shape.softmax_scale();
   if (q_BO.is_cpu() && q_BO.scalar_type() == at::kFloat) {
     const auto q = q_BO.contiguous();
     auto out = at::empty_like(q);
@@ -212,8 +218,9 @@ at::Tensor decode_attention(const at::Tensor& q_BO, const at::Tensor& keys_BKSE,
       std::vector<float> scores(longest);
       for (int64_t i = begin; i < end; ++i) {
         const int64_t b = i / shape.kv_heads, h = i % shape.kv_heads;
-        const int64_t to = lengths[b],
-                      from = shape.window == 0 ? 0 : std::max<int64_t>(0, to - shape.window);
+        const int64_t to = lengths[b], from = shape.window.has_value()
+                                                  ? std::max<int64_t>(0, to - *shape.window)
+                                                  : 0;
         decode_group(qp + (b * shape.heads + h * group) * width,
                      kp + b * keys_BKSE.stride(0) + h * keys_BKSE.stride(1),
                      vp + b * values_BKSE.stride(0) + h * values_BKSE.stride(1),
@@ -230,7 +237,8 @@ at::Tensor decode_attention(const at::Tensor& q_BO, const at::Tensor& keys_BKSE,
   const auto length = at::tensor(lengths, at::kLong).to(q_BO.device()).view({rows, 1, 1, 1});
   const auto position = at::arange(longest, length.options()).view({1, 1, 1, longest});
   auto hidden = position.ge(length);
-  if (shape.window != 0) hidden = at::logical_or(hidden, position.lt(length - shape.window));
+  if (shape.window.has_value())
+    hidden = at::logical_or(hidden, position.lt(length - *shape.window));
   auto scores = at::matmul(q, keys.transpose(-1, -2))
                     .to(q_BO.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
   scores = (scores * scale).masked_fill(hidden, -std::numeric_limits<double>::infinity());

@@ -1,6 +1,8 @@
 #pragma once
 #include <ATen/ATen.h>
 
+#include <cmath>
+#include <optional>
 #include <vector>
 
 #include "core/cancel.h"
@@ -12,16 +14,21 @@ struct AttentionShape {
   int64_t heads = 1;
   int64_t kv_heads = 1;
   int64_t head_dim = 1;
-  /** A token sees itself and window - 1 tokens before it; 0 sees all. */
-  int64_t window = 0;
+  /** A token sees itself and window - 1 tokens before it; absent: all before it. */
+  std::optional<int64_t> window;
+  /** Of the scores; absent: 1 / sqrt(head_dim). */
+  std::optional<double> scale;
+
+  double softmax_scale() const {
+    return scale.has_value() ? *scale : 1 / std::sqrt(static_cast<double>(head_dim));
+  }
 };
 
 /**
  * Causal attention of packed documents; no token sees another document. qkv [T, W] holds q, k, v of
- * each token; `offsets` [D + 1] cuts T. Softmax scale is 1 / sqrt(head_dim). The log-sum-exp of
- * each piece is kept in `lse`. Each document, and within a sliding window each block of queries
- * with the keys it can see, is one call of the fused kernel into a preallocated result: no mask of
- * a whole document is ever made.
+ * each token; `offsets` [D + 1] cuts T. The log-sum-exp of each piece is kept in `lse`. Each
+ * document, and within a sliding window each block of queries with the keys it can see, is one call
+ * of the fused kernel into a preallocated result: no mask of a whole document is ever made.
  */
 at::Tensor packed_attention(const at::Tensor& qkv_TW, const std::vector<int64_t>& offsets,
                             const AttentionShape& shape, std::vector<at::Tensor>* lse,

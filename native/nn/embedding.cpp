@@ -9,11 +9,12 @@ at::Tensor embedding(const Parameter& weight, const at::Tensor& ids_T) {
 }
 
 void embedding_backward(Parameter& weight, const at::Tensor& ids_T, const at::Tensor& dy_TD,
-                        int64_t padding_id) {
+                        std::optional<int64_t> padding_id) {
   if (!weight.trainable) return;
   auto& grad = weight.gradient();
   if (!grad.is_cpu()) {
-    grad.add_(at::embedding_dense_backward(dy_TD, ids_T, grad.size(0), padding_id, false));
+    grad.add_(
+        at::embedding_dense_backward(dy_TD, ids_T, grad.size(0), padding_id.value_or(-1), false));
     return;
   }
   const auto* ids = ids_T.const_data_ptr<int64_t>();
@@ -25,7 +26,7 @@ void embedding_backward(Parameter& weight, const at::Tensor& ids_T, const at::Te
     // Threads share columns, never rows.
     at::parallel_for(0, width, 64, [&](int64_t from, int64_t to) {
       for (int64_t t = 0; t < tokens; ++t) {
-        if (ids[t] == padding_id) continue;
+        if (padding_id == ids[t]) continue;
         const scalar_t* s = source + t * width;
         scalar_t* d = target + ids[t] * width;
         for (int64_t i = from; i < to; ++i) d[i] += s[i];

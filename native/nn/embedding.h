@@ -1,4 +1,6 @@
 #pragma once
+#include <optional>
+
 #include "nn/parameter.h"
 
 namespace posttrain::nn {
@@ -10,6 +12,6 @@ at::Tensor embedding(const Parameter& weight, const at::Tensor& ids_T);
  * same every time. The row `padding_id` gets nothing, as with torch's padding_idx.
  */
 void embedding_backward(Parameter& weight, const at::Tensor& ids_T, const at::Tensor& dy_TD,
-                        int64_t padding_id = -1);
+                        std::optional<int64_t> padding_id = std::nullopt);
 
 }  // namespace posttrain::nn

@@ -4,20 +4,20 @@
 
 namespace posttrain::nn {
 
-at::Tensor Linear::forward(const at::Tensor& x_TI, const LoraPass& lora) const {
+at::Tensor Linear::forward(const at::Tensor& x_TI, const LinearAdapter& adapter) const {
   auto y = core::product(x_TI, weight->value.t(), bias == nullptr ? at::Tensor() : bias->value);
-  lora_forward(y, x_TI, weight->value, bias, lora);
+  lora_forward(y, x_TI, weight->value, bias, adapter);
   return y;
 }
 
 at::Tensor Linear::backward(const at::Tensor& x_TI, const at::Tensor& dy_TO,
-                            const LoraPass& lora) const {
+                            const LinearAdapter& adapter) const {
   if (weight->trainable) core::add_transposed_product(weight->gradient(), dy_TO, x_TI);
   if (bias != nullptr && bias->trainable) {
     bias->gradient().add_(at::sum(dy_TO, {0}, false, bias->gradient().scalar_type()));
   }
-  auto dx = core::product(lora_weight_gradient(dy_TO, weight->value, lora), weight->value);
-  lora_backward(dx, x_TI, dy_TO, weight->value, lora);
+  auto dx = core::product(lora_weight_gradient(dy_TO, weight->value, adapter), weight->value);
+  lora_backward(dx, x_TI, dy_TO, weight->value, adapter);
   return dx;
 }
 

@@ -9,11 +9,11 @@ struct Linear {
   Parameter* weight = nullptr;
   Parameter* bias = nullptr;
 
-  at::Tensor forward(const at::Tensor& x_TI, const LoraPass& lora = {}) const;
+  at::Tensor forward(const at::Tensor& x_TI, const LinearAdapter& adapter = {}) const;
   /** Adds dW and db, and what the low-rank updates have, to the gradient buffers of trainable
    * parameters; returns dx [T, in]. */
   at::Tensor backward(const at::Tensor& x_TI, const at::Tensor& dy_TO,
-                      const LoraPass& lora = {}) const;
+                      const LinearAdapter& adapter = {}) const;
 };
 
 }  // namespace posttrain::nn

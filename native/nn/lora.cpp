@@ -36,10 +36,10 @@ at::Tensor magnitude_ratio(const at::Tensor& weight_OI, const LowRank& module, a
 }  // namespace
 
 void lora_forward(at::Tensor& y_TO, const at::Tensor& x_TI, const at::Tensor& weight_OI,
-                  const Parameter* bias, const LoraPass& pass) {
-  if (pass.empty()) return;
-  for (const auto& module : *pass.modules) {
-    const auto input = input_of(x_TI, module, dropout_mask(x_TI, module, pass.dropout_seed));
+                  const Parameter* bias, const LinearAdapter& adapter) {
+  if (adapter.empty()) return;
+  for (const auto& module : *adapter.modules) {
+    const auto input = input_of(x_TI, module, dropout_mask(x_TI, module, adapter.dropout_seed));
     const auto low_TR = core::product(input, module.a->value.t());
     auto y = y_TO.narrow(1, module.first_row, module.rows);
     if (module.magnitude == nullptr) {
@@ -61,10 +61,10 @@ void lora_forward(at::Tensor& y_TO, const at::Tensor& x_TI, const at::Tensor& we
 }
 
 at::Tensor lora_weight_gradient(const at::Tensor& dy_TO, const at::Tensor& weight_OI,
-                                const LoraPass& pass) {
+                                const LinearAdapter& adapter) {
   at::Tensor scaled;
-  if (!pass.empty()) {
-    for (const auto& module : *pass.modules) {
+  if (!adapter.empty()) {
+    for (const auto& module : *adapter.modules) {
       if (module.magnitude == nullptr) continue;
       if (!scaled.defined()) scaled = dy_TO.clone();
       at::Tensor norms;
@@ -76,12 +76,12 @@ at::Tensor lora_weight_gradient(const at::Tensor& dy_TO, const at::Tensor& weigh
 }
 
 void lora_backward(at::Tensor& dx_TI, const at::Tensor& x_TI, const at::Tensor& dy_TO,
-                   const at::Tensor& weight_OI, const LoraPass& pass) {
-  if (pass.empty()) return;
-  for (const auto& module : *pass.modules) {
+                   const at::Tensor& weight_OI, const LinearAdapter& adapter) {
+  if (adapter.empty()) return;
+  for (const auto& module : *adapter.modules) {
     const auto& a = module.a->value;
     const auto& b = module.b->value;
-    const auto mask = dropout_mask(x_TI, module, pass.dropout_seed);
+    const auto mask = dropout_mask(x_TI, module, adapter.dropout_seed);
     const auto input = input_of(x_TI, module, mask);
     const auto low_TR = core::product(input, a.t());
     auto dy = dy_TO.narrow(1, module.first_row, module.rows).to(a.scalar_type());

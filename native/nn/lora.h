@@ -24,7 +24,7 @@ struct LowRank {
 };
 
 /** The updates of one linear layer in one forward; none by default. */
-struct LoraPass {
+struct LinearAdapter {
   const std::vector<LowRank>* modules = nullptr;
   /** Dropout is on only where a seed other than 0 is given: in a training that asks for it. */
   uint64_t dropout_seed = 0;
@@ -34,15 +34,15 @@ struct LoraPass {
 
 /** Changes y [T, out] = x W^T + bias into what the updated layer gives. */
 void lora_forward(at::Tensor& y_TO, const at::Tensor& x_TI, const at::Tensor& weight_OI,
-                  const Parameter* bias, const LoraPass& pass);
+                  const Parameter* bias, const LinearAdapter& adapter);
 
 /** dy as the frozen weight sees it: scaled where a magnitude stands between, else itself. */
 at::Tensor lora_weight_gradient(const at::Tensor& dy_TO, const at::Tensor& weight_OI,
-                                const LoraPass& pass);
+                                const LinearAdapter& adapter);
 
 /** Adds the gradients of A, B and the magnitudes to their buffers, and their part of dx [T, in]. */
 void lora_backward(at::Tensor& dx_TI, const at::Tensor& x_TI, const at::Tensor& dy_TO,
-                   const at::Tensor& weight_OI, const LoraPass& pass);
+                   const at::Tensor& weight_OI, const LinearAdapter& adapter);
 
 /** The rows of `weight` with the update added: scale B A, or DoRA's rescaled rows; float32 or
  * wider, [rows, in]. */

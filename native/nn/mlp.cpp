@@ -59,6 +59,12 @@ bool swiglu_kernel_serves(const Mlp& mlp, const at::Tensor& x) {
 
 }  // namespace
 
+MlpKind mlp_kind_of(const std::string& name) {
+  if (name == "gated") return MlpKind::gated;
+  if (name == "plain") return MlpKind::plain;
+  TORCH_CHECK_VALUE(false, "[decoder] mlp.kind must be gated or plain, got ", name);
+}
+
 Activation activation_of(const std::string& name) {
   if (name == "silu") return Activation::silu;
   if (name == "gelu") return Activation::gelu;
@@ -67,9 +73,9 @@ Activation activation_of(const std::string& name) {
   TORCH_CHECK_VALUE(false, "[mlp] activation must be silu, gelu, geluTanh or relu, got ", name);
 }
 
-at::Tensor Mlp::forward(const at::Tensor& x_TD, MlpTrace& trace, const MlpLora& lora) const {
-  trace.up = up.forward(x_TD, lora.up);
-  if (!gated) {
+at::Tensor Mlp::forward(const at::Tensor& x_TD, MlpTrace& trace, const MlpAdapter& adapter) const {
+  trace.up = up.forward(x_TD, adapter.up);
+  if (kind == MlpKind::plain) {
     trace.activation = activate(activation, trace.up);
   } else if (swiglu_kernel_serves(*this, trace.up)) {
     const int64_t rows = trace.up.size(0), width = trace.up.size(1) / 2;
@@ -85,14 +91,14 @@ at::Tensor Mlp::forward(const at::Tensor& x_TD, MlpTrace& trace, const MlpLora& 
     const auto halves = trace.up.chunk(2, 1);
     trace.activation = activate(activation, halves[0]) * halves[1];
   }
-  return down.forward(trace.activation, lora.down);
+  return down.forward(trace.activation, adapter.down);
 }
 
 at::Tensor Mlp::backward(const at::Tensor& x_TD, const at::Tensor& dy_TD, const MlpTrace& trace,
-                         const MlpLora& lora) const {
-  const auto dactivation = down.backward(trace.activation, dy_TD, lora.down);
-  if (!gated)
-    return up.backward(x_TD, activate_backward(activation, dactivation, trace.up), lora.up);
+                         const MlpAdapter& adapter) const {
+  const auto dactivation = down.backward(trace.activation, dy_TD, adapter.down);
+  if (kind == MlpKind::plain)
+    return up.backward(x_TD, activate_backward(activation, dactivation, trace.up), adapter.up);
   auto dup = at::empty_like(trace.up);
   if (swiglu_kernel_serves(*this, trace.up)) {
     const int64_t rows = trace.up.size(0), width = trace.up.size(1) / 2;
@@ -110,7 +116,7 @@ at::Tensor Mlp::backward(const at::Tensor& x_TD, const at::Tensor& dy_TD, const 
     targets[0].copy_(activate_backward(activation, dactivation * halves[1], halves[0]));
     targets[1].copy_(dactivation * activate(activation, halves[0]));
   }
-  return up.backward(x_TD, dup, lora.up);
+  return up.backward(x_TD, dup, adapter.up);
 }
 
 }  // namespace posttrain::nn

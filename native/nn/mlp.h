@@ -5,6 +5,9 @@
 
 namespace posttrain::nn {
 
+enum class MlpKind { gated, plain };
+MlpKind mlp_kind_of(const std::string& name);
+
 enum class Activation { silu, gelu, gelu_tanh, relu };
 Activation activation_of(const std::string& name);
 
@@ -14,21 +17,21 @@ struct MlpTrace {
 };
 
 /** The low-rank updates of both layers in one forward. */
-struct MlpLora {
-  LoraPass up, down;
+struct MlpAdapter {
+  LinearAdapter up, down;
 };
 
 /** Plain: down(act(up(x))). Gated (SwiGLU, arXiv 2002.05202): down(act(gate) * up), gate and up in
  * one matrix. */
 struct Mlp {
-  bool gated = true;
+  MlpKind kind = MlpKind::gated;
   Activation activation = Activation::silu;
   Linear up;
   Linear down;
 
-  at::Tensor forward(const at::Tensor& x_TD, MlpTrace& trace, const MlpLora& lora = {}) const;
+  at::Tensor forward(const at::Tensor& x_TD, MlpTrace& trace, const MlpAdapter& adapter = {}) const;
   at::Tensor backward(const at::Tensor& x_TD, const at::Tensor& dy_TD, const MlpTrace& trace,
-                      const MlpLora& lora = {}) const;
+                      const MlpAdapter& adapter = {}) const;
 };
 
 }  // namespace posttrain::nn

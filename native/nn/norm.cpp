@@ -61,7 +61,19 @@ POSTTRAIN_SIMD void rms_weight_columns(const float* x, const float* dy, const fl
 constexpr int64_t kRowGrain = 32;
 constexpr int64_t kColumnGrain = 64;
 
-at::Tensor rms_forward(const at::Tensor& x, const at::Tensor& w, double eps, at::Tensor& rstd) {
+at::ScalarType wide_type(const at::Tensor& x) {
+  return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+}
+
+// What the normed rows are multiplied by
+at::Tensor rms_scale(const Norm& norm, const at::Tensor& x) {
+  const auto& w = norm.weight->value;
+  return norm.offset ? w.to(wide_type(x)) + 1 : w;
+}
+
+at::Tensor rms_forward(const Norm& norm, const at::Tensor& x, at::Tensor& rstd) {
+  const auto w = rms_scale(norm, x);
+  const double eps = norm.eps;
   if (plain_floats(x) && w.scalar_type() == at::kFloat) {
     const int64_t rows = x.size(0), width = x.size(1);
     auto y = at::empty_like(x);
@@ -73,15 +85,16 @@ at::Tensor rms_forward(const at::Tensor& x, const at::Tensor& w, double eps, at:
     });
     return y;
   }
-  const auto wide = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  const auto xw = x.to(wide);
+  const auto xw = x.to(wide_type(x));
   rstd = at::rsqrt(xw.square().mean(-1) + eps);
-  return (xw * rstd.unsqueeze(-1)).to(x.scalar_type()) * w;
+  const auto normed = xw * rstd.unsqueeze(-1);
+  return norm.offset ? (normed * w).to(x.scalar_type()) : normed.to(x.scalar_type()) * w;
 }
 
-at::Tensor rms_backward(const at::Tensor& x, Parameter& weight, const at::Tensor& dy,
+at::Tensor rms_backward(const Norm& norm, const at::Tensor& x, const at::Tensor& dy,
                         const at::Tensor& rstd) {
-  const auto& w = weight.value;
+  auto& weight = *norm.weight;
+  const auto w = rms_scale(norm, x);
   if (plain_floats(x) && plain_floats(dy) && w.scalar_type() == at::kFloat) {
     const int64_t rows = x.size(0), width = x.size(1);
     auto dx = at::empty_like(x);
@@ -100,7 +113,7 @@ at::Tensor rms_backward(const at::Tensor& x, Parameter& weight, const at::Tensor
     }
     return dx;
   }
-  const auto wide = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const auto wide = wide_type(x);
   const auto xw = x.to(wide), gw = dy.to(wide);
   const auto r = rstd.unsqueeze(-1);
   if (weight.trainable) weight.gradient().add_((gw * xw * r).sum(0));
@@ -110,8 +123,14 @@ at::Tensor rms_backward(const at::Tensor& x, Parameter& weight, const at::Tensor
 
 }  // namespace
 
+NormKind norm_kind_of(const std::string& name) {
+  if (name == "rms") return NormKind::rms;
+  if (name == "layer") return NormKind::layer;
+  TORCH_CHECK_VALUE(false, "[decoder] norm.kind must be rms or layer, got ", name);
+}
+
 at::Tensor Norm::forward(const at::Tensor& x_TD, NormTrace& trace) const {
-  if (rms) return rms_forward(x_TD, weight->value, eps, trace.rstd_T);
+  if (kind == NormKind::rms) return rms_forward(*this, x_TD, trace.rstd_T);
   auto [y, mean, rstd] =
       at::native_layer_norm(x_TD, {x_TD.size(-1)}, weight->value, bias->value, eps);
   trace.mean_T = mean;
@@ -121,7 +140,7 @@ at::Tensor Norm::forward(const at::Tensor& x_TD, NormTrace& trace) const {
 
 at::Tensor Norm::backward(const at::Tensor& x_TD, const at::Tensor& dy_TD,
                           const NormTrace& trace) const {
-  if (rms) return rms_backward(x_TD, *weight, dy_TD, trace.rstd_T);
+  if (kind == NormKind::rms) return rms_backward(*this, x_TD, dy_TD, trace.rstd_T);
   auto [dx, dw, db] = at::native_layer_norm_backward(dy_TD, x_TD, {x_TD.size(-1)}, trace.mean_T,
                                                      trace.rstd_T, weight->value, bias->value,
                                                      {true, weight->trainable, bias->trainable});

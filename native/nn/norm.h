@@ -1,4 +1,6 @@
 #pragma once
+#include <string>
+
 #include "nn/parameter.h"
 
 namespace posttrain::nn {
@@ -9,14 +11,21 @@ struct NormTrace {
   at::Tensor rstd_T;
 };
 
+enum class NormKind { rms, layer };
+NormKind norm_kind_of(const std::string& name);
+
 /**
  * RMSNorm: y = x / sqrt(mean(x^2) + eps) * w (Zhang & Sennrich 2019, arXiv 1910.07467), or
  * LayerNorm with bias (Ba et al. 2016, arXiv 1607.06450). Rows [T, D]; statistics in float32
  * (float64 for float64 rows).
+ *
+ * An RMSNorm with `offset` multiplies by 1 + w (gemma). As in transformers its product is taken
+ * before the rows go back to half precision; without an offset it is taken after.
  */
 struct Norm {
-  bool rms = true;
+  NormKind kind = NormKind::rms;
   double eps = 1e-5;
+  bool offset = false;
   Parameter* weight = nullptr;
   Parameter* bias = nullptr;
 

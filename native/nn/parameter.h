@@ -5,6 +5,10 @@
 
 namespace posttrain::nn {
 
+/** How a new weight starts: `residual` matrices write into the residual stream and may be scaled.
+ */
+enum class Init { matrix, residual, one, zero };
+
 /** A weight and its gradient. Gradients are persistent buffers that every backward adds to. */
 struct Parameter {
   std::string name;
@@ -13,6 +17,7 @@ struct Parameter {
   /** Same shape; float32 where the value is half precision. Undefined until the first backward. */
   at::Tensor grad;
   bool trainable = true;
+  Init init = Init::matrix;
 
   at::ScalarType grad_dtype() const {
     return value.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;

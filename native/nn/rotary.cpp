@@ -22,11 +22,50 @@ double yarn_mscale(double scale, double mscale) {
   return scale <= 1 ? 1.0 : 0.1 * mscale * std::log(scale) + 1.0;
 }
 
+void scale_llama3(const RopeSpec& spec, float* f, int64_t half) {
+  const double low_wavelength = spec.original_max_positions / spec.low_freq_factor;
+  const double high_wavelength = spec.original_max_positions / spec.high_freq_factor;
+  for (int64_t i = 0; i < half; ++i) {
+    const double wavelength = 2 * std::numbers::pi / f[i];
+    if (wavelength > low_wavelength) {
+      f[i] = static_cast<float>(f[i] / spec.factor);
+    } else if (wavelength >= high_wavelength) {
+      const double smooth = (spec.original_max_positions / wavelength - spec.low_freq_factor) /
+                            (spec.high_freq_factor - spec.low_freq_factor);
+      f[i] = static_cast<float>((1 - smooth) * f[i] / spec.factor + smooth * f[i]);
+    }
+  }
+}
+
+void scale_yarn(const RopeSpec& spec, float* f, int64_t half) {
+  const double dim = static_cast<double>(2 * half);
+  double low = correction_dim(spec.beta_fast, spec, dim),
+         high = correction_dim(spec.beta_slow, spec, dim);
+  if (spec.truncate) {
+    low = std::floor(low);
+    high = std::ceil(high);
+  }
+  low = std::max(low, 0.0);
+  high = std::min(high, dim - 1);
+  if (low == high) high += 0.001;
+  for (int64_t i = 0; i < half; ++i) {
+    const double ramp = std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0);
+    f[i] = static_cast<float>(f[i] / spec.factor * ramp + f[i] * (1 - ramp));
+  }
+}
+
+double yarn_attention_factor(const RopeSpec& spec) {
+  if (spec.attention_factor.has_value()) return *spec.attention_factor;
+  if (!spec.mscale.has_value() || !spec.mscale_all_dim.has_value())
+    return yarn_mscale(spec.factor, 1);
+  return yarn_mscale(spec.factor, *spec.mscale) / yarn_mscale(spec.factor, *spec.mscale_all_dim);
+}
+
 // x[i], x[i + half] -> x[i] c - x[i + half] s, x[i + half] c + x[i] s for every head
 POSTTRAIN_SIMD void rotate_row(float* x, const float* cos, const float* sin, int64_t heads,
-                               int64_t half, float sign) {
+                               int64_t head_dim, int64_t half, float sign) {
   for (int64_t h = 0; h < heads; ++h) {
-    float* a = x + h * 2 * half;
+    float* a = x + h * head_dim;
     float* b = a + half;
 #pragma omp simd
     for (int64_t i = 0; i < half; ++i) {
@@ -37,67 +76,65 @@ POSTTRAIN_SIMD void rotate_row(float* x, const float* cos, const float* sin, int
   }
 }
 
+// The same of x[2 i] and x[2 i + 1]
+POSTTRAIN_SIMD void rotate_row_interleaved(float* x, const float* cos, const float* sin,
+                                           int64_t heads, int64_t head_dim, int64_t half,
+                                           float sign) {
+  for (int64_t h = 0; h < heads; ++h) {
+    float* a = x + h * head_dim;
+#pragma omp simd
+    for (int64_t i = 0; i < half; ++i) {
+      const float ai = a[2 * i], bi = a[2 * i + 1], s = sign * sin[i];
+      a[2 * i] = ai * cos[i] - bi * s;
+      a[2 * i + 1] = bi * cos[i] + ai * s;
+    }
+  }
+}
+
 }  // namespace
 
-std::pair<at::Tensor, double> rope_frequencies(const RopeSpec& spec, int64_t head_dim) {
-  const int64_t half = head_dim / 2;
+RopeKind rope_kind_of(const std::string& name) {
+  if (name == "default") return RopeKind::plain;
+  if (name == "linear") return RopeKind::linear;
+  if (name == "llama3") return RopeKind::llama3;
+  if (name == "yarn") return RopeKind::yarn;
+  TORCH_CHECK_VALUE(false, "[rotary] kind must be default, linear, llama3 or yarn, got ", name);
+}
+
+std::pair<at::Tensor, double> rope_frequencies(const RopeSpec& spec, int64_t rotary_dim) {
+  const int64_t half = rotary_dim / 2;
   auto frequencies = at::empty({half}, at::kFloat);
   float* f = frequencies.mutable_data_ptr<float>();
   for (int64_t i = 0; i < half; ++i) {
     f[i] = 1.0f / std::pow(static_cast<float>(spec.theta),
-                           static_cast<float>(2 * i) / static_cast<float>(head_dim));
+                           static_cast<float>(2 * i) / static_cast<float>(rotary_dim));
   }
-  double attention_factor = 1;
-  if (spec.kind == "linear") {
-    for (int64_t i = 0; i < half; ++i) f[i] /= static_cast<float>(spec.factor);
-  } else if (spec.kind == "llama3") {
-    const double low_wavelength = spec.original_max_positions / spec.low_freq_factor;
-    const double high_wavelength = spec.original_max_positions / spec.high_freq_factor;
-    for (int64_t i = 0; i < half; ++i) {
-      const double wavelength = 2 * std::numbers::pi / f[i];
-      if (wavelength > low_wavelength) {
-        f[i] = static_cast<float>(f[i] / spec.factor);
-      } else if (wavelength >= high_wavelength) {
-        const double smooth = (spec.original_max_positions / wavelength - spec.low_freq_factor) /
-                              (spec.high_freq_factor - spec.low_freq_factor);
-        f[i] = static_cast<float>((1 - smooth) * f[i] / spec.factor + smooth * f[i]);
-      }
-    }
-  } else if (spec.kind == "yarn") {
-    const double dim = static_cast<double>(head_dim);
-    double low = correction_dim(spec.beta_fast, spec, dim),
-           high = correction_dim(spec.beta_slow, spec, dim);
-    if (spec.truncate) {
-      low = std::floor(low);
-      high = std::ceil(high);
-    }
-    low = std::max(low, 0.0);
-    high = std::min(high, dim - 1);
-    if (low == high) high += 0.001;
-    for (int64_t i = 0; i < half; ++i) {
-      const double ramp = std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0);
-      f[i] = static_cast<float>(f[i] / spec.factor * ramp + f[i] * (1 - ramp));
-    }
-    if (spec.attention_factor > 0) {
-      attention_factor = spec.attention_factor;
-    } else if (spec.mscale > 0 && spec.mscale_all_dim > 0) {
-      attention_factor =
-          yarn_mscale(spec.factor, spec.mscale) / yarn_mscale(spec.factor, spec.mscale_all_dim);
-    } else {
-      attention_factor = yarn_mscale(spec.factor, 1);
-    }
-  } else {
-    TORCH_CHECK_VALUE(spec.kind == "default",
-                      "[rotary] kind must be default, linear, llama3 or yarn, got ", spec.kind);
+  switch (spec.kind) {
+    case RopeKind::plain:
+      return {frequencies, 1};
+    case RopeKind::linear:
+      for (int64_t i = 0; i < half; ++i) f[i] /= static_cast<float>(spec.factor);
+      return {frequencies, 1};
+    case RopeKind::llama3:
+      scale_llama3(spec, f, half);
+      return {frequencies, 1};
+    case RopeKind::yarn:
+      scale_yarn(spec, f, half);
+      return {frequencies, yarn_attention_factor(spec)};
   }
-  return {frequencies, attention_factor};
+  TORCH_CHECK(false, "[rotary] kind");
 }
 
 Rotary::Rotary(const RopeSpec& spec, int64_t head_dim, at::Device device, at::ScalarType dtype)
-    : head_dim_(head_dim), device_(device), dtype_(dtype) {
-  TORCH_CHECK_VALUE(head_dim > 0 && head_dim % 2 == 0, "[rotary] the head width must be even, got ",
-                    head_dim);
-  std::tie(inverse_frequency_, attention_factor_) = rope_frequencies(spec, head_dim);
+    : head_dim_(head_dim),
+      rotary_dim_(spec.rotary_dim.value_or(head_dim)),
+      interleaved_(spec.interleaved),
+      device_(device),
+      dtype_(dtype) {
+  TORCH_CHECK_VALUE(rotary_dim_ > 0 && rotary_dim_ % 2 == 0 && rotary_dim_ <= head_dim,
+                    "[rotary] the rotated components of a head must be even and at most its ",
+                    head_dim, ", got ", rotary_dim_);
+  std::tie(inverse_frequency_, attention_factor_) = rope_frequencies(spec, rotary_dim_);
 }
 
 void Rotary::reserve(int64_t positions) {
@@ -112,27 +149,31 @@ void Rotary::reserve(int64_t positions) {
 
 void Rotary::apply(const at::Tensor& x_TW, const at::Tensor& positions_T, int64_t heads,
                    bool inverse) const {
-  const int64_t rows = x_TW.size(0), half = head_dim_ / 2;
+  const int64_t rows = x_TW.size(0), half = rotary_dim_ / 2;
   if (x_TW.is_cpu() && x_TW.scalar_type() == at::kFloat && dtype_ == at::kFloat) {
     float* x = x_TW.mutable_data_ptr<float>();
     const int64_t stride = x_TW.stride(0);
     const auto* position = positions_T.const_data_ptr<int64_t>();
     const float *cos = cos_PD_.const_data_ptr<float>(), *sin = sin_PD_.const_data_ptr<float>();
+    const auto rotate = interleaved_ ? rotate_row_interleaved : rotate_row;
     at::parallel_for(0, rows, 32, [&](int64_t from, int64_t to) {
       for (int64_t t = from; t < to; ++t) {
-        rotate_row(x + t * stride, cos + position[t] * half, sin + position[t] * half, heads, half,
-                   inverse ? -1.0f : 1.0f);
+        rotate(x + t * stride, cos + position[t] * half, sin + position[t] * half, heads, head_dim_,
+               half, inverse ? -1.0f : 1.0f);
       }
     });
     return;
   }
-  auto view = x_TW.narrow(1, 0, heads * head_dim_).view({rows, heads, 2, half});
+  const auto view =
+      x_TW.narrow(1, 0, heads * head_dim_).view({rows, heads, head_dim_}).narrow(2, 0, rotary_dim_);
   const auto cos = cos_PD_.index_select(0, positions_T).unsqueeze(1);
   auto sin = sin_PD_.index_select(0, positions_T).unsqueeze(1);
   if (inverse) sin = -sin;
-  const auto a = view.select(2, 0).clone(), b = view.select(2, 1).clone();
-  view.select(2, 0).copy_(a * cos - b * sin);
-  view.select(2, 1).copy_(b * cos + a * sin);
+  const auto first = interleaved_ ? view.slice(2, 0, rotary_dim_, 2) : view.narrow(2, 0, half);
+  const auto second = interleaved_ ? view.slice(2, 1, rotary_dim_, 2) : view.narrow(2, half, half);
+  const auto a = first.clone(), b = second.clone();
+  first.copy_(a * cos - b * sin);
+  second.copy_(b * cos + a * sin);
 }
 
 }  // namespace posttrain::nn

@@ -1,17 +1,23 @@
 #pragma once
 #include <ATen/ATen.h>
 
+#include <optional>
 #include <string>
 
 namespace posttrain::nn {
 
+/** Hugging Face's kinds: linear divides positions by the factor; yarn is Peng et al. 2023, arXiv
+ * 2309.00071. */
+enum class RopeKind { plain, linear, llama3, yarn };
+RopeKind rope_kind_of(const std::string& name);
+
 /**
- * Rotary position embedding (Su et al. 2021, arXiv 2104.09864) in the half-split layout: component
- * i turns with component i + d/2. Kinds and fields are Hugging Face's: default, linear (positions /
- * factor), llama3, yarn (Peng et al. 2023, arXiv 2309.00071).
+ * Rotary position embedding (Su et al. 2021, arXiv 2104.09864) of the first d components of a head.
+ * In the half-split layout component i turns with component i + d/2, interleaved component 2i with
+ * 2i + 1. Fields are Hugging Face's.
  */
 struct RopeSpec {
-  std::string kind = "default";
+  RopeKind kind = RopeKind::plain;
   double theta = 10000;
   double factor = 1;
   double low_freq_factor = 1;
@@ -19,11 +25,14 @@ struct RopeSpec {
   double original_max_positions = 0;
   double beta_fast = 32;
   double beta_slow = 1;
-  /** 0: derived from the factor (yarn). */
-  double attention_factor = 0;
-  double mscale = 0;
-  double mscale_all_dim = 0;
+  /** Absent: derived from the factor (yarn). */
+  std::optional<double> attention_factor;
+  std::optional<double> mscale;
+  std::optional<double> mscale_all_dim;
   bool truncate = true;
+  /** d; absent: the whole head. */
+  std::optional<int64_t> rotary_dim;
+  bool interleaved = false;
 
   bool operator==(const RopeSpec&) const = default;
 };
@@ -41,6 +50,8 @@ class Rotary {
 
  private:
   int64_t head_dim_;
+  int64_t rotary_dim_;
+  bool interleaved_;
   at::Tensor inverse_frequency_;  // [d/2], float32 on the CPU
   double attention_factor_ = 1;
   at::Device device_;
@@ -49,6 +60,6 @@ class Rotary {
 };
 
 /** Frequencies [d/2] in float32, and the factor on cosine and sine. */
-std::pair<at::Tensor, double> rope_frequencies(const RopeSpec& spec, int64_t head_dim);
+std::pair<at::Tensor, double> rope_frequencies(const RopeSpec& spec, int64_t rotary_dim);
 
 }  // namespace posttrain::nn

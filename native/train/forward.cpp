@@ -2,7 +2,6 @@
 
 #include <cmath>
 
-#include "core/matmul.h"
 #include "losses/linear_cross_entropy.h"
 #include "train/scalar_head.h"
 
@@ -17,7 +16,7 @@ at::Tensor hidden_of(models::Role& role, const Batch& batch, const std::vector<i
       models::tokens_of(batch.input_ids, batch.offsets, base.spec().vocab_size, base.device());
   const auto rows_R =
       rows == nullptr ? at::Tensor() : at::tensor(*rows, at::kLong).to(base.device());
-  return base.forward(tokens, rows_R, role.pass(), nullptr, nullptr, cancel);
+  return base.forward(tokens, rows_R, role.active_adapter(), nullptr, nullptr, cancel);
 }
 
 /** Values [R] at the labels they belong to, [T], 0 elsewhere. */
@@ -33,7 +32,7 @@ std::vector<double> at_labels(const std::vector<double>& values, const Labels& l
 
 at::Tensor logits(models::Role& role, const Batch& batch, const core::Cancel& cancel) {
   const auto hidden = hidden_of(role, batch, nullptr, cancel);
-  return core::product(hidden, role.base->head().value.t()).to(at::kCPU, at::kFloat).contiguous();
+  return role.base->head().logits(hidden).to(at::kCPU, at::kFloat).contiguous();
 }
 
 LabelLogProbs log_probs(models::Role& role, const Batch& batch, double temperature,
@@ -45,7 +44,8 @@ LabelLogProbs log_probs(models::Role& role, const Batch& batch, double temperatu
   if (!labels.targets.empty()) {
     auto hidden = hidden_of(role, batch, &labels.rows.tokens, cancel);
     if (temperature != 1) hidden = hidden / temperature;
-    loss = losses::linear_cross_entropy(hidden, role.base->head(), labels.targets, {}, cancel);
+    loss = losses::linear_cross_entropy(hidden, role.base->head().at_temperature(temperature),
+                                        labels.targets, {}, cancel);
   }
   for (double& nll : loss.nll) nll = -nll;
   return {at_labels(loss.nll, labels, batch), at_labels(loss.entropy, labels, batch)};

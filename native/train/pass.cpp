@@ -106,9 +106,9 @@ std::vector<losses::Sums> Pass::run() {
   // cleans them.
   const bool spoilt = role_.gradients_dirty;
   if (options_.gradient) role_.gradients_dirty = true;
-  const auto pass = role_.pass(options_.dropout_seed);
-  hidden_RD_ = decoder.forward(tokens_, rows_R, pass, options_.gradient ? &trace : nullptr, nullptr,
-                               cancel_);
+  const auto adapter = role_.active_adapter(options_.dropout_seed);
+  hidden_RD_ = decoder.forward(tokens_, rows_R, adapter, options_.gradient ? &trace : nullptr,
+                               nullptr, cancel_);
   tempered_RD_ = options_.temperature == 1 ? hidden_RD_ : hidden_RD_ / options_.temperature;
 
   if (any(reads_log_probs)) {
@@ -130,8 +130,12 @@ std::vector<losses::Sums> Pass::run() {
     values_ = read_scalar_head(hidden_RD_, scalar_head_of(role_));
     if (options_.gradient) dvalues_.assign(count, 0);
   }
-  const HiddenStates states{tokens_,        rows_R, tempered_RD_, options_.temperature,
-                            decoder.head(), cancel_};
+  const HiddenStates states{tokens_,
+                            rows_R,
+                            tempered_RD_,
+                            options_.temperature,
+                            decoder.head().at_temperature(options_.temperature),
+                            cancel_};
   auto results = sums(&states);
   if (!options_.gradient) return results;
   if (!dlog_probs_.empty()) {
@@ -141,14 +145,16 @@ std::vector<losses::Sums> Pass::run() {
   }
   if (!dvalues_.empty())
     add_to(dhidden_RD_, scalar_head_backward(dvalues_, hidden_RD_, scalar_head_of(role_)));
-  if (dhidden_RD_.defined()) decoder.backward(tokens_, rows_R, pass, dhidden_RD_, trace, cancel_);
+  if (dhidden_RD_.defined())
+    decoder.backward(tokens_, rows_R, adapter, dhidden_RD_, trace, cancel_);
   role_.gradients_dirty = spoilt;
   return results;
 }
 
 void Pass::read_log_probs(const losses::ScaleOf& scale_of) {
-  auto loss = losses::linear_cross_entropy(tempered_RD_, role_.base->head(), labels_.targets,
-                                           scale_of, cancel_);
+  auto loss = losses::linear_cross_entropy(tempered_RD_,
+                                           role_.base->head().at_temperature(options_.temperature),
+                                           labels_.targets, scale_of, cancel_);
   log_probs_.clear();
   for (const double nll : loss.nll) log_probs_.push_back(-nll);
   entropy_ = std::move(loss.entropy);

@@ -30,7 +30,7 @@ test('the build that was asked for is loaded, and ten steps on one batch bring t
     t.is(loadState()?.build.kind as string | undefined, process.env.POSTTRAIN_BUILD)
   const base = await core.createBase(spec, { device: 'cpu', dtype: 'float32' })
   const role = await core.createRole(base, {})
-  await core.initialise(base, { seed: 1, std: 0.02, residualScale: 1 })
+  await core.initialize(base, { seed: 1, std: 0.02, residualScale: 1 })
   const optimizer = await core.createOptimizer(role, {
     beta1: 0.9,
     beta2: 0.999,

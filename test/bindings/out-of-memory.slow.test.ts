@@ -44,7 +44,7 @@ const options = { beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: 0.1, decay: 
 
 async function model(): Promise<{ base: BaseHandle; role: RoleHandle; entries: WeightMapEntry[] }> {
   const base = await core.createBase(spec, { device: 'cpu', dtype: 'float32' })
-  await core.initialise(base, { seed: 1, std: 0.2, residualScale: 0.5 })
+  await core.initialize(base, { seed: 1, std: 0.2, residualScale: 0.5 })
   const role = await core.createRole(base, {})
   const entries = (await core.parameters(role)).map(({ parameter }) => ({ name: parameter, parameter }))
   return { base, role, entries }

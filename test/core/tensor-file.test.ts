@@ -232,7 +232,7 @@ const roles: RoleHandle[] = []
 /** A role on a base of its own. */
 async function base(seed?: number): Promise<RoleHandle> {
   const made = await core.createBase(spec, { device: 'cpu', dtype: 'float32' })
-  if (seed !== undefined) await core.initialise(made, { seed, std: 0.05, residualScale: 1 })
+  if (seed !== undefined) await core.initialize(made, { seed, std: 0.05, residualScale: 1 })
   const role = await core.createRole(made, {})
   await core.dispose(made)
   roles.push(role)

@@ -78,9 +78,14 @@ const NEUTRAL: Record<string, readonly unknown[]> = {
   pretraining_tp: [1],
 }
 
-/** Throws ERR_UNSUPPORTED_MODEL naming the first field whose value would change the arithmetic. */
-export function refuseFields(config: HfConfig, more: Record<string, readonly unknown[]> = {}): void {
+/** Throws ERR_UNSUPPORTED_MODEL naming the first field whose value would change the arithmetic, but for those in `read`. */
+export function refuseFields(
+  config: HfConfig,
+  more: Record<string, readonly unknown[]> = {},
+  read: readonly string[] = [],
+): void {
   for (const [name, neutral] of Object.entries({ ...NEUTRAL, ...more })) {
+    if (read.includes(name)) continue
     const value = config[name]
     if (value === undefined || value === null || neutral.includes(value)) continue
     throw new PosttrainError(
@@ -90,7 +95,7 @@ export function refuseFields(config: HfConfig, more: Record<string, readonly unk
   }
 }
 
-function isObject(value: unknown): value is Record<string, unknown> {
+export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 

@@ -15,7 +15,7 @@ export interface Family {
   /** Every tensor of a file and where it lives natively; without the head where it is tied. */
   weights(spec: DecoderSpec): WeightMapEntry[]
   /** Standard deviation of new matrices, and the factor on those that write into the residual stream. */
-  initialisation(config: HfConfig): { std: number; residualScale: number }
+  initialization(config: HfConfig): { std: number; residualScale: number }
   /** The longest document the model can read; null where nothing says. */
   contextLength(config: HfConfig): number | null
   /** config.json as it is saved. */

@@ -70,7 +70,7 @@ export const gpt2: Family = {
     ]
   },
   // Radford et al. 2019: residual projections are scaled by 1 / sqrt(2 layers).
-  initialisation: (config) => ({
+  initialization: (config) => ({
     std: positive(config, 'initializer_range', 0.02),
     residualScale: 1 / Math.sqrt(2 * integer(config, 'n_layer')),
   }),

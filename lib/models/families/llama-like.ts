@@ -1,4 +1,4 @@
-import type { DecoderSpec, LayerSpec, WeightMapEntry } from '../../addon/addon.js'
+import type { DecoderSpec, LayerSpec, RopeSpec, WeightMapEntry } from '../../addon/addon.js'
 import { PosttrainError } from '../../errors.js'
 import {
   activation,
@@ -24,6 +24,23 @@ export interface LlamaLike {
   headDim(config: HfConfig): number
   /** Window of each layer; null sees all. */
   windows(config: HfConfig, layers: number): (number | null)[]
+  /** What transformers takes for fields that config.json leaves out, where it differs from llama's. */
+  defaults?: HfConfig
+  /** Fields that this family reads though others refuse them. */
+  reads?: readonly string[]
+  /** Fields of this family alone that change the arithmetic, and their neutral values. */
+  neutral?: Record<string, readonly unknown[]>
+  /** Rotation of each layer; the config's one where absent. */
+  ropes?(config: HfConfig, layers: number): RopeSpec[]
+  /** Options of all layers that llama has not. */
+  layer?(config: HfConfig): Pick<LayerSpec, 'postNorm' | 'attentionScale'>
+  /** Options of the decoder that llama has not. */
+  decoder?(config: HfConfig): Pick<DecoderSpec, 'embeddingMultiplier' | 'logitSoftCap'>
+  normOffset?: boolean
+  /** The field of the activation; default hidden_act. */
+  activationField?: string
+  /** config.json as it is saved; default: both dialects of one rotation. */
+  writeConfig?(config: HfConfig): HfConfig
 }
 
 /** hidden_size / num_attention_heads where head_dim is absent. */
@@ -89,7 +106,14 @@ function layerWeights(spec: LayerSpec, i: number): WeightMapEntry[] {
         ]
       : []),
     ...linear('self_attn.o_proj', 'out', spec.outBias),
-    { name: `${at}post_attention_layernorm.weight`, parameter: `${to}mlpNorm.weight` },
+    // With norms of outputs the name that llama has for the MLP's input is attention's output's.
+    ...(spec.postNorm
+      ? [
+          { name: `${at}post_attention_layernorm.weight`, parameter: `${to}attentionPostNorm.weight` },
+          { name: `${at}pre_feedforward_layernorm.weight`, parameter: `${to}mlpNorm.weight` },
+          { name: `${at}post_feedforward_layernorm.weight`, parameter: `${to}mlpPostNorm.weight` },
+        ]
+      : [{ name: `${at}post_attention_layernorm.weight`, parameter: `${to}mlpNorm.weight` }]),
     ...linear('mlp.gate_proj', 'up', spec.mlp.bias, [0, inner]),
     ...linear('mlp.up_proj', 'up', spec.mlp.bias, [inner, inner]),
     ...linear('mlp.down_proj', 'down', spec.mlp.bias),
@@ -98,13 +122,15 @@ function layerWeights(spec: LayerSpec, i: number): WeightMapEntry[] {
 
 /** A family with RMSNorm before attention and a gated MLP, rotary positions and grouped queries. */
 export function llamaLike(family: LlamaLike): Family {
+  const complete = (config: HfConfig): HfConfig => ({ ...family.defaults, ...config })
   return {
     modelType: family.modelType,
     architecture: family.architecture,
     prefix: 'model.',
     ignore: [/rotary_emb\.inv_freq$/],
-    decoder(config) {
-      refuseFields(config)
+    decoder(given) {
+      const config = complete(given)
+      refuseFields(config, family.neutral, family.reads)
       const layers = layerCount(config, 'num_hidden_layers')
       const heads = integer(config, 'num_attention_heads')
       const kvHeads = integer(config, 'num_key_value_heads', heads)
@@ -128,22 +154,28 @@ export function llamaLike(family: LlamaLike): Family {
         qkvBias: family.qkvBias(config),
         outBias: family.outBias(config),
         qkNorm: family.qkNorm,
-        rope: rope(config),
+        ...family.layer?.(config),
         mlp: {
           kind: 'gated' as const,
-          activation: activation(config, 'hidden_act', 'silu'),
+          activation: activation(config, family.activationField ?? 'hidden_act', 'silu'),
           intermediateSize: integer(config, 'intermediate_size'),
           bias: family.mlpBias(config),
         },
       }
+      const ropes = family.ropes?.(config, layers) ?? Array<RopeSpec>(layers).fill(rope(config))
       return {
         vocabSize: integer(config, 'vocab_size'),
         hiddenSize: integer(config, 'hidden_size'),
         learnedPositions: null,
         ...(typeof config.pad_token_id === 'number' && { paddingId: config.pad_token_id }),
-        norm: { kind: 'rms', eps: positive(config, 'rms_norm_eps', 1e-6) },
+        norm: {
+          kind: 'rms',
+          eps: positive(config, 'rms_norm_eps', 1e-6),
+          ...(family.normOffset && { offset: true }),
+        },
+        ...family.decoder?.(config),
         tied: flag(config, 'tie_word_embeddings', false),
-        layers: family.windows(config, layers).map((window) => ({ ...shared, window })),
+        layers: family.windows(config, layers).map((window, i) => ({ ...shared, window, rope: ropes[i]! })),
       }
     },
     weights(spec: DecoderSpec) {
@@ -154,8 +186,8 @@ export function llamaLike(family: LlamaLike): Family {
         ...(spec.tied ? [] : [{ name: 'lm_head.weight', parameter: 'head.weight' }]),
       ]
     },
-    initialisation: (config) => ({ std: positive(config, 'initializer_range', 0.02), residualScale: 1 }),
-    contextLength: (config) => integer(config, 'max_position_embeddings', 2048),
-    writeConfig: (config) => writeRope(config),
+    initialization: (config) => ({ std: positive(config, 'initializer_range', 0.02), residualScale: 1 }),
+    contextLength: (config) => integer(complete(config), 'max_position_embeddings', 2048),
+    writeConfig: (config) => (family.writeConfig ?? writeRope)(complete(config)),
   }
 }

@@ -16,16 +16,18 @@ Needs FullKlTerm::needs() const { return {.reads = Reads::hidden}; }
 losses::Sums FullKlTerm::loss(const Outputs& outputs, const Gradient& gradient) const {
   losses::Sums sums;
   if (outputs.hidden == nullptr) return sums;
-  const auto& [tokens, rows_R, hidden_RD, temperature, head_VD, cancel] = *outputs.hidden;
+  const auto& [tokens, rows_R, hidden_RD, temperature, head, cancel] = *outputs.hidden;
   const auto reference_RD =
-      reference->base->forward(tokens, rows_R, reference->pass(), nullptr, nullptr, cancel)
+      reference->base
+          ->forward(tokens, rows_R, reference->active_adapter(), nullptr, nullptr, cancel)
           .div_(temperature);
   std::vector<double> scales;
   for (const double weight : outputs.weights)
     scales.push_back(weight * (coefficient / gradient.normalizer));
   const bool wanted = gradient.hidden != nullptr;
-  auto kl = losses::linear_kl(hidden_RD, head_VD, reference_RD, reference->base->head().value,
-                              direction, scales, wanted, cancel);
+  auto kl = losses::linear_kl(hidden_RD, head, reference_RD,
+                              reference->base->head().at_temperature(temperature), direction,
+                              scales, wanted, cancel);
   for (size_t r = 0; r < kl.kl.size(); ++r) {
     sums.loss += outputs.weights[r] * kl.kl[r];
     sums.count += outputs.weights[r];

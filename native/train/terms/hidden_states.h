@@ -1,7 +1,7 @@
 #pragma once
 #include "core/cancel.h"
 #include "models/tokens.h"
-#include "nn/parameter.h"
+#include "nn/head.h"
 
 namespace posttrain::train {
 
@@ -12,7 +12,8 @@ struct HiddenStates {
   /** Divided by the temperature. */
   const at::Tensor& hidden_RD;
   double temperature;
-  nn::Parameter& head_VD;
+  /** Of hidden states divided by the temperature. */
+  nn::Head head;
   const core::Cancel& cancel;
 };
 
