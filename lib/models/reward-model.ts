@@ -207,9 +207,7 @@ export class RewardModel extends Model {
       ...toSave,
       config: {
         ...config,
-        architectures: [
-          family.architecture.replace(/(ForCausalLM|LMHeadModel)$/, 'ForSequenceClassification'),
-        ],
+        architectures: [family.classifier],
         id2label: { 0: 'LABEL_0' },
         label2id: { LABEL_0: 0 },
         pad_token_id: pad.id,

@@ -4,7 +4,7 @@ import { close, distance, norm } from '../helpers/close.js'
 import { device, onDevice } from '../helpers/cuda.js'
 import { type Expected, fixture, packed, readJson } from '../helpers/fixtures.js'
 
-const FAMILIES = ['gpt2', 'llama', 'mistral', 'qwen2', 'qwen2-sliding', 'qwen3']
+const FAMILIES = ['gpt2', 'llama', 'mistral', 'qwen2', 'qwen2-sliding', 'qwen3', 'gemma3']
 const TERM = { kind: 'crossEntropy' } as const
 
 const open = (name: string) => ({

@@ -85,6 +85,7 @@ const NEW: [family: string, options: LoraOptions, modules: string[]][] = [
   ['llama', { dora: true, rsLora: true }, LINEAR],
   ['mistral', { targetModules: ['v_proj', 'up_proj'] }, ['up_proj', 'v_proj']],
   ['qwen3', { rank: 2, alpha: 3 }, LINEAR],
+  ['gemma3', { rank: 4, alpha: 8 }, LINEAR],
 ]
 for (const [family, options, modules] of NEW) {
   test(`${family} ${JSON.stringify(options)}: a new adapter changes nothing, and starts as PEFT's do`, async (t) => {

@@ -21,6 +21,7 @@ const CASES = [
   'mistral',
   'qwen2',
   'qwen3',
+  'gemma3',
 ]
 const TERM = { kind: 'crossEntropy' } as const
 

@@ -3,7 +3,7 @@ import { AdamW, CausalLM, generate, type PaddedBatch } from '../../lib/index.js'
 import { close, distance, norm } from '../helpers/close.js'
 import { type Expected, fixture, packed, readJson, readTensors } from '../helpers/fixtures.js'
 
-const FAMILIES = ['gpt2', 'llama', 'mistral', 'qwen2', 'qwen2-sliding', 'qwen3']
+const FAMILIES = ['gpt2', 'llama', 'mistral', 'qwen2', 'qwen2-sliding', 'qwen3', 'gemma3']
 const TERM = { kind: 'crossEntropy' } as const
 
 function open(name: string) {

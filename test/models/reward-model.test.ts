@@ -18,7 +18,7 @@ interface Judged extends Pick<Expected, 'gradients' | 'losses' | 'gradNorms' | '
   plainLoss: number
 }
 
-const CASES = ['gpt2', 'llama', 'qwen2', 'llama-lora']
+const CASES = ['gpt2', 'llama', 'qwen2', 'gemma3', 'llama-lora']
 
 async function open(name: string): Promise<RewardModel> {
   if (!name.endsWith('-lora')) return await RewardModel.load(fixture('reward', name))

@@ -14,7 +14,7 @@ import { tinyConfig, tinyModel, weightsOf } from '../helpers/tiny-training.js'
 import { transformersCheck } from '../helpers/transformers.js'
 
 type Json = Record<string, unknown>
-const FAMILIES = ['gpt2', 'llama', 'mistral', 'qwen2', 'qwen2-sliding', 'qwen3']
+const FAMILIES = ['gpt2', 'llama', 'mistral', 'qwen2', 'qwen2-sliding', 'qwen3', 'gemma3']
 
 /** Names and bytes of all files. */
 const snapshot = (folder: string) =>

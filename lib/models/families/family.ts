@@ -6,6 +6,8 @@ export interface Family {
   modelType: string
   /** The class that opens it in transformers. */
   architecture: string
+  /** The class of its sequence classifier there, which a reward model is saved as. */
+  classifier: string
   /** What all keys but the head's start with, and what a base model saved alone leaves out. */
   prefix: string
   /** Keys of files that hold no weights: masks and frequencies that are computed. */

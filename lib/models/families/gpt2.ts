@@ -7,6 +7,7 @@ import type { Family } from './family.js'
 export const gpt2: Family = {
   modelType: 'gpt2',
   architecture: 'GPT2LMHeadModel',
+  classifier: 'GPT2ForSequenceClassification',
   prefix: 'transformer.',
   // The causal mask, stored by old versions.
   ignore: [/\.attn\.(masked_)?bias$/],

@@ -1,13 +1,14 @@
 import { PosttrainError } from '../../errors.js'
 import type { HfConfig } from './config.js'
 import type { Family } from './family.js'
+import { gemma3 } from './gemma3.js'
 import { gpt2 } from './gpt2.js'
 import { llama } from './llama.js'
 import { mistral } from './mistral.js'
 import { qwen2 } from './qwen2.js'
 import { qwen3 } from './qwen3.js'
 
-const FAMILIES: readonly Family[] = [gpt2, llama, mistral, qwen2, qwen3]
+const FAMILIES: readonly Family[] = [gpt2, llama, mistral, qwen2, qwen3, gemma3]
 
 /** The family of a config by its `model_type`. Throws ERR_UNSUPPORTED_MODEL. */
 export function familyOf(config: HfConfig): Family {

@@ -17,6 +17,8 @@ import type { Family } from './family.js'
 export interface LlamaLike {
   modelType: string
   architecture: string
+  /** Where its name is not that of the architecture. */
+  classifier?: string
   qkvBias(config: HfConfig): boolean
   outBias(config: HfConfig): boolean
   mlpBias(config: HfConfig): boolean
@@ -126,6 +128,7 @@ export function llamaLike(family: LlamaLike): Family {
   return {
     modelType: family.modelType,
     architecture: family.architecture,
+    classifier: family.classifier ?? family.architecture.replace(/ForCausalLM$/, 'ForSequenceClassification'),
     prefix: 'model.',
     ignore: [/rotary_emb\.inv_freq$/],
     decoder(given) {
