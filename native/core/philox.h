@@ -7,7 +7,7 @@
 namespace posttrain::core {
 
 /** What a stream of numbers is for; two uses never share numbers. */
-enum class Stream : uint32_t { initialisation = 1, sampling = 2, dropout = 3 };
+enum class Stream : uint32_t { initialization = 1, sampling = 2, dropout = 3 };
 
 /** Philox4x32-10 (Salmon et al. 2011, 'Parallel random numbers: as easy as 1, 2, 3'). */
 inline std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter,
@@ -39,7 +39,7 @@ inline void fill_normal(float* values, int64_t count, uint64_t seed, uint32_t in
   for (int64_t i = 0; i < count; i += 4) {
     const auto block = static_cast<uint64_t>(i) / 4;
     const auto bits = philox4x32({static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32),
-                                  index, static_cast<uint32_t>(Stream::initialisation)},
+                                  index, static_cast<uint32_t>(Stream::initialization)},
                                  key);
     for (int64_t pair = 0; pair < 2; ++pair) {
       const double u = (static_cast<double>(bits[2 * pair]) + 1.0) * 0x1.0p-32;  // (0, 1]
@@ -61,7 +61,7 @@ inline void fill_uniform(float* values, int64_t count, double bound, uint64_t se
   for (int64_t i = 0; i < count; i += 4) {
     const auto block = static_cast<uint64_t>(i) / 4;
     const auto bits = philox4x32({static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32),
-                                  index, static_cast<uint32_t>(Stream::initialisation)},
+                                  index, static_cast<uint32_t>(Stream::initialization)},
                                  key);
     for (int64_t j = 0; j < 4 && i + j < count; ++j) {
       const double u = static_cast<double>(bits[j]) * 0x1.0p-32;
