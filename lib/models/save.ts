@@ -47,7 +47,7 @@ export async function writeModelFolder(directory: string, model: SavedModel): Pr
     dtype,
   )
   const write = (folder: string, name: string, value: unknown) =>
-    writeFile(join(folder, name), `${JSON.stringify(value, null, 2)}\n`)
+    writeFile(join(folder, name), `${withFloats(JSON.stringify(value, null, 2))}\n`)
   await writeFolderAtomic(
     directory,
     async (folder) => {
@@ -92,6 +92,10 @@ export async function writeAdapterFolder(
     { replace: model.overwrite },
   )
 }
+
+/** A soft-cap of 30 as 30.0: transformers reads these fields as float alone and refuses a whole number. */
+const withFloats = (json: string) =>
+  json.replace(/^( *"(?:attn|final)_logit_softcapping": \d+)(?=,?$)/gm, '$1.0')
 
 /** What was read, with every id that ends an answer, the template's terminator among them. */
 function generationConfig(

@@ -66,6 +66,53 @@ for (const name of FAMILIES) {
   })
 }
 
+test("gemma3's rotations are written in both dialects and read alike; a whole soft-cap is written as a float", async (t) => {
+  const parent = newFolder(t)
+  await using model = await CausalLM.load(fixture('models/gemma3'))
+  const folder = join(parent, 'saved')
+  await model.save(folder)
+  const text = readFileSync(join(folder, 'config.json'), 'utf8')
+  t.regex(text, /^ {2}"final_logit_softcapping": 4\.0,$/m)
+  const written = JSON.parse(text) as Json
+  const full = { rope_type: 'linear', factor: 8 }
+  t.deepEqual(written.rope_parameters, {
+    sliding_attention: { rope_type: 'default', rope_theta: 10000 },
+    full_attention: { ...full, rope_theta: 1000000 },
+  })
+  t.deepEqual(written.rope_scaling, full)
+  t.is(written.rope_theta, 1000000)
+  t.is(written.rope_local_base_freq, 10000)
+  const batch = { inputIds: Int32Array.from({ length: 40 }, (_, i) => i), offsets: Int32Array.of(0, 40) }
+  const logits = await model.logits(batch)
+  const again = async (name: string, config: Json) => {
+    const other = join(parent, name)
+    cpSync(folder, other, { recursive: true })
+    writeFileSync(join(other, 'config.json'), JSON.stringify(config))
+    await using model = await CausalLM.load(other)
+    return await model.logits(batch)
+  }
+  const { rope_parameters, rope_scaling, rope_theta, rope_local_base_freq, layer_types, ...rest } = written
+  t.deepEqual(await again('newer', { ...rest, layer_types, rope_parameters }), logits)
+  // As Google's own files have it.
+  const older = { ...rest, sliding_window_pattern: 2, rope_scaling, rope_theta, rope_local_base_freq }
+  t.deepEqual(await again('older', older), logits)
+  t.notDeepEqual(await again('thetas', { ...older, rope_local_base_freq: 20000 }), logits)
+  for (const [field, value] of Object.entries({
+    attn_logit_softcapping: 50,
+    use_bidirectional_attention: true,
+    sliding_window: null,
+    layer_types: ['full_attention', 'chunked_attention'],
+    rope_scaling: { type: 'linear', factor: 8 },
+    num_local_experts: 4,
+  })) {
+    const message = new RegExp(field)
+    await t.throwsAsync(again(field, { ...older, [field]: value }), {
+      code: 'ERR_UNSUPPORTED_MODEL',
+      message,
+    })
+  }
+})
+
 test('both dialects of the rotary fields are written, and both are read alike', async (t) => {
   const parent = newFolder(t)
   await using model = await CausalLM.load(fixture('models/llama'))
