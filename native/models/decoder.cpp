@@ -3,7 +3,6 @@
 #include <ATen/Dispatch.h>
 
 #include "core/philox.h"
-#include "models/adapter.h"
 #include "nn/embedding.h"
 
 namespace posttrain::models {

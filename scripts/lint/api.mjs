@@ -1,5 +1,6 @@
 // The public interface, as the built declarations have it: docs/api.md, which changes only with --accept.
 // It holds the exports of each entry and what their signatures name without it being exported, transitively.
+import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -170,9 +171,12 @@ function main() {
   console.log(`api: ${missing.length} types in public signatures are not exported`)
   if (report === before) return
   if (process.argv.includes('--accept')) return writeFileSync(path, report)
-  const [old, now] = [before.split('\n'), report.split('\n')]
-  for (const line of old.filter((each) => !now.includes(each))) console.error(`- ${line}`)
-  for (const line of now.filter((each) => !old.includes(each))) console.error(`+ ${line}`)
+  // What git prints as the difference, at most a screen or two of it.
+  const { stdout } = spawnSync('git', ['diff', '--no-index', '--', path, '-'], {
+    input: report,
+    encoding: 'utf8',
+  })
+  console.error(stdout.split('\n').slice(4, 124).join('\n'))
   console.error(
     'docs/api.md: the public interface is another one; node scripts/lint/api.mjs --accept takes it on',
   )

@@ -83,10 +83,6 @@ export function wrongDirections(root) {
   return [...checkLib(root), ...checkNative(root)]
 }
 
-/** A room that is still being mended: the rules about form hold in all others. */
-const MENDING = /^native\/models\//
-const mended = (rule) => (root) => rule(root).filter((line) => !MENDING.test(line))
-
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  report({ directions: wrongDirections, circles: mended(importCircles), lengths: mended(tooLong) })
+  report({ directions: wrongDirections, circles: importCircles, lengths: tooLong })
 }
