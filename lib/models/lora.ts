@@ -11,31 +11,34 @@ export const loraFields = lazily((z) => ({
   rank: option(z.int().min(1).default(16), 'Rank of the low-rank updates (LoRA)'),
   alpha: option(
     z.number().gt(0).optional(),
-    'The updates are multiplied by alpha / rank (default: 2 * rank)',
+    'Scale: updates are multiplied by alpha / rank (default: 2 * rank)',
   ),
   dropout: option(
     z.number().min(0).lt(1).default(0),
-    'Of the input of each update while it is trained; off in reward, DPO, PPO, GRPO and RLOO',
+    'Dropout probability of the input of each update, in training; off in reward, dpo, ppo, grpo and rloo',
   ),
   targetModules: option(
     z.array(z.string().min(1)).min(1).optional(),
-    "Which layers, by the family's own names such as q_proj (default: every linear layer of the blocks)",
+    "Linear layers to adapt, by the family's own names such as q_proj (default: every linear layer of the blocks)",
   ),
-  rsLora: option(z.boolean().default(false), 'alpha / sqrt(rank) instead: for high ranks (rsLoRA)'),
-  dora: option(z.boolean().default(false), 'Train the length of each row apart from its direction (DoRA)'),
+  rsLora: option(z.boolean().default(false), 'Scale by alpha / sqrt(rank) instead, for high ranks (rsLoRA)'),
+  dora: option(
+    z.boolean().default(false),
+    'Train the magnitude of each weight row separately from its direction (DoRA)',
+  ),
 }))
 
 /** Options of `addAdapter`. */
 export const loraOptions = {
   name: 'addAdapter',
   schema: lazily((z) =>
-    z.object({ ...loraFields(), seed: option(z.int().min(0).default(0), 'Decides where A starts') }),
+    z.object({ ...loraFields(), seed: option(z.int().min(0).default(0), 'Random seed that initializes A') }),
   ),
   conflicts: [
     {
       option: 'dropout',
       when: (_: unknown, { dora, dropout }: Record<string, unknown>) => dora === true && dropout !== 0,
-      because: 'cannot stand beside dora',
+      because: 'cannot be combined with dora',
     },
   ],
 } satisfies OptionSet

@@ -4,22 +4,22 @@
 export interface LoraOptions {
   /** Rank of the low-rank updates (LoRA). An integer of at least 1. Defaults to `16`. */
   rank?: number | undefined
-  /** The updates are multiplied by alpha / rank. Above 0. Default: 2 * rank. */
+  /** Scale: updates are multiplied by alpha / rank. Above 0. Default: 2 * rank. */
   alpha?: number | undefined
   /**
-   * Of the input of each update while it is trained; off in reward, DPO, PPO, GRPO and RLOO. In [0, 1).
-   * Defaults to `0`.
+   * Dropout probability of the input of each update, in training; off in reward, dpo, ppo, grpo and rloo. In
+   * [0, 1). Defaults to `0`.
    */
   dropout?: number | undefined
   /**
-   * Which layers, by the family's own names such as q_proj. Not empty. Default: every linear layer of the
-   * blocks.
+   * Linear layers to adapt, by the family's own names such as q_proj. Not empty. Default: every linear layer
+   * of the blocks.
    */
   targetModules?: string[] | undefined
-  /** alpha / sqrt(rank) instead: for high ranks (rsLoRA). Defaults to `false`. */
+  /** Scale by alpha / sqrt(rank) instead, for high ranks (rsLoRA). Defaults to `false`. */
   rsLora?: boolean | undefined
-  /** Train the length of each row apart from its direction (DoRA). Defaults to `false`. */
+  /** Train the magnitude of each weight row separately from its direction (DoRA). Defaults to `false`. */
   dora?: boolean | undefined
-  /** Decides where A starts. An integer of at least 0. Defaults to `0`. */
+  /** Random seed that initializes A. An integer of at least 0. Defaults to `0`. */
   seed?: number | undefined
 }

@@ -1,14 +1,14 @@
-/** A loss of preference pairs: what it needs, the options that it reads with their defaults, one line of help. */
+/** A loss of preference pairs: its needs, the defaults of the options it reads, and one line of help. */
 export interface PairLoss {
   text: string
-  /** Compares with no reference model. */
+  /** Uses no reference model. */
   referenceFree?: true
   /** Divides log-probabilities by the tokens of the responses. */
   lengths?: true
   beta: number
-  /** Share of pairs whose order is wrong; absent where the loss does not read it. */
+  /** Assumed share of pairs in the wrong order; absent where the loss does not read it. */
   labelSmoothing?: number
-  /** Margin; absent where the loss does not read it. */
+  /** Target margin; absent where the loss does not read it. */
   gamma?: number
   /** Weight of the penalty on a chosen response that lost probability; absent where the loss does not read it. */
   lambda?: number
@@ -18,17 +18,17 @@ export interface PairLoss {
 
 /**
  * The losses of preference pairs: names, option schema, conflicts, defaults and help derive from this table. Formulas
- * and sources, and the same names, needs and defaults, stand in native/losses/preference.h and preference.cpp;
+ * and sources are in native/losses/preference.h and preference.cpp, with the same names, needs and defaults;
  * test/losses/pair-losses.test.ts compares the two.
  */
 export const PAIR_LOSSES = {
   sigmoid: { beta: 0.1, text: 'DPO' },
   sigmoidNorm: { lengths: true, beta: 0.1, text: 'DPO on log-ratios per token' },
-  hinge: { beta: 0.1, text: 'SLiC: pairs beyond a margin count no more' },
+  hinge: { beta: 0.1, text: 'SLiC: hinge loss, 0 for pairs beyond a margin' },
   ipo: { lengths: true, beta: 0.1, text: 'IPO: squared distance of log-ratios per token from a margin' },
   robust: { beta: 0.1, labelSmoothing: 0, text: 'DPO, unbiased where some pairs are in the wrong order' },
   cdpo: { beta: 0.1, labelSmoothing: 0, text: 'Conservative DPO, where some pairs are in the wrong order' },
-  bco: { beta: 0.1, text: 'BCO: a classifier of each response' },
+  bco: { beta: 0.1, text: 'BCO: binary classification of each response' },
   sppo: { beta: 0.1, text: 'SPPO: squared distance of each log-ratio from its target' },
   nca: { beta: 0.1, text: 'NCA: raises the chosen log-probability itself' },
   apoZero: { beta: 0.1, text: 'APO-zero: raises chosen and lowers rejected responses' },
@@ -41,12 +41,12 @@ export const PAIR_LOSSES = {
     text: 'DPO-Positive: keeps chosen responses as likely as the reference does',
   },
   simpo: { referenceFree: true, lengths: true, beta: 2, gamma: 1, text: 'SimPO: mean log-probabilities' },
-  orpo: { referenceFree: true, lengths: true, beta: 0.1, text: 'ORPO: cross-entropy and odds ratio' },
+  orpo: { referenceFree: true, lengths: true, beta: 0.1, text: 'ORPO: cross-entropy plus odds ratio' },
   cpo: {
     referenceFree: true,
     beta: 0.1,
     sftCoef: 1,
-    text: 'CPO: DPO without a reference, and cross-entropy',
+    text: 'CPO: DPO without a reference, plus cross-entropy',
   },
 } as const satisfies Record<string, PairLoss>
 
@@ -70,7 +70,7 @@ export const referenceFreeLosses: readonly PairLossName[] = PAIR_LOSS_NAMES.filt
   (name) => pairLoss(name).referenceFree,
 )
 
-/** The options of a loss: what is given, else its defaults; 0 for what it does not read. */
+/** The options of a loss with its defaults filled in; 0 for options it does not read. */
 export function pairLossOptions(
   name: PairLossName,
   given: { [Name in Numbers]?: number | undefined },

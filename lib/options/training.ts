@@ -2,44 +2,47 @@ import { count, text } from './kinds.js'
 import { type Conflict, option } from './option.js'
 import { lazily } from './zod.js'
 
-/** Options that every recipe of supervised training has and that are plain values. */
+/** Options of every supervised recipe that are plain values. */
 export const trainingFields = lazily((z) => ({
   output: option(
     z.string().optional(),
     'Run folder: config, metrics, checkpoints and the trained model',
     text('DIR'),
   ),
-  maxSteps: option(count().optional(), 'Optimizer steps in all, instead of epochs'),
-  batchSize: option(count().optional(), 'Sequences in a batch (default: 8)'),
-  batchTokens: option(count().optional(), 'Tokens in a batch at most, instead of a number of sequences'),
-  gradientAccumulation: option(count().default(1), 'Batches in one optimizer step'),
+  maxSteps: option(count().optional(), 'Total number of optimizer steps, instead of epochs'),
+  batchSize: option(count().optional(), 'Sequences per batch (default: 8)'),
+  batchTokens: option(count().optional(), 'Maximum tokens per batch, instead of a number of sequences'),
+  gradientAccumulation: option(count().default(1), 'Batches per optimizer step'),
   maxLength: option(
     z.int().min(2).optional(),
-    "Tokens of one sequence at most (default: 1024, or the model's context where that is less)",
+    "Maximum length of a sequence, in tokens (default: 1024, or the model's context where that is less)",
   ),
   schedule: option(
     z.enum(['cosine', 'linear', 'constant', 'warmupStableDecay']).default('cosine'),
-    'How the learning rate falls after the warm-up',
+    'Learning rate schedule after the warm-up',
   ),
-  warmupSteps: option(z.int().min(0).optional(), 'Steps in which the learning rate rises from 0'),
-  warmupRatio: option(z.number().min(0).max(1).optional(), 'The same as a fraction of all steps'),
+  warmupSteps: option(z.int().min(0).optional(), 'Steps of linear warm-up of the learning rate from 0'),
+  warmupRatio: option(z.number().min(0).max(1).optional(), 'Warm-up as a fraction of all steps'),
   minLearningRateRatio: option(
     z.number().min(0).max(1).default(0),
-    'Where the schedule ends, as a fraction of the learning rate',
+    'Final learning rate as a fraction of its peak',
   ),
   decayRatio: option(
     z.number().gt(0).max(1).optional(),
-    'warmupStableDecay: fraction of the steps in which the learning rate falls (default: 0.2)',
+    'warmupStableDecay: fraction of all steps that the decay takes (default: 0.2)',
   ),
-  beta1: option(z.number().min(0).lt(1).default(0.9), 'AdamW: decay of the first moment'),
-  beta2: option(z.number().min(0).lt(1).default(0.999), 'AdamW: decay of the second moment'),
+  beta1: option(z.number().min(0).lt(1).default(0.9), 'AdamW: decay rate of the first moment'),
+  beta2: option(z.number().min(0).lt(1).default(0.999), 'AdamW: decay rate of the second moment'),
   epsilon: option(z.number().gt(0).default(1e-8), 'AdamW: added to the root of the second moment'),
-  weightDecay: option(z.number().min(0).default(0), 'AdamW: decoupled weight decay, on matrices only'),
-  maxGradNorm: option(z.number().min(0).default(1), 'Gradients are clipped to this global L2 norm; 0: off'),
-  shuffle: option(z.boolean().default(true), 'Another order of the rows in every epoch, from the seed'),
+  weightDecay: option(z.number().min(0).default(0), 'AdamW: decoupled weight decay, of matrices only'),
+  maxGradNorm: option(
+    z.number().min(0).default(1),
+    'Global L2 norm at which gradients are clipped; 0 turns it off',
+  ),
+  shuffle: option(z.boolean().default(true), 'Shuffle the rows in every epoch, by the seed'),
   seed: option(
     z.int().min(0).default(0),
-    'Decides the order of the data, the validation rows and the samples',
+    'Random seed of the data order, the validation split, new adapters, dropout and sampling',
   ),
   evaluation: option(
     z
@@ -47,15 +50,18 @@ export const trainingFields = lazily((z) => ({
         everySteps: option(count().optional(), 'Evaluate every N steps (default: at the end of each epoch)'),
       })
       .optional(),
-    'Loss and perplexity on the validation rows',
+    'Evaluation of the loss and metrics on the validation rows',
   ),
   earlyStopping: option(
     z
       .object({
-        patience: option(count().optional(), 'Stop after N evaluations without a better loss (default: 3)'),
+        patience: option(
+          count().optional(),
+          'Stop after N evaluations in a row without a lower loss (default: 3)',
+        ),
         minDelta: option(
           z.number().min(0).default(0),
-          'A loss counts as better when it is lower by more than this',
+          'A loss must fall by more than this to count as lower',
         ),
       })
       .optional(),
@@ -64,16 +70,19 @@ export const trainingFields = lazily((z) => ({
   samples: option(
     z
       .object({
-        prompts: option(z.array(z.string()).min(1), 'Prompts answered during the training'),
+        prompts: option(z.array(z.string()).min(1), 'Prompts to complete during training'),
         everySteps: option(
           count().optional(),
-          'Answer them every N steps (default: at the end of each epoch)',
+          'Complete them every N steps (default: at the end of each epoch)',
         ),
-        maxNewTokens: option(count().default(64), 'Tokens of an answer at most'),
-        temperature: option(z.number().min(0).default(0), 'Of the answers; 0 takes the most probable token'),
+        maxNewTokens: option(count().default(64), 'Maximum length of a completion, in tokens'),
+        temperature: option(
+          z.number().min(0).default(0),
+          'Sampling temperature; 0 takes the most probable token (greedy)',
+        ),
       })
       .optional(),
-    'Generations during the training',
+    'Sample events with completions during training',
   ),
   checkpoints: option(
     z
@@ -82,25 +91,25 @@ export const trainingFields = lazily((z) => ({
           count().optional(),
           'Save a checkpoint every N steps (default: at the end of each epoch)',
         ),
-        keep: option(count().default(2), 'Newest checkpoints kept; the best one is kept besides'),
+        keep: option(count().default(2), 'Newest checkpoints to keep; the best one is kept as well'),
       })
       .optional(),
-    'From which a run resumes exactly',
+    'Checkpoints, from which a run resumes exactly',
   ),
   maxSkippedSteps: option(
     count().default(3),
-    'Stop with an error after so many steps in a row whose loss or gradient is not finite',
+    'Fail after this many steps in a row with a loss or gradient that is not finite',
   ),
   activationCheckpointing: option(
     z.boolean().default(false),
-    'Keep only the input of each block and compute it again in the backward: less memory, a third more time',
+    'Keep only the input of each block and recompute the block in the backward: less memory, a third more time',
   ),
   saveDtype: option(
     z.enum(['float32', 'bfloat16', 'float16']).optional(),
-    'Of the saved model (default: that of the weights in memory)',
+    'Precision of the saved model (default: that of the weights in memory)',
   ),
-  resume: option(z.boolean().default(false), 'Go on from the newest checkpoint in the run folder'),
-  overwrite: option(z.boolean().default(false), 'Replace the run that is in the run folder'),
+  resume: option(z.boolean().default(false), 'Resume from the newest checkpoint in the run folder'),
+  overwrite: option(z.boolean().default(false), 'Replace the run in the run folder'),
 }))
 
 /** Combinations in which an option would do nothing. */
@@ -108,22 +117,22 @@ export const trainingConflicts: readonly Conflict[] = [
   {
     option: 'maxSteps',
     when: (given) => given('epochs'),
-    because: 'cannot stand beside epochs: give one of them',
+    because: 'cannot be combined with epochs: set one of them',
   },
   {
     option: 'batchTokens',
     when: (given) => given('batchSize'),
-    because: 'cannot stand beside batchSize: give one of them',
+    because: 'cannot be combined with batchSize: set one of them',
   },
   {
     option: 'warmupRatio',
     when: (given) => given('warmupSteps'),
-    because: 'cannot stand beside warmupSteps: give one of them',
+    because: 'cannot be combined with warmupSteps: set one of them',
   },
   {
     option: 'minLearningRateRatio',
     when: (_, options) => options.schedule === 'constant',
-    because: "has no effect with schedule 'constant': leave it out or take another schedule",
+    because: "has no effect with schedule 'constant': leave it out or choose another schedule",
   },
   {
     option: 'decayRatio',
@@ -144,11 +153,11 @@ export const trainingConflicts: readonly Conflict[] = [
   {
     option: 'overwrite',
     when: (_, options) => options.overwrite === true && options.resume === true,
-    because: 'cannot stand beside resume: go on with the run in the folder, or replace it',
+    because: 'cannot be combined with resume: resume the run in the folder, or replace it',
   },
 ]
 
-/** The same for recipes that have `lora`. */
+/** Conflicts of recipes that have `lora`. */
 export const loraConflicts: readonly Conflict[] = [
   {
     option: 'saveDtype',
@@ -158,6 +167,6 @@ export const loraConflicts: readonly Conflict[] = [
   {
     option: 'lora.dropout',
     when: (given) => given('lora.dora'),
-    because: 'cannot stand beside lora.dora',
+    because: 'cannot be combined with lora.dora',
   },
 ]

@@ -249,7 +249,7 @@ test('what fails is one sentence and 1, wrong usage 2', async (t) => {
     [2, /unknown option '--group-sise'/, ...rollouts, '--reward', low, '--group-sise', '2'],
     [
       2,
-      /--label-smoothing has an effect with losses/,
+      /--label-smoothing has an effect only with losses/,
       ...shared,
       '--data',
       rankings,

@@ -107,7 +107,7 @@ test('wrong use is one sentence that names the flag or the file', async (t) => {
   t.is(await refused('--data', 'a', '--epochs', 'two'), 'recipe: --epochs must be a number, got "two"')
   t.regex(
     await refused('--data', 'a', '--epochs', '1', '--max-steps', '2'),
-    /--max-steps cannot stand beside/,
+    /--max-steps cannot be combined with/,
   )
   t.regex(
     await refused('--data', 'a', '--checkpoints-keep', '2'),

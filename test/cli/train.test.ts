@@ -105,7 +105,7 @@ test('exit codes: 1 for what failed, 2 for wrong usage, one sentence, no stack',
   await fails(2, /--data is missing/, 'sft', '--model', model)
   await fails(2, /unknown option '--epohcs'\n\(Did you mean --epochs\?\)/, ...plain, '--epohcs', '2')
   await fails(2, /--epochs must be an integer, got 1\.5/, ...plain, '--epochs', '1.5')
-  await fails(2, /--max-steps cannot stand beside/, ...plain, '--epochs', '1', '--max-steps', '2')
+  await fails(2, /--max-steps cannot be combined with/, ...plain, '--epochs', '1', '--max-steps', '2')
   await fails(2, /--device must be auto, cpu, cuda or cuda:N/, ...plain, '--device', 'gpu')
   await fails(2, /unknown command 'stf'/, 'stf')
 })

@@ -334,11 +334,11 @@ test('options without an effect are refused', async (t) => {
     { loss: 'simpo', reference: model },
     /reference has no effect with losses simpo, orpo and cpo, which/,
   )
-  refused({ lambda: 1 }, /lambda has an effect with loss dpop/)
+  refused({ lambda: 1 }, /lambda has an effect only with loss dpop/)
   refused({ loss: 'dpop', lambda: -1 }, /lambda/)
-  refused({ labelSmoothing: 0.1 }, /labelSmoothing has an effect with losses robust, cdpo and exo/)
-  refused({ gamma: 1 }, /gamma has an effect with loss simpo/)
-  refused({ desirableWeight: 2 }, /desirableWeight has an effect with loss kto/)
+  refused({ labelSmoothing: 0.1 }, /labelSmoothing has an effect only with losses robust, cdpo and exo/)
+  refused({ gamma: 1 }, /gamma has an effect only with loss simpo/)
+  refused({ desirableWeight: 2 }, /desirableWeight has an effect only with loss kto/)
   refused({ loss: 'kto', sftCoef: 1 }, /sftCoef has no effect with loss kto/)
   refused({ lora: { dropout: 0.1 } }, /unknown option lora\.dropout/)
   refused({ loss: 'dpo' }, /loss/)

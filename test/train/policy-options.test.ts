@@ -17,7 +17,11 @@ const REFUSED: [recipes: string, options: Options, says: RegExp][] = [
   ['ppo grpo rloo', { saveDtype: 'float16' }, /option saveDtype has no effect without output/],
   ['ppo grpo rloo', { resume: true }, /option resume has no effect without output/],
   ['ppo grpo rloo', { checkpoints: { keep: 3 } }, /option checkpoints has no effect without output/],
-  ['ppo grpo rloo', { output: 'x', resume: true, overwrite: true }, /overwrite cannot stand beside resume/],
+  [
+    'ppo grpo rloo',
+    { output: 'x', resume: true, overwrite: true },
+    /overwrite cannot be combined with resume/,
+  ],
   ['ppo grpo rloo', { decayRatio: 0.1 }, /decayRatio has no effect without schedule/],
   ['ppo grpo rloo', { minLearningRateRatio: 0.1 }, /minLearningRateRatio has no effect with schedule/],
   ['ppo grpo rloo', { lora: {}, output: 'x', saveDtype: 'float16' }, /saveDtype has no effect with lora/],

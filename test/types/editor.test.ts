@@ -49,7 +49,7 @@ generate(model, ['a'], { topP: 0.5 })
   t.deepEqual(user.errors(), [])
   t.is(
     user.hover('learningRate'),
-    'Peak of the learning rate; tiny models need 1e-4 to 2e-3. Above 0. Default: 2e-5, or 2e-4 with LoRA.',
+    'Peak learning rate; tiny models need 1e-4 to 2e-3. Above 0. Default: 2e-5, or 2e-4 with LoRA.',
   )
   t.regex(user.hover('rank'), /An integer of at least 1\. Defaults to `16`\./)
   t.regex(

@@ -14,7 +14,7 @@ import {
 import { loraConflicts, trainingConflicts, trainingFields } from '../../options/training.js'
 import { lazily, zod } from '../../options/zod.js'
 
-/** A path alone, or several sources, each with its weight: `a.jsonl`, `b.jsonl=0.2`. */
+/** One path, or several sources with their weights: `a.jsonl`, `b.jsonl=0.2`. */
 function readSources(values: unknown[]): unknown {
   const sources = values.map((value) => {
     const [, path, weight] = /^(.*?)(?:=([\d.]+))?$/.exec(String(value))!
@@ -29,31 +29,31 @@ const DATA_FLAG: FlagReader = {
   read: (value) => value,
   repeat: true,
   collect: readSources,
-  help: `Rows to train on (${ENDINGS_TEXT}); several are mixed, by weight with FILE=WEIGHT`,
+  help: `Rows to train on (${ENDINGS_TEXT}); several files are mixed, weighted by FILE=WEIGHT`,
 }
 
 /** `data` of PPO, GRPO and RLOO, whose reward functions see the columns of the rows. */
 export const promptsOption = () =>
   option(
     custom<PromptSource>('PromptSource<Row>', isTextOrObject, NO_DATA),
-    `Rows with a prompt: a file (${ENDINGS_TEXT}), rows, or several sources`,
+    `Rows with a prompt: a file (${ENDINGS_TEXT}), rows, or a weighted mix of sources`,
     DATA_FLAG,
   )
 
-const LORA_TEXT = 'Train low-rank updates alone and leave the base as it is'
+const LORA_TEXT = 'LoRA: train low-rank updates only, with the base frozen'
 
 /** Options that several recipes have. */
 export const recipeFields = lazily((z) => {
   const { dropout: _, ...alignmentLoraFields } = loraFields()
   return {
     model: option(
-      custom<CausalLM>('CausalLM', isModel, 'must be a model, such as CausalLM.load() gives'),
+      custom<CausalLM>('CausalLM', isModel, 'must be a model, such as one from CausalLM.load()'),
       'The model to train',
-      text('DIR', 'Folder of the model to train, or org/name on the Hub'),
+      text('DIR', 'Model to train: a folder, or org/name on the Hub'),
     ),
     data: option(
       custom<DataSource>('DataSource', isTextOrObject, NO_DATA),
-      `Rows to train on: a file (${ENDINGS_TEXT}), rows, or several sources that are mixed by weight`,
+      `Rows to train on: a file (${ENDINGS_TEXT}), rows, or a weighted mix of sources`,
       DATA_FLAG,
     ),
     validation: option(
@@ -62,9 +62,9 @@ export const recipeFields = lazily((z) => {
         isTextOrObject,
         'must be { fraction }, a path, an array of rows or an async iterable of rows',
       ).optional(),
-      'Rows for the validation loss: a file, rows, or { fraction } of the data',
+      'Validation rows: a file, rows, or { fraction } of the data to hold out',
       {
-        help: 'Rows for the validation loss: a file, or a fraction of the data such as 0.05',
+        help: 'Validation rows: a file, or the fraction of the data to hold out, such as 0.05',
         placeholder: 'FILE|X',
         read: (value) => (Number.isFinite(Number(value)) ? { fraction: Number(value) } : value),
       },
@@ -75,26 +75,26 @@ export const recipeFields = lazily((z) => {
         isTextOrObject,
         "must be 'chat', 'plain', 'alpaca', the path of a .jinja file, or a template",
       ).optional(),
-      "How rows become text (default: the model's own chat template, else plain)",
+      "Template that renders rows as text (default: the model's own chat template, else plain)",
       text('chat|plain|alpaca|FILE.jinja'),
     ),
-    signal: option(abortSignal(), 'Aborts between two batches', false),
+    signal: option(abortSignal(), 'Aborts the run between two batches', false),
     onBadRow: option(
       z.enum(['error', 'skip']).default('error'),
-      'A row that cannot be read or lacks its fields ends the run, or is left out and counted',
+      'What to do with a row that cannot be read or lacks a field: fail, or skip and count it',
     ),
-    /** Of recipes that learn from given text. */
+    /** LoRA of `sft` and `pretrain`. */
     lora: option(z.object(loraFields()).optional(), LORA_TEXT),
-    /** Of recipes that compare with a reference, where dropout would make the two differ. */
+    /** LoRA without dropout, which would make policy and reference differ. */
     alignmentLora: option(z.object(alignmentLoraFields).optional(), LORA_TEXT),
   }
 })
 
-/** The peak of the learning rate where none is given: all weights, or low-rank updates alone. */
+/** The option `learningRate`, with its defaults for all weights and for LoRA only. */
 export const learningRateOption = (full: number, adapted: number) =>
   option(
     zod().number().gt(0).optional(),
-    `Peak of the learning rate (default: ${full.toExponential()}, or ${adapted.toExponential()} with LoRA); tiny models need 1e-4 to 2e-3`,
+    `Peak learning rate (default: ${full.toExponential()}, or ${adapted.toExponential()} with LoRA); tiny models need 1e-4 to 2e-3`,
   )
 
 /** Options of `sft`: the types, defaults, flags and help of the recipe. */
@@ -112,11 +112,11 @@ export const sftOptions = {
       template,
       trainOn: option(
         z.enum(['assistant', 'lastAssistant', 'all']).default('assistant'),
-        'Whose tokens are trained',
+        'Tokens that are labels: all assistant turns, the last one, or everything',
       ),
       overflow: option(
         z.enum(['truncate', 'drop', 'error']).default('truncate'),
-        'What becomes of a row longer than maxLength',
+        'What to do with a row longer than maxLength',
       ),
       onBadRow,
       ...trainingFields(),
@@ -146,7 +146,7 @@ export const pretrainOptions = {
   conflicts: [...trainingConflicts, ...loraConflicts],
 } satisfies OptionSet
 
-/** What the options of all recipes have in common once they are checked and the defaults filled in. */
+/** Options of all supervised recipes, checked and with defaults filled in. */
 export type TrainingOptions = Omit<
   ResolvedOptions<typeof pretrainOptions>,
   'epochs' | 'learningRate' | 'model' | 'lora'

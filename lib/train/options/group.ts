@@ -6,13 +6,13 @@ import { noEffect, policyConflicts, policyFields } from './policy.js'
 
 const groupFields = lazily((z) => ({
   ...policyFields(),
-  batchSize: option(count().default(8), 'Prompts of a rollout, a group of answers each'),
+  batchSize: option(count().default(8), 'Prompts in a rollout; each gets groupSize responses'),
   epochs: option(count().default(1), 'Passes over each rollout'),
-  miniBatches: option(count().default(1), 'Optimizer steps in each pass'),
+  miniBatches: option(count().default(1), 'Mini-batches in each pass, one optimizer step each'),
   learningRate: learningRateOption(1e-6, 1e-5),
   klLimit: option(
     z.number().gt(0).optional(),
-    'Stop the run when the mean KL of an answer is above this, in nats',
+    'Stop the run when the mean KL of a response exceeds this, in nats',
   ),
 }))
 
@@ -26,25 +26,28 @@ export const grpoOptions = {
   schema: lazily((z) =>
     z.object({
       ...groupFields(),
-      groupSize: option(z.int().min(2).default(8), 'Answers to each prompt'),
+      groupSize: option(z.int().min(2).default(8), 'Responses to each prompt'),
       klCoef: option(
         z.number().min(0).default(0),
         'Weight of the KL penalty in the loss (beta); 0 needs no reference',
       ),
-      clipLow: option(z.number().gt(0).default(0.2), 'How far the ratio may fall below 1'),
-      clipHigh: option(z.number().gt(0).default(0.2), 'How far it may rise above 1'),
+      clipLow: option(z.number().gt(0).default(0.2), 'Clips the ratio of new to old policy at 1 - clipLow'),
+      clipHigh: option(z.number().gt(0).default(0.2), 'Clips the ratio of new to old policy at 1 + clipHigh'),
       scaleRewards: option(
         z.enum(['group', 'batch', 'none']).optional(),
-        'Advantages by the standard deviation of their group, of all rewards, or of nothing (default: group; none with reduction drGrpo)',
+        'Divide advantages by the standard deviation of rewards in their group, in the batch, or not at all (default: group; none with reduction drGrpo)',
       ),
       reduction: option(
         z.enum(['dapo', 'grpo', 'bnpo', 'drGrpo']).default('dapo'),
-        'What the loss is a mean over: tokens of the step (dapo), answers (grpo), tokens of a batch (bnpo), or the longest answers there may be (drGrpo)',
+        'Loss normalization: mean over the tokens of the step (dapo), of per-response means (grpo), over the tokens of a batch (bnpo), or sum by responses * maxNewTokens (drGrpo)',
       ),
-      maskTruncated: option(z.boolean().default(false), 'Answers that ran into maxNewTokens teach nothing'),
+      maskTruncated: option(
+        z.boolean().default(false),
+        'Leave responses truncated at maxNewTokens out of the loss',
+      ),
       overlongTokens: option(
         count().optional(),
-        'The last N tokens before maxNewTokens cost up to 1 of the score, in a line (DAPO)',
+        'Soft overlong punishment: the last N tokens before maxNewTokens lower the score linearly, by up to 1 (DAPO)',
       ),
     }),
   ),
@@ -70,12 +73,15 @@ export const rlooOptions = {
   schema: lazily((z) =>
     z.object({
       ...groupFields(),
-      groupSize: option(z.int().min(2).default(4), 'Answers to each prompt'),
-      klCoef: option(z.number().min(0).default(0.05), 'Weight of the KL of an answer in its reward'),
-      clip: option(z.number().gt(0).default(0.2), "Range of the ratio of an answer's new to old probability"),
+      groupSize: option(z.int().min(2).default(4), 'Responses to each prompt'),
+      klCoef: option(z.number().min(0).default(0.05), 'Weight of the KL penalty in the reward of a response'),
+      clip: option(
+        z.number().gt(0).default(0.2),
+        'Clip range of the ratio of new to old policy, one ratio per response',
+      ),
       normalizeAdvantages: option(
         z.boolean().default(false),
-        'Advantages of a rollout with mean 0 and deviation 1',
+        'Normalize the advantages of a rollout to mean 0 and standard deviation 1',
       ),
     }),
   ),

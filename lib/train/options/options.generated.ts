@@ -9,88 +9,85 @@ import type { Reward } from '../../rollout/rewards.js'
 export interface PretrainOptions {
   /** The model to train. Required. */
   model: CausalLM
-  /**
-   * Rows to train on: a file (.jsonl, .json or .txt), rows, or several sources that are mixed by weight.
-   * Required.
-   */
+  /** Rows to train on: a file (.jsonl, .json or .txt), rows, or a weighted mix of sources. Required. */
   data: DataSource
-  /** Rows for the validation loss: a file, rows, or { fraction } of the data. Optional. */
+  /** Validation rows: a file, rows, or { fraction } of the data to hold out. Optional. */
   validation?: Validation | undefined
   /** Passes over the data. An integer of at least 1. Default: 1. */
   epochs?: number | undefined
-  /** Peak of the learning rate; tiny models need 1e-4 to 2e-3. Above 0. Default: 6e-4, or 2e-4 with LoRA. */
+  /** Peak learning rate; tiny models need 1e-4 to 2e-3. Above 0. Default: 6e-4, or 2e-4 with LoRA. */
   learningRate?: number | undefined
-  /** Train low-rank updates alone and leave the base as it is. Optional. */
+  /** LoRA: train low-rank updates only, with the base frozen. Optional. */
   lora?:
     | {
         /** Rank of the low-rank updates (LoRA). An integer of at least 1. Defaults to `16`. */
         rank?: number | undefined
-        /** The updates are multiplied by alpha / rank. Above 0. Default: 2 * rank. */
+        /** Scale: updates are multiplied by alpha / rank. Above 0. Default: 2 * rank. */
         alpha?: number | undefined
         /**
-         * Of the input of each update while it is trained; off in reward, DPO, PPO, GRPO and RLOO. In [0, 1).
-         * Defaults to `0`.
+         * Dropout probability of the input of each update, in training; off in reward, dpo, ppo, grpo and rloo.
+         * In [0, 1). Defaults to `0`.
          */
         dropout?: number | undefined
         /**
-         * Which layers, by the family's own names such as q_proj. Not empty. Default: every linear layer of the
-         * blocks.
+         * Linear layers to adapt, by the family's own names such as q_proj. Not empty. Default: every linear
+         * layer of the blocks.
          */
         targetModules?: string[] | undefined
-        /** alpha / sqrt(rank) instead: for high ranks (rsLoRA). Defaults to `false`. */
+        /** Scale by alpha / sqrt(rank) instead, for high ranks (rsLoRA). Defaults to `false`. */
         rsLora?: boolean | undefined
-        /** Train the length of each row apart from its direction (DoRA). Defaults to `false`. */
+        /** Train the magnitude of each weight row separately from its direction (DoRA). Defaults to `false`. */
         dora?: boolean | undefined
       }
     | undefined
   /**
-   * A row that cannot be read or lacks its fields ends the run, or is left out and counted. Defaults to
+   * What to do with a row that cannot be read or lacks a field: fail, or skip and count it. Defaults to
    * `'error'`.
    */
   onBadRow?: 'error' | 'skip' | undefined
   /** Run folder: config, metrics, checkpoints and the trained model. Optional. */
   output?: string | undefined
-  /** Optimizer steps in all, instead of epochs. An integer of at least 1. Optional. */
+  /** Total number of optimizer steps, instead of epochs. An integer of at least 1. Optional. */
   maxSteps?: number | undefined
-  /** Sequences in a batch. An integer of at least 1. Default: 8. */
+  /** Sequences per batch. An integer of at least 1. Default: 8. */
   batchSize?: number | undefined
-  /** Tokens in a batch at most, instead of a number of sequences. An integer of at least 1. Optional. */
+  /** Maximum tokens per batch, instead of a number of sequences. An integer of at least 1. Optional. */
   batchTokens?: number | undefined
-  /** Batches in one optimizer step. An integer of at least 1. Defaults to `1`. */
+  /** Batches per optimizer step. An integer of at least 1. Defaults to `1`. */
   gradientAccumulation?: number | undefined
   /**
-   * Tokens of one sequence at most. An integer of at least 2. Default: 1024, or the model's context where
-   * that is less.
+   * Maximum length of a sequence, in tokens. An integer of at least 2. Default: 1024, or the model's context
+   * where that is less.
    */
   maxLength?: number | undefined
-  /** How the learning rate falls after the warm-up. Defaults to `'cosine'`. */
+  /** Learning rate schedule after the warm-up. Defaults to `'cosine'`. */
   schedule?: 'cosine' | 'linear' | 'constant' | 'warmupStableDecay' | undefined
-  /** Steps in which the learning rate rises from 0. An integer of at least 0. Optional. */
+  /** Steps of linear warm-up of the learning rate from 0. An integer of at least 0. Optional. */
   warmupSteps?: number | undefined
-  /** The same as a fraction of all steps. In [0, 1]. Optional. */
+  /** Warm-up as a fraction of all steps. In [0, 1]. Optional. */
   warmupRatio?: number | undefined
-  /** Where the schedule ends, as a fraction of the learning rate. In [0, 1]. Defaults to `0`. */
+  /** Final learning rate as a fraction of its peak. In [0, 1]. Defaults to `0`. */
   minLearningRateRatio?: number | undefined
-  /** warmupStableDecay: fraction of the steps in which the learning rate falls. In (0, 1]. Default: 0.2. */
+  /** warmupStableDecay: fraction of all steps that the decay takes. In (0, 1]. Default: 0.2. */
   decayRatio?: number | undefined
-  /** AdamW: decay of the first moment. In [0, 1). Defaults to `0.9`. */
+  /** AdamW: decay rate of the first moment. In [0, 1). Defaults to `0.9`. */
   beta1?: number | undefined
-  /** AdamW: decay of the second moment. In [0, 1). Defaults to `0.999`. */
+  /** AdamW: decay rate of the second moment. In [0, 1). Defaults to `0.999`. */
   beta2?: number | undefined
   /** AdamW: added to the root of the second moment. Above 0. Defaults to `1e-8`. */
   epsilon?: number | undefined
-  /** AdamW: decoupled weight decay, on matrices only. At least 0. Defaults to `0`. */
+  /** AdamW: decoupled weight decay, of matrices only. At least 0. Defaults to `0`. */
   weightDecay?: number | undefined
-  /** Gradients are clipped to this global L2 norm; 0: off. At least 0. Defaults to `1`. */
+  /** Global L2 norm at which gradients are clipped; 0 turns it off. At least 0. Defaults to `1`. */
   maxGradNorm?: number | undefined
-  /** Another order of the rows in every epoch, from the seed. Defaults to `true`. */
+  /** Shuffle the rows in every epoch, by the seed. Defaults to `true`. */
   shuffle?: boolean | undefined
   /**
-   * Decides the order of the data, the validation rows and the samples. An integer of at least 0. Defaults to
-   * `0`.
+   * Random seed of the data order, the validation split, new adapters, dropout and sampling. An integer of at
+   * least 0. Defaults to `0`.
    */
   seed?: number | undefined
-  /** Loss and perplexity on the validation rows. Optional. */
+  /** Evaluation of the loss and metrics on the validation rows. Optional. */
   evaluation?:
     | {
         /** Evaluate every N steps. An integer of at least 1. Default: at the end of each epoch. */
@@ -100,51 +97,53 @@ export interface PretrainOptions {
   /** Stop when the validation loss no longer falls, and keep the best weights. Optional. */
   earlyStopping?:
     | {
-        /** Stop after N evaluations without a better loss. An integer of at least 1. Default: 3. */
+        /** Stop after N evaluations in a row without a lower loss. An integer of at least 1. Default: 3. */
         patience?: number | undefined
-        /** A loss counts as better when it is lower by more than this. At least 0. Defaults to `0`. */
+        /** A loss must fall by more than this to count as lower. At least 0. Defaults to `0`. */
         minDelta?: number | undefined
       }
     | undefined
-  /** Generations during the training. Optional. */
+  /** Sample events with completions during training. Optional. */
   samples?:
     | {
-        /** Prompts answered during the training. Not empty. Required. */
+        /** Prompts to complete during training. Not empty. Required. */
         prompts: string[]
-        /** Answer them every N steps. An integer of at least 1. Default: at the end of each epoch. */
+        /** Complete them every N steps. An integer of at least 1. Default: at the end of each epoch. */
         everySteps?: number | undefined
-        /** Tokens of an answer at most. An integer of at least 1. Defaults to `64`. */
+        /** Maximum length of a completion, in tokens. An integer of at least 1. Defaults to `64`. */
         maxNewTokens?: number | undefined
-        /** Of the answers; 0 takes the most probable token. At least 0. Defaults to `0`. */
+        /** Sampling temperature; 0 takes the most probable token (greedy). At least 0. Defaults to `0`. */
         temperature?: number | undefined
       }
     | undefined
-  /** From which a run resumes exactly. Optional. */
+  /** Checkpoints, from which a run resumes exactly. Optional. */
   checkpoints?:
     | {
         /** Save a checkpoint every N steps. An integer of at least 1. Default: at the end of each epoch. */
         everySteps?: number | undefined
-        /** Newest checkpoints kept; the best one is kept besides. An integer of at least 1. Defaults to `2`. */
+        /**
+         * Newest checkpoints to keep; the best one is kept as well. An integer of at least 1. Defaults to `2`.
+         */
         keep?: number | undefined
       }
     | undefined
   /**
-   * Stop with an error after so many steps in a row whose loss or gradient is not finite. An integer of at
-   * least 1. Defaults to `3`.
+   * Fail after this many steps in a row with a loss or gradient that is not finite. An integer of at least 1.
+   * Defaults to `3`.
    */
   maxSkippedSteps?: number | undefined
   /**
-   * Keep only the input of each block and compute it again in the backward: less memory, a third more time.
-   * Defaults to `false`.
+   * Keep only the input of each block and recompute the block in the backward: less memory, a third more
+   * time. Defaults to `false`.
    */
   activationCheckpointing?: boolean | undefined
-  /** Of the saved model. Default: that of the weights in memory. */
+  /** Precision of the saved model. Default: that of the weights in memory. */
   saveDtype?: 'float32' | 'bfloat16' | 'float16' | undefined
-  /** Go on from the newest checkpoint in the run folder. Defaults to `false`. */
+  /** Resume from the newest checkpoint in the run folder. Defaults to `false`. */
   resume?: boolean | undefined
-  /** Replace the run that is in the run folder. Defaults to `false`. */
+  /** Replace the run in the run folder. Defaults to `false`. */
   overwrite?: boolean | undefined
-  /** Aborts between two batches. Optional. */
+  /** Aborts the run between two batches. Optional. */
   signal?: AbortSignal | undefined
 }
 
@@ -152,94 +151,91 @@ export interface PretrainOptions {
 export interface SftOptions {
   /** The model to train. Required. */
   model: CausalLM
-  /**
-   * Rows to train on: a file (.jsonl, .json or .txt), rows, or several sources that are mixed by weight.
-   * Required.
-   */
+  /** Rows to train on: a file (.jsonl, .json or .txt), rows, or a weighted mix of sources. Required. */
   data: DataSource
-  /** Rows for the validation loss: a file, rows, or { fraction } of the data. Optional. */
+  /** Validation rows: a file, rows, or { fraction } of the data to hold out. Optional. */
   validation?: Validation | undefined
   /** Passes over the data. An integer of at least 1. Default: 3. */
   epochs?: number | undefined
-  /** Peak of the learning rate; tiny models need 1e-4 to 2e-3. Above 0. Default: 2e-5, or 2e-4 with LoRA. */
+  /** Peak learning rate; tiny models need 1e-4 to 2e-3. Above 0. Default: 2e-5, or 2e-4 with LoRA. */
   learningRate?: number | undefined
-  /** Train low-rank updates alone and leave the base as it is. Optional. */
+  /** LoRA: train low-rank updates only, with the base frozen. Optional. */
   lora?:
     | {
         /** Rank of the low-rank updates (LoRA). An integer of at least 1. Defaults to `16`. */
         rank?: number | undefined
-        /** The updates are multiplied by alpha / rank. Above 0. Default: 2 * rank. */
+        /** Scale: updates are multiplied by alpha / rank. Above 0. Default: 2 * rank. */
         alpha?: number | undefined
         /**
-         * Of the input of each update while it is trained; off in reward, DPO, PPO, GRPO and RLOO. In [0, 1).
-         * Defaults to `0`.
+         * Dropout probability of the input of each update, in training; off in reward, dpo, ppo, grpo and rloo.
+         * In [0, 1). Defaults to `0`.
          */
         dropout?: number | undefined
         /**
-         * Which layers, by the family's own names such as q_proj. Not empty. Default: every linear layer of the
-         * blocks.
+         * Linear layers to adapt, by the family's own names such as q_proj. Not empty. Default: every linear
+         * layer of the blocks.
          */
         targetModules?: string[] | undefined
-        /** alpha / sqrt(rank) instead: for high ranks (rsLoRA). Defaults to `false`. */
+        /** Scale by alpha / sqrt(rank) instead, for high ranks (rsLoRA). Defaults to `false`. */
         rsLora?: boolean | undefined
-        /** Train the length of each row apart from its direction (DoRA). Defaults to `false`. */
+        /** Train the magnitude of each weight row separately from its direction (DoRA). Defaults to `false`. */
         dora?: boolean | undefined
       }
     | undefined
-  /** How rows become text. Default: the model's own chat template, else plain. */
+  /** Template that renders rows as text. Default: the model's own chat template, else plain. */
   template?: 'chat' | 'plain' | 'alpaca' | (string & {}) | Template | undefined
-  /** Whose tokens are trained. Defaults to `'assistant'`. */
+  /** Tokens that are labels: all assistant turns, the last one, or everything. Defaults to `'assistant'`. */
   trainOn?: 'assistant' | 'lastAssistant' | 'all' | undefined
-  /** What becomes of a row longer than maxLength. Defaults to `'truncate'`. */
+  /** What to do with a row longer than maxLength. Defaults to `'truncate'`. */
   overflow?: 'truncate' | 'drop' | 'error' | undefined
   /**
-   * A row that cannot be read or lacks its fields ends the run, or is left out and counted. Defaults to
+   * What to do with a row that cannot be read or lacks a field: fail, or skip and count it. Defaults to
    * `'error'`.
    */
   onBadRow?: 'error' | 'skip' | undefined
   /** Run folder: config, metrics, checkpoints and the trained model. Optional. */
   output?: string | undefined
-  /** Optimizer steps in all, instead of epochs. An integer of at least 1. Optional. */
+  /** Total number of optimizer steps, instead of epochs. An integer of at least 1. Optional. */
   maxSteps?: number | undefined
-  /** Sequences in a batch. An integer of at least 1. Default: 8. */
+  /** Sequences per batch. An integer of at least 1. Default: 8. */
   batchSize?: number | undefined
-  /** Tokens in a batch at most, instead of a number of sequences. An integer of at least 1. Optional. */
+  /** Maximum tokens per batch, instead of a number of sequences. An integer of at least 1. Optional. */
   batchTokens?: number | undefined
-  /** Batches in one optimizer step. An integer of at least 1. Defaults to `1`. */
+  /** Batches per optimizer step. An integer of at least 1. Defaults to `1`. */
   gradientAccumulation?: number | undefined
   /**
-   * Tokens of one sequence at most. An integer of at least 2. Default: 1024, or the model's context where
-   * that is less.
+   * Maximum length of a sequence, in tokens. An integer of at least 2. Default: 1024, or the model's context
+   * where that is less.
    */
   maxLength?: number | undefined
-  /** How the learning rate falls after the warm-up. Defaults to `'cosine'`. */
+  /** Learning rate schedule after the warm-up. Defaults to `'cosine'`. */
   schedule?: 'cosine' | 'linear' | 'constant' | 'warmupStableDecay' | undefined
-  /** Steps in which the learning rate rises from 0. An integer of at least 0. Optional. */
+  /** Steps of linear warm-up of the learning rate from 0. An integer of at least 0. Optional. */
   warmupSteps?: number | undefined
-  /** The same as a fraction of all steps. In [0, 1]. Optional. */
+  /** Warm-up as a fraction of all steps. In [0, 1]. Optional. */
   warmupRatio?: number | undefined
-  /** Where the schedule ends, as a fraction of the learning rate. In [0, 1]. Defaults to `0`. */
+  /** Final learning rate as a fraction of its peak. In [0, 1]. Defaults to `0`. */
   minLearningRateRatio?: number | undefined
-  /** warmupStableDecay: fraction of the steps in which the learning rate falls. In (0, 1]. Default: 0.2. */
+  /** warmupStableDecay: fraction of all steps that the decay takes. In (0, 1]. Default: 0.2. */
   decayRatio?: number | undefined
-  /** AdamW: decay of the first moment. In [0, 1). Defaults to `0.9`. */
+  /** AdamW: decay rate of the first moment. In [0, 1). Defaults to `0.9`. */
   beta1?: number | undefined
-  /** AdamW: decay of the second moment. In [0, 1). Defaults to `0.999`. */
+  /** AdamW: decay rate of the second moment. In [0, 1). Defaults to `0.999`. */
   beta2?: number | undefined
   /** AdamW: added to the root of the second moment. Above 0. Defaults to `1e-8`. */
   epsilon?: number | undefined
-  /** AdamW: decoupled weight decay, on matrices only. At least 0. Defaults to `0`. */
+  /** AdamW: decoupled weight decay, of matrices only. At least 0. Defaults to `0`. */
   weightDecay?: number | undefined
-  /** Gradients are clipped to this global L2 norm; 0: off. At least 0. Defaults to `1`. */
+  /** Global L2 norm at which gradients are clipped; 0 turns it off. At least 0. Defaults to `1`. */
   maxGradNorm?: number | undefined
-  /** Another order of the rows in every epoch, from the seed. Defaults to `true`. */
+  /** Shuffle the rows in every epoch, by the seed. Defaults to `true`. */
   shuffle?: boolean | undefined
   /**
-   * Decides the order of the data, the validation rows and the samples. An integer of at least 0. Defaults to
-   * `0`.
+   * Random seed of the data order, the validation split, new adapters, dropout and sampling. An integer of at
+   * least 0. Defaults to `0`.
    */
   seed?: number | undefined
-  /** Loss and perplexity on the validation rows. Optional. */
+  /** Evaluation of the loss and metrics on the validation rows. Optional. */
   evaluation?:
     | {
         /** Evaluate every N steps. An integer of at least 1. Default: at the end of each epoch. */
@@ -249,51 +245,53 @@ export interface SftOptions {
   /** Stop when the validation loss no longer falls, and keep the best weights. Optional. */
   earlyStopping?:
     | {
-        /** Stop after N evaluations without a better loss. An integer of at least 1. Default: 3. */
+        /** Stop after N evaluations in a row without a lower loss. An integer of at least 1. Default: 3. */
         patience?: number | undefined
-        /** A loss counts as better when it is lower by more than this. At least 0. Defaults to `0`. */
+        /** A loss must fall by more than this to count as lower. At least 0. Defaults to `0`. */
         minDelta?: number | undefined
       }
     | undefined
-  /** Generations during the training. Optional. */
+  /** Sample events with completions during training. Optional. */
   samples?:
     | {
-        /** Prompts answered during the training. Not empty. Required. */
+        /** Prompts to complete during training. Not empty. Required. */
         prompts: string[]
-        /** Answer them every N steps. An integer of at least 1. Default: at the end of each epoch. */
+        /** Complete them every N steps. An integer of at least 1. Default: at the end of each epoch. */
         everySteps?: number | undefined
-        /** Tokens of an answer at most. An integer of at least 1. Defaults to `64`. */
+        /** Maximum length of a completion, in tokens. An integer of at least 1. Defaults to `64`. */
         maxNewTokens?: number | undefined
-        /** Of the answers; 0 takes the most probable token. At least 0. Defaults to `0`. */
+        /** Sampling temperature; 0 takes the most probable token (greedy). At least 0. Defaults to `0`. */
         temperature?: number | undefined
       }
     | undefined
-  /** From which a run resumes exactly. Optional. */
+  /** Checkpoints, from which a run resumes exactly. Optional. */
   checkpoints?:
     | {
         /** Save a checkpoint every N steps. An integer of at least 1. Default: at the end of each epoch. */
         everySteps?: number | undefined
-        /** Newest checkpoints kept; the best one is kept besides. An integer of at least 1. Defaults to `2`. */
+        /**
+         * Newest checkpoints to keep; the best one is kept as well. An integer of at least 1. Defaults to `2`.
+         */
         keep?: number | undefined
       }
     | undefined
   /**
-   * Stop with an error after so many steps in a row whose loss or gradient is not finite. An integer of at
-   * least 1. Defaults to `3`.
+   * Fail after this many steps in a row with a loss or gradient that is not finite. An integer of at least 1.
+   * Defaults to `3`.
    */
   maxSkippedSteps?: number | undefined
   /**
-   * Keep only the input of each block and compute it again in the backward: less memory, a third more time.
-   * Defaults to `false`.
+   * Keep only the input of each block and recompute the block in the backward: less memory, a third more
+   * time. Defaults to `false`.
    */
   activationCheckpointing?: boolean | undefined
-  /** Of the saved model. Default: that of the weights in memory. */
+  /** Precision of the saved model. Default: that of the weights in memory. */
   saveDtype?: 'float32' | 'bfloat16' | 'float16' | undefined
-  /** Go on from the newest checkpoint in the run folder. Defaults to `false`. */
+  /** Resume from the newest checkpoint in the run folder. Defaults to `false`. */
   resume?: boolean | undefined
-  /** Replace the run that is in the run folder. Defaults to `false`. */
+  /** Replace the run in the run folder. Defaults to `false`. */
   overwrite?: boolean | undefined
-  /** Aborts between two batches. Optional. */
+  /** Aborts the run between two batches. Optional. */
   signal?: AbortSignal | undefined
 }
 
@@ -301,160 +299,163 @@ export interface SftOptions {
 export interface GrpoOptions<Row = Record<string, unknown>> {
   /** The model to train. Required. */
   model: CausalLM
-  /** Rows with a prompt: a file (.jsonl, .json or .txt), rows, or several sources. Required. */
+  /** Rows with a prompt: a file (.jsonl, .json or .txt), rows, or a weighted mix of sources. Required. */
   data: PromptSource<Row>
-  /**
-   * What responses are worth: a reward model, a function over samples, or several of them, each with its
-   * weight. Required.
-   */
+  /** Reward of responses: a reward model, a function over samples, or a weighted list of them. Required. */
   reward: Reward<RowOf<Row>>
-  /** What the policy is kept near to. Default: the model as it is at the start. */
+  /** Frozen reference of the KL penalty. Default: the model as it is at the start. */
   reference?: CausalLM | undefined
-  /** Train low-rank updates alone and leave the base as it is. Optional. */
+  /** LoRA: train low-rank updates only, with the base frozen. Optional. */
   lora?:
     | {
         /** Rank of the low-rank updates (LoRA). An integer of at least 1. Defaults to `16`. */
         rank?: number | undefined
-        /** The updates are multiplied by alpha / rank. Above 0. Default: 2 * rank. */
+        /** Scale: updates are multiplied by alpha / rank. Above 0. Default: 2 * rank. */
         alpha?: number | undefined
         /**
-         * Which layers, by the family's own names such as q_proj. Not empty. Default: every linear layer of the
-         * blocks.
+         * Linear layers to adapt, by the family's own names such as q_proj. Not empty. Default: every linear
+         * layer of the blocks.
          */
         targetModules?: string[] | undefined
-        /** alpha / sqrt(rank) instead: for high ranks (rsLoRA). Defaults to `false`. */
+        /** Scale by alpha / sqrt(rank) instead, for high ranks (rsLoRA). Defaults to `false`. */
         rsLora?: boolean | undefined
-        /** Train the length of each row apart from its direction (DoRA). Defaults to `false`. */
+        /** Train the magnitude of each weight row separately from its direction (DoRA). Defaults to `false`. */
         dora?: boolean | undefined
       }
     | undefined
-  /** How rows become text. Default: the model's own chat template, else plain. */
+  /** Template that renders rows as text. Default: the model's own chat template, else plain. */
   template?: 'chat' | 'plain' | 'alpaca' | (string & {}) | Template | undefined
-  /** Rollouts, each followed by its updates. An integer of at least 1. Default: one pass over the prompts. */
+  /**
+   * Iterations of one rollout and its updates. An integer of at least 1. Default: one pass over the prompts.
+   */
   iterations?: number | undefined
-  /** Tokens of an answer at most. An integer of at least 1. Defaults to `128`. */
+  /** Maximum length of a response, in tokens. An integer of at least 1. Defaults to `128`. */
   maxNewTokens?: number | undefined
   /**
-   * Of the draws and of every log-probability; nothing else bends the distribution. Above 0. Defaults to `1`.
+   * Temperature of sampling and of every log-probability; there is no top-k or top-p. Above 0. Defaults to
+   * `1`.
    */
   temperature?: number | undefined
-  /** Tokens of a prompt at most. An integer of at least 1. Default: what the model's context leaves. */
+  /**
+   * Maximum length of a prompt, in tokens. An integer of at least 1. Default: context length minus
+   * maxNewTokens.
+   */
   maxPromptLength?: number | undefined
-  /** What becomes of a longer prompt. Defaults to `'error'`. */
+  /** What to do with a prompt longer than that. Defaults to `'error'`. */
   overflow?: 'drop' | 'error' | undefined
   /**
-   * A row that cannot be read or lacks its fields ends the run, or is left out and counted. Defaults to
+   * What to do with a row that cannot be read or lacks a field: fail, or skip and count it. Defaults to
    * `'error'`.
    */
   onBadRow?: 'error' | 'skip' | undefined
   /**
-   * A reward function that takes longer has failed, in milliseconds. An integer in [1, 2147483647]. Defaults
-   * to `60000`.
+   * Fail when a reward function takes longer than this, in milliseconds. An integer in [1, 2147483647].
+   * Defaults to `60000`.
    */
   rewardTimeoutMs?: number | undefined
   /**
-   * Tokens of one forward and backward at most: less needs less memory and changes nothing else. An integer
-   * of at least 1. Defaults to `4096`.
+   * Maximum tokens of one forward and backward; lower it to save memory, nothing else changes. An integer of
+   * at least 1. Defaults to `4096`.
    */
   batchTokens?: number | undefined
-  /** How the learning rate falls after the warm-up, over the iterations. Defaults to `'constant'`. */
+  /** Learning rate schedule after the warm-up, over the iterations. Defaults to `'constant'`. */
   schedule?: 'cosine' | 'linear' | 'constant' | 'warmupStableDecay' | undefined
   /** Run folder: config, metrics, checkpoints and the trained model. Optional. */
   output?: string | undefined
-  /** Steps in which the learning rate rises from 0. An integer of at least 0. Optional. */
+  /** Steps of linear warm-up of the learning rate from 0. An integer of at least 0. Optional. */
   warmupSteps?: number | undefined
-  /** The same as a fraction of all steps. In [0, 1]. Optional. */
+  /** Warm-up as a fraction of all steps. In [0, 1]. Optional. */
   warmupRatio?: number | undefined
-  /** Where the schedule ends, as a fraction of the learning rate. In [0, 1]. Defaults to `0`. */
+  /** Final learning rate as a fraction of its peak. In [0, 1]. Defaults to `0`. */
   minLearningRateRatio?: number | undefined
-  /** warmupStableDecay: fraction of the steps in which the learning rate falls. In (0, 1]. Default: 0.2. */
+  /** warmupStableDecay: fraction of all steps that the decay takes. In (0, 1]. Default: 0.2. */
   decayRatio?: number | undefined
-  /** AdamW: decay of the first moment. In [0, 1). Defaults to `0.9`. */
+  /** AdamW: decay rate of the first moment. In [0, 1). Defaults to `0.9`. */
   beta1?: number | undefined
-  /** AdamW: decay of the second moment. In [0, 1). Defaults to `0.999`. */
+  /** AdamW: decay rate of the second moment. In [0, 1). Defaults to `0.999`. */
   beta2?: number | undefined
   /** AdamW: added to the root of the second moment. Above 0. Defaults to `1e-8`. */
   epsilon?: number | undefined
-  /** AdamW: decoupled weight decay, on matrices only. At least 0. Defaults to `0`. */
+  /** AdamW: decoupled weight decay, of matrices only. At least 0. Defaults to `0`. */
   weightDecay?: number | undefined
-  /** Gradients are clipped to this global L2 norm; 0: off. At least 0. Defaults to `1`. */
+  /** Global L2 norm at which gradients are clipped; 0 turns it off. At least 0. Defaults to `1`. */
   maxGradNorm?: number | undefined
-  /** Another order of the rows in every epoch, from the seed. Defaults to `true`. */
+  /** Shuffle the rows in every epoch, by the seed. Defaults to `true`. */
   shuffle?: boolean | undefined
   /**
-   * Decides the order of the data, the validation rows and the samples. An integer of at least 0. Defaults to
-   * `0`.
+   * Random seed of the data order, the validation split, new adapters, dropout and sampling. An integer of at
+   * least 0. Defaults to `0`.
    */
   seed?: number | undefined
   /**
-   * Stop with an error after so many steps in a row whose loss or gradient is not finite. An integer of at
-   * least 1. Defaults to `3`.
+   * Fail after this many steps in a row with a loss or gradient that is not finite. An integer of at least 1.
+   * Defaults to `3`.
    */
   maxSkippedSteps?: number | undefined
   /**
-   * Keep only the input of each block and compute it again in the backward: less memory, a third more time.
-   * Defaults to `false`.
+   * Keep only the input of each block and recompute the block in the backward: less memory, a third more
+   * time. Defaults to `false`.
    */
   activationCheckpointing?: boolean | undefined
-  /** Of the saved model. Default: that of the weights in memory. */
+  /** Precision of the saved model. Default: that of the weights in memory. */
   saveDtype?: 'float32' | 'bfloat16' | 'float16' | undefined
-  /** Go on from the newest checkpoint in the run folder. Defaults to `false`. */
+  /** Resume from the newest checkpoint in the run folder. Defaults to `false`. */
   resume?: boolean | undefined
-  /** Replace the run that is in the run folder. Defaults to `false`. */
+  /** Replace the run in the run folder. Defaults to `false`. */
   overwrite?: boolean | undefined
-  /** Some answers of a rollout as events. Optional. */
+  /** Sample events with some responses of a rollout. Optional. */
   samples?:
     | {
-        /** Answers shown, with what they earned. An integer of at least 1. Defaults to `2`. */
+        /** Responses to show, with their scores. An integer of at least 1. Defaults to `2`. */
         count?: number | undefined
-        /** Every N iterations. An integer of at least 1. Defaults to `1`. */
+        /** Show them every N iterations. An integer of at least 1. Defaults to `1`. */
         everySteps?: number | undefined
       }
     | undefined
-  /** From which a run resumes exactly. Default: every 10 iterations. */
+  /** Checkpoints, from which a run resumes exactly. Default: every 10 iterations. */
   checkpoints?:
     | {
         /** Save a checkpoint every N iterations. An integer of at least 1. Defaults to `10`. */
         everySteps?: number | undefined
-        /** Newest checkpoints kept. An integer of at least 1. Defaults to `2`. */
+        /** Newest checkpoints to keep. An integer of at least 1. Defaults to `2`. */
         keep?: number | undefined
       }
     | undefined
-  /** Aborts between two batches. Optional. */
+  /** Aborts the run between two batches. Optional. */
   signal?: AbortSignal | undefined
-  /** Prompts of a rollout, a group of answers each. An integer of at least 1. Defaults to `8`. */
+  /** Prompts in a rollout; each gets groupSize responses. An integer of at least 1. Defaults to `8`. */
   batchSize?: number | undefined
   /** Passes over each rollout. An integer of at least 1. Defaults to `1`. */
   epochs?: number | undefined
-  /** Optimizer steps in each pass. An integer of at least 1. Defaults to `1`. */
+  /** Mini-batches in each pass, one optimizer step each. An integer of at least 1. Defaults to `1`. */
   miniBatches?: number | undefined
-  /** Peak of the learning rate; tiny models need 1e-4 to 2e-3. Above 0. Default: 1e-6, or 1e-5 with LoRA. */
+  /** Peak learning rate; tiny models need 1e-4 to 2e-3. Above 0. Default: 1e-6, or 1e-5 with LoRA. */
   learningRate?: number | undefined
-  /** Stop the run when the mean KL of an answer is above this, in nats. Above 0. Optional. */
+  /** Stop the run when the mean KL of a response exceeds this, in nats. Above 0. Optional. */
   klLimit?: number | undefined
-  /** Answers to each prompt. An integer of at least 2. Defaults to `8`. */
+  /** Responses to each prompt. An integer of at least 2. Defaults to `8`. */
   groupSize?: number | undefined
   /** Weight of the KL penalty in the loss (beta); 0 needs no reference. At least 0. Defaults to `0`. */
   klCoef?: number | undefined
-  /** How far the ratio may fall below 1. Above 0. Defaults to `0.2`. */
+  /** Clips the ratio of new to old policy at 1 - clipLow. Above 0. Defaults to `0.2`. */
   clipLow?: number | undefined
-  /** How far it may rise above 1. Above 0. Defaults to `0.2`. */
+  /** Clips the ratio of new to old policy at 1 + clipHigh. Above 0. Defaults to `0.2`. */
   clipHigh?: number | undefined
   /**
-   * Advantages by the standard deviation of their group, of all rewards, or of nothing. Default: group; none
-   * with reduction drGrpo.
+   * Divide advantages by the standard deviation of rewards in their group, in the batch, or not at all.
+   * Default: group; none with reduction drGrpo.
    */
   scaleRewards?: 'group' | 'batch' | 'none' | undefined
   /**
-   * What the loss is a mean over: tokens of the step (dapo), answers (grpo), tokens of a batch (bnpo), or the
-   * longest answers there may be (drGrpo). Defaults to `'dapo'`.
+   * Loss normalization: mean over the tokens of the step (dapo), of per-response means (grpo), over the
+   * tokens of a batch (bnpo), or sum by responses * maxNewTokens (drGrpo). Defaults to `'dapo'`.
    */
   reduction?: 'dapo' | 'grpo' | 'bnpo' | 'drGrpo' | undefined
-  /** Answers that ran into maxNewTokens teach nothing. Defaults to `false`. */
+  /** Leave responses truncated at maxNewTokens out of the loss. Defaults to `false`. */
   maskTruncated?: boolean | undefined
   /**
-   * The last N tokens before maxNewTokens cost up to 1 of the score, in a line (DAPO). An integer of at least
-   * 1. Optional.
+   * Soft overlong punishment: the last N tokens before maxNewTokens lower the score linearly, by up to 1
+   * (DAPO). An integer of at least 1. Optional.
    */
   overlongTokens?: number | undefined
 }
@@ -463,144 +464,147 @@ export interface GrpoOptions<Row = Record<string, unknown>> {
 export interface RlooOptions<Row = Record<string, unknown>> {
   /** The model to train. Required. */
   model: CausalLM
-  /** Rows with a prompt: a file (.jsonl, .json or .txt), rows, or several sources. Required. */
+  /** Rows with a prompt: a file (.jsonl, .json or .txt), rows, or a weighted mix of sources. Required. */
   data: PromptSource<Row>
-  /**
-   * What responses are worth: a reward model, a function over samples, or several of them, each with its
-   * weight. Required.
-   */
+  /** Reward of responses: a reward model, a function over samples, or a weighted list of them. Required. */
   reward: Reward<RowOf<Row>>
-  /** What the policy is kept near to. Default: the model as it is at the start. */
+  /** Frozen reference of the KL penalty. Default: the model as it is at the start. */
   reference?: CausalLM | undefined
-  /** Train low-rank updates alone and leave the base as it is. Optional. */
+  /** LoRA: train low-rank updates only, with the base frozen. Optional. */
   lora?:
     | {
         /** Rank of the low-rank updates (LoRA). An integer of at least 1. Defaults to `16`. */
         rank?: number | undefined
-        /** The updates are multiplied by alpha / rank. Above 0. Default: 2 * rank. */
+        /** Scale: updates are multiplied by alpha / rank. Above 0. Default: 2 * rank. */
         alpha?: number | undefined
         /**
-         * Which layers, by the family's own names such as q_proj. Not empty. Default: every linear layer of the
-         * blocks.
+         * Linear layers to adapt, by the family's own names such as q_proj. Not empty. Default: every linear
+         * layer of the blocks.
          */
         targetModules?: string[] | undefined
-        /** alpha / sqrt(rank) instead: for high ranks (rsLoRA). Defaults to `false`. */
+        /** Scale by alpha / sqrt(rank) instead, for high ranks (rsLoRA). Defaults to `false`. */
         rsLora?: boolean | undefined
-        /** Train the length of each row apart from its direction (DoRA). Defaults to `false`. */
+        /** Train the magnitude of each weight row separately from its direction (DoRA). Defaults to `false`. */
         dora?: boolean | undefined
       }
     | undefined
-  /** How rows become text. Default: the model's own chat template, else plain. */
+  /** Template that renders rows as text. Default: the model's own chat template, else plain. */
   template?: 'chat' | 'plain' | 'alpaca' | (string & {}) | Template | undefined
-  /** Rollouts, each followed by its updates. An integer of at least 1. Default: one pass over the prompts. */
+  /**
+   * Iterations of one rollout and its updates. An integer of at least 1. Default: one pass over the prompts.
+   */
   iterations?: number | undefined
-  /** Tokens of an answer at most. An integer of at least 1. Defaults to `128`. */
+  /** Maximum length of a response, in tokens. An integer of at least 1. Defaults to `128`. */
   maxNewTokens?: number | undefined
   /**
-   * Of the draws and of every log-probability; nothing else bends the distribution. Above 0. Defaults to `1`.
+   * Temperature of sampling and of every log-probability; there is no top-k or top-p. Above 0. Defaults to
+   * `1`.
    */
   temperature?: number | undefined
-  /** Tokens of a prompt at most. An integer of at least 1. Default: what the model's context leaves. */
+  /**
+   * Maximum length of a prompt, in tokens. An integer of at least 1. Default: context length minus
+   * maxNewTokens.
+   */
   maxPromptLength?: number | undefined
-  /** What becomes of a longer prompt. Defaults to `'error'`. */
+  /** What to do with a prompt longer than that. Defaults to `'error'`. */
   overflow?: 'drop' | 'error' | undefined
   /**
-   * A row that cannot be read or lacks its fields ends the run, or is left out and counted. Defaults to
+   * What to do with a row that cannot be read or lacks a field: fail, or skip and count it. Defaults to
    * `'error'`.
    */
   onBadRow?: 'error' | 'skip' | undefined
   /**
-   * A reward function that takes longer has failed, in milliseconds. An integer in [1, 2147483647]. Defaults
-   * to `60000`.
+   * Fail when a reward function takes longer than this, in milliseconds. An integer in [1, 2147483647].
+   * Defaults to `60000`.
    */
   rewardTimeoutMs?: number | undefined
   /**
-   * Tokens of one forward and backward at most: less needs less memory and changes nothing else. An integer
-   * of at least 1. Defaults to `4096`.
+   * Maximum tokens of one forward and backward; lower it to save memory, nothing else changes. An integer of
+   * at least 1. Defaults to `4096`.
    */
   batchTokens?: number | undefined
-  /** How the learning rate falls after the warm-up, over the iterations. Defaults to `'constant'`. */
+  /** Learning rate schedule after the warm-up, over the iterations. Defaults to `'constant'`. */
   schedule?: 'cosine' | 'linear' | 'constant' | 'warmupStableDecay' | undefined
   /** Run folder: config, metrics, checkpoints and the trained model. Optional. */
   output?: string | undefined
-  /** Steps in which the learning rate rises from 0. An integer of at least 0. Optional. */
+  /** Steps of linear warm-up of the learning rate from 0. An integer of at least 0. Optional. */
   warmupSteps?: number | undefined
-  /** The same as a fraction of all steps. In [0, 1]. Optional. */
+  /** Warm-up as a fraction of all steps. In [0, 1]. Optional. */
   warmupRatio?: number | undefined
-  /** Where the schedule ends, as a fraction of the learning rate. In [0, 1]. Defaults to `0`. */
+  /** Final learning rate as a fraction of its peak. In [0, 1]. Defaults to `0`. */
   minLearningRateRatio?: number | undefined
-  /** warmupStableDecay: fraction of the steps in which the learning rate falls. In (0, 1]. Default: 0.2. */
+  /** warmupStableDecay: fraction of all steps that the decay takes. In (0, 1]. Default: 0.2. */
   decayRatio?: number | undefined
-  /** AdamW: decay of the first moment. In [0, 1). Defaults to `0.9`. */
+  /** AdamW: decay rate of the first moment. In [0, 1). Defaults to `0.9`. */
   beta1?: number | undefined
-  /** AdamW: decay of the second moment. In [0, 1). Defaults to `0.999`. */
+  /** AdamW: decay rate of the second moment. In [0, 1). Defaults to `0.999`. */
   beta2?: number | undefined
   /** AdamW: added to the root of the second moment. Above 0. Defaults to `1e-8`. */
   epsilon?: number | undefined
-  /** AdamW: decoupled weight decay, on matrices only. At least 0. Defaults to `0`. */
+  /** AdamW: decoupled weight decay, of matrices only. At least 0. Defaults to `0`. */
   weightDecay?: number | undefined
-  /** Gradients are clipped to this global L2 norm; 0: off. At least 0. Defaults to `1`. */
+  /** Global L2 norm at which gradients are clipped; 0 turns it off. At least 0. Defaults to `1`. */
   maxGradNorm?: number | undefined
-  /** Another order of the rows in every epoch, from the seed. Defaults to `true`. */
+  /** Shuffle the rows in every epoch, by the seed. Defaults to `true`. */
   shuffle?: boolean | undefined
   /**
-   * Decides the order of the data, the validation rows and the samples. An integer of at least 0. Defaults to
-   * `0`.
+   * Random seed of the data order, the validation split, new adapters, dropout and sampling. An integer of at
+   * least 0. Defaults to `0`.
    */
   seed?: number | undefined
   /**
-   * Stop with an error after so many steps in a row whose loss or gradient is not finite. An integer of at
-   * least 1. Defaults to `3`.
+   * Fail after this many steps in a row with a loss or gradient that is not finite. An integer of at least 1.
+   * Defaults to `3`.
    */
   maxSkippedSteps?: number | undefined
   /**
-   * Keep only the input of each block and compute it again in the backward: less memory, a third more time.
-   * Defaults to `false`.
+   * Keep only the input of each block and recompute the block in the backward: less memory, a third more
+   * time. Defaults to `false`.
    */
   activationCheckpointing?: boolean | undefined
-  /** Of the saved model. Default: that of the weights in memory. */
+  /** Precision of the saved model. Default: that of the weights in memory. */
   saveDtype?: 'float32' | 'bfloat16' | 'float16' | undefined
-  /** Go on from the newest checkpoint in the run folder. Defaults to `false`. */
+  /** Resume from the newest checkpoint in the run folder. Defaults to `false`. */
   resume?: boolean | undefined
-  /** Replace the run that is in the run folder. Defaults to `false`. */
+  /** Replace the run in the run folder. Defaults to `false`. */
   overwrite?: boolean | undefined
-  /** Some answers of a rollout as events. Optional. */
+  /** Sample events with some responses of a rollout. Optional. */
   samples?:
     | {
-        /** Answers shown, with what they earned. An integer of at least 1. Defaults to `2`. */
+        /** Responses to show, with their scores. An integer of at least 1. Defaults to `2`. */
         count?: number | undefined
-        /** Every N iterations. An integer of at least 1. Defaults to `1`. */
+        /** Show them every N iterations. An integer of at least 1. Defaults to `1`. */
         everySteps?: number | undefined
       }
     | undefined
-  /** From which a run resumes exactly. Default: every 10 iterations. */
+  /** Checkpoints, from which a run resumes exactly. Default: every 10 iterations. */
   checkpoints?:
     | {
         /** Save a checkpoint every N iterations. An integer of at least 1. Defaults to `10`. */
         everySteps?: number | undefined
-        /** Newest checkpoints kept. An integer of at least 1. Defaults to `2`. */
+        /** Newest checkpoints to keep. An integer of at least 1. Defaults to `2`. */
         keep?: number | undefined
       }
     | undefined
-  /** Aborts between two batches. Optional. */
+  /** Aborts the run between two batches. Optional. */
   signal?: AbortSignal | undefined
-  /** Prompts of a rollout, a group of answers each. An integer of at least 1. Defaults to `8`. */
+  /** Prompts in a rollout; each gets groupSize responses. An integer of at least 1. Defaults to `8`. */
   batchSize?: number | undefined
   /** Passes over each rollout. An integer of at least 1. Defaults to `1`. */
   epochs?: number | undefined
-  /** Optimizer steps in each pass. An integer of at least 1. Defaults to `1`. */
+  /** Mini-batches in each pass, one optimizer step each. An integer of at least 1. Defaults to `1`. */
   miniBatches?: number | undefined
-  /** Peak of the learning rate; tiny models need 1e-4 to 2e-3. Above 0. Default: 1e-6, or 1e-5 with LoRA. */
+  /** Peak learning rate; tiny models need 1e-4 to 2e-3. Above 0. Default: 1e-6, or 1e-5 with LoRA. */
   learningRate?: number | undefined
-  /** Stop the run when the mean KL of an answer is above this, in nats. Above 0. Optional. */
+  /** Stop the run when the mean KL of a response exceeds this, in nats. Above 0. Optional. */
   klLimit?: number | undefined
-  /** Answers to each prompt. An integer of at least 2. Defaults to `4`. */
+  /** Responses to each prompt. An integer of at least 2. Defaults to `4`. */
   groupSize?: number | undefined
-  /** Weight of the KL of an answer in its reward. At least 0. Defaults to `0.05`. */
+  /** Weight of the KL penalty in the reward of a response. At least 0. Defaults to `0.05`. */
   klCoef?: number | undefined
-  /** Range of the ratio of an answer's new to old probability. Above 0. Defaults to `0.2`. */
+  /** Clip range of the ratio of new to old policy, one ratio per response. Above 0. Defaults to `0.2`. */
   clip?: number | undefined
-  /** Advantages of a rollout with mean 0 and deviation 1. Defaults to `false`. */
+  /** Normalize the advantages of a rollout to mean 0 and standard deviation 1. Defaults to `false`. */
   normalizeAdvantages?: boolean | undefined
 }
 
@@ -608,192 +612,199 @@ export interface RlooOptions<Row = Record<string, unknown>> {
 export interface PpoOptions<Row = Record<string, unknown>> {
   /** The model to train. Required. */
   model: CausalLM
-  /** Rows with a prompt: a file (.jsonl, .json or .txt), rows, or several sources. Required. */
+  /** Rows with a prompt: a file (.jsonl, .json or .txt), rows, or a weighted mix of sources. Required. */
   data: PromptSource<Row>
-  /**
-   * What responses are worth: a reward model, a function over samples, or several of them, each with its
-   * weight. Required.
-   */
+  /** Reward of responses: a reward model, a function over samples, or a weighted list of them. Required. */
   reward: Reward<RowOf<Row>>
-  /** What the policy is kept near to. Default: the model as it is at the start. */
+  /** Frozen reference of the KL penalty. Default: the model as it is at the start. */
   reference?: CausalLM | undefined
-  /** Train low-rank updates alone and leave the base as it is. Optional. */
+  /** LoRA: train low-rank updates only, with the base frozen. Optional. */
   lora?:
     | {
         /** Rank of the low-rank updates (LoRA). An integer of at least 1. Defaults to `16`. */
         rank?: number | undefined
-        /** The updates are multiplied by alpha / rank. Above 0. Default: 2 * rank. */
+        /** Scale: updates are multiplied by alpha / rank. Above 0. Default: 2 * rank. */
         alpha?: number | undefined
         /**
-         * Which layers, by the family's own names such as q_proj. Not empty. Default: every linear layer of the
-         * blocks.
+         * Linear layers to adapt, by the family's own names such as q_proj. Not empty. Default: every linear
+         * layer of the blocks.
          */
         targetModules?: string[] | undefined
-        /** alpha / sqrt(rank) instead: for high ranks (rsLoRA). Defaults to `false`. */
+        /** Scale by alpha / sqrt(rank) instead, for high ranks (rsLoRA). Defaults to `false`. */
         rsLora?: boolean | undefined
-        /** Train the length of each row apart from its direction (DoRA). Defaults to `false`. */
+        /** Train the magnitude of each weight row separately from its direction (DoRA). Defaults to `false`. */
         dora?: boolean | undefined
       }
     | undefined
-  /** How rows become text. Default: the model's own chat template, else plain. */
+  /** Template that renders rows as text. Default: the model's own chat template, else plain. */
   template?: 'chat' | 'plain' | 'alpaca' | (string & {}) | Template | undefined
-  /** Rollouts, each followed by its updates. An integer of at least 1. Default: one pass over the prompts. */
+  /**
+   * Iterations of one rollout and its updates. An integer of at least 1. Default: one pass over the prompts.
+   */
   iterations?: number | undefined
-  /** Tokens of an answer at most. An integer of at least 1. Defaults to `128`. */
+  /** Maximum length of a response, in tokens. An integer of at least 1. Defaults to `128`. */
   maxNewTokens?: number | undefined
   /**
-   * Of the draws and of every log-probability; nothing else bends the distribution. Above 0. Defaults to `1`.
+   * Temperature of sampling and of every log-probability; there is no top-k or top-p. Above 0. Defaults to
+   * `1`.
    */
   temperature?: number | undefined
-  /** Tokens of a prompt at most. An integer of at least 1. Default: what the model's context leaves. */
+  /**
+   * Maximum length of a prompt, in tokens. An integer of at least 1. Default: context length minus
+   * maxNewTokens.
+   */
   maxPromptLength?: number | undefined
-  /** What becomes of a longer prompt. Defaults to `'error'`. */
+  /** What to do with a prompt longer than that. Defaults to `'error'`. */
   overflow?: 'drop' | 'error' | undefined
   /**
-   * A row that cannot be read or lacks its fields ends the run, or is left out and counted. Defaults to
+   * What to do with a row that cannot be read or lacks a field: fail, or skip and count it. Defaults to
    * `'error'`.
    */
   onBadRow?: 'error' | 'skip' | undefined
   /**
-   * A reward function that takes longer has failed, in milliseconds. An integer in [1, 2147483647]. Defaults
-   * to `60000`.
+   * Fail when a reward function takes longer than this, in milliseconds. An integer in [1, 2147483647].
+   * Defaults to `60000`.
    */
   rewardTimeoutMs?: number | undefined
   /**
-   * Tokens of one forward and backward at most: less needs less memory and changes nothing else. An integer
-   * of at least 1. Defaults to `4096`.
+   * Maximum tokens of one forward and backward; lower it to save memory, nothing else changes. An integer of
+   * at least 1. Defaults to `4096`.
    */
   batchTokens?: number | undefined
-  /** How the learning rate falls after the warm-up, over the iterations. Defaults to `'constant'`. */
+  /** Learning rate schedule after the warm-up, over the iterations. Defaults to `'constant'`. */
   schedule?: 'cosine' | 'linear' | 'constant' | 'warmupStableDecay' | undefined
   /** Run folder: config, metrics, checkpoints and the trained model. Optional. */
   output?: string | undefined
-  /** Steps in which the learning rate rises from 0. An integer of at least 0. Optional. */
+  /** Steps of linear warm-up of the learning rate from 0. An integer of at least 0. Optional. */
   warmupSteps?: number | undefined
-  /** The same as a fraction of all steps. In [0, 1]. Optional. */
+  /** Warm-up as a fraction of all steps. In [0, 1]. Optional. */
   warmupRatio?: number | undefined
-  /** Where the schedule ends, as a fraction of the learning rate. In [0, 1]. Defaults to `0`. */
+  /** Final learning rate as a fraction of its peak. In [0, 1]. Defaults to `0`. */
   minLearningRateRatio?: number | undefined
-  /** warmupStableDecay: fraction of the steps in which the learning rate falls. In (0, 1]. Default: 0.2. */
+  /** warmupStableDecay: fraction of all steps that the decay takes. In (0, 1]. Default: 0.2. */
   decayRatio?: number | undefined
-  /** AdamW: decay of the first moment. In [0, 1). Defaults to `0.9`. */
+  /** AdamW: decay rate of the first moment. In [0, 1). Defaults to `0.9`. */
   beta1?: number | undefined
-  /** AdamW: decay of the second moment. In [0, 1). Defaults to `0.999`. */
+  /** AdamW: decay rate of the second moment. In [0, 1). Defaults to `0.999`. */
   beta2?: number | undefined
   /** AdamW: added to the root of the second moment. Above 0. Defaults to `1e-8`. */
   epsilon?: number | undefined
-  /** AdamW: decoupled weight decay, on matrices only. At least 0. Defaults to `0`. */
+  /** AdamW: decoupled weight decay, of matrices only. At least 0. Defaults to `0`. */
   weightDecay?: number | undefined
-  /** Gradients are clipped to this global L2 norm; 0: off. At least 0. Defaults to `1`. */
+  /** Global L2 norm at which gradients are clipped; 0 turns it off. At least 0. Defaults to `1`. */
   maxGradNorm?: number | undefined
-  /** Another order of the rows in every epoch, from the seed. Defaults to `true`. */
+  /** Shuffle the rows in every epoch, by the seed. Defaults to `true`. */
   shuffle?: boolean | undefined
   /**
-   * Decides the order of the data, the validation rows and the samples. An integer of at least 0. Defaults to
-   * `0`.
+   * Random seed of the data order, the validation split, new adapters, dropout and sampling. An integer of at
+   * least 0. Defaults to `0`.
    */
   seed?: number | undefined
   /**
-   * Stop with an error after so many steps in a row whose loss or gradient is not finite. An integer of at
-   * least 1. Defaults to `3`.
+   * Fail after this many steps in a row with a loss or gradient that is not finite. An integer of at least 1.
+   * Defaults to `3`.
    */
   maxSkippedSteps?: number | undefined
   /**
-   * Keep only the input of each block and compute it again in the backward: less memory, a third more time.
-   * Defaults to `false`.
+   * Keep only the input of each block and recompute the block in the backward: less memory, a third more
+   * time. Defaults to `false`.
    */
   activationCheckpointing?: boolean | undefined
-  /** Of the saved model. Default: that of the weights in memory. */
+  /** Precision of the saved model. Default: that of the weights in memory. */
   saveDtype?: 'float32' | 'bfloat16' | 'float16' | undefined
-  /** Go on from the newest checkpoint in the run folder. Defaults to `false`. */
+  /** Resume from the newest checkpoint in the run folder. Defaults to `false`. */
   resume?: boolean | undefined
-  /** Replace the run that is in the run folder. Defaults to `false`. */
+  /** Replace the run in the run folder. Defaults to `false`. */
   overwrite?: boolean | undefined
-  /** Some answers of a rollout as events. Optional. */
+  /** Sample events with some responses of a rollout. Optional. */
   samples?:
     | {
-        /** Answers shown, with what they earned. An integer of at least 1. Defaults to `2`. */
+        /** Responses to show, with their scores. An integer of at least 1. Defaults to `2`. */
         count?: number | undefined
-        /** Every N iterations. An integer of at least 1. Defaults to `1`. */
+        /** Show them every N iterations. An integer of at least 1. Defaults to `1`. */
         everySteps?: number | undefined
       }
     | undefined
-  /** From which a run resumes exactly. Default: every 10 iterations. */
+  /** Checkpoints, from which a run resumes exactly. Default: every 10 iterations. */
   checkpoints?:
     | {
         /** Save a checkpoint every N iterations. An integer of at least 1. Defaults to `10`. */
         everySteps?: number | undefined
-        /** Newest checkpoints kept. An integer of at least 1. Defaults to `2`. */
+        /** Newest checkpoints to keep. An integer of at least 1. Defaults to `2`. */
         keep?: number | undefined
       }
     | undefined
-  /** Aborts between two batches. Optional. */
+  /** Aborts the run between two batches. Optional. */
   signal?: AbortSignal | undefined
-  /** Where the critic starts. Default: the reward model where there is one, else the trunk of the actor. */
+  /**
+   * Model that initializes the critic. Default: the reward model where there is one, else the actor's trunk.
+   */
   critic?: RewardModel | undefined
-  /** Prompts of a rollout, one answer each. An integer of at least 1. Defaults to `64`. */
+  /** Prompts in a rollout; each gets one response. An integer of at least 1. Defaults to `64`. */
   batchSize?: number | undefined
-  /** Peak of the learning rate; tiny models need 1e-4 to 2e-3. Above 0. Default: 3e-6, or 3e-5 with LoRA. */
+  /** Peak learning rate; tiny models need 1e-4 to 2e-3. Above 0. Default: 3e-6, or 3e-5 with LoRA. */
   learningRate?: number | undefined
-  /** Of the critic. Above 0. Default: 10 times the actor's. */
+  /** Peak learning rate of the critic. Above 0. Default: 10 times the actor's. */
   criticLearningRate?: number | undefined
-  /** Iterations in which only the critic is trained. An integer of at least 0. Defaults to `0`. */
+  /**
+   * Iterations at the start in which only the critic is trained. An integer of at least 0. Defaults to `0`.
+   */
   criticWarmup?: number | undefined
   /** Passes over each rollout. An integer of at least 1. Defaults to `4`. */
   epochs?: number | undefined
-  /** Optimizer steps in each pass. An integer of at least 1. Defaults to `1`. */
+  /** Mini-batches in each pass, one optimizer step each. An integer of at least 1. Defaults to `1`. */
   miniBatches?: number | undefined
   /** Weight of the KL penalty against the reference. At least 0. Defaults to `0.05`. */
   klCoef?: number | undefined
-  /** The KL penalty. Optional. */
+  /** Settings of the KL penalty. Optional. */
   kl?:
     | {
-        /** Part of the rewards, or of the loss. Defaults to `'reward'`. */
+        /** Adds the penalty to the rewards of tokens, or to the loss. Defaults to `'reward'`. */
         in?: 'reward' | 'loss' | undefined
         /**
-         * k1 or k3 in the reward (default: k1); k2, k3 or full, over the whole vocabulary, in the loss (default:
-         * k2).
+         * Estimator of the KL: k1 or k3 in the reward (default: k1); k2, k3 or full, over the whole vocabulary,
+         * in the loss (default: k2).
          */
         estimator?: 'k1' | 'k2' | 'k3' | 'full' | undefined
         /**
-         * Of full: reverse is KL(actor || reference), forward the textbook's KL(reference || actor). Default:
-         * reverse.
+         * Direction of estimator full: reverse is KL(actor || reference), forward is KL(reference || actor).
+         * Default: reverse.
          */
         direction?: 'reverse' | 'forward' | undefined
-        /** Adapt klCoef so that the mean KL of an answer comes to this, in nats. Above 0. Optional. */
+        /** Adapt klCoef to hold the mean KL of a response at this, in nats. Above 0. Optional. */
         target?: number | undefined
-        /** Answers over which it adapts. Above 0. Default: 10000. */
+        /** Horizon of the adaptation, in responses. Above 0. Default: 10000. */
         horizon?: number | undefined
-        /** Stop the run when the mean KL of an answer is above this, in nats. Above 0. Optional. */
+        /** Stop the run when the mean KL of a response exceeds this, in nats. Above 0. Optional. */
         limit?: number | undefined
       }
     | undefined
-  /** Range of the ratio of new to old policy. Above 0. Defaults to `0.2`. */
+  /** Clip range of the ratio of new to old policy. Above 0. Defaults to `0.2`. */
   clip?: number | undefined
-  /** Bounds the loss of bad answers at this times |A|. Above 1. Optional. */
+  /** Dual clip: caps the loss of negative advantages at this times |A|. Above 1. Optional. */
   dualClip?: number | undefined
-  /** Range of the critic's change in one iteration. Above 0. Defaults to `0.2`. */
+  /** Clip range of the values around those before the updates. Above 0. Defaults to `0.2`. */
   valueClip?: number | undefined
-  /** Discount of later rewards. In [0, 1]. Defaults to `1`. */
+  /** Discount factor of later rewards, per token. In [0, 1]. Defaults to `1`. */
   gamma?: number | undefined
-  /** Of generalised advantage estimation. In [0, 1]. Defaults to `0.95`. */
+  /** Lambda of generalized advantage estimation (GAE). In [0, 1]. Defaults to `0.95`. */
   lambda?: number | undefined
-  /** Weight of an entropy bonus. At least 0. Defaults to `0`. */
+  /** Weight of the entropy bonus. At least 0. Defaults to `0`. */
   entropyCoef?: number | undefined
-  /** Divide rewards by their standard deviation. Defaults to `false`. */
+  /** Divide the rewards of tokens by their standard deviation. Defaults to `false`. */
   whitenRewards?: boolean | undefined
-  /** Advantages of a rollout with mean 0 and deviation 1. Defaults to `true`. */
+  /** Normalize the advantages of a rollout to mean 0 and standard deviation 1. Defaults to `true`. */
   whitenAdvantages?: boolean | undefined
   /**
-   * Taken off the score of an answer that did not end. At least 0. Default: 1 with a reward model, none with
-   * functions.
+   * Penalty on the score of a response without a stop token. At least 0. Default: 1 with a reward model, none
+   * with functions.
    */
   missingEosPenalty?: number | null | undefined
-  /** Scores minus their running mean, by their deviation. Defaults to `false`. */
+  /** Normalize scores by their running mean and standard deviation. Defaults to `false`. */
   scoreNormalize?: boolean | undefined
-  /** Bounds scores at plus and minus this. Above 0. Optional. */
+  /** Clip scores to plus or minus this. Above 0. Optional. */
   scoreClip?: number | undefined
-  /** End the passes over a rollout when approxKl is above this, in nats. Above 0. Optional. */
+  /** Stop the passes over a rollout early when approxKl exceeds this, in nats. Above 0. Optional. */
   targetKl?: number | undefined
 }
 
@@ -801,16 +812,13 @@ export interface PpoOptions<Row = Record<string, unknown>> {
 export interface DpoOptions {
   /** The model to train. Required. */
   model: CausalLM
-  /**
-   * Rows to train on: a file (.jsonl, .json or .txt), rows, or several sources that are mixed by weight.
-   * Required.
-   */
+  /** Rows to train on: a file (.jsonl, .json or .txt), rows, or a weighted mix of sources. Required. */
   data: DataSource
-  /** Rows for the validation loss: a file, rows, or { fraction } of the data. Optional. */
+  /** Validation rows: a file, rows, or { fraction } of the data to hold out. Optional. */
   validation?: Validation | undefined
-  /** What the answers are compared with. Default: the model as it is at the start. */
+  /** Frozen reference model. Default: the model as it is at the start. */
   reference?: CausalLM | undefined
-  /** The loss; kto needs rows with a label instead of pairs. Defaults to `'sigmoid'`. */
+  /** Preference loss; kto takes rows with a label instead of pairs. Defaults to `'sigmoid'`. */
   loss?:
     | 'sigmoid'
     | 'sigmoidNorm'
@@ -834,16 +842,20 @@ export interface DpoOptions {
   /** Strength of the KL constraint to the reference. Above 0. Default: 0.1; simpo 2. */
   beta?: number | undefined
   /**
-   * Share of pairs whose order is wrong, for losses robust, cdpo and exo. In [0, 0.5). Default: 0; exo 0.001.
+   * Assumed share of pairs in the wrong order, for losses robust, cdpo and exo. In [0, 0.5). Default: 0; exo
+   * 0.001.
    */
   labelSmoothing?: number | undefined
-  /** Margin of loss simpo. Any finite number. Default: 1. */
+  /** Target margin of loss simpo. Any finite number. Default: 1. */
   gamma?: number | undefined
-  /** Penalty of loss dpop on chosen responses less likely than to the reference. At least 0. Default: 50. */
+  /**
+   * Weight of the penalty of loss dpop on chosen responses that are less likely than under the reference. At
+   * least 0. Default: 50.
+   */
   lambda?: number | undefined
-  /** kto: weight of good answers. Above 0. Default: 1. */
+  /** kto: weight of desirable responses. Above 0. Default: 1. */
   desirableWeight?: number | undefined
-  /** kto: weight of bad answers. Above 0. Default: 1. */
+  /** kto: weight of undesirable responses. Above 0. Default: 1. */
   undesirableWeight?: number | undefined
   /**
    * Weight of the cross-entropy of the chosen responses, added to the loss. At least 0. Default: 0; cpo 1.
@@ -851,74 +863,74 @@ export interface DpoOptions {
   sftCoef?: number | undefined
   /** Passes over the data. An integer of at least 1. Default: 1. */
   epochs?: number | undefined
-  /** Peak of the learning rate; tiny models need 1e-4 to 2e-3. Above 0. Default: 1e-6, or 5e-6 with LoRA. */
+  /** Peak learning rate; tiny models need 1e-4 to 2e-3. Above 0. Default: 1e-6, or 5e-6 with LoRA. */
   learningRate?: number | undefined
-  /** Train low-rank updates alone and leave the base as it is. Optional. */
+  /** LoRA: train low-rank updates only, with the base frozen. Optional. */
   lora?:
     | {
         /** Rank of the low-rank updates (LoRA). An integer of at least 1. Defaults to `16`. */
         rank?: number | undefined
-        /** The updates are multiplied by alpha / rank. Above 0. Default: 2 * rank. */
+        /** Scale: updates are multiplied by alpha / rank. Above 0. Default: 2 * rank. */
         alpha?: number | undefined
         /**
-         * Which layers, by the family's own names such as q_proj. Not empty. Default: every linear layer of the
-         * blocks.
+         * Linear layers to adapt, by the family's own names such as q_proj. Not empty. Default: every linear
+         * layer of the blocks.
          */
         targetModules?: string[] | undefined
-        /** alpha / sqrt(rank) instead: for high ranks (rsLoRA). Defaults to `false`. */
+        /** Scale by alpha / sqrt(rank) instead, for high ranks (rsLoRA). Defaults to `false`. */
         rsLora?: boolean | undefined
-        /** Train the length of each row apart from its direction (DoRA). Defaults to `false`. */
+        /** Train the magnitude of each weight row separately from its direction (DoRA). Defaults to `false`. */
         dora?: boolean | undefined
       }
     | undefined
-  /** How rows become text. Default: the model's own chat template, else plain. */
+  /** Template that renders rows as text. Default: the model's own chat template, else plain. */
   template?: 'chat' | 'plain' | 'alpaca' | (string & {}) | Template | undefined
   /**
-   * A row that cannot be read or lacks its fields ends the run, or is left out and counted. Defaults to
+   * What to do with a row that cannot be read or lacks a field: fail, or skip and count it. Defaults to
    * `'error'`.
    */
   onBadRow?: 'error' | 'skip' | undefined
   /** Run folder: config, metrics, checkpoints and the trained model. Optional. */
   output?: string | undefined
-  /** Optimizer steps in all, instead of epochs. An integer of at least 1. Optional. */
+  /** Total number of optimizer steps, instead of epochs. An integer of at least 1. Optional. */
   maxSteps?: number | undefined
-  /** Sequences in a batch. An integer of at least 1. Default: 8. */
+  /** Rows per batch. An integer of at least 1. Default: 8. */
   batchSize?: number | undefined
-  /** Batches in one optimizer step. An integer of at least 1. Defaults to `1`. */
+  /** Batches per optimizer step. An integer of at least 1. Defaults to `1`. */
   gradientAccumulation?: number | undefined
   /**
-   * Tokens of one sequence at most. An integer of at least 2. Default: 1024, or the model's context where
-   * that is less.
+   * Maximum length of a sequence, in tokens. An integer of at least 2. Default: 1024, or the model's context
+   * where that is less.
    */
   maxLength?: number | undefined
-  /** How the learning rate falls after the warm-up. Defaults to `'cosine'`. */
+  /** Learning rate schedule after the warm-up. Defaults to `'cosine'`. */
   schedule?: 'cosine' | 'linear' | 'constant' | 'warmupStableDecay' | undefined
-  /** Steps in which the learning rate rises from 0. An integer of at least 0. Optional. */
+  /** Steps of linear warm-up of the learning rate from 0. An integer of at least 0. Optional. */
   warmupSteps?: number | undefined
-  /** The same as a fraction of all steps. In [0, 1]. Optional. */
+  /** Warm-up as a fraction of all steps. In [0, 1]. Optional. */
   warmupRatio?: number | undefined
-  /** Where the schedule ends, as a fraction of the learning rate. In [0, 1]. Defaults to `0`. */
+  /** Final learning rate as a fraction of its peak. In [0, 1]. Defaults to `0`. */
   minLearningRateRatio?: number | undefined
-  /** warmupStableDecay: fraction of the steps in which the learning rate falls. In (0, 1]. Default: 0.2. */
+  /** warmupStableDecay: fraction of all steps that the decay takes. In (0, 1]. Default: 0.2. */
   decayRatio?: number | undefined
-  /** AdamW: decay of the first moment. In [0, 1). Defaults to `0.9`. */
+  /** AdamW: decay rate of the first moment. In [0, 1). Defaults to `0.9`. */
   beta1?: number | undefined
-  /** AdamW: decay of the second moment. In [0, 1). Defaults to `0.999`. */
+  /** AdamW: decay rate of the second moment. In [0, 1). Defaults to `0.999`. */
   beta2?: number | undefined
   /** AdamW: added to the root of the second moment. Above 0. Defaults to `1e-8`. */
   epsilon?: number | undefined
-  /** AdamW: decoupled weight decay, on matrices only. At least 0. Defaults to `0`. */
+  /** AdamW: decoupled weight decay, of matrices only. At least 0. Defaults to `0`. */
   weightDecay?: number | undefined
-  /** Gradients are clipped to this global L2 norm; 0: off. At least 0. Defaults to `1`. */
+  /** Global L2 norm at which gradients are clipped; 0 turns it off. At least 0. Defaults to `1`. */
   maxGradNorm?: number | undefined
-  /** Another order of the rows in every epoch, from the seed. Defaults to `true`. */
+  /** Shuffle the rows in every epoch, by the seed. Defaults to `true`. */
   shuffle?: boolean | undefined
   /**
-   * Decides the order of the data, the validation rows and the samples. An integer of at least 0. Defaults to
-   * `0`.
+   * Random seed of the data order, the validation split, new adapters, dropout and sampling. An integer of at
+   * least 0. Defaults to `0`.
    */
   seed?: number | undefined
-  /** Loss and perplexity on the validation rows. Optional. */
+  /** Evaluation of the loss and metrics on the validation rows. Optional. */
   evaluation?:
     | {
         /** Evaluate every N steps. An integer of at least 1. Default: at the end of each epoch. */
@@ -928,132 +940,131 @@ export interface DpoOptions {
   /** Stop when the validation loss no longer falls, and keep the best weights. Optional. */
   earlyStopping?:
     | {
-        /** Stop after N evaluations without a better loss. An integer of at least 1. Default: 3. */
+        /** Stop after N evaluations in a row without a lower loss. An integer of at least 1. Default: 3. */
         patience?: number | undefined
-        /** A loss counts as better when it is lower by more than this. At least 0. Defaults to `0`. */
+        /** A loss must fall by more than this to count as lower. At least 0. Defaults to `0`. */
         minDelta?: number | undefined
       }
     | undefined
-  /** From which a run resumes exactly. Optional. */
+  /** Checkpoints, from which a run resumes exactly. Optional. */
   checkpoints?:
     | {
         /** Save a checkpoint every N steps. An integer of at least 1. Default: at the end of each epoch. */
         everySteps?: number | undefined
-        /** Newest checkpoints kept; the best one is kept besides. An integer of at least 1. Defaults to `2`. */
+        /**
+         * Newest checkpoints to keep; the best one is kept as well. An integer of at least 1. Defaults to `2`.
+         */
         keep?: number | undefined
       }
     | undefined
   /**
-   * Stop with an error after so many steps in a row whose loss or gradient is not finite. An integer of at
-   * least 1. Defaults to `3`.
+   * Fail after this many steps in a row with a loss or gradient that is not finite. An integer of at least 1.
+   * Defaults to `3`.
    */
   maxSkippedSteps?: number | undefined
   /**
-   * Keep only the input of each block and compute it again in the backward: less memory, a third more time.
-   * Defaults to `false`.
+   * Keep only the input of each block and recompute the block in the backward: less memory, a third more
+   * time. Defaults to `false`.
    */
   activationCheckpointing?: boolean | undefined
-  /** Of the saved model. Default: that of the weights in memory. */
+  /** Precision of the saved model. Default: that of the weights in memory. */
   saveDtype?: 'float32' | 'bfloat16' | 'float16' | undefined
-  /** Go on from the newest checkpoint in the run folder. Defaults to `false`. */
+  /** Resume from the newest checkpoint in the run folder. Defaults to `false`. */
   resume?: boolean | undefined
-  /** Replace the run that is in the run folder. Defaults to `false`. */
+  /** Replace the run in the run folder. Defaults to `false`. */
   overwrite?: boolean | undefined
-  /** Aborts between two batches. Optional. */
+  /** Aborts the run between two batches. Optional. */
   signal?: AbortSignal | undefined
 }
 
 /** Options of `reward`. */
 export interface RewardOptions {
-  /** The model to start from: a language model, or a reward model to train on. Required. */
+  /** The model to start from: a language model, or a reward model to train further. Required. */
   model: CausalLM | RewardModel
-  /**
-   * Rows to train on: a file (.jsonl, .json or .txt), rows, or several sources that are mixed by weight.
-   * Required.
-   */
+  /** Rows to train on: a file (.jsonl, .json or .txt), rows, or a weighted mix of sources. Required. */
   data: DataSource
-  /** Rows for the validation loss: a file, rows, or { fraction } of the data. Optional. */
+  /** Validation rows: a file, rows, or { fraction } of the data to hold out. Optional. */
   validation?: Validation | undefined
   /** Passes over the data. An integer of at least 1. Default: 1. */
   epochs?: number | undefined
-  /** Peak of the learning rate; tiny models need 1e-4 to 2e-3. Above 0. Default: 1e-5, or 1e-4 with LoRA. */
+  /** Peak learning rate; tiny models need 1e-4 to 2e-3. Above 0. Default: 1e-5, or 1e-4 with LoRA. */
   learningRate?: number | undefined
-  /** Train low-rank updates alone and leave the base as it is. Optional. */
+  /** LoRA: train low-rank updates only, with the base frozen. Optional. */
   lora?:
     | {
         /** Rank of the low-rank updates (LoRA). An integer of at least 1. Defaults to `16`. */
         rank?: number | undefined
-        /** The updates are multiplied by alpha / rank. Above 0. Default: 2 * rank. */
+        /** Scale: updates are multiplied by alpha / rank. Above 0. Default: 2 * rank. */
         alpha?: number | undefined
         /**
-         * Which layers, by the family's own names such as q_proj. Not empty. Default: every linear layer of the
-         * blocks.
+         * Linear layers to adapt, by the family's own names such as q_proj. Not empty. Default: every linear
+         * layer of the blocks.
          */
         targetModules?: string[] | undefined
-        /** alpha / sqrt(rank) instead: for high ranks (rsLoRA). Defaults to `false`. */
+        /** Scale by alpha / sqrt(rank) instead, for high ranks (rsLoRA). Defaults to `false`. */
         rsLora?: boolean | undefined
-        /** Train the length of each row apart from its direction (DoRA). Defaults to `false`. */
+        /** Train the magnitude of each weight row separately from its direction (DoRA). Defaults to `false`. */
         dora?: boolean | undefined
       }
     | undefined
-  /** How rows become text. Default: the model's own chat template, else plain. */
+  /** Template that renders rows as text. Default: the model's own chat template, else plain. */
   template?: 'chat' | 'plain' | 'alpaca' | (string & {}) | Template | undefined
   /**
-   * Keeps scores near 0: weight of (better + worse) squared; 0.01 is recommended. At least 0. Defaults to
-   * `0`.
+   * Weight of (chosen + rejected score) squared, which keeps scores near 0; 0.01 is recommended. At least 0.
+   * Defaults to `0`.
    */
   center?: number | undefined
   /**
-   * A token of the vocabulary that no answer ends with, for tokenizers without a special one. Not empty.
+   * Pad token for tokenizers without a spare special token: a token that no response ends with. Not empty.
    * Default: the pad token, or another special one.
    */
   padToken?: string | undefined
   /**
-   * A row that cannot be read or lacks its fields ends the run, or is left out and counted. Defaults to
+   * What to do with a row that cannot be read or lacks a field: fail, or skip and count it. Defaults to
    * `'error'`.
    */
   onBadRow?: 'error' | 'skip' | undefined
   /** Run folder: config, metrics, checkpoints and the trained model. Optional. */
   output?: string | undefined
-  /** Optimizer steps in all, instead of epochs. An integer of at least 1. Optional. */
+  /** Total number of optimizer steps, instead of epochs. An integer of at least 1. Optional. */
   maxSteps?: number | undefined
-  /** Sequences in a batch. An integer of at least 1. Default: 8. */
+  /** Rows per batch. An integer of at least 1. Default: 8. */
   batchSize?: number | undefined
-  /** Batches in one optimizer step. An integer of at least 1. Defaults to `1`. */
+  /** Batches per optimizer step. An integer of at least 1. Defaults to `1`. */
   gradientAccumulation?: number | undefined
   /**
-   * Tokens of one sequence at most. An integer of at least 2. Default: 1024, or the model's context where
-   * that is less.
+   * Maximum length of a sequence, in tokens. An integer of at least 2. Default: 1024, or the model's context
+   * where that is less.
    */
   maxLength?: number | undefined
-  /** How the learning rate falls after the warm-up. Defaults to `'cosine'`. */
+  /** Learning rate schedule after the warm-up. Defaults to `'cosine'`. */
   schedule?: 'cosine' | 'linear' | 'constant' | 'warmupStableDecay' | undefined
-  /** Steps in which the learning rate rises from 0. An integer of at least 0. Optional. */
+  /** Steps of linear warm-up of the learning rate from 0. An integer of at least 0. Optional. */
   warmupSteps?: number | undefined
-  /** The same as a fraction of all steps. In [0, 1]. Optional. */
+  /** Warm-up as a fraction of all steps. In [0, 1]. Optional. */
   warmupRatio?: number | undefined
-  /** Where the schedule ends, as a fraction of the learning rate. In [0, 1]. Defaults to `0`. */
+  /** Final learning rate as a fraction of its peak. In [0, 1]. Defaults to `0`. */
   minLearningRateRatio?: number | undefined
-  /** warmupStableDecay: fraction of the steps in which the learning rate falls. In (0, 1]. Default: 0.2. */
+  /** warmupStableDecay: fraction of all steps that the decay takes. In (0, 1]. Default: 0.2. */
   decayRatio?: number | undefined
-  /** AdamW: decay of the first moment. In [0, 1). Defaults to `0.9`. */
+  /** AdamW: decay rate of the first moment. In [0, 1). Defaults to `0.9`. */
   beta1?: number | undefined
-  /** AdamW: decay of the second moment. In [0, 1). Defaults to `0.999`. */
+  /** AdamW: decay rate of the second moment. In [0, 1). Defaults to `0.999`. */
   beta2?: number | undefined
   /** AdamW: added to the root of the second moment. Above 0. Defaults to `1e-8`. */
   epsilon?: number | undefined
-  /** AdamW: decoupled weight decay, on matrices only. At least 0. Defaults to `0`. */
+  /** AdamW: decoupled weight decay, of matrices only. At least 0. Defaults to `0`. */
   weightDecay?: number | undefined
-  /** Gradients are clipped to this global L2 norm; 0: off. At least 0. Defaults to `1`. */
+  /** Global L2 norm at which gradients are clipped; 0 turns it off. At least 0. Defaults to `1`. */
   maxGradNorm?: number | undefined
-  /** Another order of the rows in every epoch, from the seed. Defaults to `true`. */
+  /** Shuffle the rows in every epoch, by the seed. Defaults to `true`. */
   shuffle?: boolean | undefined
   /**
-   * Decides the order of the data, the validation rows and the samples. An integer of at least 0. Defaults to
-   * `0`.
+   * Random seed of the data order, the validation split, new adapters, dropout and sampling. An integer of at
+   * least 0. Defaults to `0`.
    */
   seed?: number | undefined
-  /** Loss and perplexity on the validation rows. Optional. */
+  /** Evaluation of the loss and metrics on the validation rows. Optional. */
   evaluation?:
     | {
         /** Evaluate every N steps. An integer of at least 1. Default: at the end of each epoch. */
@@ -1063,37 +1074,39 @@ export interface RewardOptions {
   /** Stop when the validation loss no longer falls, and keep the best weights. Optional. */
   earlyStopping?:
     | {
-        /** Stop after N evaluations without a better loss. An integer of at least 1. Default: 3. */
+        /** Stop after N evaluations in a row without a lower loss. An integer of at least 1. Default: 3. */
         patience?: number | undefined
-        /** A loss counts as better when it is lower by more than this. At least 0. Defaults to `0`. */
+        /** A loss must fall by more than this to count as lower. At least 0. Defaults to `0`. */
         minDelta?: number | undefined
       }
     | undefined
-  /** From which a run resumes exactly. Optional. */
+  /** Checkpoints, from which a run resumes exactly. Optional. */
   checkpoints?:
     | {
         /** Save a checkpoint every N steps. An integer of at least 1. Default: at the end of each epoch. */
         everySteps?: number | undefined
-        /** Newest checkpoints kept; the best one is kept besides. An integer of at least 1. Defaults to `2`. */
+        /**
+         * Newest checkpoints to keep; the best one is kept as well. An integer of at least 1. Defaults to `2`.
+         */
         keep?: number | undefined
       }
     | undefined
   /**
-   * Stop with an error after so many steps in a row whose loss or gradient is not finite. An integer of at
-   * least 1. Defaults to `3`.
+   * Fail after this many steps in a row with a loss or gradient that is not finite. An integer of at least 1.
+   * Defaults to `3`.
    */
   maxSkippedSteps?: number | undefined
   /**
-   * Keep only the input of each block and compute it again in the backward: less memory, a third more time.
-   * Defaults to `false`.
+   * Keep only the input of each block and recompute the block in the backward: less memory, a third more
+   * time. Defaults to `false`.
    */
   activationCheckpointing?: boolean | undefined
-  /** Of the saved model. Default: that of the weights in memory. */
+  /** Precision of the saved model. Default: that of the weights in memory. */
   saveDtype?: 'float32' | 'bfloat16' | 'float16' | undefined
-  /** Go on from the newest checkpoint in the run folder. Defaults to `false`. */
+  /** Resume from the newest checkpoint in the run folder. Defaults to `false`. */
   resume?: boolean | undefined
-  /** Replace the run that is in the run folder. Defaults to `false`. */
+  /** Replace the run in the run folder. Defaults to `false`. */
   overwrite?: boolean | undefined
-  /** Aborts between two batches. Optional. */
+  /** Aborts the run between two batches. Optional. */
   signal?: AbortSignal | undefined
 }

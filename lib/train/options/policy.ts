@@ -32,9 +32,9 @@ export const policyFields = lazily((z) => {
         (value) => typeof value === 'function' || isObject(value),
         'must be a RewardModel, a function over samples, or a list of { reward, weight }',
       ),
-      'What responses are worth: a reward model, a function over samples, or several of them, each with its weight',
+      'Reward of responses: a reward model, a function over samples, or a weighted list of them',
       {
-        help: 'What answers are worth: the folder of a reward model, or a .js file that exports a function; several with FILE=WEIGHT',
+        help: 'Reward of responses: folder of a reward model, or a .js file that exports a function; several with FILE=WEIGHT',
         placeholder: 'DIR|FILE.js',
         read: (text) => text,
         repeat: true,
@@ -43,59 +43,59 @@ export const policyFields = lazily((z) => {
     ),
     reference: option(
       custom<CausalLM>('CausalLM', isModel, 'must be a model').optional(),
-      'What the policy is kept near to (default: the model as it is at the start)',
+      'Frozen reference of the KL penalty (default: the model as it is at the start)',
       false,
     ),
     lora,
     template,
     iterations: option(
       count().optional(),
-      'Rollouts, each followed by its updates (default: one pass over the prompts)',
+      'Iterations of one rollout and its updates (default: one pass over the prompts)',
     ),
-    maxNewTokens: option(count().default(128), 'Tokens of an answer at most'),
+    maxNewTokens: option(count().default(128), 'Maximum length of a response, in tokens'),
     temperature: option(
       z.number().gt(0).default(1),
-      'Of the draws and of every log-probability; nothing else bends the distribution',
+      'Temperature of sampling and of every log-probability; there is no top-k or top-p',
     ),
     maxPromptLength: option(
       count().optional(),
-      "Tokens of a prompt at most (default: what the model's context leaves)",
+      'Maximum length of a prompt, in tokens (default: context length minus maxNewTokens)',
     ),
-    overflow: option(z.enum(['drop', 'error']).default('error'), 'What becomes of a longer prompt'),
+    overflow: option(z.enum(['drop', 'error']).default('error'), 'What to do with a prompt longer than that'),
     onBadRow,
-    // Node's timers know no longer one: it would be over at once.
+    // The longest delay of Node's timers: a longer one would fire at once.
     rewardTimeoutMs: option(
       count()
         .max(2 ** 31 - 1)
         .default(60_000),
-      'A reward function that takes longer has failed, in milliseconds',
+      'Fail when a reward function takes longer than this, in milliseconds',
     ),
     batchTokens: option(
       count().default(4096),
-      'Tokens of one forward and backward at most: less needs less memory and changes nothing else',
+      'Maximum tokens of one forward and backward; lower it to save memory, nothing else changes',
     ),
     schedule: option(
       z.enum(['cosine', 'linear', 'constant', 'warmupStableDecay']).default('constant'),
-      'How the learning rate falls after the warm-up, over the iterations',
+      'Learning rate schedule after the warm-up, over the iterations',
     ),
     ...kept,
     samples: option(
       z
         .object({
-          count: option(count().default(2), 'Answers shown, with what they earned'),
-          everySteps: option(count().default(1), 'Every N iterations'),
+          count: option(count().default(2), 'Responses to show, with their scores'),
+          everySteps: option(count().default(1), 'Show them every N iterations'),
         })
         .optional(),
-      'Some answers of a rollout as events',
+      'Sample events with some responses of a rollout',
     ),
     checkpoints: option(
       z
         .object({
           everySteps: option(count().default(10), 'Save a checkpoint every N iterations'),
-          keep: option(count().default(2), 'Newest checkpoints kept'),
+          keep: option(count().default(2), 'Newest checkpoints to keep'),
         })
         .optional(),
-      'From which a run resumes exactly (default: every 10 iterations)',
+      'Checkpoints, from which a run resumes exactly (default: every 10 iterations)',
     ),
     signal,
   }
@@ -111,12 +111,12 @@ export const policyConflicts: readonly Conflict[] = [
   noEffect(
     'warmupRatio',
     (given) => given('warmupSteps'),
-    'cannot stand beside warmupSteps: give one of them',
+    'cannot be combined with warmupSteps: set one of them',
   ),
   noEffect(
     'minLearningRateRatio',
     (_, options) => options.schedule === 'constant',
-    "has no effect with schedule 'constant': take another schedule",
+    "has no effect with schedule 'constant': choose another schedule",
   ),
   noEffect(
     'decayRatio',
@@ -133,12 +133,12 @@ export const policyConflicts: readonly Conflict[] = [
   noEffect(
     'overwrite',
     (_, options) => options.overwrite === true && options.resume === true,
-    'cannot stand beside resume: go on with the run in the folder, or replace it',
+    'cannot be combined with resume: resume the run in the folder, or replace it',
   ),
   noEffect('saveDtype', (given) => given('lora'), 'has no effect with lora: adapters are saved in float32'),
 ]
 
-/** What the options of all three have in common once they are checked and the defaults filled in. */
+/** Options of PPO, GRPO and RLOO, checked and with defaults filled in. */
 export type PolicyOptions = z.output<z.ZodObject<ReturnType<typeof policyFields>>> & {
   batchSize: number
   learningRate: number

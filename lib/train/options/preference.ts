@@ -1,6 +1,6 @@
 import type { CausalLM } from '../../models/causal-lm.js'
 import type { RewardModel } from '../../models/reward-model.js'
-import { isModel, text } from '../../options/kinds.js'
+import { count, isModel, text } from '../../options/kinds.js'
 import { type Conflict, custom, type OptionSet, option } from '../../options/option.js'
 import {
   defaultsText,
@@ -13,10 +13,10 @@ import { loraConflicts, trainingConflicts, trainingFields } from '../../options/
 import { lazily } from '../../options/zod.js'
 import { learningRateOption, recipeFields } from './fields.js'
 
-/** Of both recipes: those of training that mean something on pairs. */
+/** Training options that apply to pairs. */
 const fields = lazily(() => {
   const { batchTokens: _batchTokens, samples: _samples, ...fields } = trainingFields()
-  return fields
+  return { ...fields, batchSize: option(count().optional(), 'Rows per batch (default: 8)') }
 })
 const conflicts = [
   ...trainingConflicts.filter(({ option: name }) => name !== 'batchTokens'),
@@ -35,10 +35,10 @@ export const rewardOptions = {
           isModel,
           'must be a CausalLM or a RewardModel',
         ),
-        'The model to start from: a language model, or a reward model to train on',
+        'The model to start from: a language model, or a reward model to train further',
         text(
           'DIR',
-          'Folder or Hub id of the model to start from: a language model, or a reward model to train on',
+          'Model to start from, a folder or org/name on the Hub: a language model, or a reward model to train further',
         ),
       ),
       data,
@@ -49,11 +49,11 @@ export const rewardOptions = {
       template,
       center: option(
         z.number().min(0).default(0),
-        'Keeps scores near 0: weight of (better + worse) squared; 0.01 is recommended',
+        'Weight of (chosen + rejected score) squared, which keeps scores near 0; 0.01 is recommended',
       ),
       padToken: option(
         z.string().min(1).optional(),
-        'A token of the vocabulary that no answer ends with, for tokenizers without a special one (default: the pad token, or another special one)',
+        'Pad token for tokenizers without a spare special token: a token that no response ends with (default: the pad token, or another special one)',
       ),
       onBadRow,
       ...fields(),
@@ -65,18 +65,18 @@ export const rewardOptions = {
     {
       option: 'padToken',
       when: (given: (path: string) => boolean) => given('lora') || !given('output'),
-      because: 'has no effect without output, or with lora, where the base says what pads',
+      because: 'has no effect without output, or with lora, where the base defines the pad token',
     },
   ],
 } satisfies OptionSet
 
 const LOSSES = [...PAIR_LOSS_NAMES, 'kto'] as const
-/** A loss of `dpo`: one of pairs, or kto on single responses with a label. */
+/** A loss of `dpo`: a pair loss, or `kto` on unpaired preference data. */
 export type DpoLoss = (typeof LOSSES)[number]
 
 const texts: Record<string, string> = {
   ...Object.fromEntries(PAIR_LOSS_NAMES.map((name) => [name, pairLoss(name).text])),
-  kto: 'KTO: single responses with a label instead of pairs',
+  kto: 'KTO: unpaired responses with a label instead of pairs',
 }
 
 const listed = (losses: readonly string[]) =>
@@ -89,7 +89,7 @@ const without = (name: string, losses: readonly string[], because: string): Conf
 const only = (name: string, losses: readonly string[]): Conflict => ({
   option: name,
   when: (_, options) => !losses.includes(options.loss as string),
-  because: `has an effect with ${listed(losses)} alone`,
+  because: `has an effect only with ${listed(losses)}`,
 })
 
 /** Options of `dpo`. */
@@ -103,12 +103,12 @@ export const dpoOptions = {
       validation,
       reference: option(
         custom<CausalLM>('CausalLM', isModel, 'must be a model').optional(),
-        'What the answers are compared with (default: the model as it is at the start)',
+        'Frozen reference model (default: the model as it is at the start)',
         false,
       ),
       loss: option(
         z.enum(LOSSES).default('sigmoid'),
-        'The loss; kto needs rows with a label instead of pairs',
+        'Preference loss; kto takes rows with a label instead of pairs',
         { placeholder: 'LOSS', read: (text) => text, choices: texts },
       ),
       beta: option(
@@ -117,18 +117,21 @@ export const dpoOptions = {
       ),
       labelSmoothing: option(
         z.number().min(0).lt(0.5).optional(),
-        `Share of pairs whose order is wrong, for ${listed(lossesReading('labelSmoothing'))} (default: ${defaultsText('labelSmoothing')})`,
+        `Assumed share of pairs in the wrong order, for ${listed(lossesReading('labelSmoothing'))} (default: ${defaultsText('labelSmoothing')})`,
       ),
       gamma: option(
         z.number().optional(),
-        `Margin of ${listed(lossesReading('gamma'))} (default: ${defaultsText('gamma')})`,
+        `Target margin of ${listed(lossesReading('gamma'))} (default: ${defaultsText('gamma')})`,
       ),
       lambda: option(
         z.number().min(0).optional(),
-        `Penalty of ${listed(lossesReading('lambda'))} on chosen responses less likely than to the reference (default: ${defaultsText('lambda')})`,
+        `Weight of the penalty of ${listed(lossesReading('lambda'))} on chosen responses that are less likely than under the reference (default: ${defaultsText('lambda')})`,
       ),
-      desirableWeight: option(z.number().gt(0).optional(), 'kto: weight of good answers (default: 1)'),
-      undesirableWeight: option(z.number().gt(0).optional(), 'kto: weight of bad answers (default: 1)'),
+      desirableWeight: option(z.number().gt(0).optional(), 'kto: weight of desirable responses (default: 1)'),
+      undesirableWeight: option(
+        z.number().gt(0).optional(),
+        'kto: weight of undesirable responses (default: 1)',
+      ),
       sftCoef: option(
         z.number().min(0).optional(),
         `Weight of the cross-entropy of the chosen responses, added to the loss (default: ${defaultsText('sftCoef')})`,
@@ -144,7 +147,7 @@ export const dpoOptions = {
   }),
   conflicts: [
     ...conflicts,
-    without('reference', referenceFreeLosses, 'which compare with none'),
+    without('reference', referenceFreeLosses, 'which use none'),
     only('labelSmoothing', lossesReading('labelSmoothing')),
     only('gamma', lossesReading('gamma')),
     only('lambda', lossesReading('lambda')),
