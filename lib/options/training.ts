@@ -2,21 +2,8 @@ import { count, text } from './kinds.js'
 import { type Conflict, option } from './option.js'
 import { lazily } from './zod.js'
 
-/** Options of every supervised recipe that are plain values. */
-export const trainingFields = lazily((z) => ({
-  output: option(
-    z.string().optional(),
-    'Run folder: config, metrics, checkpoints and the trained model',
-    text('DIR'),
-  ),
-  maxSteps: option(count().optional(), 'Total number of optimizer steps, instead of epochs'),
-  batchSize: option(count().optional(), 'Sequences per batch (default: 8)'),
-  batchTokens: option(count().optional(), 'Maximum tokens per batch, instead of a number of sequences'),
-  gradientAccumulation: option(count().default(1), 'Batches per optimizer step'),
-  maxLength: option(
-    z.int().min(2).optional(),
-    "Maximum length of a sequence, in tokens (default: 1024, or the model's context where that is less)",
-  ),
+/** The learning rate over a run, AdamW and clipping. */
+const optimizerFields = lazily((z) => ({
   schedule: option(
     z.enum(['cosine', 'linear', 'constant', 'warmupStableDecay']).default('cosine'),
     'Learning rate schedule after the warm-up',
@@ -39,6 +26,24 @@ export const trainingFields = lazily((z) => ({
     z.number().min(0).default(1),
     'Global L2 norm at which gradients are clipped; 0 turns it off',
   ),
+}))
+
+/** Options of every supervised recipe that are plain values. */
+export const trainingFields = lazily((z) => ({
+  output: option(
+    z.string().optional(),
+    'Run folder: config, metrics, checkpoints and the trained model',
+    text('DIR'),
+  ),
+  maxSteps: option(count().optional(), 'Total number of optimizer steps, instead of epochs'),
+  batchSize: option(count().optional(), 'Sequences per batch (default: 8)'),
+  batchTokens: option(count().optional(), 'Maximum tokens per batch, instead of a number of sequences'),
+  gradientAccumulation: option(count().default(1), 'Batches per optimizer step'),
+  maxLength: option(
+    z.int().min(2).optional(),
+    "Maximum length of a sequence, in tokens (default: 1024, or the model's context where that is less)",
+  ),
+  ...optimizerFields(),
   shuffle: option(z.boolean().default(true), 'Shuffle the rows in every epoch, by the seed'),
   seed: option(
     z.int().min(0).default(0),
