@@ -1,23 +1,23 @@
 /*
- * Direct preference optimization (Rafailov et al. 2023, arXiv 2305.18290) and its family; formulas and sources of the losses
- * in native/losses/preference.h, KTO's (Ethayarajh et al. 2024, arXiv 2402.01306) too. `train` below reads in order;
- * the step is that of every supervised recipe, with the loss of `supervised/preference.ts` or `supervised/kto.ts`.
- * Where it departs from the papers:
+ * Direct preference optimization (DPO; Rafailov et al. 2023, arXiv 2305.18290) and its family, with KTO (Ethayarajh et al.
+ * 2024, arXiv 2402.01306). Formulas and sources of the losses are in native/losses/preference.h. `train` below reads in
+ * order. The step is that of every supervised recipe; the loss is in `supervised/preference.ts` or `supervised/kto.ts`.
+ * Deviations from the papers:
  *
- *  1. A prompt with more than two ranked responses gives all its pairs, whose weights add up to 1; the loss is the mean over
+ *  1. A prompt with more than two ranked responses yields all its pairs. Their weights sum to 1. The loss is the mean over
  *     the pairs of the optimizer step.
- *  2. The log-probability of a response is a sum over its tokens, the terminator included and nothing after it.
- *  3. `ipo` divides log-ratios by the tokens of their response; the paper writes them as sums.
+ *  2. The log-probability of a response is a sum over its tokens, up to and including the terminator.
+ *  3. `ipo` divides log-ratios by the number of tokens of the response; the paper writes them as sums.
  *  4. `sftCoef` adds the cross-entropy of the chosen responses, a mean over their own tokens, for `cpo` too, as in TRL.
- *  5. Dropout is 0, LoRA's included, so that policy and reference differ in their weights alone.
- *  6. KTO's z comes from all batches of the optimizer step before its first gradient, each response after the prompt of
- *     another.
+ *  5. Dropout is 0, LoRA's included, so that policy and reference differ only in their weights.
+ *  6. KTO's z is computed from all batches of the optimizer step before its first gradient. Each response follows the
+ *     prompt of another.
  *
- * Where it departs from TRL 1.13:
+ * Deviations from TRL 1.13:
  *
- *  7. Nothing is cut: a pair is dropped and counted where a side is too long, or where both are the same; TRL cuts.
- *  8. Where all weights are trained, the log-probabilities of the reference are computed once and kept (there by option).
- *  9. Means are over the optimizer step; TRL takes means of micro-batches, and KTO's z of each.
+ *  7. Nothing is truncated. A pair is dropped and counted if a side is too long or both are equal; TRL truncates.
+ *  8. If all weights are trained, the log-probabilities of the reference are computed once and kept; in TRL an option.
+ *  9. Means are over the optimizer step. TRL averages the means of micro-batches and computes KTO's z for each.
  */
 import { preferenceLoader } from '../data/loaders/preferences.js'
 import type { ResponseLoaderOptions } from '../data/loaders/responses.js'
@@ -53,23 +53,23 @@ import { sequenceLength } from './supervised/training.js'
 
 type Resolved = ResolvedOptions<typeof dpoOptions>
 
-/** A run of `dpo`: events of pairs, or with loss `kto` those of single responses. */
+/** A run of `dpo`, with the events of pairs, or of unpaired responses with loss `kto`. */
 export type DpoRun<Loss extends DpoLoss = DpoLoss> = Run<
   Loss extends 'kto' ? KtoStepEvent : DpoStepEvent,
   Loss extends 'kto' ? KtoEvaluationEvent : DpoEvaluationEvent
 >
 
 /**
- * Direct preference optimization (Rafailov et al. 2023, arXiv 2305.18290) and its family: the model learns to prefer the
- * chosen of two responses, by how much more likely it makes them than a reference does; no reward model, no rollout. Rows
- * are rankings as for `reward`; with `loss: 'kto'` single responses with a `label`.
+ * Direct preference optimization (DPO; Rafailov et al. 2023, arXiv 2305.18290) and its family: the model learns to prefer
+ * chosen to rejected responses, measured by log-ratios to a reference, without a reward model or rollouts. Rows are
+ * preference data as for `reward`; with `loss: 'kto'`, unpaired responses with a `label`.
  *
- * The reference is the model as it was at the start: with an adapter, the base with it off (or a frozen copy of the
- * adapter that is trained on); else its log-probabilities are computed once, before the first step, and kept. With
- * `reference` another model.
+ * The reference is `reference`, else the model as it was at the start: with a new adapter, the base without it; with an
+ * adapter that is trained further, a frozen copy of it. If all weights are trained, the log-probabilities of the reference
+ * are computed once, before the first step, and kept.
  *
  * ```ts
- * const run = dpo({ model, data: 'rankings.jsonl', lora: { rank: 16 }, output: 'runs/dpo' })
+ * const run = dpo({ model, data: 'preferences.jsonl', lora: { rank: 16 }, output: 'runs/dpo' })
  * for await (const event of run) if (event.type === 'step') console.log(event.step, event.loss, event.margin)
  * ```
  *
@@ -79,7 +79,7 @@ export function dpo<const Loss extends DpoLoss = 'sigmoid'>(
   options: DpoOptions & { loss?: Loss | undefined },
 ): DpoRun<Loss> {
   const resolved = resolveOptions(dpoOptions, options)
-  // `train` yields the events of either kind; the literal given says which.
+  // `train` yields the events of either kind; the type of `loss` tells which.
   return new Run((control) => train(resolved, control)) as DpoRun<Loss>
 }
 
@@ -133,22 +133,21 @@ async function* train(
   }
 }
 
-/** Throws ERR_INVALID_ARGUMENT for steps of one response, which leave KTO none to mismatch. */
+/** Throws ERR_INVALID_ARGUMENT for steps of one response, which has no other prompt for KTO's mismatched pairs. */
 function refuseSingleResponses({ batchSize = BATCH, gradientAccumulation }: Resolved): void {
   if (batchSize * gradientAccumulation >= 2) return
   throw new PosttrainError(
     'ERR_INVALID_ARGUMENT',
-    'dpo: loss kto puts answers to prompts that they do not answer, and needs two or more in a step: raise batchSize or gradientAccumulation',
+    'dpo: loss kto pairs responses with prompts of other rows and needs two or more rows in a step: raise batchSize or gradientAccumulation',
   )
 }
 
-/** Prompts in a batch by default. */
+/** Default number of rows in a batch. */
 const BATCH = 8
 
 /**
- * What the responses are compared with; null for a loss without a reference. Where all weights are trained it is the model
- * itself, as it is before the first step: what it says is kept. KTO's mismatched responses differ from epoch to epoch, so
- * that its reference has to stay.
+ * The frozen reference; null for a loss without one. If all weights are trained it is the model itself before the first
+ * step, whose log-probabilities are kept. KTO's mismatched pairs differ between epochs, so its reference stays in memory.
  */
 async function referenceOf(
   { model, loss, reference: given, lora }: Resolved,
@@ -172,7 +171,7 @@ function loadersOf<Set, Batches>(
   }
 }
 
-/** Batches and objective of a loss of pairs. */
+/** Batches and objective of a pair loss. */
 function pairsOf(
   { loss, ...rows }: Split<PreferenceSet> & { loss: PairLossName },
   options: Resolved,
@@ -194,7 +193,7 @@ function pairsOf(
   return { ...loaders, objective, begin }
 }
 
-/** Batches and objective of KTO, which learns from single responses. */
+/** Batches and objective of KTO, on unpaired preference data. */
 function responsesOf(rows: Split<UnpairedSet>, options: Resolved, reference: CausalLM, maxLength: number) {
   const { model, signal, desirableWeight = 1, undesirableWeight = 1, beta = 0.1 } = options
   const loaders = loadersOf(rows, options, unpairedLoader)

@@ -1,27 +1,27 @@
 /*
- * GRPO (Shao et al. 2024, DeepSeekMath, arXiv 2402.03300) and RLOO (Ahmadian et al. 2024, arXiv 2402.14740): groups of
- * responses to one prompt judge each other, without a critic. `groupIteration` below is one iteration of both in order;
- * `grpoMethod` and `rlooMethod` are where they differ. Where GRPO departs from its paper:
+ * GRPO (Shao et al. 2024, DeepSeekMath, arXiv 2402.03300) and RLOO (Ahmadian et al. 2024, arXiv 2402.14740): each response
+ * is compared with the other responses to its prompt, without a critic. `groupIteration` below is one iteration of both
+ * in order; `grpoMethod` and `rlooMethod` are the differences. Deviations of GRPO from its paper:
  *
- *  1. The loss is a mean over the tokens of the optimizer step (reduction 'dapo', arXiv 2503.14476), the paper's a mean of
- *     the means of responses (reduction 'grpo'). TRL divides by the tokens of the whole generation batch.
- *  2. klCoef is 0 by default, so that no reference is held (the paper's: 0.04). With it, k3 is multiplied by the ratio,
- *     which is differentiated too: the gradient of the KL is unbiased where the policy has moved (TRL's default as well).
- *  3. The ratio has two bounds, `clipLow` and `clipHigh` (DAPO), equal by default.
- *  4. A score judges a whole response: no supervision of steps inside it. One pass over each rollout by default.
- *  5. Advantages are divided by the unbiased standard deviation + 1e-4; a group whose rewards differ by at most 1e-8 gets
- *     exactly 0, and its tokens still count.
- *  6. `scaleRewards` by all rewards or by none (Dr. GRPO, arXiv 2503.20783), `maskTruncated` and `overlongTokens` (DAPO)
- *     are choices beside the paper.
+ *  1. The loss is a mean over the tokens of the optimizer step (reduction 'dapo', arXiv 2503.14476). The paper takes a mean
+ *     of the means of responses (reduction 'grpo'). TRL divides by the tokens of the whole generation batch.
+ *  2. klCoef is 0 by default, without a reference (paper: 0.04). Otherwise k3 is multiplied by the ratio, which is
+ *     differentiated too, so that the gradient of the KL is unbiased after the policy has moved (also TRL's default).
+ *  3. The ratio has two clip ranges, `clipLow` and `clipHigh` (DAPO), equal by default.
+ *  4. Scores are of whole responses, without process supervision. The default is one pass over each rollout.
+ *  5. Advantages are divided by the unbiased standard deviation + 1e-4. A group whose rewards differ by at most 1e-8 has
+ *     advantages of exactly 0; its tokens still count in the mean.
+ *  6. Options beyond the paper: `scaleRewards` by the batch or not at all (Dr. GRPO, arXiv 2503.20783), `maskTruncated` and
+ *     `overlongTokens` (DAPO).
  *
- * Where RLOO departs from its paper:
+ * Deviations of RLOO from its paper:
  *
- *  7. The ratio of a whole response is clipped, so that a rollout may be passed over several times; with one update it is
- *     the paper's REINFORCE.
- *  8. The KL of a whole response, log p_old - log p_ref summed over its tokens, is part of its reward; it is not
+ *  7. The ratio of a whole response is clipped, which allows several passes over a rollout. With one update it is the
+ *     paper's REINFORCE.
+ *  8. The KL of a whole response, log p_old - log p_ref summed over its tokens, is part of its reward and is not
  *     differentiated.
  *
- * In both log p_old comes from a training forward before the first update, and sampling is by temperature alone.
+ * In both, log p_old comes from a training forward before the first update, and sampling is by temperature only.
  */
 import { loadPrompts, type PromptReport } from '../data/prompts.js'
 import { templateOf } from '../data/text/templates.js'
@@ -54,9 +54,9 @@ import { mean } from './run/sums.js'
 export type GroupRun = Run<GroupStepEvent, never, PromptReport>
 
 /**
- * Group relative policy optimization (Shao et al. 2024, arXiv 2402.03300): several responses to each prompt, each judged
- * against the others of its group; no critic. The loss of a token is -min(r A, clip(r, 1 - clipLow, 1 + clipHigh) A) +
- * klCoef r k3, reduced as `reduction` says. A group whose rewards agree teaches nothing and is reported.
+ * Group relative policy optimization (GRPO; Shao et al. 2024, arXiv 2402.03300): several responses to each prompt, with
+ * advantages relative to their group and no critic. The loss of a token is -min(r A, clip(r, 1 - clipLow, 1 + clipHigh) A)
+ * + klCoef r k3, averaged according to `reduction`. Groups with equal rewards have no gradient; their share is reported.
  *
  * ```ts
  * const run = grpo({ model, reward: (samples) => samples.map(({ text }) => Number(/^[aeiou]/i.test(text))), data: 'prompts.jsonl', lora: {} })
@@ -71,8 +71,9 @@ export function grpo<Row = Record<string, unknown>>(options: GrpoOptions<Row>): 
 }
 
 /**
- * REINFORCE leave-one-out (Ahmadian et al. 2024, arXiv 2402.14740): several responses to each prompt, the reward of each
- * (its score minus klCoef times its KL) against the mean of the others; one ratio, clipped, for each whole response.
+ * REINFORCE leave-one-out (RLOO; Ahmadian et al. 2024, arXiv 2402.14740): several responses to each prompt. The reward of
+ * a response is its score minus klCoef times its KL; its baseline is the mean reward of the others. The ratio is one per
+ * response, clipped.
  *
  * @throws PosttrainError as `ppo` does.
  */
@@ -119,7 +120,7 @@ async function* train(
       recipe: method.recipe,
       model,
       options: { ...options, learningRate },
-      // config.json names normalizeAdvantages in every recipe that rolls out, and a resume compares it.
+      // config.json has normalizeAdvantages in every recipe with rollouts, and a resume compares it.
       config: { normalizeAdvantages: false, ...options, learningRate, template: template.name },
       prompts,
       template,
@@ -135,7 +136,7 @@ async function* train(
   )
 }
 
-/** Who takes part in an iteration. */
+/** Models, rewards and optimizer of an iteration. */
 export interface GroupRoles {
   model: CausalLM
   reference: CausalLM | null
@@ -143,15 +144,15 @@ export interface GroupRoles {
   optimizer: AdamW
 }
 
-/** Where GRPO and RLOO differ. */
+/** The differences between GRPO and RLOO. */
 export interface GroupMethod {
   recipe: 'grpo' | 'rloo'
   reduction: Reduction | 'sequence'
-  /** Whether each response teaches. */
+  /** Whether each response counts in the loss, [B]. */
   counted(experience: Experience): boolean[]
-  /** Rewards: the scores with what is added to them, [B]. */
+  /** Rewards: scores with penalties, [B]. */
   rewards(experience: Experience): Float64Array
-  /** An advantage for each response, [B], and the number of groups whose rewards agree. */
+  /** An advantage for each response, [B], and the number of groups with equal rewards. */
   advantages(
     model: CausalLM,
     rewards: Float64Array,
@@ -169,7 +170,7 @@ export function groupIteration(
   const { groupSize } = options
   return {
     async draw({ prompts, seed, signal, timed }) {
-      // 1. Rollout: G responses to each prompt, their tokens drawn from softmax(logits / temperature).
+      // 1. Rollout: G responses to each prompt, sampled from softmax(logits / temperature).
       const responses = await timed('rollout', rollout(model, prompts, { ...options, seed, signal }))
 
       // 2. Scores of whole responses: the weighted sum of reward models and functions, [B].
@@ -184,7 +185,7 @@ export function groupIteration(
     async learn(experience, at) {
       const { responses, offsets, oldLogProbs } = experience
 
-      // 4. Rewards of responses, and their advantages among their group (native/rollout/advantages.cpp).
+      // 4. Rewards of responses, and their advantages in their group (native/rollout/advantages.cpp).
       const rewards = method.rewards(experience)
       const ofGroups = await method.advantages(model, rewards, groupSize)
       const advantages = new Float64Array(oldLogProbs.length)
@@ -202,7 +203,7 @@ export function groupIteration(
         counted: method.counted(experience),
       })
 
-      // 6. What is told of it.
+      // 6. Metrics of the iteration.
       return {
         policy: policy!,
         reward: mean(rewards),
@@ -246,7 +247,7 @@ export function grpoMethod(
   }
 }
 
-/** A = reward - mean of the other rewards of its group, the reward being score - klCoef KL. */
+/** A = reward - mean of the other rewards of its group, with reward = score - klCoef KL. */
 export function rlooMethod(options: Pick<Rloo, 'clip' | 'klCoef' | 'normalizeAdvantages'>): GroupMethod {
   const { clip, klCoef, normalizeAdvantages } = options
   return {

@@ -1,32 +1,32 @@
 /*
- * Proximal policy optimization from preferences: Schulman et al. 2017 (arXiv 1707.06347) with the per-token KL penalty of
+ * RLHF by proximal policy optimization (PPO): Schulman et al. 2017 (arXiv 1707.06347) with the per-token KL penalty of
  * Stiennon et al. 2020 (arXiv 2009.01325) and Ouyang et al. 2022 (arXiv 2203.02155). `ppoIteration` below is one
- * iteration in order. Where it departs from the papers:
+ * iteration in order. Deviations from the papers:
  *
- *  1. Four models are four roles: with LoRA actor, critic and reference share one frozen base. Actor and critic have
- *     disjoint parameters, an optimizer and a learning rate each, so there is no coefficient of the value loss.
- *  2. The critic starts from the reward model where there is one (as in both RLHF papers), else from the actor's trunk with
- *     a head of zeros.
- *  3. A prompt gets one response an iteration. Sampling is by temperature alone, and every log-probability is that of
+ *  1. Four models are four roles: with LoRA, actor, critic and reference share one frozen base. Actor and critic have
+ *     disjoint parameters, with an optimizer and a learning rate each, so the value loss has no coefficient.
+ *  2. The critic starts from the reward model if there is one (as in both RLHF papers), else from the actor's trunk with
+ *     a zero head.
+ *  3. Each prompt gets one response per iteration. Sampling is by temperature only. Every log-probability is that of
  *     logits / temperature.
- *  4. log p_old comes from a training forward before the first update; that of the sampler feeds a metric alone.
- *  5. A response that ran into maxNewTokens is judged as a whole too, less `missingEosPenalty`; V is 0 after the last
- *     token, stopped or truncated.
- *  6. gamma is 1 and lambda 0.95; advantages are whitened over all tokens of the rollout, rewards are not.
- *  7. The value loss is clipped around the old values, log-ratios are clamped to 20, gradients are clipped to norm 1; the
- *     update is AdamW's.
- *  8. The entropy bonus is 0 by default. There is no mix of pre-training gradients (PPO-ptx of Ouyang et al.).
- *  9. Choices beside the papers: klCoef adapted to a target (Ziegler et al. 2019), the KL as a term of the loss, dual clip,
- *     targetKl, scores normalized by their history, iterations that train the critic alone.
+ *  4. log p_old comes from a training forward before the first update. The sampler's own is used only for a metric.
+ *  5. A response truncated at maxNewTokens is scored as a whole, minus `missingEosPenalty`. V is 0 after the last token,
+ *     stopped or truncated.
+ *  6. gamma is 1 and lambda 0.95. Advantages are whitened over all tokens of the rollout; rewards are not.
+ *  7. Values are clipped around the old ones, log-ratios are clamped to 20, gradients are clipped to norm 1. The optimizer
+ *     is AdamW.
+ *  8. The entropy bonus is 0 by default. Pre-training gradients are not mixed in (PPO-ptx of Ouyang et al.).
+ *  9. Options beyond the papers: klCoef adapted to a target (Ziegler et al. 2019), the KL as a term of the loss, dual clip,
+ *     targetKl, scores normalized by their history, iterations that train only the critic.
  *
- * Where it departs from TRL 1.9, the last with a PPO trainer:
+ * Deviations from TRL 1.9, the last with a PPO trainer:
  *
- * 10. The score is earned at the last token of the response, its stop token included; theirs one place later.
- * 11. The temperature is 1 by default, theirs 0.7; the missing-EOS penalty is 1 with a reward model, theirs is off.
- * 12. Losses are means over the tokens of the whole mini-batch, whatever batches its forwards are made in, and gradients are
- *     clipped; theirs are means of means, and are not.
- * 13. The stop token is trained even where it is the pad token, and nothing after it is.
- * 14. Rewards may be functions, and several; the critic and both optimizers are part of a checkpoint.
+ * 10. The score is added at the last token of the response, the stop token included; in TRL one position later.
+ * 11. The default temperature is 1, in TRL 0.7. The missing-EOS penalty is 1 with a reward model, in TRL off.
+ * 12. Losses are means over the tokens of the whole mini-batch, however its forwards are batched, and gradients are
+ *     clipped. TRL takes means of means and does not clip.
+ * 13. The stop token is trained even if it is the pad token; nothing after it is.
+ * 14. Rewards may be functions, and several. The critic and both optimizers are part of a checkpoint.
  */
 import type { PromptReport } from '../data/index.js'
 import { loadPrompts } from '../data/prompts.js'
@@ -62,21 +62,22 @@ import { variance } from './run/sums.js'
 type Resolved = ResolvedOptions<typeof ppoOptions>
 
 /**
- * Reinforcement learning from (human) feedback by proximal policy optimization (Schulman et al. 2017, arXiv 1707.06347;
- * Ouyang et al. 2022, arXiv 2203.02155) with four models: the actor that responds and is trained, the critic that
- * predicts its score, the reward that gives it, and the reference from which the actor shall not stray.
+ * Reinforcement learning from human feedback (RLHF) by proximal policy optimization (Schulman et al. 2017, arXiv
+ * 1707.06347; Ouyang et al. 2022, arXiv 2203.02155) with four models: the actor, which responds and is trained; the
+ * critic, which predicts returns; the reward, which scores responses; the reference, which the KL penalty keeps the actor
+ * close to.
  *
- * Each iteration draws one response to each of `batchSize` prompts, scores them, and trains actor and critic on them for
- * `epochs` passes in `miniBatches` steps. With `lora`, or an adapter in use, actor and critic train low-rank updates and
- * share the frozen base with the reference; else each model holds its own weights. The critic starts from the reward
- * model where there is one, else from the actor's trunk with a zero head.
+ * Each iteration samples one response to each of `batchSize` prompts, scores them, and trains actor and critic on them in
+ * `epochs` passes of `miniBatches` optimizer steps. With `lora`, or an adapter in use, actor and critic train low-rank
+ * updates and share the frozen base with the reference; else each model has its own weights. The critic starts from the
+ * reward model if there is one, else from the actor's trunk with a zero head.
  *
  * ```ts
  * const run = ppo({ model, reward: (samples) => samples.map(({ text }) => -text.length), data: 'prompts.jsonl', lora: {} })
  * for await (const event of run) if (event.type === 'step') console.log(event.step, event.score, event.kl)
  * ```
  *
- * @throws PosttrainError ERR_INVALID_ARGUMENT for wrong options at once, and for a reward that fails while it runs;
+ * @throws PosttrainError ERR_INVALID_ARGUMENT at once for wrong options, and during the run for a reward that fails;
  * ERR_DATA, ERR_NON_FINITE, ERR_IO, ERR_OUT_OF_MEMORY; AbortError after `signal`.
  */
 export function ppo<Row = Record<string, unknown>>(
@@ -121,7 +122,7 @@ async function* train(
       recipe: 'ppo',
       model,
       options: { ...options, learningRate },
-      // config.json names normalizeAdvantages in every recipe that rolls out, and a resume compares it.
+      // config.json has normalizeAdvantages in every recipe with rollouts, and a resume compares it.
       config: { ...options, learningRate, normalizeAdvantages: false, template: template.name },
       prompts,
       template,
@@ -139,7 +140,7 @@ async function* train(
   )
 }
 
-/** Who takes part in an iteration. */
+/** Models, rewards and optimizers of an iteration. */
 export interface PpoRoles {
   model: CausalLM
   critic: RewardModel
@@ -147,7 +148,7 @@ export interface PpoRoles {
   sources: readonly RewardSource[]
   actorOptimizer: AdamW
   criticOptimizer: AdamW
-  /** Learning rate of the critic by that of the actor. */
+  /** Learning rate of the critic divided by that of the actor. */
   criticRatio: number
 }
 
@@ -164,7 +165,7 @@ export function ppoIteration(
     native(model, (core) => core.whiten(values, { shiftMean }))
   return {
     async draw({ prompts, seed, signal, timed }) {
-      // 1. Rollout: a response to each prompt, its tokens drawn from softmax(logits / temperature).
+      // 1. Rollout: a response to each prompt, sampled from softmax(logits / temperature).
       const responses = await timed('rollout', rollout(model, prompts, { ...options, seed, signal }))
 
       // 2. Scores of whole responses: the weighted sum of reward models and functions, [B].
@@ -199,8 +200,8 @@ export function ppoIteration(
         ? await whiten(estimate.advantages, true)
         : estimate.advantages
 
-      // 6. Updates: the mean of max(-A ratio, -A clip(ratio, 1 - clip, 1 + clip)) moves the actor, half the mean of
-      //    max((v - R)^2, (clip(v, v_old - valueClip, v_old + valueClip) - R)^2) the critic (native/losses/ppo.cpp).
+      // 6. Updates: the actor's loss is the mean of max(-A ratio, -A clip(ratio, 1 - clip, 1 + clip)), the critic's half the
+      //    mean of max((v - R)^2, (clip(v, v_old - valueClip, v_old + valueClip) - R)^2) (native/losses/ppo.cpp).
       const kl = klInLoss(options.kl, at.klCoef, { reference, referenceLogProbs })
       const { clip, dualClip, entropyCoef, valueClip } = options
       const actorLoss = { oldLogProbs, advantages, clipLow: clip, clipHigh: clip, dualClip, entropyCoef, kl }
@@ -224,7 +225,7 @@ export function ppoIteration(
         counted: responses.map(() => true),
       })
 
-      // 7. What is told of it.
+      // 7. Metrics of the iteration.
       const ofCritic = learned.at(-1)!
       const ofActor = learned.length === 2 ? learned[0]! : NOTHING_LEARNED
       return {
@@ -236,7 +237,7 @@ export function ppoIteration(
   }
 }
 
-/** Of the actor in an iteration that trains the critic alone. */
+/** Result of the actor in an iteration that trains only the critic. */
 const NOTHING_LEARNED: Learned = { sums: [], steps: 0, loss: 0, gradNorm: 0, failed: null }
 
 function criticMetrics({ sums, gradNorm }: Learned, values: Float64Array, returns: Float64Array) {

@@ -14,7 +14,7 @@ import { sequenceLength } from './supervised/training.js'
 
 /**
  * Pre-training on plain text: every token is a label. A text longer than `maxLength` is cut into several
- * sequences, and the last one ends with the end of text token.
+ * sequences, the last of which ends with the end-of-text token.
  *
  * ```ts
  * const model = await CausalLM.create(config, { seed: 0, tokenizer })
@@ -35,7 +35,7 @@ async function* train(
   const { model, batchSize, batchTokens, shuffle, seed } = options
   const { tokenizer } = model
   const maxLength = sequenceLength(model, options.maxLength)
-  // Rows of another kind than text are rendered as the model would be prompted, and all of it is trained.
+  // Rows of other kinds are rendered as plain text, and every token is a label.
   const rows = await loadDataset(options.data, {
     ...options,
     maxLength,

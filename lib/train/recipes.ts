@@ -9,25 +9,25 @@ import type { EvaluationBase, StepBase, TrainEvent } from './run/events.js'
 /** An event of any recipe. */
 export type AnyEvent = TrainEvent<StepBase, EvaluationBase, DataReport | PromptReport>
 
-/** A run of any recipe: what a program needs that does not know which one it started. */
+/** A run of any recipe, for programs that take the recipe as an argument. */
 export interface AnyRun extends AsyncIterable<AnyEvent> {
   stop(): void
 }
 
-/** What a recipe is, for programs that take its name and options from outside: a command line, a file, an estimate. */
+/** A recipe by name, for programs that take its name and options as data: command line, config file, estimate. */
 export interface RecipeEntry {
-  /** One line for people. */
+  /** One line of help. */
   summary: string
   options: OptionSet
-  /** What its rows hold: plain text, prompts with responses, two or more responses to compare, or prompts alone. */
+  /** Kind of its rows: plain text, prompts with responses, preference data, or prompts only. */
   rows: 'text' | 'responses' | 'comparisons' | 'prompts'
-  /** It trains on responses that the policy draws (PPO, GRPO, RLOO): its length is `iterations`, and it needs rewards. */
+  /** Whether it trains on rollouts of the policy (PPO, GRPO, RLOO): its length is `iterations`, and it needs rewards. */
   rollout: boolean
-  /** Starts it; the options are checked as always. */
+  /** Starts a run; throws ERR_INVALID_ARGUMENT for wrong options. */
   start(options: Record<string, unknown>): Promise<AnyRun>
 }
 
-/** An entry whose `load` reads the recipe's code when it is started. */
+/** An entry that imports the recipe's code by `load` when a run starts. */
 function recipe<Set extends OptionSet>(
   entry: Omit<RecipeEntry, 'options' | 'start'> & { options: Set },
   load: () => Promise<(options: OptionInput<Set>) => AsyncIterable<unknown> & { stop(): void }>,
@@ -37,7 +37,7 @@ function recipe<Set extends OptionSet>(
   return { ...entry, start }
 }
 
-/** All recipes by name. Reading this file reads none of them. */
+/** All recipes by name. Importing this file imports none of them. */
 export const RECIPES = {
   sft: recipe(
     {
@@ -54,7 +54,7 @@ export const RECIPES = {
   ),
   reward: recipe(
     {
-      summary: 'Train a reward model on rankings',
+      summary: 'Train a reward model on preference data',
       options: rewardOptions,
       rows: 'comparisons',
       rollout: false,
@@ -63,7 +63,7 @@ export const RECIPES = {
   ),
   dpo: recipe(
     {
-      summary: 'Train on chosen and rejected responses, without a reward model (DPO, KTO and others)',
+      summary: 'Train on preference data without a reward model (DPO, KTO and others)',
       options: dpoOptions,
       rows: 'comparisons',
       rollout: false,
@@ -72,7 +72,7 @@ export const RECIPES = {
   ),
   ppo: recipe(
     {
-      summary: 'Reinforcement learning with actor, critic, reward and reference (RLHF)',
+      summary: 'Reinforcement learning with actor, critic, reward and reference (RLHF, PPO)',
       options: ppoOptions,
       rows: 'prompts',
       rollout: true,
@@ -81,7 +81,7 @@ export const RECIPES = {
   ),
   grpo: recipe(
     {
-      summary: 'Reinforcement learning with groups of responses and no critic',
+      summary: 'Reinforcement learning from groups of responses, without a critic (GRPO)',
       options: grpoOptions,
       rows: 'prompts',
       rollout: true,
@@ -90,7 +90,7 @@ export const RECIPES = {
   ),
   rloo: recipe(
     {
-      summary: 'Reinforcement learning with each response against the others of its group',
+      summary: 'Reinforcement learning with a leave-one-out baseline in each group of responses (RLOO)',
       options: rlooOptions,
       rows: 'prompts',
       rollout: true,

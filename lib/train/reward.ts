@@ -22,16 +22,16 @@ import type { Objective } from './supervised/objective.js'
 import { sequenceLength } from './supervised/training.js'
 
 /**
- * A reward model from rankings: rows of `prompt, chosen, rejected` (with an optional `margin`), or `prompt, responses`
- * with the best first. The score is read at the last token of prompt and answer; the loss is the mean over pairs of -log
- * sigmoid(better - worse - margin) (Bradley & Terry 1952), every prompt with the same weight.
+ * Reward model training on preference data: rows of `prompt, chosen, rejected` (with an optional `margin`), or `prompt,
+ * responses` with the best first. The score is read at the last token of prompt and response. The loss is the mean over
+ * pairs of -log sigmoid(chosen - rejected - margin) (Bradley & Terry 1952), with equal weight for every prompt.
  *
- * A CausalLM gets a new head; its weights, which the reward model shares, are trained too, unless `lora` is given or it
- * has an adapter in use, which is then trained further.
- * Saved as Hugging Face's sequence classification with one label.
+ * A CausalLM gets a new head. The reward model shares its weights, which are trained too, unless `lora` is given or an
+ * adapter is in use, which is then trained further. The result is saved as a Hugging Face sequence classification model
+ * with one label.
  *
  * ```ts
- * const run = reward({ model: await CausalLM.load('./sft'), data: 'rankings.jsonl', output: 'runs/reward' })
+ * const run = reward({ model: await CausalLM.load('./sft'), data: 'preferences.jsonl', output: 'runs/reward' })
  * for await (const event of run) if (event.type === 'step') console.log(event.step, event.accuracy)
  * ```
  *
@@ -49,7 +49,7 @@ async function* train(
   const { model: given } = options
   if (!(given instanceof CausalLM)) return yield* trainOn(given, options, control)
   await using model = await RewardModel.fromCausalLM(given, { seed: options.seed, adapter: given.adapter })
-  // The head goes with this model, and an adapter of it would be of no use to the other.
+  // The head is disposed with this model; an adapter trained with it would be useless on the CausalLM.
   return yield* trainOn(model, options, control, () => false)
 }
 
@@ -74,7 +74,7 @@ async function* trainOn(
     const { adapted } = prepared
     if (adapted && options.padToken !== undefined) throw noEffectOnAdapter('reward', 'padToken', model)
     model.adoptTemplate(template)
-    // Before hours of training, not after.
+    // Fail before hours of training, not after.
     if (options.output !== undefined && !adapted) model.padFor(options.padToken)
     return yield* superviseTraining(
       {

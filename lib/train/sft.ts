@@ -13,19 +13,19 @@ import { superviseTraining } from './supervised/loop.js'
 import { sequenceLength } from './supervised/training.js'
 
 /**
- * Supervised fine-tuning: the model learns the answers of instructions or conversations, given what comes
- * before them. Nothing happens before the first event is pulled.
+ * Supervised fine-tuning (SFT) on instructions or conversations: the model learns the responses, given the prompts
+ * before them. The run starts when its first event is pulled.
  *
- * The loss is cross-entropy over the trained tokens (by default every turn of the assistant, with its
- * terminator), in nats, the mean over all labels of an optimizer step. One step is `batchSize` rows (or
- * `batchTokens` tokens) times `gradientAccumulation`.
+ * The loss is cross-entropy in nats, a mean over all labels of an optimizer step. Labels are by default the tokens of
+ * every assistant turn with its terminator. One step is `batchSize` rows (or `batchTokens` tokens) times
+ * `gradientAccumulation`.
  *
  * ```ts
  * const run = sft({ model, data: 'train.jsonl', validation: { fraction: 0.05 }, epochs: 3, output: 'runs/first' })
  * for await (const event of run) if (event.type === 'step') console.log(event.step, event.loss)
  * ```
  *
- * @throws PosttrainError ERR_INVALID_ARGUMENT at once for wrong options; while it runs, ERR_DATA (file, line,
+ * @throws PosttrainError ERR_INVALID_ARGUMENT at once for wrong options; during the run, ERR_DATA (file, line,
  * field), ERR_NON_FINITE, ERR_IO, ERR_OUT_OF_MEMORY, and AbortError after `signal`.
  */
 export function sft(options: SftOptions): Run {

@@ -68,7 +68,7 @@ test('a checkpoint that is not whole is passed over for the one before', async (
   // Not the same as none: a resume would begin anew, and forget what was told.
   await t.throwsAsync(newestCheckpoint(folder), {
     code: 'ERR_INVALID_FILE',
-    message: /no checkpoint in .* is whole \(step-3, step-2, step-1\)/,
+    message: /no checkpoint in .* is complete \(step-3, step-2, step-1\)/,
   })
 })
 

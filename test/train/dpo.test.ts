@@ -293,14 +293,14 @@ test('a resume with another reference than the run began with is refused, and no
     dpo({ ...base, model, output, epochs: 2, resume: true, ...more }).finish()
   await t.throwsAsync(resume({}), {
     code,
-    message: /the reference is another model than the one this run began with/,
+    message: /the reference, or the base under the adapter, is another model/,
   })
   t.deepEqual(await weightsOf(model), before)
   await using other = await tinyModel(7)
   const ofOther = await weightsOf(other)
   await t.throwsAsync(resume({ model: other }), {
     code,
-    message: /the reference is another model than the one this run began with/,
+    message: /the reference, or the base under the adapter, is another model/,
   })
   t.deepEqual(await weightsOf(other), ofOther)
   await using reference = await tinyModel()
@@ -318,9 +318,9 @@ test('a reference that would be trained too, or is of another kind, is refused',
   await using other = await CausalLM.load(fixture('models/llama'))
   const refused = async (more: Partial<DpoOptions>, message: RegExp) =>
     t.throwsAsync(dpo({ ...base, model, ...more }).finish(), { code, message })
-  await refused({ reference: model }, /stands on the weights that are trained/)
-  await refused({ reference: view }, /stands on the weights that are trained/)
-  await refused({ reference: other }, /vocabulary of 67 tokens, the model of 257/)
+  await refused({ reference: model }, /shares the weights that are trained/)
+  await refused({ reference: view }, /shares the weights that are trained/)
+  await refused({ reference: other }, /vocabulary of 67 tokens, the model one of 257/)
   // With an adapter the base stays as it is.
   const [first] = stepsOf(await eventsOf(dpo({ ...base, model, reference: view, lora: LORA, maxSteps: 1 })))
   t.is(first!.loss, Math.LN2)

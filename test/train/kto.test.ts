@@ -136,7 +136,7 @@ test('good and bad answers out of balance are warned of once, with a weight that
   const warnings = await warningsOf({ data: few })
   t.is(warnings.length, 1)
   t.like(warnings[0], { code: 'ktoBalance', step: 0 })
-  t.regex(warnings[0]!.message, /3 are good and 6 are bad.*set desirableWeight to about 2\.0/)
+  t.regex(warnings[0]!.message, /3 are desirable and 6 are undesirable.*set desirableWeight to about 2\.0/)
   t.deepEqual(await warningsOf({ data: few, desirableWeight: 2 }), [])
   t.deepEqual(await warningsOf({ data: few, undesirableWeight: 0.5 }), [])
 })
@@ -197,7 +197,7 @@ test('a step of one answer is refused, and bad rows are named', async (t) => {
   await using model = await tinyModel()
   await t.throwsAsync(dpo({ ...base, model, batchSize: 1 }).finish(), {
     code: 'ERR_INVALID_ARGUMENT',
-    message: /two or more in a step: raise batchSize or gradientAccumulation/,
+    message: /two or more rows in a step: raise batchSize or gradientAccumulation/,
   })
   const data = [...labeled(2), { prompt: 'P:', chosen: 'a', rejected: 'b' }] as never
   await t.throwsAsync(dpo({ ...base, model, data }).finish(), { code: 'ERR_DATA', message: /^rows:3: label/ })

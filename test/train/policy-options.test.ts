@@ -61,11 +61,11 @@ test('options that could have no effect are refused at once', async (t) => {
   }
 })
 
-test('more mini-batches than answers are refused before a prompt is read', async (t) => {
+test('more mini-batches than responses are refused before a prompt is read', async (t) => {
   await using model = await tinyPolicy()
   const shared = { model, data: 'nowhere.jsonl', reward: wished, batchSize: 3 } as never
-  const says = (answers: number) => ({
-    message: `miniBatches 7 is more than the ${answers} answers of a rollout`,
+  const says = (responses: number) => ({
+    message: `miniBatches 7 is more than the ${responses} responses of a rollout`,
   })
   await t.throwsAsync(ppo({ ...(shared as object), miniBatches: 7 } as never).finish(), says(3))
   await t.throwsAsync(

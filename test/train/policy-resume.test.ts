@@ -192,7 +192,7 @@ test('a resume with the trained model in place of the one it began with is refus
   await ppo<Wish>({ ...options, model, iterations: 2 }).finish()
   await t.throwsAsync(ppo<Wish>({ ...options, model, resume: true }).finish(), {
     code: 'ERR_INVALID_ARGUMENT',
-    message: /the reference is another model/,
+    message: /the reference, or the base under the adapter, is another model/,
   })
 })
 
@@ -211,7 +211,7 @@ test('a resume with another reward model is refused, and nothing is changed', as
     return refused
   }
   t.is(await begin(3, {}), null)
-  t.regex((await begin(4, { resume: true })) ?? '', /a reward model scores otherwise/)
+  t.regex((await begin(4, { resume: true })) ?? '', /a reward model gives other scores/)
   t.is(await begin(3, { resume: true, iterations: 3 }), null)
 })
 

@@ -204,7 +204,7 @@ test('who would be trained along cannot judge, and a second adapter would hide t
   await using model = await tinyPolicy(1)
   await using reward = await RewardModel.fromCausalLM(model, { seed: 3 })
   await using reference = await model.view()
-  const along = { code: 'ERR_INVALID_ARGUMENT', message: /stands on the weights that are trained/ }
+  const along = { code: 'ERR_INVALID_ARGUMENT', message: /shares the weights that are trained/ }
   const step = { ...shared, iterations: 1, maxNewTokens: 2, batchSize: 2 }
   await t.throwsAsync(ppo({ ...step, model, reward }).finish(), along)
   await t.throwsAsync(grpo({ ...step, model, reward, groupSize: 2 }).finish(), along)

@@ -187,7 +187,7 @@ test('a folder of another run, and other options on resume, are refused; overwri
   const foreign = cleanFolder(t)
   cpSync(join(output, 'model'), foreign, { recursive: true })
   await t.throwsAsync(sft({ ...again, output: foreign, overwrite: true }).finish(), {
-    message: /is something else/,
+    message: /is not a run folder/,
   })
   t.true(existsSync(join(foreign, 'model.safetensors')))
 })

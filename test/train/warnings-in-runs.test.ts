@@ -80,7 +80,7 @@ test('dpo: a gentle training of the same pairs says nothing, nor does simpo, who
   }
 })
 
-test('kto: how many answers are good and bad, with their weights', async (t) => {
+test('kto: how many responses are desirable and undesirable, with their weights', async (t) => {
   await using model = await tinyModel()
   const rows = Array.from({ length: 20 }, (_, i) => ({
     prompt: `${i}`,
@@ -94,16 +94,13 @@ test('kto: how many answers are good and bad, with their weights', async (t) => 
     return messages.splice(0)
   }
   t.deepEqual(await run({}), [
-    '0 ktoBalance Of 20 answers 18 are good and 2 are bad, which with their weights is 9.0 to 1, where 1 to 1.33 is recommended: set undesirableWeight to about 6.8',
+    '0 ktoBalance Of 20 responses, 18 are desirable and 2 are undesirable: their weighted ratio is 9.0, where 1 to 1.33 is recommended; set undesirableWeight to about 6.8',
   ])
   t.deepEqual(await run({ undesirableWeight: 6.8 }), [])
-  t.regex(
-    (await run({ desirableWeight: 0.01 }))[0]!,
-    /is 0\.090 to 1, .*: set desirableWeight to about 0\.11$/,
-  )
+  t.regex((await run({ desirableWeight: 0.01 }))[0]!, /is 0\.090, .*; set desirableWeight to about 0\.11$/)
   t.deepEqual(await run({ desirableWeight: 0.11 }), [])
   const good = rows.filter(({ label }) => label)
-  t.regex((await run({}, good))[0]!, /18 are good and 0 are bad: kto learns from both/)
+  t.regex((await run({}, good))[0]!, /18 are desirable and 0 are undesirable: kto needs both/)
 })
 
 /** Short enough that hardly an answer of random weights ends. */

@@ -142,10 +142,7 @@ test('lossNotFalling: a flat loss and a rising one, said once, not while the lea
   const rising = supervisedRun(100, (i) => ({ loss: 1 + i / 100 }))
   t.deepEqual(codes(rising), ['lossNotFalling'])
   t.is(rising[0]!.step, 60)
-  t.regex(
-    rising[0]!.message,
-    /1\.\d+ over the last 20 steps, 1\.\d+ over the first ones; try a learning rate/,
-  )
+  t.regex(rising[0]!.message, /1\.\d+ over the last 20 steps, 1\.\d+ over the first 10; try a learning rate/)
 
   const warmUp = (i: number) => ({ loss: i < 500 ? 2 : 1, learningRate: Math.min(1, i / 500) })
   t.deepEqual(supervisedRun(1000, warmUp), [])
@@ -185,7 +182,7 @@ test('chosenFalls: by nats a token, so the length of the answers and beta say no
     })
     const seen = supervisedRun(60, chosen(1))
     t.deepEqual(codes(seen), ['chosenFalls'])
-    t.regex(seen[0]!.message, /by 0\.3\d nats a token.*sftCoef/)
+    t.regex(seen[0]!.message, /by 0\.3\d nats per token.*sftCoef/)
     t.deepEqual(supervisedRun(60, chosen(0.2)), [])
   }
 })
@@ -201,7 +198,7 @@ const policyCases: {
 }[] = [
   {
     code: 'klExplodes',
-    message: /nats of KL an answer while the score rises; read some samples/,
+    message: /nats of KL per response while the score rises; read some samples/,
     at: 10,
     bad: (i) => ({ score: i, kl: 3 * i }),
     good: {
@@ -213,7 +210,7 @@ const policyCases: {
   },
   {
     code: 'responsesShrink',
-    message: /17\.5 tokens on average, 37\.5 at the beginning/,
+    message: /17\.5 tokens on average, 37\.5 at the start/,
     at: 10,
     bad: (i) => ({ responseLength: i > 5 ? 17.5 : 37.5 }),
     good: {
@@ -223,7 +220,7 @@ const policyCases: {
   },
   {
     code: 'responsesTruncated',
-    message: /run into maxNewTokens \(64\)/,
+    message: /truncated at maxNewTokens \(64\)/,
     at: 5,
     bad: () => ({ stoppedFraction: 0.1 }),
     good: {
@@ -233,7 +230,7 @@ const policyCases: {
   },
   {
     code: 'entropyCollapse',
-    message: /entropy 0\.050 nats a token, 1\.000 at the beginning/,
+    message: /collapses: 0\.050 nats per token, 1\.000 at the start/,
     at: 10,
     bad: (i) => ({ entropy: i > 5 ? 0.05 : 1 }),
     good: {

@@ -4,7 +4,7 @@ import type { Experience } from './experience.js'
 import type { Progress } from './training.js'
 import type { Learned } from './update.js'
 
-/** What every recipe tells of an iteration. */
+/** The fields of an iteration's event that PPO, GRPO and RLOO share. */
 export function iterationEvent(
   experience: Experience,
   made: Pick<Progress, 'iteration' | 'klCoef' | 'learningRate'> & {

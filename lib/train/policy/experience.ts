@@ -4,18 +4,18 @@ import type { Scores } from '../../rollout/rewards.js'
 import type { Response } from '../../rollout/rollout.js'
 
 /**
- * A scored rollout with old-policy and reference log-probabilities, before any update: B responses of N tokens in all,
- * their stop tokens included.
+ * A scored rollout with old-policy and reference log-probabilities, before any update: B responses of N tokens in total,
+ * stop tokens included.
  */
 export interface Experience {
   responses: readonly Response[]
-  /** Where the tokens of each response begin in the vectors over tokens, [B + 1]. */
+  /** Start of each response in vectors over all tokens, [B + 1]. */
   offsets: Int32Array
   /** Raw scores, before penalties, [B]. */
   scores: Scores
-  /** log p_old of each token, by a training forward of the policy that drew it, [N]. */
+  /** log p_old of each token, by a training forward of the policy that sampled it, [N]. */
   oldLogProbs: Float64Array
-  /** log p_ref of each token, [N]. */
+  /** log p_ref of each token, [N]; null without a reference. */
   referenceLogProbs: Float64Array | null
   /** Sum of log p_old - log p_ref over each response, [B]; zeros without a reference. */
   kl: Float64Array

@@ -11,13 +11,13 @@ import type { PolicyState } from './state.js'
 import type { PolicyTraining } from './training.js'
 import type { Learned } from './update.js'
 
-/** A rollout from which nothing was learnt yet. */
+/** A rollout before its updates. */
 interface Drawn {
   experience: Experience
   seconds: PolicyStepEvent['seconds']
 }
 
-/** Draws the rollout of an iteration; null where stop() ended it. */
+/** Samples the rollout of an iteration; null if stop() ended it. */
 export async function drawUnlessStopped<Step extends PolicyStepEvent>(
   training: PolicyTraining<Step>,
   state: PolicyState,
@@ -27,7 +27,7 @@ export async function drawUnlessStopped<Step extends PolicyStepEvent>(
   try {
     return await draw(training, state, signal ? AbortSignal.any([signal, control.stop]) : control.stop)
   } catch (error) {
-    // Nothing was learnt from it yet: a resume draws the same responses again.
+    // No update was made yet: a resume samples the same responses again.
     if (error instanceof AbortError && control.stop.aborted && !signal?.aborted) return null
     throw error
   }
@@ -61,7 +61,7 @@ async function draw<Step extends PolicyStepEvent>(
   return { experience, seconds }
 }
 
-/** Learns from a rollout: the event of the iteration, and the state after it with what else is to be told. */
+/** Updates the models from a rollout. Returns the event of the iteration, and the next state with pending events. */
 export async function learnFrom<Step extends PolicyStepEvent>(
   { experience, seconds }: Drawn,
   training: PolicyTraining<Step>,
@@ -90,7 +90,7 @@ export async function learnFrom<Step extends PolicyStepEvent>(
     pending.push(...sampleEvents(experience, step, samples.count))
   const overLimit = klLimit !== undefined && kl !== undefined && kl > klLimit
   if (overLimit) {
-    const message = `The mean KL of an answer is ${kl.toFixed(2)} nats, above the limit of ${klLimit}: the run stops here; raise klCoef or lower the learning rate`
+    const message = `The mean KL of a response is ${kl.toFixed(2)} nats, above the limit of ${klLimit}: the run stops here; raise klCoef or lower the learning rate`
     pending.push({ type: 'warning', step, code: 'klExplodes', message })
   }
   const applied = policy.failed === null
@@ -109,7 +109,7 @@ export async function learnFrom<Step extends PolicyStepEvent>(
   return { event, state: after, failed: policy.failed }
 }
 
-/** What looks for trouble in the iterations. */
+/** Watch of the iterations, from the state of a run. */
 export function watchOf<Step extends PolicyStepEvent>(
   { model, options, valueClip }: PolicyTraining<Step>,
   state: PolicyState,

@@ -1,14 +1,14 @@
 import type { CausalLM } from '../../models/causal-lm.js'
 import type { KlInLoss } from './terms.js'
 
-/** The option `kl` of `ppo`, as far as it says what the penalty is. */
+/** Fields of option `kl` of `ppo` that define the penalty. */
 interface KlOptions {
   in: 'reward' | 'loss'
   estimator?: 'k1' | 'k2' | 'k3' | 'full' | undefined
   direction?: 'reverse' | 'forward' | undefined
 }
 
-/** The penalty as part of the rewards of tokens: its estimator and weight. Weight 0 where it is part of the loss. */
+/** Estimator and weight of the penalty on the rewards of tokens; weight 0 if it is part of the loss. */
 export function klInReward(
   kl: KlOptions | undefined,
   klCoef: number,
@@ -19,7 +19,7 @@ export function klInReward(
   }
 }
 
-/** The penalty as a term of the loss; null where it is part of the rewards, or weighs nothing. */
+/** The penalty as a term of the loss; null if it is part of the rewards or its weight is 0. */
 export function klInLoss(
   kl: KlOptions | undefined,
   coefficient: number,
@@ -33,8 +33,8 @@ export function klInLoss(
 }
 
 /**
- * The weight of the KL penalty after an iteration: fixed, or with a target adapted to it (Ziegler et al. 2019, arXiv
- * 1909.08593): klCoef (1 + clip(kl / target - 1, -0.2, 0.2) responses / horizon).
+ * Weight of the KL penalty after an iteration: fixed, or adapted to a target (Ziegler et al. 2019, arXiv 1909.08593):
+ * klCoef (1 + clip(kl / target - 1, -0.2, 0.2) responses / horizon).
  */
 export function klController(
   target: number | undefined,

@@ -3,16 +3,16 @@ import type { CausalLM } from '../../models/causal-lm.js'
 import { RewardModel } from '../../models/reward-model.js'
 import type { RewardSource } from '../../rollout/rewards.js'
 
-/** Throws ERR_INVALID_ARGUMENT where a rollout has fewer responses than mini-batches. */
+/** Throws ERR_INVALID_ARGUMENT if a rollout has fewer responses than mini-batches. */
 export function refuseEmptyMiniBatches(responses: number, miniBatches: number): void {
   if (miniBatches <= responses) return
   throw new PosttrainError(
     'ERR_INVALID_ARGUMENT',
-    `miniBatches ${miniBatches} is more than the ${responses} answers of a rollout`,
+    `miniBatches ${miniBatches} is more than the ${responses} responses of a rollout`,
   )
 }
 
-/** Tokens of a prompt at most, so that a response has room after it in every model that reads both. */
+/** Maximum tokens of a prompt, so that a response fits after it in the context of every model that reads both. */
 export function promptLength(
   options: {
     model: CausalLM

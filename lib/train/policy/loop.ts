@@ -21,7 +21,7 @@ export async function* trainPolicy<Step extends PolicyStepEvent>(
     ...training,
     control,
     config: { ...training.config, reward: sources.map(({ name, weight }) => ({ name, weight })) },
-    // `epochs` are passes over a rollout here.
+    // `epochs` here are passes over a rollout, which change the numbers.
     lengthOptions: ['iterations'],
     data: { data: prompts.hash },
     beginning: beginning({ klCoef: training.klCoef.start, totalSteps }),
@@ -31,7 +31,7 @@ export async function* trainPolicy<Step extends PolicyStepEvent>(
   yield* session.start({ epochs: (totalSteps * options.batchSize) / perPass, report: prompts.report })
   for (const warning of watchOf(training, session.state).begin(session.state.step))
     yield await session.note(warning)
-  yield* tellPending(session)
+  yield* emitPending(session)
 
   const reasonToEnd = () => endOf(session.state) ?? (control.stop.aborted ? 'stopped' : null)
   while (reasonToEnd() === null) {
@@ -41,7 +41,7 @@ export async function* trainPolicy<Step extends PolicyStepEvent>(
     const { event, state, failed } = await learnFrom(drawn, training, session.state)
     session.state = state
     yield await session.note(event)
-    yield* tellPending(session)
+    yield* emitPending(session)
     if (state.skippedInARow >= options.maxSkippedSteps) throw notFinite(state, failed)
     const due = state.skippedInARow === 0 && state.step % (options.checkpoints?.everySteps ?? 10) === 0
     if (session.folder && due) yield await session.checkpoint()
@@ -49,14 +49,14 @@ export async function* trainPolicy<Step extends PolicyStepEvent>(
   return yield* session.finish(reasonToEnd() ?? 'stopped')
 }
 
-/** Why a run ends in this state; null while it goes on. */
+/** Why a run ends in this state; null if it continues. */
 function endOf(state: PolicyState): EndEvent['reason'] | null {
   if (state.overLimit) return 'klLimit'
   return state.step >= state.totalSteps ? 'completed' : null
 }
 
-/** Tells what follows an iteration; a save() in between leaves all of it to be told by the resume. */
-async function* tellPending(session: Session<PolicyState>): AsyncGenerator<WarningEvent | SampleEvent, void> {
+/** Emits the pending events of an iteration; after a save() in between, the resume emits all of them again. */
+async function* emitPending(session: Session<PolicyState>): AsyncGenerator<WarningEvent | SampleEvent, void> {
   for (const event of session.state.pending) yield await session.note(event)
   session.state = { ...session.state, settled: session.state.step, pending: [] }
 }
@@ -65,6 +65,6 @@ function notFinite({ step, skippedInARow }: PolicyState, failed: Learned['failed
   const what = failed === 'nonFiniteLoss' ? 'loss' : 'gradient'
   return new PosttrainError(
     'ERR_NON_FINITE',
-    `Training stopped at iteration ${step}: the ${what} was not finite in ${skippedInARow} iterations in a row; lower the learning rate, or look at the rewards`,
+    `Training stopped at iteration ${step}: the ${what} was not finite in ${skippedInARow} iterations in a row; lower the learning rate, or check the rewards`,
   )
 }

@@ -3,8 +3,8 @@ import type { Experience } from './experience.js'
 import type { ScoreHistory } from './state.js'
 
 /**
- * Scores as PPO learns from them, [B]: normalized by the history of all scores where asked for, clipped to plus and minus
- * `scoreClip`, and with the penalty of responses that did not end taken off. Adds the scores to the history.
+ * Final scores of PPO, [B]: normalized by the history of all scores with `scoreNormalize`, clipped to plus or minus
+ * `scoreClip`, minus the penalty of responses without a stop token. Adds the scores to the history.
  */
 export function finalScores(
   { responses, scores }: Experience,
@@ -20,7 +20,7 @@ export function finalScores(
   return final
 }
 
-/** Scores minus their running mean, by their running deviation (Welford 1962). */
+/** Scores normalized by their running mean and standard deviation (Welford 1962). */
 function normalized(scores: Float64Array, history: ScoreHistory): Float64Array {
   for (const score of scores) {
     history.count++
@@ -32,7 +32,7 @@ function normalized(scores: Float64Array, history: ScoreHistory): Float64Array {
   return scores.map((score) => (score - history.mean) / deviation)
 }
 
-/** Soft overlong punishment (DAPO, arXiv 2503.14476): the last `overlongTokens` before the limit cost up to 1. */
+/** Soft overlong punishment (DAPO, arXiv 2503.14476): the last `overlongTokens` before the limit lower the score by up to 1. */
 export function withoutOverlong(
   { responses, scores }: Experience,
   { overlongTokens, maxNewTokens }: { overlongTokens?: number | undefined; maxNewTokens: number },

@@ -2,24 +2,24 @@ import type { SampleEvent, WarningEvent } from '../run/events.js'
 import type { SessionState } from '../run/session.js'
 import { PolicyWatch, type WatchState } from '../run/warnings.js'
 
-/** Scores so far, for scoreNormalize: count, mean, and sum of squared distances from it (Welford 1962). */
+/** Running statistics of the scores for scoreNormalize: count, mean, sum of squared deviations (Welford 1962). */
 export interface ScoreHistory {
   count: number
   mean: number
   squares: number
 }
 
-/** All that a run knows between two iterations, besides weights and moments; saved in each checkpoint. */
+/** State of a policy run between two iterations, besides weights and optimizer state; part of each checkpoint. */
 export interface PolicyState extends SessionState {
-  /** Events of the last iteration that are still to be told. */
+  /** Events of the last iteration that are not emitted yet. */
   pending: (WarningEvent | SampleEvent)[]
-  /** Prompts taken so far. */
+  /** Number of prompts used so far. */
   taken: number
   klCoef: number
   scores: ScoreHistory
   lastLoss: number
   skippedInARow: number
-  /** The KL was above its limit: the run is over. */
+  /** Whether the KL exceeded its limit, which ends the run. */
   overLimit: boolean
   watch: WatchState
 }

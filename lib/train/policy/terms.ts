@@ -6,7 +6,7 @@ export type KlInLoss =
   | { coefficient: number; estimator: 'k2' | 'k3'; referenceLogProbs: Float64Array }
   | { coefficient: number; estimator: 'full'; direction: 'forward' | 'reverse'; reference: CausalLM }
 
-/** What the loss of a policy is made of; vectors over all tokens of a rollout, [N]. */
+/** Inputs of the policy loss; vectors are over all tokens of a rollout, [N]. */
 export interface PolicyLoss {
   oldLogProbs: Float64Array
   advantages: Float64Array
@@ -14,12 +14,12 @@ export interface PolicyLoss {
   clipHigh: number
   dualClip?: number | undefined
   entropyCoef?: number
-  /** One ratio for a whole response. */
+  /** One ratio per response instead of per token. */
   sequence?: boolean
   kl: KlInLoss | null
 }
 
-/** The clipped policy loss, and the KL penalty where it is part of the loss; k3 is multiplied by the ratio. */
+/** Terms of the clipped policy loss, with the KL penalty if it is part of the loss; k3 is multiplied by the ratio. */
 export function policyTerms(policy: PolicyLoss, of: (values: Float64Array) => Float64Array): LossTerm[] {
   const oldLogProbs = of(policy.oldLogProbs)
   const terms: LossTerm[] = [

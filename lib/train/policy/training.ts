@@ -9,49 +9,49 @@ import type { Experience } from './experience.js'
 import type { ScoreHistory } from './state.js'
 import type { Learned } from './update.js'
 
-/** What an iteration begins with. */
+/** Inputs of a rollout. */
 export interface Draw {
-  /** One for each response that is wanted. */
+  /** One prompt per response. */
   prompts: readonly PromptItem[]
   seed: number
-  /** Aborted by stop() too: a rollout from which nothing was learnt is dropped. */
+  /** Aborted by stop() too, which drops a rollout before its updates. */
   signal: AbortSignal
-  /** Counts the time of some work as that of the rollout or of its scores. */
+  /** Adds the time of `work` to that of the rollout or of its scores. */
   timed<T>(what: 'rollout' | 'score', work: Promise<T>): Promise<T>
 }
 
-/** Where a run stands when it learns from a rollout. */
+/** Progress of a run at the updates from a rollout. */
 export interface Progress {
-  /** From 0. */
+  /** Number of the iteration, from 0. */
   iteration: number
   learningRate: number
   klCoef: number
-  /** Updated where scores are normalized. */
+  /** Updated in place if scores are normalized. */
   scores: ScoreHistory
 }
 
-/** What a recipe made of a rollout. */
+/** Result of the updates from a rollout. */
 export interface Outcome<Step extends PolicyStepEvent> {
   policy: Learned
-  /** Mean over responses of the score with everything that was added to it. */
+  /** Mean reward of the responses: score with penalties. */
   reward: number
   metrics: Omit<Step, keyof PolicyStepEvent>
 }
 
 /** One iteration of a recipe. */
 export interface Iteration<Step extends PolicyStepEvent> {
-  /** Rolls out and scores; changes nothing, so that a resume draws the same again. */
+  /** Samples and scores a rollout; changes nothing, so that a resume samples the same again. */
   draw(at: Draw): Promise<Experience>
-  /** Updates what is trained. */
+  /** Updates the trained models. */
   learn(experience: Experience, at: Progress): Promise<Outcome<Step>>
 }
 
-/** What PPO, GRPO and RLOO have made ready for the loop that they share. */
+/** Everything that the loop needs of PPO, GRPO or RLOO. */
 export interface PolicyTraining<Step extends PolicyStepEvent> extends Iteration<Step> {
   recipe: string
   model: CausalLM
   options: PolicyOptions
-  /** The options for config.json, with what the recipe chose besides. */
+  /** Options for config.json, with values that the recipe resolved. */
   config: Record<string, unknown>
   prompts: PromptSet
   template: Template
@@ -60,11 +60,11 @@ export interface PolicyTraining<Step extends PolicyStepEvent> extends Iteration<
   /** Responses to each prompt. */
   groupSize: number
   parts: Parts
-  /** Weight of the KL penalty at first, and after an iteration. */
+  /** Weight of the KL penalty: initial, and after an iteration. */
   klCoef: { start: number; next(coef: number, kl: number, responses: number): number }
   klLimit: number | undefined
-  /** Of PPO: what scores far from 0 are too much for, where nothing else bounds them. */
+  /** `valueClip` of PPO for a warning about scores far from 0; undefined if scores are bounded. */
   valueClip?: number | undefined
-  /** Saves what was trained beside the policy. */
+  /** Saves other trained models, such as the critic. */
   saveOthers?(folder: RunFolder): Promise<void>
 }

@@ -8,12 +8,12 @@ import { chunksByTokens } from '../../rollout/rewards.js'
 import type { Response } from '../../rollout/rollout.js'
 import { addSums, type Sums } from '../run/sums.js'
 
-/** One model that learns from a rollout. */
+/** One model that is updated from a rollout. */
 export interface Learner {
   model: Model
   optimizer: AdamW
   learningRate: number
-  /** Its loss terms for some of the responses; `of` cuts a vector over all tokens to theirs. */
+  /** Loss terms for some of the responses; `of` slices a vector over all tokens to theirs. */
   terms(of: (values: Float64Array) => Float64Array): LossTerm[]
 }
 
@@ -24,38 +24,38 @@ export interface UpdateOptions {
   temperature: number
   activationCheckpointing: boolean
   maxGradNorm: number
-  /** Decides the order of the responses, with the iteration and the epoch. */
+  /** Determines the order of the responses, with the iteration and the epoch. */
   seed: number
   iteration: number
-  /** How tokens become one loss; `sequence`: the mean over responses of one value each. */
+  /** Normalization of the token losses; `sequence`: mean over responses with one value each. */
   reduction: Reduction | 'sequence'
   maxNewTokens: number
-  /** Responses that count; others get no weight. */
+  /** Whether each response counts, [B]; others have weight 0. */
   counted: readonly boolean[]
-  /** Ends the passes when the mean of half the squared log-ratio in one mini-batch is above it. */
+  /** Ends the passes when the mean of half the squared log-ratio of a mini-batch exceeds it. */
   targetKl?: number | undefined
   signal?: AbortSignal | undefined
 }
 
-/** What the updates of one learner added up to. */
+/** Totals of the updates of one learner. */
 export interface Learned {
-  /** Of its first term and of all further ones, each by name; nothing divided. */
+  /** Sums of each of its terms by name, before normalization. */
   sums: Sums[]
   steps: number
-  /** Mean over the steps. */
+  /** Mean over the steps; so is `gradNorm`. */
   loss: number
   gradNorm: number
   /** Why the last step was not applied; null where all were. */
   failed: 'nonFiniteLoss' | 'nonFiniteGradient' | null
 }
 
-/** The responses that are learnt from, and where the tokens of each begin in vectors over all tokens, [B + 1]. */
+/** The responses, and the start of each in vectors over all tokens, [B + 1]. */
 type Rollout = { responses: readonly Response[]; offsets: Int32Array }
 
 /**
  * Runs `epochs` passes over a rollout; each mini-batch is one optimizer step of every learner. The loss of a mini-batch is
- * normalized by its own count, whatever batches its forwards are made in. A loss or gradient that is not finite ends the
- * updates of all learners and changes nothing.
+ * divided by its own normalizer, however its forwards are batched. A loss or gradient that is not finite ends the updates
+ * of all learners and changes nothing.
  */
 export async function updateFrom(
   learners: readonly Learner[],
@@ -75,14 +75,14 @@ export async function updateFrom(
 }
 
 interface MiniBatch {
-  /** Of its responses among all. */
+  /** Indices of its responses. */
   places: number[]
-  /** Weight of the tokens of each of them. */
+  /** Weight of the tokens of each response. */
   weights: ReadonlyMap<number, number>
   normalizer: number
 }
 
-/** The mini-batches of all passes, each pass in an order of its own; those in which no response counts are left out. */
+/** Yields the mini-batches of all passes, shuffled in each pass; skips those in which no response counts. */
 function* miniBatches(responses: readonly Response[], options: UpdateOptions): Generator<MiniBatch, void> {
   const { epochs, miniBatches: count, iteration, reduction, counted } = options
   for (let epoch = 0; epoch < epochs; epoch++) {
@@ -103,8 +103,8 @@ function* miniBatches(responses: readonly Response[], options: UpdateOptions): G
 }
 
 /**
- * One optimizer step of every learner, after the gradients of all. Gives the largest mean of half the squared log-ratio,
- * or null where a loss or gradient was not finite.
+ * Performs one optimizer step of every learner, after the gradients of all. Returns the largest mean of half the squared
+ * log-ratio, or null if a loss or gradient was not finite.
  */
 async function stepOn(
   miniBatch: MiniBatch,
@@ -148,7 +148,7 @@ interface Gradients {
   loss: number
 }
 
-/** Adds up the gradients of one mini-batch; ends where the loss is not finite. */
+/** Accumulates the gradients of one mini-batch; stops at a loss that is not finite. */
 async function gradientsOf(
   learner: Learner,
   { places, weights, normalizer }: MiniBatch,
@@ -160,8 +160,8 @@ async function gradientsOf(
   await optimizer.zeroGrad()
   let sums: Sums[] = []
   let loss = 0
-  const chosen = places.map((place) => responses[place]!)
-  for (const [from, to] of chunksByTokens(chosen, options.batchTokens)) {
+  const taken = places.map((place) => responses[place]!)
+  for (const [from, to] of chunksByTokens(taken, options.batchTokens)) {
     const packed = packResponses(responses, places.slice(from, to))
     const terms = learner.terms((values) => scatter(packed, values, offsets))
     const results = await model.backward(weighted(packed, weights), terms, {
@@ -178,7 +178,7 @@ async function gradientsOf(
   return { sums, loss }
 }
 
-/** The batch with the weight of each response on its tokens, where that is not 1 for all. */
+/** The batch with token weights, unless all are 1. */
 function weighted(packed: PackedResponses, weightOf: ReadonlyMap<number, number>): PackedResponses['batch'] {
   const { batch, responses } = packed
   if (responses.every((place) => weightOf.get(place) === 1)) return batch

@@ -4,8 +4,8 @@ import type { LoraOptions } from '../../models/options.generated.js'
 import { refuseWhileTrained } from './training-lock.js'
 
 /**
- * Adds the adapter that `lora` asks for; an adapter in use is trained further. Unless `kept`, disposing takes it off
- * again: a run that fails before its start event leaves the model as it was, so that the same call can be repeated.
+ * Adds an adapter with option `lora`; an adapter in use is trained further. Disposing removes the added adapter unless
+ * `kept`: a run that fails before its start event leaves the model unchanged, so that the same call can be repeated.
  */
 export async function prepareAdapter(
   model: Model,
@@ -13,10 +13,10 @@ export async function prepareAdapter(
   kept: () => boolean,
 ): Promise<PreparedAdapter> {
   if (options.lora && model.adapter !== null) {
-    // A new one would take its place, and what it has learnt would be gone.
+    // A new adapter would replace it, and its training would be lost.
     throw new PosttrainError(
       'ERR_INVALID_ARGUMENT',
-      `lora adds an adapter, and the model has ${model.adapter} in use: leave lora out to train that one further, or merge it first`,
+      `lora adds an adapter, and the model has ${model.adapter} in use: leave out lora to train that one further, or merge it first`,
     )
   }
   if (options.lora) {
@@ -32,20 +32,20 @@ export async function prepareAdapter(
   }
 }
 
-/** Whether an adapter is trained. Disposing takes off an adapter that was added and is not kept. */
+/** Whether an adapter is trained. Disposing removes an adapter that was added and is not kept. */
 export interface PreparedAdapter extends AsyncDisposable {
   readonly adapted: boolean
 }
 
-/** The error for an option of whole models where an adapter is trained and saved. */
+/** The error for an option that applies to whole models, when an adapter is trained. */
 export function noEffectOnAdapter(recipe: string, name: string, { adapter }: Model): PosttrainError {
   return new PosttrainError(
     'ERR_INVALID_ARGUMENT',
-    `${recipe}: option ${name} has no effect where the adapter ${adapter} is trained, which is saved as an adapter in float32: leave it out`,
+    `${recipe}: option ${name} has no effect while adapter ${adapter} is trained, since adapters are saved in float32: leave it out`,
   )
 }
 
-/** A name for a new adapter: `wanted`, or numbered where the base has one of that name. */
+/** A name for a new adapter: `wanted`, numbered if the base has an adapter of that name. */
 export function freeName(model: Model, wanted: string): string {
   const { adapters } = model.role.base
   for (let n = 1; ; n++) {

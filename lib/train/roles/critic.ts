@@ -15,9 +15,9 @@ interface Options {
 }
 
 /**
- * Makes the critic from the given reward model, else from the first one among the rewards, else from the actor's trunk
- * with a zero head: a model of its own, or with LoRA an adapter. Called before the actor gets an adapter, which would
- * freeze what is copied here.
+ * Creates the critic from option `critic`, else from the first reward model among the rewards, else from the actor's trunk
+ * with a zero head: a separate model, or an adapter with LoRA. Must be called before the actor gets an adapter, which
+ * would freeze the weights copied here.
  */
 export async function makeCritic(
   options: Options,
@@ -32,7 +32,7 @@ export async function makeCritic(
       if (start.adapter !== null) {
         throw new PosttrainError(
           'ERR_INVALID_ARGUMENT',
-          'the reward model stands on an adapter, from which a critic with weights of its own cannot start: merge it first (posttrain merge), or train with lora',
+          'the reward model has an adapter, from which a critic with its own weights cannot start: merge it first (posttrain merge), or train with lora',
         )
       }
       return await start.clone()
@@ -69,13 +69,13 @@ export async function saveCritic(
   await saveResult(critic, { model: path, adapter: path }, { dtype, padToken: criticPad(critic) })
 }
 
-/** Options of an adapter like the one in use. */
+/** LoRA options of the adapter in use. */
 function loraOf(model: CausalLM) {
   const { rank, alpha, rsLora, dora } = model.role.adapterConfig!
   return { rank, alpha, rsLora, dora }
 }
 
-/** A critic is read at every token, so any token may pad where the tokenizer has no special one to spare. */
+/** Pad token of a critic. It is read at every token, so without a spare special token any other may pad. */
 function criticPad({ tokenizer }: RewardModel): string | undefined {
   const spare = tokenizer.specialTokens.some(({ id }) => id !== tokenizer.eosId)
   return spare ? undefined : tokenizer.idToToken(tokenizer.eosId === 0 ? 1 : 0)

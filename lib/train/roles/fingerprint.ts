@@ -6,10 +6,10 @@ import type { Model } from '../../models/model.js'
 import { RewardModel } from '../../models/reward-model.js'
 import { Role } from '../../models/role.js'
 
-/** By what a resume knows the models again that a run does not train, since no checkpoint brings them. */
+/** Fingerprint of the frozen models, which no checkpoint contains. A resume compares it. */
 export interface Fingerprint {
   /**
-   * Mean log-probability of a few texts by the reference, plus that by the base under an adapter; null where there is
+   * Mean log-probability of a few texts by the reference, plus that by the base under an adapter; null if there is
    * neither.
    */
   reference: number | null
@@ -17,10 +17,10 @@ export interface Fingerprint {
   judges?: readonly number[]
 }
 
-/** Texts that a fingerprint is taken of. */
+/** Number of texts in a fingerprint. */
 const TEXTS = 8
 
-/** Fingerprint of a run that rolls out, by its first prompts. */
+/** Fingerprint of a policy run, on its first prompts. */
 export async function policyFingerprint(
   model: CausalLM,
   reference: CausalLM | null,
@@ -40,7 +40,7 @@ export async function policyFingerprint(
   return { reference: likelihood, judges }
 }
 
-/** Fingerprint of a run that learns from given rows, by its first batch; `likelihood` is the reference's, null without one. */
+/** Fingerprint of a supervised run, on its first batch; `likelihood` is the reference's, null without one. */
 export async function supervisedFingerprint(
   model: Model,
   likelihood: number | null,
@@ -52,7 +52,7 @@ export async function supervisedFingerprint(
   return { reference: likelihood }
 }
 
-/** Mean log-probability of the labels by the base alone. */
+/** Mean log-probability of the labels by the base without adapters. */
 async function likelihoodOfBase(model: Model, batch: PackedBatch): Promise<number> {
   const base = await Role.create(model.role.base)
   try {
@@ -64,7 +64,7 @@ async function likelihoodOfBase(model: Model, batch: PackedBatch): Promise<numbe
 }
 
 function packed(texts: readonly Int32Array[]): PackedBatch {
-  // The first token once more at the end, so that a text of one token has a label too.
+  // The first token is repeated at the end, so that a text of one token has a label too.
   const ids = texts.map((text) => [...text, text[0]!])
   const offsets = [0]
   for (const { length } of ids) offsets.push(offsets.at(-1)! + length)
@@ -73,8 +73,8 @@ function packed(texts: readonly Int32Array[]): PackedBatch {
 }
 
 /**
- * Throws ERR_INVALID_ARGUMENT where a resumed run has another reference, base or reward model than it began with. Equal
- * to the bit where the same bits are to be expected, else within one part in a hundred.
+ * Throws ERR_INVALID_ARGUMENT if a resumed run has another reference, base or reward model than at its start. Values must
+ * be equal bit for bit with `sameBits`, else within one part in a hundred.
  */
 export function refuseOtherModels(
   before: { reference: number | null; judges?: readonly number[] },
@@ -85,7 +85,7 @@ export function refuseOtherModels(
   if (a !== null && b !== null && !(sameBits ? a === b : Math.abs(a - b) <= 1e-2 * Math.abs(a))) {
     throw new PosttrainError(
       'ERR_INVALID_ARGUMENT',
-      'Cannot resume: the reference is another model than the one this run began with, or the base under the adapter is; give the model (and adapter) that it started from, since the checkpoint brings what was trained',
+      'Cannot resume: the reference, or the base under the adapter, is another model than at the start of this run; pass the model (and adapter) that it started from, since the checkpoint has only the trained weights',
     )
   }
   const otherJudge = now.judges?.some((score, i) => {
@@ -95,6 +95,6 @@ export function refuseOtherModels(
   if (!otherJudge) return
   throw new PosttrainError(
     'ERR_INVALID_ARGUMENT',
-    'Cannot resume: a reward model scores otherwise than the one this run began with; give the same, or take another output',
+    'Cannot resume: a reward model gives other scores than at the start of this run; pass the same, or choose another output',
   )
 }

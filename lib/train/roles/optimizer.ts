@@ -1,7 +1,7 @@
 import type { Model } from '../../models/model.js'
 import { AdamW } from '../../optim/adamw.js'
 
-/** The optimizer of a recipe: AdamW whose weight decay is on matrices alone. */
+/** The optimizer of a recipe: AdamW with weight decay of matrices only. */
 export function recipeOptimizer(
   model: Model,
   options: { learningRate: number; beta1: number; beta2: number; epsilon: number; weightDecay: number },

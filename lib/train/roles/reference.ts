@@ -4,9 +4,9 @@ import type { Model } from '../../models/model.js'
 import { freeName } from './adapter.js'
 
 /**
- * Makes the reference before the first step: the policy as it is now, frozen. Where the adapter is new that is the base
- * with the adapter off; where one is trained further, a frozen copy of it; where all weights are trained, a copy of them.
- * `owned`: the run has made it and frees it.
+ * Creates the reference before the first step: `given`, else the current policy, frozen. For a new adapter that is the
+ * base without it, for an adapter that is trained further a copy of it, for all weights a copy of the model. `owned`: the
+ * run created it and must free it.
  */
 export async function frozenReference(
   model: CausalLM,
@@ -17,7 +17,7 @@ export async function frozenReference(
     if (given.vocabSize !== model.vocabSize) {
       throw new PosttrainError(
         'ERR_INVALID_ARGUMENT',
-        `the reference has a vocabulary of ${given.vocabSize} tokens, the model of ${model.vocabSize}: they must be of one kind`,
+        `the reference has a vocabulary of ${given.vocabSize} tokens, the model one of ${model.vocabSize}: they must be equal`,
       )
     }
     refuseTrainedWeights(given, model, 'the reference')
@@ -31,18 +31,18 @@ export async function frozenReference(
   return { reference: await model.view({ adapter: name }), owned: true }
 }
 
-/** Disposes of a model that a run made, and of the adapter that was made for it. */
+/** Disposes a model that a run created, with the adapter created for it. */
 export async function release(model: Model): Promise<void> {
   if (model.adapter !== null) await model.role.removeAdapter()
   await model.dispose()
 }
 
-/** Throws ERR_INVALID_ARGUMENT for a frozen model on weights that the policy trains: it would change with them. */
+/** Throws ERR_INVALID_ARGUMENT if a frozen model shares weights that the policy trains: it would change with them. */
 export function refuseTrainedWeights(judge: Model, policy: CausalLM, what: string): void {
   if (judge.role.base !== policy.role.base) return
   if (policy.adapter !== null && judge.adapter !== policy.adapter) return
   throw new PosttrainError(
     'ERR_INVALID_ARGUMENT',
-    `${what} stands on the weights that are trained, so it would change with them: load it a second time (or clone() it), or train with lora`,
+    `${what} shares the weights that are trained, so it would change with them: load it a second time (or clone() it), or train with lora`,
   )
 }

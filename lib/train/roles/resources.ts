@@ -4,17 +4,17 @@ import { recipeOptimizer } from './optimizer.js'
 import { release } from './reference.js'
 import { lockForTraining } from './training-lock.js'
 
-/** The models, locks and optimizers that a run makes for itself; disposing frees them, the last made first. */
+/** Models, locks and optimizers that a run creates; disposing frees them in reverse order. */
 export class Resources implements AsyncDisposable {
   readonly #free: (() => unknown)[] = []
 
-  /** Owns a model, and the adapter that it uses. */
+  /** Takes ownership of a model and of its adapter. */
   model<Kept extends Model>(model: Kept): Kept {
     this.#free.push(() => release(model))
     return model
   }
 
-  /** Locks the weights of a model and makes their optimizer. */
+  /** Locks the weights of a model and creates their optimizer. */
   optimizer(model: Model, options: Parameters<typeof recipeOptimizer>[1]): AdamW {
     const lock = lockForTraining(model)
     this.#free.push(() => lock[Symbol.dispose]())

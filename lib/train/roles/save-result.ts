@@ -1,7 +1,7 @@
 import type { Model } from '../../models/model.js'
 import { RewardModel } from '../../models/reward-model.js'
 
-/** Saves what was trained: the adapter in use, else the whole model, each into its folder. */
+/** Saves the result of training: the adapter in use, else the whole model, each into its folder. */
 export async function saveResult(
   model: Model,
   folder: { model: string; adapter: string },

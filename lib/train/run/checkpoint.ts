@@ -5,20 +5,20 @@ import { writeFolderAtomic } from '../../files/atomic.js'
 import type { Model } from '../../models/model.js'
 import type { AdamW } from '../../optim/adamw.js'
 
-/** manifest.json of a checkpoint: written last, so that a folder that has it was written to its end. */
+/** manifest.json of a checkpoint, written last: a folder without it is incomplete. */
 interface Manifest {
   format: 1
   step: number
-  /** Bytes of each other file. */
+  /** Size of each other file, in bytes. */
   files: Record<string, number>
-  /** What the recipe keeps besides weights and moments. */
+  /** State of the run besides weights and optimizer state. */
   state: unknown
 }
 
-/** What is trained together: each file of a checkpoint and how it is written and read. */
+/** The tensor files of a checkpoint by name, each with its writer and reader. */
 export type Parts = Record<string, { save(path: string): Promise<void>; load(path: string): Promise<void> }>
 
-/** The files of one model and its optimizer; `prefix` tells several apart. */
+/** Weights and optimizer state of one model; `prefix` distinguishes the files of several models. */
 export function partsOf(model: Model, optimizer: AdamW, prefix = ''): Parts {
   return {
     [`${prefix}model.safetensors`]: {
@@ -34,14 +34,14 @@ export function partsOf(model: Model, optimizer: AdamW, prefix = ''): Parts {
 
 const MANIFEST = 'manifest.json'
 
-/** The folder of a step's checkpoint inside `checkpoints/`. */
+/** Folder of a step's checkpoint inside `checkpoints/`. */
 export function checkpointPath(folder: string, step: number): string {
   return join(folder, `step-${step}`)
 }
 
 /**
- * Writes a checkpoint, whole or not at all: its parts and the recipe's state. Then removes all but the
- * `keep` newest ones and that of `keepStep`. Throws ERR_IO, and leaves the others as they were.
+ * Writes a checkpoint atomically: its parts and the recipe's state. Then removes all others but the `keep` newest and
+ * that of `keepStep`. Throws ERR_IO and then removes nothing.
  */
 export async function saveCheckpoint(
   folder: string,
@@ -70,8 +70,8 @@ export async function saveCheckpoint(
 }
 
 /**
- * The newest whole checkpoint in the folder, or null where none was ever written. Throws ERR_INVALID_FILE where none is
- * whole any more: to begin anew would throw away what the run has told.
+ * Path of the newest complete checkpoint in the folder, or null if there are none. Throws ERR_INVALID_FILE if all are
+ * incomplete: starting over would discard the metrics of the run.
  */
 export async function newestCheckpoint(folder: string): Promise<string | null> {
   const steps = await stepsIn(folder)
@@ -82,33 +82,33 @@ export async function newestCheckpoint(folder: string): Promise<string | null> {
   if (steps.length === 0) return null
   throw new PosttrainError(
     'ERR_INVALID_FILE',
-    `Cannot resume: no checkpoint in ${folder} is whole (${steps.map((step) => `step-${step}`).join(', ')}); bring one back, or begin anew with overwrite`,
+    `Cannot resume: no checkpoint in ${folder} is complete (${steps.map((step) => `step-${step}`).join(', ')}); restore one, or start over with overwrite`,
   )
 }
 
-/** The recipe's state alone, by which a resume may be refused before a weight is changed. */
+/** Reads only the recipe's state, so that a resume can be refused before a weight changes. */
 export async function checkpointState(path: string): Promise<unknown> {
-  return (await wholeManifest(path)).state
+  return (await completeManifest(path)).state
 }
 
-/** Reads those parts that are given, in place, and gives the recipe's state. */
+/** Loads `parts` in place and returns the recipe's state. */
 export async function loadCheckpoint(path: string, parts: Parts): Promise<unknown> {
-  const manifest = await wholeManifest(path)
+  const manifest = await completeManifest(path)
   const missing = Object.keys(parts).filter((name) => manifest.files[name] === undefined)
   if (missing.length > 0) {
     throw new PosttrainError(
       'ERR_INVALID_FILE',
-      `the checkpoint ${path} has no ${missing.join(', ')}: it is of another kind of run`,
+      `the checkpoint ${path} has no ${missing.join(', ')}: it belongs to a run of another kind`,
     )
   }
   for (const [name, part] of Object.entries(parts)) await part.load(join(path, name))
   return manifest.state
 }
 
-async function wholeManifest(path: string): Promise<Manifest> {
+async function completeManifest(path: string): Promise<Manifest> {
   const manifest = await readManifest(path)
   if (manifest !== null) return manifest
-  throw new PosttrainError('ERR_INVALID_FILE', `${path} is not a whole checkpoint: take another one`)
+  throw new PosttrainError('ERR_INVALID_FILE', `${path} is not a complete checkpoint: use another one`)
 }
 
 async function readManifest(path: string): Promise<Manifest | null> {
@@ -123,7 +123,7 @@ async function readManifest(path: string): Promise<Manifest | null> {
   }
 }
 
-/** Steps of the checkpoints there, newest first. */
+/** Steps of the checkpoints in the folder, newest first. */
 async function stepsIn(folder: string): Promise<number[]> {
   const names = await readdir(folder).catch(() => [])
   return names

@@ -4,18 +4,18 @@ import { PosttrainError } from '../../errors.js'
 import { packageRoot } from '../../libtorch/find/libtorch.js'
 import type { Model } from '../../models/model.js'
 
-/** What config.json of a run folder says: enough to see, and to check on resume, what the run was. */
+/** config.json of a run folder: a record of the run, which a resume compares. */
 export interface RunConfig {
-  /** Version of this package that wrote it. */
+  /** Version of posttrain that wrote it. */
   posttrain: string
   recipe: string
-  /** All options with their defaults filled in; rows given as values are named by their hash alone. */
+  /** All options with their defaults filled in, without the rows and models among them. */
   options: Record<string, unknown>
   /** Content hashes of the data, so that a resume on other data is refused. */
   data: Record<string, string>
 }
 
-/** The config of a run of a model, from its options with the defaults filled in and the hashes of its data. */
+/** The config of a run, from its options with defaults filled in and the hashes of its data. */
 export function runConfig(
   recipe: string,
   trained: Model,
@@ -25,7 +25,7 @@ export function runConfig(
   const { version } = JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')) as {
     version: string
   }
-  // Rows given as values are not written down, nor are models.
+  // Rows and models in memory are not written.
   const named = (value: unknown) => (isRows(value) ? '(rows)' : value)
   for (const [name, value] of Object.entries(options)) if (isModel(value)) options[name] = '(model)'
   return {
@@ -41,7 +41,7 @@ export function runConfig(
   }
 }
 
-/** What an adapter that was there is, besides its values: with another scale or other layers these mean another model. */
+/** Shape and scale of an adapter in use: with others the same weights are another model. */
 function adapterIn(trained: Model): object | undefined {
   const config = trained.role.adapterConfig
   if (config === null) return undefined
@@ -57,7 +57,7 @@ function isRows(value: unknown): boolean {
   return !Array.isArray(value) || typeof value[0]?.data !== 'string'
 }
 
-/** Options that may be others on resume: they change neither the order of the data nor any update before. */
+/** Options that a resume may change: they affect neither the order of the data nor any earlier update. */
 const FREE_ON_RESUME = new Set([
   'data',
   'validation',
@@ -75,8 +75,8 @@ const FREE_ON_RESUME = new Set([
 ])
 
 /**
- * Throws ERR_INVALID_ARGUMENT where a resumed run would not be the one in the folder: another recipe, other data, or other
- * options than those that a resume may change, `lengthOptions` among them.
+ * Throws ERR_INVALID_ARGUMENT if a resumed run differs from the one in the folder: in its recipe, its data, or an option
+ * that a resume may not change. It may change `lengthOptions`.
  */
 export function refuseOtherRun(
   before: RunConfig,
@@ -87,7 +87,7 @@ export function refuseOtherRun(
   const refuse = (what: string, old: unknown, given: unknown) => {
     throw new PosttrainError(
       'ERR_INVALID_ARGUMENT',
-      `Cannot resume ${path}: ${what} was ${JSON.stringify(old)} and is ${JSON.stringify(given)} now; give the same, or take another output`,
+      `Cannot resume ${path}: ${what} was ${JSON.stringify(old)} and is ${JSON.stringify(given)} now; use the same, or choose another output`,
     )
   }
   if (before.recipe !== now.recipe) refuse('the recipe', before.recipe, now.recipe)

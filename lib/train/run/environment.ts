@@ -1,6 +1,6 @@
 import type { Model } from '../../models/model.js'
 
-/** What the bits of a run depend on besides its options, data and models. */
+/** Environment that the exact bits of a run depend on, besides its options, data and models. */
 export interface Environment {
   libtorch: string
   threads: number
@@ -12,12 +12,12 @@ export async function environmentOf(model: Model): Promise<Environment> {
   return { libtorch, threads, device: model.device }
 }
 
-/** Whether the same computation gives the same bits in both. */
+/** Whether a computation gives the same bits in both environments. */
 export function hasSameBits(before: Environment | null, now: Environment): boolean {
   return now.device === 'cpu' && JSON.stringify(before) === JSON.stringify(now)
 }
 
-/** In what a resumed run differs from the one that was interrupted, one sentence each. */
+/** Differences between a resumed run and the interrupted one, one sentence each. */
 export function differences(
   before: { totalSteps: number; environment: Environment | null },
   now: { totalSteps: number; environment: Environment },
@@ -26,7 +26,7 @@ export function differences(
   const length =
     before.totalSteps === now.totalSteps
       ? null
-      : `The run had ${before.totalSteps} steps in all and has ${now.totalSteps} now: from here on its learning rate follows the new length`
+      : `The run had ${before.totalSteps} steps in total and has ${now.totalSteps} now: from here on the learning rate schedule follows the new length`
   return [environment, length].filter((text) => text !== null)
 }
 
@@ -34,5 +34,5 @@ function otherEnvironment(before: Environment | null, now: Environment): string 
   const names = (['libtorch', 'threads', 'device'] as const).filter((name) => before?.[name] !== now[name])
   if (names.length === 0) return null
   const changes = names.map((name) => `${name} ${before?.[name]} before, ${now[name]} now`).join('; ')
-  return `The run goes on in another environment (${changes}): its numbers may differ in their last bits`
+  return `The run resumes in another environment (${changes}): its numbers may differ in their last bits`
 }

@@ -1,42 +1,42 @@
 import type { DataReport } from '../../data/index.js'
 
-/** Before the first step: what is trained, on what, for how long. */
+/** Start of a run, before the first step: its model, data and length. */
 export interface StartEvent<Report = DataReport> {
   type: 'start'
-  /** 0, or the step a resumed run goes on from. */
+  /** 0, or the step that a resumed run continues from. */
   step: number
-  /** Optimizer steps, or iterations of PPO, GRPO and RLOO, that the whole run has. */
+  /** Optimizer steps of the whole run; iterations in PPO, GRPO and RLOO. */
   totalSteps: number
-  /** Passes over the data that the whole run makes. */
+  /** Epochs of the whole run. */
   epochs: number
-  /** Numbers in the model. */
+  /** Number of parameters of the model. */
   parameters: number
-  /** Those of them that are trained. */
+  /** Number of parameters that are trained. */
   trainableParameters: number
-  /** The data as read: kept, dropped and why, lengths, warnings. */
+  /** Report on the data: rows kept, rows dropped and why, lengths, warnings. */
   report: Report
-  /** The same for the validation rows. */
+  /** Report on the validation rows. */
   validationReport?: DataReport
 }
 
-/** What every recipe tells after a step. */
+/** Fields of the step events of every recipe. */
 export interface StepBase {
   type: 'step'
-  /** From 1. */
+  /** Number of the step, from 1. */
   step: number
   /** Position in the data: 1.5 is the middle of the second epoch. */
   epoch: number
-  /** In nats; the mean over what the loss counts in the whole step. */
+  /** Loss of the whole step, a mean over its labels, pairs or responses; in nats where it is a cross-entropy. */
   loss: number
   /** Global L2 norm of the gradients before clipping. */
   gradNorm: number
-  /** The one used in this step. */
+  /** Learning rate of this step. */
   learningRate: number
   /** Tokens of the step, padding not counted. */
   tokens: number
-  /** Tokens of the step by its time, pauses between events left out. */
+  /** Tokens of the step per second, without pauses between events. */
   tokensPerSecond: number
-  /** Present where the update was not applied: why, and the rows of the step (file:line or index). */
+  /** Present if the update was not applied: the reason, and the rows of the step (file:line or index). */
   skipped?: { reason: 'nonFiniteLoss' | 'nonFiniteGradient' | 'noLabels'; rows: string[] }
 }
 
@@ -50,11 +50,11 @@ export interface StepEvent extends StepBase {
   entropy: number
 }
 
-/** What is said of pairs of answers: means over the pairs of a step, or of the validation rows. */
+/** Metrics of the reward model: means over the pairs of a step, or of the validation rows. */
 export interface RewardMetrics {
-  /** Share of the pairs whose better answer has the higher score. */
+  /** Share of the pairs whose chosen response has the higher score, in [0, 1]. */
   accuracy: number
-  /** Score of the better answer minus that of the worse. */
+  /** Score of the chosen response minus that of the rejected one. */
   margin: number
   /** Mean score of all responses. */
   meanReward: number
@@ -67,7 +67,7 @@ export interface RewardMetrics {
 /** After one optimizer step of `reward`. */
 export interface RewardStepEvent extends StepBase, RewardMetrics {}
 
-/** Implicit rewards are beta (log p - log p_ref) of a whole answer, log-probabilities are of whole answers; means. */
+/** Means over pairs. Implicit rewards are beta (log p - log p_ref) of whole responses, as are log-probabilities. */
 export interface DpoMetrics {
   /** Share of the pairs whose chosen response has the higher implicit reward, in [0, 1]. */
   accuracy: number
@@ -81,42 +81,42 @@ export interface DpoMetrics {
   chosenLogProb: number
   /** Log-probability of rejected responses, in nats. */
   rejectedLogProb: number
-  /** Tokens of the better answers. */
+  /** Tokens of chosen responses. */
   chosenLength: number
 }
 
 /** After one optimizer step of `dpo` with pairs. */
 export interface DpoStepEvent extends StepBase, DpoMetrics {}
 
-/** Means over the desirable responses, or over the others. */
+/** Metrics of KTO: means over desirable and over undesirable responses. */
 export interface KtoMetrics {
   /** beta (log p - log p_ref) of desirable responses. */
   desirableReward: number
-  /** The same of undesirable responses. */
+  /** beta (log p - log p_ref) of undesirable responses. */
   undesirableReward: number
-  /** Reward of desirable minus that of undesirable answers. */
+  /** desirableReward - undesirableReward. */
   margin: number
-  /** z: the mean log-ratio of mismatched answers, at least 0. */
+  /** z: the mean log-ratio of mismatched responses, at least 0. */
   kl: number
 }
 
 /** After one optimizer step of `dpo` with loss `kto`. */
 export interface KtoStepEvent extends StepBase, KtoMetrics {}
 
-/** What PPO, GRPO and RLOO tell of one iteration: a rollout and the updates made from it. */
+/** After one iteration of PPO, GRPO or RLOO: a rollout and its updates. */
 export interface PolicyStepEvent extends StepBase {
-  /** Mean score of the answers, penalties and KL left out, and of each source of rewards. */
+  /** Mean raw score of the responses, without penalties and KL, in total and by source of rewards. */
   score: number
   scoreBySource: Record<string, number>
-  /** Mean over answers of the score with penalties and, where it is part of the reward, the KL penalty. */
+  /** Mean reward of the responses: the score with penalties and, if it is part of the reward, the KL penalty. */
   reward: number
-  /** Mean over answers of the sum over tokens of log p - log p_ref, in nats; absent without a reference. */
+  /** Mean KL of the responses, each the sum over tokens of log p - log p_ref, in nats; absent without a reference. */
   kl?: number
   /** Weight of the KL penalty in this iteration; absent without a reference. */
   klCoef?: number
   /** Mean entropy of the policy's predictions in the rollout, in nats. */
   entropy: number
-  /** Loss of the policy: mean over the updates. */
+  /** Policy loss, mean over the updates. */
   policyLoss: number
   /** Mean of half the squared log-ratio of new to old policy over the updates. */
   approxKl: number
@@ -126,27 +126,27 @@ export interface PolicyStepEvent extends StepBase {
   ratioMean: number
   /** Variance of these ratios. */
   ratioVariance: number
-  /** Mean tokens of an answer. */
+  /** Mean length of the responses, in tokens. */
   responseLength: number
-  /** Share of the answers that ended by themselves. */
+  /** Share of the responses that ended with a stop token, in [0, 1]. */
   stoppedFraction: number
-  /** Share of the answers that are unlike every other of the iteration. */
+  /** Distinct responses of the iteration as a share of all, in [0, 1]. */
   distinctFraction: number
   /** Largest difference of a token's log-probability between rollout and training forward. */
   logProbGap: number
   /** Optimizer steps of the policy in this iteration. */
   updates: number
-  /** Time of the parts of the iteration, in seconds. */
+  /** Time of each part of the iteration, in seconds. */
   seconds: { rollout: number; score: number; update: number }
 }
 
 /** After one iteration of `ppo`. */
 export interface PpoStepEvent extends PolicyStepEvent {
-  /** Loss of the critic: mean over the updates. */
+  /** Loss of the critic, mean over the updates. */
   valueLoss: number
   /** Share of the values that were clipped, in [0, 1]. */
   valueClipFraction: number
-  /** 1 - variance(returns - values) / variance(returns), of the values before the updates. */
+  /** 1 - variance(returns - values) / variance(returns), with the values before the updates. */
   explainedVariance: number
   /** Global L2 norm of the critic's gradients before clipping. */
   valueGradNorm: number
@@ -154,7 +154,7 @@ export interface PpoStepEvent extends PolicyStepEvent {
 
 /** After one iteration of `grpo` or `rloo`. */
 export interface GroupStepEvent extends PolicyStepEvent {
-  /** Share of the groups whose rewards all agree, which teach nothing. */
+  /** Share of the groups whose rewards are all equal, so that they have no gradient. */
   withoutSpread: number
   /** Mean over groups of the standard deviation of their scores. */
   scoreSpread: number
@@ -164,26 +164,26 @@ export interface GroupStepEvent extends PolicyStepEvent {
 export interface EpochEvent {
   type: 'epoch'
   step: number
-  /** Epochs done, from 1. */
+  /** Number of completed epochs, from 1. */
   epoch: number
-  /** Mean over all labels of the epoch, each at the time of its step. */
+  /** Mean loss of the epoch, each step with its weights at that time. */
   loss: number
 }
 
-/** What every recipe tells of the validation rows. */
+/** Fields of the evaluation events of every recipe. */
 export interface EvaluationBase {
   type: 'evaluation'
-  /** Steps done. */
+  /** Number of completed steps. */
   step: number
   /** Position in the data: 1.5 is the middle of the second epoch. */
   epoch: number
   /** Mean loss of the validation rows, in nats. */
   loss: number
-  /** The lowest loss so far. */
+  /** Whether the loss is the lowest so far. */
   best: boolean
 }
 
-/** Of `sft` and `pretrain`: means over all labels of the validation rows. */
+/** Evaluation of `sft` and `pretrain`: means over all labels of the validation rows. */
 export interface EvaluationEvent extends EvaluationBase {
   /** exp(loss). */
   perplexity: number
@@ -202,7 +202,7 @@ export interface KtoEvaluationEvent extends EvaluationBase, KtoMetrics {}
 /** Evaluation of `reward`: means over the pairs of the validation rows. */
 export interface RewardEvaluationEvent extends EvaluationBase, RewardMetrics {}
 
-/** A generation asked for with `samples`, or some answers of a rollout with what they earned. */
+/** A completion of a prompt of `samples`, or a response of a rollout with its score. */
 export interface SampleEvent {
   type: 'sample'
   step: number
@@ -210,7 +210,7 @@ export interface SampleEvent {
   text: string
   finishReason: 'stop' | 'length'
   score?: number
-  /** Sum over tokens of log p - log p_ref. */
+  /** Sum over tokens of log p - log p_ref, in nats. */
   kl?: number
 }
 
@@ -220,7 +220,7 @@ export interface CheckpointEvent {
   path: string
 }
 
-/** What a warning is about; README's table of troubles has a line for each. */
+/** Cause of a warning; README's troubleshooting table has a line for each. */
 export type WarningCode =
   | 'noLabels'
   | 'resumeDiffers'
@@ -236,7 +236,7 @@ export type WarningCode =
   | 'valueClip'
   | 'ktoBalance'
 
-/** Something that does not stop the run but that its owner should know: what was seen, and what to do. */
+/** A likely problem that does not stop the run: what was observed, and what to do. */
 export interface WarningEvent {
   type: 'warning'
   step: number
@@ -246,25 +246,25 @@ export interface WarningEvent {
 
 export interface EndEvent {
   type: 'end'
-  /** Why it ended: all steps done, `stop()` or `break`, or no better validation loss. */
+  /** Why it ended: all steps done, `stop()` or `break`, no lower validation loss, or the KL above its limit. */
   reason: 'completed' | 'stopped' | 'earlyStopping' | 'klLimit'
-  /** Optimizer steps made in all, those before a resume included. */
+  /** Total number of optimizer steps, including those before a resume. */
   steps: number
   epochs: number
   /** Loss of the last step that was applied. */
   loss: number
-  /** Lowest validation loss and its step, where there was an evaluation. */
+  /** Lowest validation loss and its step; absent without an evaluation. */
   bestLoss?: number
   bestStep?: number
   /** Time of this run in seconds, pauses included. */
   seconds: number
   /** Run folder. */
   output?: string
-  /** Folder of the trained model, or with LoRA of the adapter. */
+  /** Folder of the trained model, or of the adapter with LoRA. */
   model?: string
 }
 
-/** What a recipe tells, discriminated by `type`; `Step` and `Evaluation` are the recipe's own. */
+/** Events of a recipe, discriminated by `type`; `Step` and `Evaluation` are the recipe's own. */
 export type TrainEvent<
   Step extends StepBase = StepEvent,
   Evaluation extends EvaluationBase = EvaluationEvent,

@@ -6,23 +6,23 @@ import { writeFileAtomic } from '../../files/atomic.js'
 import { type RunConfig, refuseOtherRun } from './config.js'
 import { lockRunFolder } from './lock.js'
 
-/** How a run takes its folder. */
+/** How a run opens its folder. */
 interface FolderMode {
   resume: boolean
   overwrite: boolean
-  /** Options that decide the length of the run alone: a resume may change them. */
+  /** Options that only set the length of the run: a resume may change them. */
   lengthOptions: readonly string[]
 }
 
 const OURS = ['config.json', 'metrics.jsonl', 'checkpoints', 'model', 'adapter', 'critic']
 
-/** The folder of one run: config.json, metrics.jsonl, checkpoints/, and model/ or with LoRA adapter/. */
+/** The folder of one run: config.json, metrics.jsonl, checkpoints/, and model/, or adapter/ with LoRA. */
 export class RunFolder {
   readonly path: string
   readonly checkpoints: string
   readonly model: string
   readonly adapter: string
-  /** Of `ppo`. */
+  /** Folder of the critic, of `ppo` only. */
   readonly critic: string
   #unlock: (() => Promise<void>) | null = null
   #metrics: FileHandle | null = null
@@ -36,8 +36,8 @@ export class RunFolder {
   }
 
   /**
-   * Takes the folder for a run. Another run in it is an error, unless `resume` goes on with it (then the
-   * options that decide its numbers must be the same) or `overwrite` replaces it.
+   * Locks the folder for a run and writes its config. Another run in it is an error, unless `resume` continues it (then
+   * options that affect its numbers must be equal) or `overwrite` replaces it.
    */
   async open(config: RunConfig, mode: FolderMode): Promise<void> {
     try {
@@ -45,7 +45,7 @@ export class RunFolder {
     } catch (cause) {
       throw new PosttrainError(
         'ERR_IO',
-        `The run folder ${this.path} cannot be made: ${(cause as Error).message}`,
+        `The run folder ${this.path} cannot be created: ${(cause as Error).message}`,
         {
           cause,
         },
@@ -60,7 +60,7 @@ export class RunFolder {
     }
   }
 
-  /** Gives the folder free for other runs. */
+  /** Unlocks the folder. */
   async close(): Promise<void> {
     await this.#metrics?.close()
     this.#metrics = null
@@ -76,15 +76,15 @@ export class RunFolder {
       if (!mode.overwrite) {
         throw new PosttrainError(
           'ERR_INVALID_ARGUMENT',
-          `The folder ${this.path} holds another run (${there.join(', ')}): take another output, or resume or overwrite it`,
+          `The folder ${this.path} holds another run (${there.join(', ')}): choose another output, or resume or overwrite it`,
         )
       }
       await this.#readConfig()
-      // config.json last, so that a half-removed run is still known as one.
+      // config.json last, so that a half-removed run is still recognized.
       for (const name of there.reverse()) await rm(join(this.path, name), { recursive: true })
     }
     await mkdir(this.checkpoints, { recursive: true })
-    // What a killed run had not yet renamed.
+    // Temporary files of a killed run.
     for (const folder of [this.path, this.checkpoints]) {
       for (const name of await readdir(folder)) {
         if (/^\..+\.tmp$/.test(name)) await rm(join(folder, name), { recursive: true })
@@ -93,13 +93,13 @@ export class RunFolder {
     await writeFileAtomic(join(this.path, 'config.json'), `${JSON.stringify(config, null, 2)}\n`)
   }
 
-  /** Drops the metrics of steps after `step`, and of what followed it after `settled`: a resumed run makes them again. */
+  /** Drops step events after `step` and other events after `settled`: a resumed run writes them again. */
   async rewindMetrics({ step, settled }: { step: number; settled: number }): Promise<void> {
     const path = join(this.path, 'metrics.jsonl')
     if (!existsSync(path)) return
     const lines = (await readFile(path, 'utf8')).split('\n')
     const kept = lines.filter((line) => {
-      // The last line may be torn by a kill.
+      // A kill may leave the last line incomplete.
       try {
         const event = JSON.parse(line) as { type: string; step?: number }
         return event.type !== 'end' && (event.step ?? 0) <= (event.type === 'step' ? step : settled)
@@ -126,12 +126,12 @@ export class RunFolder {
     try {
       config = JSON.parse(await readFile(path, 'utf8')) as Partial<RunConfig>
     } catch {
-      // Not JSON, or missing: not ours, said below.
+      // Missing or not JSON: refused below.
     }
     if (typeof config?.recipe !== 'string' || typeof config.options !== 'object') {
       throw new PosttrainError(
         'ERR_INVALID_FILE',
-        `${path} is not the config of a run: the folder ${this.path} is something else, take another output`,
+        `${path} is not the config of a run: the folder ${this.path} is not a run folder, choose another output`,
       )
     }
     return config as RunConfig

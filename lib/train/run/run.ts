@@ -2,20 +2,20 @@ import type { DataReport } from '../../data/index.js'
 import { AbortError, PosttrainError } from '../../errors.js'
 import type { EndEvent, EvaluationBase, EvaluationEvent, StepBase, StepEvent, TrainEvent } from './events.js'
 
-/** What a recipe looks at between steps, and what it offers while it is between two steps. */
+/** Link between a run and its recipe: requests of the run, and what the recipe offers between two steps. */
 export interface RunControl {
-  /** Aborted by `stop()`: the recipe ends after the step under way, as if it had come to its last one. */
+  /** Aborted by `stop()`: the recipe ends after the current step as after its last one. */
   readonly stop: AbortSignal
-  /** Set by the recipe once there is something to save: writes a checkpoint and gives its folder. */
+  /** Set by the recipe at its start event, with a run folder: writes a checkpoint and returns its path. */
   save: (() => Promise<string>) | null
-  /** Set by the recipe at its start: what its end event would say now. */
+  /** Set by the recipe at its start event: the end event for the current state. */
   summary: ((reason: EndEvent['reason']) => EndEvent) | null
 }
 
-/** Whether the start event of a run was reached: from there on the model is what the run made of it. */
+/** Whether a run has reached its start event, after which its changes to the model are kept. */
 export const hasStarted = (control: RunControl) => (): boolean => control.summary !== null
 
-/** A recipe: yields events only between two optimizer steps, and returns its last event. */
+/** A recipe: yields events only between two optimizer steps and returns its end event. */
 export type Recipe<Event> = (control: RunControl) => AsyncGenerator<Event, EndEvent>
 
 /**
@@ -27,13 +27,12 @@ export type Recipe<Event> = (control: RunControl) => AsyncGenerator<Event, EndEv
  * const { bestLoss } = await run.finish()
  * ```
  *
- * It starts at the first pull. Not pulling pauses it. `break` ends it after the last whole step: what the run
- * holds is released, the model keeps the weights of that step, nothing further is saved. There is one
- * consumer: a second loop is an error. A failure rejects the pull under way, and `finish()`, with the
- * same error.
+ * It starts when the first event is pulled and pauses while none is. `break` ends it after the last complete step: the
+ * model keeps the weights of that step, its locks and files are released, nothing more is saved. A run has one consumer;
+ * a second loop is an error. A failure rejects the current pull, and `finish()`, with the same error.
  *
- * A model is trained by one run at a time, until that has ended; adapters of one base by one each. Between two events it
- * may be asked, and used with another adapter, as long as what is trained is in use again when the run goes on.
+ * A model is trained by one run at a time; several adapters of one base may be trained by one run each. Between two events
+ * the model may generate and use another adapter, provided that the trained one is in use again before the next event.
  */
 export class Run<
   Step extends StepBase = StepEvent,
@@ -48,7 +47,7 @@ export class Run<
   #consumed = false
   #last: EndEvent | null = null
   #failure: { error: unknown } | null = null
-  /** Pulls and saves follow one another, so that a save always sees a whole step. */
+  /** Serializes pulls and saves, so that a save always sees a complete step. */
   #queue: Promise<unknown> = Promise.resolve()
 
   /** @internal */
@@ -58,7 +57,10 @@ export class Run<
 
   [Symbol.asyncIterator](): AsyncIterator<TrainEvent<Step, Evaluation, Report>, undefined> {
     if (this.#consumed) {
-      throw new PosttrainError('ERR_INVALID_ARGUMENT', 'A run has one consumer: it is already being read')
+      throw new PosttrainError(
+        'ERR_INVALID_ARGUMENT',
+        'A run has one consumer: its events are already being consumed',
+      )
     }
     this.#consumed = true
     return {
@@ -71,8 +73,8 @@ export class Run<
   }
 
   /**
-   * Drains the run and gives its last event. After a loop over the events it gives the same at once; after a
-   * `break`, an event with reason `'stopped'` for the steps that were made.
+   * Runs to the end and returns the end event. After a loop over the events it returns at once; after a `break`, with
+   * reason `'stopped'` and the steps done.
    */
   async finish(): Promise<EndEvent> {
     if (!this.#consumed) {
@@ -80,7 +82,7 @@ export class Run<
     } else if (this.#state !== 'ended') {
       throw new PosttrainError(
         'ERR_INVALID_ARGUMENT',
-        'finish() was called while the events of the run are being read: leave the loop first',
+        'finish() was called while the events of the run are being consumed: leave the loop first',
       )
     }
     await this.#queue
@@ -88,12 +90,12 @@ export class Run<
     if (this.#last) return this.#last
     throw new PosttrainError(
       'ERR_INVALID_ARGUMENT',
-      'The run was left before its first event: there is no result',
+      'The run was ended before its first event: it has no result',
     )
   }
 
   /**
-   * Writes a checkpoint after the step under way (or at once while the run is paused) and gives its folder.
+   * Writes a checkpoint after the current step (at once while the run is paused) and returns its path.
    * Throws ERR_INVALID_ARGUMENT before the start event, after the end, and for a run without `output`.
    */
   save(): Promise<string> {
@@ -108,8 +110,8 @@ export class Run<
   }
 
   /**
-   * Ends the run after the step under way: it saves as at its regular end, and its end event says `'stopped'`. An
-   * iteration of PPO, GRPO and RLOO that still draws answers or waits for rewards is dropped; a resume makes it again.
+   * Ends the run after the current step. It saves as at a regular end; the reason of its end event is `'stopped'`. PPO,
+   * GRPO and RLOO drop an iteration whose rollout or rewards are incomplete; a resume repeats it.
    */
   stop(): void {
     this.#stop.abort()
@@ -140,7 +142,7 @@ export class Run<
       this.#stop.abort()
       this.#last = this.#control.summary?.('stopped') ?? null
       this.#close()
-      // The recipe is between two steps here: its `finally` blocks run, and it gives no further event.
+      // The recipe is between two steps: its `finally` blocks run, and it yields no further event.
       await this.#events.return(undefined as unknown as EndEvent)
     })
   }
@@ -157,7 +159,7 @@ export class Run<
   }
 }
 
-/** Throws an AbortError when the signal was raised. */
+/** Throws an AbortError if the signal is aborted. */
 export function throwIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw new AbortError(signal.reason)
 }

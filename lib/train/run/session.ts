@@ -18,18 +18,18 @@ import { RunFolder } from './folder.js'
 import { countParameters } from './parameters.js'
 import { type RunControl, throwIfAborted } from './run.js'
 
-/** What a run of every kind knows between two steps, besides weights and moments; each checkpoint saves it. */
+/** State of any run between two steps, besides weights and optimizer state; part of each checkpoint. */
 export interface SessionState extends Fingerprint {
   /** Optimizer steps, or iterations, done. */
   step: number
-  /** Steps of which all events have been told. */
+  /** Steps whose events have all been emitted. */
   settled: number
-  /** Steps of the whole run: the learning rate follows it. */
+  /** Steps of the whole run, which the learning rate schedule depends on. */
   totalSteps: number
   environment: Environment | null
 }
 
-/** What a loop tells its session. */
+/** Everything that a session needs to know of its run. */
 export interface SessionPlan<State extends SessionState> {
   recipe: string
   model: Model
@@ -42,31 +42,31 @@ export interface SessionPlan<State extends SessionState> {
     saveDtype?: 'float32' | 'bfloat16' | 'float16' | undefined
     signal?: AbortSignal | undefined
   }
-  /** For config.json: the options, with what the recipe chose besides. */
+  /** Options for config.json, with values that the recipe resolved. */
   config: Record<string, unknown>
-  /** Names of the options that decide the length of the run alone: a resume may change them. */
+  /** Options that only set the length of the run: a resume may change them. */
   lengthOptions: readonly string[]
-  /** For config.json: content hashes of the data. */
+  /** Content hashes of the data for config.json. */
   data: Record<string, string>
-  /** The files of a checkpoint; the first one is the weights of `model`. */
+  /** Tensor files of a checkpoint; the first has the weights of `model`. */
   parts: Parts
-  /** The state before the first step. */
+  /** State before the first step. */
   beginning: State
-  /** How prompts are put to the model, which is saved with a model that had none; null for plain text. */
+  /** Template of the prompts, saved with a model that has none; null for plain text. */
   template: Template | null
-  /** What the end event says of a state. */
+  /** Fields of the end event for a state. */
   progress(state: State): Pick<EndEvent, 'epochs' | 'loss' | 'bestLoss' | 'bestStep'>
-  /** The step whose weights are the result, and whose checkpoint is kept; null for the last one. */
+  /** Step whose weights are the result and whose checkpoint is kept; null for the last one. */
   bestStep?(state: State): number | null
-  /** Of a reward model: what RewardModel.save() is given. */
+  /** Pad token for RewardModel.save(). */
   padToken?: string | undefined
-  /** Saves what was trained beside the model. */
+  /** Saves other trained models, such as the critic. */
   saveOthers?(folder: RunFolder): Promise<void>
 }
 
 /**
- * One run from its folder to the saved model, the same for every recipe: config.json and metrics.jsonl, checkpoints and
- * their rotation, resume, the start event and the end event. What happens in a step is the loop's.
+ * Lifecycle of a run, shared by all recipes: config.json and metrics.jsonl, checkpoints and their rotation, resume, start
+ * event, end event and the saved model. The loops do the steps.
  */
 export class Session<State extends SessionState> implements AsyncDisposable {
   state: State
@@ -74,12 +74,12 @@ export class Session<State extends SessionState> implements AsyncDisposable {
   readonly folder: RunFolder | null
   readonly #plan: SessionPlan<State>
   readonly #environment: Environment
-  /** The adapter that is trained. */
+  /** The trained adapter; null if all weights are trained. */
   readonly #adapter: string | null
   readonly #startedAt = performance.now()
-  /** In what a resumed run differs from the one before. */
+  /** Differences between a resumed run and the interrupted one. */
   #differences: string[] = []
-  /** The step of the newest checkpoint with nothing left to tell. */
+  /** Step of the newest checkpoint after all events of that step. */
   #savedAt = -1
 
   private constructor(plan: SessionPlan<State>, folder: RunFolder | null, environment: Environment) {
@@ -90,7 +90,7 @@ export class Session<State extends SessionState> implements AsyncDisposable {
     this.state = { ...plan.beginning, environment }
   }
 
-  /** Takes the run folder. Dispose the session to release it. */
+  /** Opens and locks the run folder; disposing the session unlocks it. */
   static async open<State extends SessionState>(plan: SessionPlan<State>): Promise<Session<State>> {
     const { recipe, model, options } = plan
     const environment = await environmentOf(model)
@@ -107,8 +107,8 @@ export class Session<State extends SessionState> implements AsyncDisposable {
   }
 
   /**
-   * Goes on from the newest checkpoint where `resume` asks for it. Throws ERR_INVALID_ARGUMENT, before a weight is
-   * changed, where the models that are not trained differ from those of the checkpoint by their fingerprint.
+   * Loads the newest checkpoint with option `resume`. Throws ERR_INVALID_ARGUMENT, before any weight changes, if the
+   * fingerprint of the frozen models differs from that of the checkpoint.
    */
   async resume(fingerprint: Fingerprint): Promise<void> {
     const { options, parts } = this.#plan
@@ -128,7 +128,7 @@ export class Session<State extends SessionState> implements AsyncDisposable {
     this.state = { ...this.state, totalSteps, environment, ...fingerprint }
   }
 
-  /** Tells that the run starts. From here on it can be saved, and left with a summary. */
+  /** Emits the start event and enables save() and the summary of an early end. */
   async *start<Report>(
     given: Pick<StartEvent<Report>, 'epochs' | 'report' | 'validationReport'>,
   ): AsyncGenerator<StartEvent<Report> | WarningEvent, void> {
@@ -150,7 +150,7 @@ export class Session<State extends SessionState> implements AsyncDisposable {
     for (const message of this.#differences) yield await this.warn({ code: 'resumeDiffers', message })
   }
 
-  /** Writes an event to metrics.jsonl on its way to the consumer. */
+  /** Writes an event to metrics.jsonl and returns it. */
   async note<Event extends object>(event: Event): Promise<Event> {
     await this.folder?.appendMetrics(event)
     return event
@@ -160,19 +160,19 @@ export class Session<State extends SessionState> implements AsyncDisposable {
     return await this.note({ type: 'warning', step: this.state.step, ...warning })
   }
 
-  /** Before each step: throws after an abort, and where what is trained is not in use. */
+  /** Throws after an abort, and if the trained weights are not in use; called before each step. */
   check(): void {
     const { model, options } = this.#plan
     throwIfAborted(options.signal)
     refuseOtherAdapter(model, this.#adapter)
   }
 
-  /** Writes a checkpoint of a run with a folder. */
+  /** Writes a checkpoint; needs a run folder. */
   async checkpoint(): Promise<CheckpointEvent> {
     return await this.note({ type: 'checkpoint', step: this.state.step, path: await this.save() })
   }
 
-  /** Writes a checkpoint of a run with a folder and gives its path. */
+  /** Writes a checkpoint and returns its path; needs a run folder. */
   async save(): Promise<string> {
     const { model, parts, options } = this.#plan
     refuseOtherAdapter(model, this.#adapter)
@@ -185,7 +185,7 @@ export class Session<State extends SessionState> implements AsyncDisposable {
     return path
   }
 
-  /** Writes the last checkpoint and the result, and tells the end. */
+  /** Writes the last checkpoint and the result, and emits the end event. */
   async *finish(reason: EndEvent['reason']): AsyncGenerator<CheckpointEvent, EndEvent> {
     const { model, options, parts, padToken, saveOthers } = this.#plan
     const { folder } = this

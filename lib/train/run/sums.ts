@@ -1,7 +1,7 @@
-/** Undivided sums over the batches of a step or an evaluation: those of the models' losses and a recipe's own. */
+/** Sums over the batches of a step or an evaluation, before normalization: of loss terms and of a recipe's own. */
 export type Sums = { lossSum: number; count: number; [sum: string]: number }
 
-/** The sums of two batches together; `min...` and `max...` are extremes. */
+/** Adds the sums of two batches; `min...` and `max...` are combined as extremes. */
 export function addSums(a: Sums | null, b: Sums): Sums {
   if (a === null) return { ...b }
   const total = { ...a }
@@ -14,12 +14,12 @@ export function addSums(a: Sums | null, b: Sums): Sums {
   return total
 }
 
-/** A sum over its count; 0 where nothing was counted. */
+/** A sum divided by its count; 0 if the count is 0. */
 export function ratio(sum: number | undefined, count: number | undefined): number {
   return count === undefined || count === 0 ? 0 : (sum ?? 0) / count
 }
 
-/** Mean of some values, 0 of none. */
+/** Mean of values; 0 if there are none. */
 export function mean(values: ArrayLike<number>): number {
   return ratio(
     Array.from(values).reduce((sum, value) => sum + value, 0),
@@ -27,7 +27,7 @@ export function mean(values: ArrayLike<number>): number {
   )
 }
 
-/** Mean squared distance of some values from their mean. */
+/** Population variance of values. */
 export function variance(values: ArrayLike<number>): number {
   const center = mean(values)
   return mean(Array.from(values, (value) => (value - center) ** 2))

@@ -4,7 +4,7 @@ import type { EvaluationEvent, StepEvent } from '../run/events.js'
 import { ratio } from '../run/sums.js'
 import type { Objective } from './objective.js'
 
-/** Cross-entropy over the labels of a batch, in nats: what `sft` and `pretrain` train for. */
+/** Cross-entropy over the labels of a batch, in nats: the objective of `sft` and `pretrain`. */
 export function crossEntropyObjective(model: CausalLM): Objective<LoaderBatch, StepEvent, EvaluationEvent> {
   const term = { kind: 'crossEntropy' as const }
   return {

@@ -1,14 +1,14 @@
-/** The evaluations so far; part of a checkpoint. */
+/** Best evaluation so far, for early stopping; part of a checkpoint. */
 export interface EvaluationState {
   bestLoss: number | null
   bestStep: number | null
-  /** Evaluations in a row that were not better. */
+  /** Evaluations in a row without a lower loss. */
   withoutGain: number
 }
 
 export const NO_EVALUATION: EvaluationState = { bestLoss: null, bestStep: null, withoutGain: 0 }
 
-/** Takes in the loss of one evaluation; a loss that is not a number is never better. */
+/** The state after one evaluation; a loss that is not finite never counts as lower. */
 export function afterEvaluation(
   state: EvaluationState,
   evaluation: { step: number; loss: number },

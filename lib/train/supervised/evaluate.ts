@@ -3,7 +3,7 @@ import type { EvaluationBase, StepBase } from '../run/events.js'
 import { addSums, ratio, type Sums } from '../run/sums.js'
 import type { Objective, TrainBatch } from './objective.js'
 
-/** The objective on every batch of the loader, without a gradient; means are over all of them, not over batches. */
+/** Evaluates the objective on every batch of the loader, without gradients; means are over all batches together. */
 export async function evaluate<
   Batch extends TrainBatch,
   Step extends StepBase,

@@ -5,9 +5,9 @@ import type { TermOf } from '../../models/terms.js'
 import type { KtoEvaluationEvent, KtoMetrics, KtoStepEvent, WarningEvent } from '../run/events.js'
 import { ratio, type Sums } from '../run/sums.js'
 import type { Objective } from './objective.js'
-import { answerLogProbs, type ReferenceCache } from './reference-cache.js'
+import { type ReferenceCache, responseLogProbs } from './reference-cache.js'
 
-/** KTO on single answers: z comes from all batches of a step before the first gradient. */
+/** KTO on unpaired responses: z is computed from all batches of a step before its first gradient. */
 export function ktoObjective(
   model: CausalLM,
   reference: ReferenceCache,
@@ -37,10 +37,10 @@ export function ktoObjective(
     async prepare(batches, signal) {
       let sum = 0
       let count = 0
-      for (const exchanged of mismatched(batches, maxLength)) {
-        const policy = await answerLogProbs(model, exchanged, signal)
-        const compared = await reference.other(exchanged, signal)
-        for (const [d, value] of policy.entries()) sum += value - compared[d]!
+      for (const pairs of mismatched(batches, maxLength)) {
+        const policy = await responseLogProbs(model, pairs, signal)
+        const frozen = await reference.other(pairs, signal)
+        for (const [d, value] of policy.entries()) sum += value - frozen[d]!
         count += policy.length
       }
       kl = Math.max(0, ratio(sum, count))
@@ -56,20 +56,20 @@ export function ktoObjective(
   }
 }
 
-/** A warning where good and bad responses weigh otherwise than recommended (arXiv 2402.01306, section 4.2). */
+/** A warning if desirable and undesirable responses are not weighted as recommended (arXiv 2402.01306, section 4.2). */
 export function unbalanced(
   { groups: responses }: UnpairedSet,
   { desirableWeight, undesirableWeight }: { desirableWeight: number; undesirableWeight: number },
 ): readonly Pick<WarningEvent, 'code' | 'message'>[] {
-  const good = responses.filter(({ desirable }) => desirable).length
-  const bad = responses.length - good
-  const balance = (desirableWeight * good) / (undesirableWeight * bad)
-  // A tenth beside the range is chance in some hundred rows, and no trouble.
+  const desirable = responses.filter((response) => response.desirable).length
+  const undesirable = responses.length - desirable
+  const balance = (desirableWeight * desirable) / (undesirableWeight * undesirable)
+  // A tenth outside the range is chance among a few hundred rows, and harmless.
   if (balance >= 0.9 && balance <= 1.1 * (4 / 3)) return []
-  const counts = `Of ${responses.length} answers ${good} are good and ${bad} are bad`
+  const counts = `Of ${responses.length} responses, ${desirable} are desirable and ${undesirable} are undesirable`
   const message =
-    good === 0 || bad === 0
-      ? `${counts}: kto learns from both; add rows of the other kind`
-      : `${counts}, which with their weights is ${balance.toPrecision(2)} to 1, where 1 to 1.33 is recommended: set ${balance < 1 ? 'desirableWeight' : 'undesirableWeight'} to about ${(balance < 1 ? desirableWeight / balance : (undesirableWeight * balance * 3) / 4).toPrecision(2)}`
+    desirable === 0 || undesirable === 0
+      ? `${counts}: kto needs both; add rows of the other kind`
+      : `${counts}: their weighted ratio is ${balance.toPrecision(2)}, where 1 to 1.33 is recommended; set ${balance < 1 ? 'desirableWeight' : 'undesirableWeight'} to about ${(balance < 1 ? desirableWeight / balance : (undesirableWeight * balance * 3) / 4).toPrecision(2)}`
   return [{ code: 'ktoBalance', message }]
 }

@@ -19,7 +19,7 @@ import { type StepData, type StepOutcome, supervisedStep } from './step.js'
 import { countSteps, optimizerSteps } from './steps.js'
 import type { SupervisedTraining } from './training.js'
 
-/** The training loop of recipes that learn from given rows, from the run folder to the saved model. */
+/** The training loop of supervised recipes, from the run folder to the saved model. */
 export async function* superviseTraining<
   Batch extends TrainBatch & Tokens,
   Step extends StepBase,
@@ -77,7 +77,7 @@ export async function* superviseTraining<
   return yield* session.finish(reasonToEnd() ?? 'stopped')
 }
 
-/** How long a run is: its epochs, or as many of them as its steps need. */
+/** Length of a run: its epochs, or as many as `maxSteps` needs. */
 function lengthOf(
   train: Parameters<typeof countSteps>[0],
   { maxSteps, epochs, gradientAccumulation }: TrainingOptions,
@@ -86,14 +86,14 @@ function lengthOf(
   return { totalSteps: maxSteps, epochs: Math.ceil(maxSteps / countSteps(train, 1, gradientAccumulation)) }
 }
 
-/** Why a run ends in this state; null while it goes on. */
+/** Why a run ends in this state; null if it continues. */
 function endOf(state: TrainingState, { earlyStopping }: TrainingOptions): EndEvent['reason'] | null {
   const patience = earlyStopping ? (earlyStopping.patience ?? 3) : Number.POSITIVE_INFINITY
   if (state.evaluations.withoutGain >= patience) return 'earlyStopping'
   return state.step >= state.totalSteps ? 'completed' : null
 }
 
-/** Takes a step into the state and tells it, with what its owner should know of it. */
+/** Adds a step to the state and emits its event and warnings. */
 async function* stepped<Batch extends TrainBatch, Step extends StepBase>(
   session: Session<TrainingState>,
   data: StepData<Batch>,
@@ -109,11 +109,11 @@ async function* stepped<Batch extends TrainBatch, Step extends StepBase>(
   for (const warning of warnings) yield await session.note(warning)
   if (outcome.skipped !== 'noLabels') return
   const rows = rowsOf(data).join(', ')
-  const message = `Step ${state.step} has no label to train on (rows ${rows}) and changed nothing`
+  const message = `Step ${state.step} has no labels (rows ${rows}) and changed nothing`
   yield await session.warn({ code: 'noLabels', message })
 }
 
-/** Never 0, which means none. */
+/** Seed of LoRA dropout in a batch; never 0, which means no dropout. */
 function dropoutSeed(seed: number, step: number, batch: number): number {
   return hash32(seed, STREAM.dropout + batch, step) + 1
 }

@@ -8,7 +8,7 @@ import { ratio, type Sums } from '../run/sums.js'
 import type { Objective } from './objective.js'
 import type { ReferenceCache } from './reference-cache.js'
 
-/** The losses of pairs, with cross-entropy on the better answers where `sftCoef` asks for it. */
+/** A pair loss, plus the cross-entropy of the chosen responses with `sftCoef`. */
 export function pairObjective(
   model: CausalLM,
   reference: ReferenceCache | null,
@@ -22,8 +22,8 @@ export function pairObjective(
   },
 ): Objective<PreferenceBatch, DpoStepEvent, DpoEvaluationEvent> {
   const { sftCoef, ...loss } = options
-  /** Tokens of the better answers of the step: what their cross-entropy divides by. */
-  let betterTokens = 0
+  /** Labels of the chosen responses of the step: the normalizer of their cross-entropy. */
+  let sftTokens = 0
   const termsOf = async (batch: PreferenceBatch, coefficient: number, signal: AbortSignal | undefined) => {
     const terms: LossTerm[] = [
       {
@@ -34,7 +34,7 @@ export function pairObjective(
         ...(reference && { referenceSums: await reference.sums(batch, signal) }),
       },
     ]
-    if (sftCoef > 0) terms.push({ kind: 'weightedLogProb', coefficient, weights: betterWeights(batch) })
+    if (sftCoef > 0) terms.push({ kind: 'weightedLogProb', coefficient, weights: chosenWeights(batch) })
     return terms
   }
   const metrics = (sums: Sums): DpoMetrics => ({
@@ -48,30 +48,29 @@ export function pairObjective(
   })
   return {
     async prepare(batches) {
-      betterTokens = batches.reduce((sum, batch) => sum + total(betterWeights(batch)), 0)
+      sftTokens = batches.reduce((sum, batch) => sum + total(chosenWeights(batch)), 0)
     },
     async backward(batch, given) {
-      // The terms of one backward share their normalizer; cross-entropy has its own count.
-      const coefficient = (sftCoef * given.normalizer) / Math.max(1, betterTokens)
+      // The terms of one backward share a normalizer, but cross-entropy has its own.
+      const coefficient = (sftCoef * given.normalizer) / Math.max(1, sftTokens)
       const terms = await termsOf(batch, coefficient, given.signal)
-      const [pairs, better] = await model.backward(batch, terms, given)
+      const [pairs, sft] = await model.backward(batch, terms, given)
       return {
         ...pairs!,
-        lossSum: pairs!.lossSum + coefficient * (better?.lossSum ?? 0),
+        lossSum: pairs!.lossSum + coefficient * (sft?.lossSum ?? 0),
         chosenTokens: chosenTokens(batch),
       }
     },
     async evaluate(batch, signal) {
       const terms = await termsOf(batch, sftCoef, signal)
-      const [pairs, better] = await model.evaluate(batch, terms, { signal })
+      const [pairs, sft] = await model.evaluate(batch, terms, { signal })
       return {
         ...pairs!,
         chosenTokens: chosenTokens(batch),
-        ...(better && { better: better.lossSum, betterTokens: total(betterWeights(batch)) }),
+        ...(sft && { sftLoss: sft.lossSum, sftTokens: total(chosenWeights(batch)) }),
       }
     },
-    evaluationLoss: (sums) =>
-      ratio(sums.lossSum, sums.count) + sftCoef * ratio(sums.better, sums.betterTokens),
+    evaluationLoss: (sums) => ratio(sums.lossSum, sums.count) + sftCoef * ratio(sums.sftLoss, sums.sftTokens),
     stepMetrics: metrics,
     evaluationMetrics: metrics,
   }
@@ -79,8 +78,8 @@ export function pairObjective(
 
 const total = (weights: Float64Array) => weights.reduce((sum, weight) => sum + weight, 0)
 
-/** 1 at the labels of answers that are the better one of a pair, each counted once. */
-function betterWeights({ offsets, labels, pairs }: PreferenceBatch): Float64Array {
+/** 1 at the labels of responses that are chosen in a pair, once each; 0 elsewhere. */
+function chosenWeights({ offsets, labels, pairs }: PreferenceBatch): Float64Array {
   const weights = new Float64Array(labels.length)
   for (let p = 0; p < pairs.length; p += 2) {
     const document = pairs[p]!
@@ -90,7 +89,7 @@ function betterWeights({ offsets, labels, pairs }: PreferenceBatch): Float64Arra
   return weights
 }
 
-/** Tokens of the better answers, each with the weight of its pair. */
+/** Labels of the chosen responses, with the weights of their pairs. */
 function chosenTokens({ offsets, labels, pairs, pairWeights }: PreferenceBatch): number {
   let sum = 0
   for (const [p, weight] of pairWeights.entries()) {

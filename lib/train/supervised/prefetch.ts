@@ -1,6 +1,6 @@
 /**
- * The same items, each made ready while the one before is being used. One item ahead: enough to hide the
- * reading and tokenising behind the training, and no more memory than one step's data.
+ * Yields the items of `source`, and prepares the next while one is being used. One item ahead hides reading and
+ * tokenization behind the training, at the memory of one more step's data.
  */
 export async function* prefetch<T>(source: AsyncIterable<T>): AsyncGenerator<T, void> {
   const items = source[Symbol.asyncIterator]()
@@ -10,7 +10,7 @@ export async function* prefetch<T>(source: AsyncIterable<T>): AsyncGenerator<T, 
       const { done, value } = await next
       if (done) return
       next = items.next()
-      // A failure is thrown when its turn comes; until then it is not an unhandled one.
+      // A failure is thrown when its turn comes; until then it must not be an unhandled rejection.
       next.catch(() => undefined)
       yield value
     }

@@ -5,18 +5,18 @@ import { PosttrainError } from '../../errors.js'
 import type { CausalLM } from '../../models/causal-lm.js'
 import type { TrainBatch } from './objective.js'
 
-/** Answers that have a place among all of the run. */
+/** A batch whose responses have fixed indices in the data of the run. */
 type PlacedBatch = TrainBatch & PackedBatch & { places: Int32Array; epoch: number }
 
-/** Sums over the labels of each document. */
+/** Sums over the labels of each document, [D]. */
 export function documentSums({ offsets }: PackedBatch, logProbs: Float64Array): Float64Array {
   return Float64Array.from({ length: offsets.length - 1 }, (_, d) =>
     logProbs.subarray(offsets[d], offsets[d + 1]).reduce((sum, value) => sum + value, 0),
   )
 }
 
-/** Summed log-probability of the labels of each document of a batch. */
-export async function answerLogProbs(
+/** Summed log-probability of the labels of each document of a batch, [D]. */
+export async function responseLogProbs(
   model: CausalLM,
   batch: PackedBatch,
   signal: AbortSignal | undefined,
@@ -27,8 +27,8 @@ export async function answerLogProbs(
 }
 
 /**
- * What the reference says of each answer, computed once and kept. The last bits of a number depend on what is computed
- * beside it, so that an answer is always computed in its batch of the first epoch: a resumed run has the same bits.
+ * Log-probabilities of the responses by the reference, computed once. The last bits of a result depend on the rest of its
+ * batch, so every response is computed in its batch of the first epoch: a resumed run has the same bits.
  */
 export class ReferenceCache {
   #model: CausalLM | null
@@ -40,17 +40,17 @@ export class ReferenceCache {
     this.#train = train
   }
 
-  /** Asks for every answer now. */
+  /** Computes the log-probabilities of all responses of a loader. */
   async fill(loader: Loader<PlacedBatch>, signal: AbortSignal | undefined): Promise<void> {
     for await (const batch of loader.epoch(0)) await this.sums(batch, signal)
   }
 
-  /** From now on only what is known is told: the model changes. */
+  /** Releases the model, before its weights change; only cached values remain. */
   close(): void {
     this.#model = null
   }
 
-  /** Mean log-probability of the first answers: by it a resume knows the reference again. */
+  /** Mean log-probability of the first batch's responses: the fingerprint of the reference. */
   async first(signal: AbortSignal | undefined): Promise<number | null> {
     for await (const batch of this.#train.epoch(0)) {
       const sums = await this.sums(batch, signal)
@@ -59,7 +59,7 @@ export class ReferenceCache {
     return null
   }
 
-  /** Summed log-probabilities of the answers of a batch, [D]. */
+  /** Summed log-probabilities of the responses of a batch, [D]. */
   async sums(batch: PlacedBatch, signal: AbortSignal | undefined): Promise<Float64Array> {
     const places = Array.from(batch.places)
     if (!places.every((place) => this.#known.has(place))) {
@@ -72,9 +72,9 @@ export class ReferenceCache {
     return Float64Array.from(places, (place) => this.#known.get(place)!)
   }
 
-  /** Of answers that are not in the set; nothing is kept. */
+  /** Log-probabilities of responses outside the data, [D]; they are not cached. */
   async other(batch: PackedBatch, signal: AbortSignal | undefined): Promise<Float64Array> {
-    if (this.#model === null) throw new PosttrainError('ERR_INTERNAL', 'the reference is no longer there')
-    return await answerLogProbs(this.#model, batch, signal)
+    if (this.#model === null) throw new PosttrainError('ERR_INTERNAL', 'the reference was released')
+    return await responseLogProbs(this.#model, batch, signal)
   }
 }

@@ -10,7 +10,7 @@ import type { TrainBatch } from './objective.js'
 import type { TrainingState } from './state.js'
 import type { SupervisedTraining } from './training.js'
 
-/** What follows a step: the end of its epoch, evaluation, samples and checkpoint, each when it is due. */
+/** Emits what follows a step: epoch event, evaluation, samples and checkpoint, each when due. */
 export async function* settle<
   Batch extends TrainBatch & Tokens,
   Step extends StepBase,
@@ -25,7 +25,7 @@ export async function* settle<
   const endsEpoch = state.cursor.batch === 0
   const due = (every: number | undefined) =>
     (every === undefined ? endsEpoch : step % every === 0) || step === state.totalSteps
-  // All of it enters the state at once, so that a save() in between leaves it to be done by the resume.
+  // The state changes at the end at once, so that the resume of a save() in between repeats all of it.
   const settled: TrainingState = { ...state, settled: step }
   if (endsEpoch) {
     const loss = state.epochWeight === 0 ? 0 : state.epochLoss / state.epochWeight
@@ -37,13 +37,13 @@ export async function* settle<
   const isBest = evaluates ? yield* evaluated(training, validation, session, settled) : false
   if (options.samples && due(options.samples.everySteps)) yield* samples(training, session)
   session.state = settled
-  // While steps fail the weights may be spoilt: they must not push sound checkpoints out.
+  // After a failed step the weights may be corrupt: their checkpoints must not rotate out sound ones.
   const isSound = state.skippedInARow === 0
   const wanted = (isBest && options.earlyStopping) || due(options.checkpoints?.everySteps)
   if (session.folder && isSound && wanted) yield await session.checkpoint()
 }
 
-/** Evaluates and enters the result into the coming state; returns whether it is the best one so far. */
+/** Evaluates and adds the result to `settled`; returns whether it is the best so far. */
 async function* evaluated<
   Batch extends TrainBatch & Tokens,
   Step extends StepBase,
@@ -68,7 +68,7 @@ async function* evaluated<
   return best
 }
 
-/** Completions of the prompts of `samples`, as the model is now. */
+/** Completions of the prompts of `samples` by the current model. */
 async function* samples(
   {
     model,

@@ -6,11 +6,11 @@ import { SupervisedWatch, type WatchState } from '../run/warnings.js'
 import { type EvaluationState, NO_EVALUATION } from './early-stopping.js'
 import type { Cursor, StepData, StepOutcome } from './step.js'
 
-/** All that a run knows between two steps, besides weights and moments; saved in each checkpoint. */
+/** State of a supervised run between two steps, besides weights and optimizer state; part of each checkpoint. */
 export interface TrainingState extends SessionState {
   cursor: Cursor
   position: number
-  /** Sums over the epoch under way. */
+  /** Sums over the current epoch. */
   epochLoss: number
   epochWeight: number
   lastLoss: number
@@ -50,7 +50,7 @@ export function afterStep(state: TrainingState, data: StepData, outcome: StepOut
   }
 }
 
-/** What every recipe tells of a step. */
+/** The fields of a step event that all recipes share. */
 export function stepBase(state: TrainingState, data: StepData, outcome: StepOutcome): StepBase {
   return {
     type: 'step',
@@ -73,6 +73,6 @@ export function notFinite(state: TrainingState, data: StepData, outcome: StepOut
   const what = outcome.skipped === 'nonFiniteLoss' ? 'loss' : 'gradient'
   return new PosttrainError(
     'ERR_NON_FINITE',
-    `Training stopped at step ${state.step}: the ${what} was not finite in ${state.skippedInARow} steps in a row (last with rows ${rowsOf(data).join(', ')}, learning rate ${outcome.learningRate}); lower the learning rate, or look at the weights and at these rows`,
+    `Training stopped at step ${state.step}: the ${what} was not finite in ${state.skippedInARow} steps in a row (last with rows ${rowsOf(data).join(', ')}, learning rate ${outcome.learningRate}); lower the learning rate, or check the weights and these rows`,
   )
 }

@@ -3,29 +3,29 @@ import type { EvaluationBase, StepBase } from '../run/events.js'
 import { addSums, type Sums } from '../run/sums.js'
 import type { Objective, TrainBatch } from './objective.js'
 
-/** The batches of one optimizer step, made ready before it. */
+/** The batches of one optimizer step. */
 export interface StepData<Batch extends TrainBatch = TrainBatch> {
   batches: Batch[]
-  /** Sum of the counts of all batches: what the loss of the step divides by. */
+  /** Sum of the counts of all batches, by which the loss of the step is divided. */
   normalizer: number
   tokens: number
-  /** Where the data goes on after this step. */
+  /** Position of the next step in the data. */
   next: Cursor
-  /** The last step of its epoch. */
+  /** Whether it is the last step of its epoch. */
   endsEpoch: boolean
   /** Position in the data after this step, in epochs. */
   position: number
 }
 
-/** A place in the data: batch `batch` of epoch `epoch`, both from 0. */
+/** A position in the data: batch `batch` of epoch `epoch`, both from 0. */
 export interface Cursor {
   epoch: number
   batch: number
 }
 
-/** What one optimizer step did. */
+/** Result of one optimizer step. */
 export interface StepOutcome {
-  /** Over all its batches, nothing divided. */
+  /** Sums over all its batches, before normalization. */
   sums: Sums
   gradNorm: number
   learningRate: number
@@ -34,11 +34,11 @@ export interface StepOutcome {
 }
 
 /**
- * One optimizer step: gradients of all batches, clipped, then AdamW. The loss is the mean over what the whole step
- * counts, whatever its batch. A loss or gradient norm that is not finite leaves weights, moments and step count as
- * they were; so does a step without labels.
+ * Performs one optimizer step: gradients of all batches, clipping, AdamW. The loss is a mean over all labels or pairs of
+ * the step, however they are batched. A loss or gradient norm that is not finite leaves weights, optimizer state and step
+ * count unchanged, as does a step without labels.
  *
- * An abort between or inside the batches rejects with an AbortError and changes nothing either.
+ * An abort between or inside the batches rejects with an AbortError and changes nothing.
  */
 export async function supervisedStep<
   Batch extends TrainBatch,
@@ -52,7 +52,7 @@ export async function supervisedStep<
     learningRate: number
     maxGradNorm: number
     activationCheckpointing: boolean
-    /** Of LoRA dropout in batch `i` of the step; 0: none. */
+    /** Seed of LoRA dropout in batch `i` of the step; 0 for none. */
     dropoutSeed?: (i: number) => number
     signal?: AbortSignal | undefined
   },

@@ -3,9 +3,9 @@ import type { TrainBatch } from './objective.js'
 import type { Cursor, StepData } from './step.js'
 
 /**
- * The data of the optimizer steps from `from` on, epoch after epoch without end: `accumulation` batches a step,
- * fewer in the last one of an epoch, so that no step mixes two epochs. Every epoch's order comes from the seed and
- * its number alone: starting in the middle replays nothing.
+ * Yields the data of optimizer steps from `from` on, over endless epochs: `accumulation` batches per step, fewer in the
+ * last of an epoch, so that no step mixes two epochs. The order of an epoch depends only on the seed and its number, so
+ * starting in the middle replays nothing.
  */
 export async function* optimizerSteps<Batch extends TrainBatch>(
   loader: Loader<Batch>,
@@ -39,7 +39,7 @@ export async function* optimizerSteps<Batch extends TrainBatch>(
   }
 }
 
-/** Optimizer steps of the first `epochs` epochs. */
+/** Number of optimizer steps in the first `epochs` epochs. */
 export function countSteps(
   loader: Pick<Loader<TrainBatch>, 'batchesIn'>,
   epochs: number,

@@ -6,7 +6,7 @@ import type { TrainingOptions } from '../options/fields.js'
 import type { EvaluationBase, StepBase, WarningEvent } from '../run/events.js'
 import type { Objective, TrainBatch } from './objective.js'
 
-/** What a recipe that learns from given rows has made ready for the loop. */
+/** Everything that the loop needs of a supervised recipe. */
 export interface SupervisedTraining<
   Batch extends TrainBatch & Tokens,
   Step extends StepBase,
@@ -18,30 +18,30 @@ export interface SupervisedTraining<
   objective: Objective<Batch, Step, Evaluation>
   train: Loader<Batch>
   validation: Loader<Batch> | null
-  /** How prompts are put to the model, which is saved with a model that had none; null for plain text. */
+  /** Template of the prompts, saved with a model that has none; null for plain text. */
   template: Template | null
-  /** What the recipe chose beside its options that decides its numbers, for config.json. */
+  /** Values that the recipe resolved and that affect its numbers, for config.json. */
   choices: Record<string, unknown>
-  /** Of a reward model: what RewardModel.save() is given. */
+  /** Pad token for RewardModel.save(). */
   padToken?: string | undefined
-  /** LoRA dropout is for recipes that compare with no other model. */
+  /** Whether LoRA dropout applies: only in recipes without a reference or pairs. */
   dropout: boolean
-  /** About the data, before the first step. */
+  /** Warnings about the data, issued before the first step. */
   warnings?: readonly Pick<WarningEvent, 'code' | 'message'>[]
   /**
-   * Hook before the first weight is read or changed, with the run folder taken. Resolves to the mean log-probability of
-   * a few responses by the reference, by which a resume knows it again; null without one.
+   * Hook after the run folder is locked and before any weight is read or changed. Resolves to the fingerprint of the
+   * reference, the mean log-probability of a few responses; null without one.
    */
   begin?(): Promise<number | null>
 }
 
-/** Tokens of a sequence at most; ERR_INVALID_ARGUMENT where the model cannot read that many. */
+/** Maximum tokens of a sequence. Throws ERR_INVALID_ARGUMENT above the context length of the model. */
 export function sequenceLength(model: Model, maxLength: number | undefined): number {
   const context = model.contextLength ?? Number.POSITIVE_INFINITY
   if (maxLength === undefined) return Math.min(1024, context)
   if (maxLength <= context) return maxLength
   throw new PosttrainError(
     'ERR_INVALID_ARGUMENT',
-    `maxLength ${maxLength} is more than the model can read: its context is ${context} tokens`,
+    `maxLength ${maxLength} exceeds the context length of the model, ${context} tokens`,
   )
 }
