@@ -117,7 +117,7 @@ export function countedRun(run: RunShape, sizes: Sizes): CountedRun {
   if (added && run.adapter) {
     throw new PosttrainError(
       'ERR_INVALID_ARGUMENT',
-      'lora adds an adapter, and the model has one in use: leave lora out to train that one further, or merge it first',
+      'lora adds an adapter, and the model has one in use: leave out lora to train that one further, or merge it first',
     )
   }
   const trained = added ? adapterConfig(model.family, model.spec, added) : run.adapter

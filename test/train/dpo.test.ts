@@ -363,7 +363,7 @@ test('bad rows are named, an empty answer is one, and a model of numbers that ar
   })
   await t.throwsAsync(dpo({ ...base, model, maxLength: 1000 }).finish(), {
     code,
-    message: /its context is 256/,
+    message: /exceeds the context length of the model, 256/,
   })
   const data = [{ prompt: 'P:', chosen: ' yes', rejected: '' }]
   const [start] = await eventsOf(dpo({ ...base, model, data, maxSteps: 1 }))

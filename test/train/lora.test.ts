@@ -271,11 +271,11 @@ test('what is saved as a whole model is refused where an adapter in use is train
   } as const
   for (const recipe of [dpo, reward]) {
     const run = recipe({ ...given, saveDtype: 'bfloat16' })
-    await t.throwsAsync(run.finish(), { code, message: /saveDtype has no effect where the adapter mine/ })
+    await t.throwsAsync(run.finish(), { code, message: /saveDtype has no effect while adapter mine/ })
   }
   await t.throwsAsync(reward({ ...given, padToken: 'Ā' }).finish(), {
     code,
-    message: /padToken has no effect where the adapter mine/,
+    message: /padToken has no effect while adapter mine/,
   })
 })
 

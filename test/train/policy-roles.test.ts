@@ -213,6 +213,6 @@ test('who would be trained along cannot judge, and a second adapter would hide t
   await ppo({ ...step, model, reward, reference, lora: { rank: 1 } }).finish()
   await t.throwsAsync(ppo<Wish>({ ...step, model, reward: wished, lora: { rank: 1 } }).finish(), {
     code: 'ERR_INVALID_ARGUMENT',
-    message: /the model has default in use: leave lora out/,
+    message: /the model has default in use: leave out lora/,
   })
 })

@@ -137,7 +137,7 @@ test('a longer run is warned that its learning rate is another from there on', a
   const events: TrainEvent[] = []
   for await (const event of sft({ ...base, model, epochs: 2, output, resume: true })) events.push(event)
   t.like(events[1], { type: 'warning', step: 4 })
-  t.regex(JSON.stringify(events[1]), /had 4 steps in all and has 8 now/)
+  t.regex(JSON.stringify(events[1]), /had 4 steps in total and has 8 now/)
   t.is(events.filter(({ type }) => type === 'step').length, 4)
 })
 
