@@ -56,7 +56,7 @@ export type GroupRun = Run<GroupStepEvent, never, PromptReport>
 /**
  * Group relative policy optimization (GRPO; Shao et al. 2024, arXiv 2402.03300): several responses to each prompt, with
  * advantages relative to their group and no critic. The loss of a token is -min(r A, clip(r, 1 - clipLow, 1 + clipHigh) A)
- * + klCoef r k3, averaged according to `reduction`. Groups with equal rewards have no gradient; their share is reported.
+ * + klCoef r k3, averaged according to `reduction`. In groups with equal rewards advantages are 0; their share is reported.
  *
  * ```ts
  * const run = grpo({ model, reward: (samples) => samples.map(({ text }) => Number(/^[aeiou]/i.test(text))), data: 'prompts.jsonl', lora: {} })

@@ -154,7 +154,7 @@ export interface PpoStepEvent extends PolicyStepEvent {
 
 /** After one iteration of `grpo` or `rloo`. */
 export interface GroupStepEvent extends PolicyStepEvent {
-  /** Share of the groups whose rewards are all equal, so that they have no gradient. */
+  /** Share of the groups whose rewards are all equal, so that their advantages are 0. */
   withoutSpread: number
   /** Mean over groups of the standard deviation of their scores. */
   scoreSpread: number

@@ -1,6 +1,6 @@
 /**
  * Yields the items of `source`, and prepares the next while one is being used. One item ahead hides reading and
- * tokenization behind the training, at the memory of one more step's data.
+ * tokenization behind the training, and costs the memory of one step's data.
  */
 export async function* prefetch<T>(source: AsyncIterable<T>): AsyncGenerator<T, void> {
   const items = source[Symbol.asyncIterator]()

@@ -25,7 +25,7 @@ export async function* settle<
   const endsEpoch = state.cursor.batch === 0
   const due = (every: number | undefined) =>
     (every === undefined ? endsEpoch : step % every === 0) || step === state.totalSteps
-  // The state changes at the end at once, so that the resume of a save() in between repeats all of it.
+  // The state changes once, at the end, so that a resume from a save() in between repeats all of it.
   const settled: TrainingState = { ...state, settled: step }
   if (endsEpoch) {
     const loss = state.epochWeight === 0 ? 0 : state.epochLoss / state.epochWeight
