@@ -1,7 +1,4 @@
-/**
- * The one error type that this package throws. `code` is stable and made for programs; `message` is one
- * sentence made for people: what was wrong, where, and what to do.
- */
+/** Codes of PosttrainError: stable, for programs. */
 export const ERROR_CODES = [
   'ERR_INVALID_ARGUMENT',
   'ERR_INVALID_FILE',
@@ -22,6 +19,10 @@ export const ERROR_CODES = [
 
 export type ErrorCode = (typeof ERROR_CODES)[number]
 
+/**
+ * The one error type that this package throws. `code` is stable, for programs; `message` is one sentence for
+ * people: what was wrong, where, and what to do.
+ */
 export class PosttrainError extends Error {
   readonly code: ErrorCode
 
@@ -32,7 +33,7 @@ export class PosttrainError extends Error {
   }
 }
 
-/** The rejection of an aborted call, as Node's own APIs do it: name `AbortError`, code `ABORT_ERR`, cause `signal.reason`. */
+/** Rejection of an aborted call, as in Node's own APIs: name `AbortError`, code `ABORT_ERR`, cause `signal.reason`. */
 export class AbortError extends Error {
   readonly code = 'ABORT_ERR'
 

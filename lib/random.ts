@@ -1,11 +1,11 @@
 /**
- * Streams of random numbers: what draws from (seed, stream, counter) names its stream here, so that no two draw the
- * same. A resumed run depends on these numbers: they stay.
+ * Streams of counter-based random numbers. Each use of (seed, stream, counter) has its own stream here, so that no two
+ * draw the same numbers. Resumed runs depend on these constants: do not change them.
  */
 export const STREAM = {
-  /** Examples that distill shows its teacher; plus 2 * round, and 1 for written ones. It trains nothing beside. */
+  /** Examples that distill shows its teacher; plus 2 * round, and 1 for written ones. No training uses this stream. */
   distillExamples: 0,
-  /** Which rows a validation fraction takes. */
+  /** Choice of the rows that a validation fraction takes. */
   validation: 1,
   /** Order of the rows; plus the epoch. */
   order: 1000,
@@ -22,8 +22,8 @@ export const STREAM = {
 } as const
 
 /**
- * A random order that is the same on every machine: SplitMix64's finalizer (Steele et al. 2014) over (seed, stream,
- * counter), in 32-bit halves.
+ * A hash that is the same on every machine: SplitMix64's finalizer (Steele et al. 2014) over (seed, stream, counter),
+ * in 32-bit halves.
  */
 export function hash32(seed: number, stream: number, counter: number): number {
   let h =
@@ -46,7 +46,7 @@ export function uniform(seed: number, stream: number, counter: number): number {
   )
 }
 
-/** A permutation of 0 .. count - 1 (Fisher and Yates), decided by seed and stream alone. */
+/** A permutation of 0 .. count - 1 (Fisher-Yates), determined by seed and stream alone. */
 export function permutation(count: number, seed: number, stream: number): Uint32Array {
   const order = Uint32Array.from({ length: count }, (_, i) => i)
   for (let i = count - 1; i > 0; i--) {

@@ -13,20 +13,20 @@ import { plainTemplate } from './text/templates.js'
 import type { Tokenizer } from './text/tokenizer.js'
 import { heldOut, type Split, withValidation } from './validation.js'
 
-/** Rows of one source that an epoch draws from: places in the store, and how often an epoch has them. */
+/** Rows of one source: places in the store, and how many times its rows an epoch has. */
 export interface Part {
   rows: Uint32Array
   weight: number
 }
 
-/** Encoded rows and where they came from. Several datasets may look at one store. */
+/** Encoded rows with their origins. Several data sets can share one store. */
 export interface Dataset {
   store: TokenStore
   parts: Part[]
   report: DataReport
-  /** Changes with every id, mask, weight and with which rows are meant. */
+  /** Depends on all ids, masks and weights, and on the choice of rows. */
   hash: string
-  /** Where a row of the store came from: `file:line`. */
+  /** Origin of a row of the store: `file:line`. */
   originOf(index: number): string
 }
 
@@ -35,17 +35,17 @@ export interface DatasetOptions extends EncodeOptions {
   template: Template
   onBadRow: 'error' | 'skip'
   validation?: Validation | undefined
-  /** Decides which rows a validation fraction takes. */
+  /** Seed of the choice of validation rows. */
   seed: number
   signal?: AbortSignal | undefined
   /** Refuse a data set in which no row trains a stop token; off for plain text. */
   needsStop: boolean
 }
 
-/** Rows handed to the encoder at once. */
+/** Rows that are encoded at once. */
 const SLICE = 32
 
-/** Rows of one source: places in the store, and the lines they came from. */
+/** Rows of one source: places in the store, and their lines in the file. */
 interface LoadedSource {
   name: string
   first: number
@@ -85,7 +85,7 @@ async function loadSources(source: DataSource, options: DatasetOptions): Promise
   }
 }
 
-/** Encodes the rows of a source into the store; the lines that they came from. */
+/** Encodes the rows of a source into the store and returns their lines in the file. */
 async function loadSource(
   source: RowSource,
   encoder: RowEncoder,
@@ -113,7 +113,7 @@ async function loadSource(
   return lines
 }
 
-/** The error of data with answers none of which would teach the model to end one. */
+/** Error for data with responses none of which trains a stop token. */
 export function neverStops({
   tokenizer,
   template,
@@ -122,8 +122,8 @@ export function neverStops({
   return new PosttrainError(
     'ERR_DATA',
     expected.length === 0
-      ? 'no row trains a stop token, so the model would never learn to end an answer: name an eos_token in tokenizer_config.json, or take a template whose turns end in a special token'
-      : `no row trains a stop token, so the model would never learn to end an answer: expected ${expected.join(' or ')} at the end of each answer (is maxLength too small?)`,
+      ? 'no row trains a stop token, so the model would never learn to end a response: name an eos_token in tokenizer_config.json, or use a template whose turns end in a special token'
+      : `no row trains a stop token, so the model would never learn to end a response: expected ${expected.join(' or ')} at the end of each response (is maxLength too small?)`,
   )
 }
 
@@ -132,7 +132,7 @@ function nothingToTrain(source: string, report: DataReport): PosttrainError {
   const { badRow, tooLong, noLabels, empty } = report.dropped
   return new PosttrainError(
     'ERR_DATA',
-    `${source}: none of its ${report.read} rows can be trained (${badRow} bad, ${tooLong} too long, ${noLabels} without a label, ${empty} empty)`,
+    `${source}: no usable rows: of ${report.read}, ${badRow} are bad, ${tooLong} too long, ${noLabels} without a label and ${empty} empty`,
   )
 }
 
@@ -162,13 +162,13 @@ const placesOf = ({ first, count }: LoadedSource) => Uint32Array.from({ length: 
 const wholeParts = ({ sources }: Loaded): Part[] =>
   sources.map((source) => ({ rows: placesOf(source), weight: source.weight }))
 
-/** Weights are for training: a validation loss counts each row once. */
+/** The validation loss counts each row once: source weights apply to training only. */
 const validationParts = ({ sources }: Loaded): Part[] =>
   sources.map((source) => ({ rows: placesOf(source), weight: 1 }))
 
 /**
- * Reads, checks and encodes rows, once. Throws ERR_DATA with file, line and field for a bad row (or counts it, with
- * `onBadRow: 'skip'`), and for data in which nothing, or no stop token, can be trained.
+ * Reads, checks and encodes rows, once. Throws ERR_DATA with file, line and field for a bad row (`onBadRow: 'skip'`
+ * counts it instead), and for data without usable rows or without a trained stop token.
  */
 export async function loadDataset(source: DataSource, options: DatasetOptions): Promise<Split<Dataset>> {
   const loaded = await loadSources(source, options)
@@ -191,7 +191,7 @@ export async function loadDataset(source: DataSource, options: DatasetOptions): 
   })
 }
 
-/** Takes a fraction of all rows, chosen by the seed, for validation. */
+/** Holds out a fraction of all rows, chosen by the seed, for validation. */
 function split(loaded: Loaded, fraction: number, seed: number): Split<Dataset> {
   const { store, sources } = loaded
   const held = heldOut(store.length, fraction, seed)
@@ -212,7 +212,7 @@ function split(loaded: Loaded, fraction: number, seed: number): Split<Dataset> {
   return { train: dataset(loaded, parts, whole), validation: dataset(loaded, validation, whole) }
 }
 
-/** Options of a data set of rows with answers that the textbook's loop gives. */
+/** Default options of a data set outside of recipes, for rows with responses. */
 export function defaultDatasetOptions(tokenizer: Tokenizer): DatasetOptions {
   return {
     tokenizer,

@@ -2,26 +2,26 @@ import { AbortError, PosttrainError } from '../errors.js'
 import type { Origin } from './rows/fields.js'
 import { type RowSource, readRows } from './sources.js'
 
-/** How the rows of one kind are read, encoded and kept. */
+/** Reader, encoder and store for the rows of one kind. */
 export interface Ingestion<Item, Encoded extends object> {
   onBadRow: 'error' | 'skip'
   signal?: AbortSignal | undefined
   /** Rows that are encoded at once. */
   slice: number
-  /** Understands a row; throws ERR_DATA naming file, line and field. */
+  /** Reads a row; throws ERR_DATA naming file, line and field. */
   read(row: unknown, origin: Origin): Item
-  /** Encodes the rows of a slice, in their order; the fault of a row itself is given back, not thrown. */
+  /** Encodes the rows of a slice, in their order; returns the errors of bad rows instead of throwing them. */
   encode(items: readonly Item[]): Promise<readonly (Encoded | { error: string })[]>
   /** Adds an encoded row to the set. */
   keep(item: Item, encoded: Encoded, origin: Origin): void | Promise<void>
-  /** Counts a bad row, where such are skipped. */
+  /** Counts a skipped bad row. */
   skip(message: string): void
 }
 
-/** Milliseconds after which the event loop gets a turn. */
+/** Milliseconds between yields to the event loop. */
 const TURN = 10
 
-/** Reads, encodes and keeps the rows of a source, in their order. Throws ERR_DATA for a bad row, or counts it. */
+/** Reads, encodes and stores the rows of a source, in their order. Throws ERR_DATA for a bad row, or counts it. */
 export async function ingest<Item, Encoded extends object>(
   source: RowSource,
   into: Ingestion<Item, Encoded>,

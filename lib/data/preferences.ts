@@ -29,7 +29,7 @@ const preferences: ResponseKind<{ examples: Example[]; margin: number }, Prefere
   group({ margin }, encoded, counts) {
     const pairs = pairsOf(encoded, counts)
     if (pairs.length === 0) return null
-    // A response that no pair is left of is not computed for nothing.
+    // Responses without a remaining pair are dropped, so that they cost no forward.
     const inPair = (i: number) => pairs.some(({ chosen, rejected }) => chosen === i || rejected === i)
     const used = [...encoded.keys()].filter(inPair)
     const known = pairs.map(({ chosen, rejected }) => ({
@@ -48,11 +48,12 @@ const preferences: ResponseKind<{ examples: Example[]; margin: number }, Prefere
       margin,
       weight,
     }))
+    // `better` and `worse` are part of hashes in run folders.
     return [first, count, inHash, false]
   },
 }
 
-/** The pairs of responses that are left and differ; each response is better than all after it. */
+/** Pairs of the remaining, differing responses; each response is preferred to all after it. */
 function pairsOf(encoded: readonly (EncodedRow | null)[], counts: PairCounts) {
   const pairs: { chosen: number; rejected: number }[] = []
   for (const [chosen, a] of encoded.entries()) {
@@ -68,7 +69,7 @@ function pairsOf(encoded: readonly (EncodedRow | null)[], counts: PairCounts) {
 
 const sameIds = (a: Int32Array, b: Int32Array) => a.length === b.length && a.every((id, i) => id === b[i])
 
-/** Reads pairs and rankings: `prompt + chosen + rejected`, or `prompt + responses`. Throws ERR_DATA. */
+/** Reads preference data: pairs (`prompt + chosen + rejected`) or rankings (`prompt + responses`). Throws ERR_DATA. */
 export async function loadPreferences(
   source: DataSource,
   options: ResponseOptions,

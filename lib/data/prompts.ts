@@ -5,18 +5,18 @@ import { LengthCounts, type Lengths } from './encode/report.js'
 import { ingest } from './ingest.js'
 import type { Origin } from './rows/fields.js'
 import type { Message } from './rows/messages.js'
-import { type Asked, readPrompt } from './rows/prompt-rows.js'
+import { type PromptContent, readPrompt } from './rows/prompt-rows.js'
 import { type DataSource, type PromptSource, unweighted } from './sources.js'
 import type { Template } from './text/template.js'
 import type { Tokenizer } from './text/tokenizer.js'
 
-/** A prompt to be answered. */
+/** An encoded prompt of a rollout. */
 export interface PromptItem {
-  /** Exactly what generation is fed. */
+  /** Input ids of generation. */
   promptIds: Int32Array
-  /** What a person reads: the text, or what the user said last. */
+  /** Text of the prompt, or the last message of the user. */
   prompt: string
-  /** The conversation; null for a text. */
+  /** Messages of the prompt; null for a text. */
   messages: readonly Message[] | null
   /** The row with all its columns. */
   row: Record<string, unknown>
@@ -27,39 +27,39 @@ export interface PromptItem {
 export interface PromptSet {
   items: PromptItem[]
   report: PromptReport
-  /** Changes with every id and column: rewards may look at them all. */
+  /** Depends on all ids and columns, since reward functions may read any column. */
   hash: string
 }
 
-/** What became of the rows of a set of prompts. */
+/** Counts of prompts read, dropped and kept, with their lengths. */
 export interface PromptReport {
   read: number
   rows: number
   dropped: { badRow: number; tooLong: number; empty: number }
   tokens: number
   length: Lengths
-  /** The first bad row that was skipped, as an error message; null where there was none. */
+  /** Error message of the first skipped bad row; null without any. */
   firstBadRow: string | null
 }
 
 export interface PromptOptions {
   tokenizer: Tokenizer
   template: Template
-  /** Tokens of a prompt at most. */
+  /** Maximum tokens of a prompt. */
   maxLength: number
-  /** What becomes of a longer one. */
+  /** What to do with a longer prompt. */
   overflow: 'drop' | 'error'
   onBadRow: 'error' | 'skip'
   signal?: AbortSignal | undefined
 }
 
-/** A row and what is asked in it. */
+/** A row with the prompt in it. */
 interface Read {
   row: Record<string, unknown>
-  asked: Asked
+  content: PromptContent
 }
 
-/** Reads and encodes prompts, which stay in memory. Throws ERR_DATA with file and line, or where none is left. */
+/** Reads and encodes prompts, which stay in memory. Throws ERR_DATA with file and line, or without usable prompts. */
 export async function loadPrompts(source: PromptSource, options: PromptOptions): Promise<PromptSet> {
   const set = new SetBuilder(options)
   for (const data of unweighted(source as DataSource, 'prompts have no weight')) {
@@ -67,8 +67,9 @@ export async function loadPrompts(source: PromptSource, options: PromptOptions):
       onBadRow: options.onBadRow,
       signal: options.signal,
       slice: 1,
-      read: (row, origin) => ({ row: row as Read['row'], asked: readPrompt(row, origin) }),
-      encode: async (rows) => rows.map(({ asked }) => attempt(() => ({ promptIds: idsOf(asked, options) }))),
+      read: (row, origin) => ({ row: row as Read['row'], content: readPrompt(row, origin) }),
+      encode: async (rows) =>
+        rows.map(({ content }) => attempt(() => ({ promptIds: idsOf(content, options) }))),
       keep: (read, { promptIds }, origin) => set.keep(read, promptIds, origin),
       skip: (message) => set.skip(message),
     })
@@ -76,13 +77,13 @@ export async function loadPrompts(source: PromptSource, options: PromptOptions):
   return set.finish()
 }
 
-function idsOf(asked: Asked, { tokenizer, template }: PromptOptions): Int32Array {
-  return 'text' in asked
-    ? Int32Array.from([...tokenizer.prefixIds, ...tokenizer.encode(asked.text, { first: true })])
-    : template.promptIds(asked, tokenizer)
+function idsOf(content: PromptContent, { tokenizer, template }: PromptOptions): Int32Array {
+  return 'text' in content
+    ? Int32Array.from([...tokenizer.prefixIds, ...tokenizer.encode(content.text, { first: true })])
+    : template.promptIds(content, tokenizer)
 }
 
-/** A set while its rows come by. */
+/** Collects prompts into a set. */
 class SetBuilder {
   readonly #options: PromptOptions
   readonly #items: PromptItem[] = []
@@ -105,7 +106,7 @@ class SetBuilder {
     this.#report.firstBadRow ??= message
   }
 
-  keep({ row, asked }: Read, promptIds: Int32Array, { source, line }: Origin): void {
+  keep({ row, content }: Read, promptIds: Int32Array, { source, line }: Origin): void {
     const { maxLength, overflow } = this.#options
     const { length } = promptIds
     const origin = `${source}:${line}`
@@ -124,8 +125,8 @@ class SetBuilder {
     this.#hash.update(`${length};`).update(new Uint8Array(promptIds.buffer)).update(columnsOf(row))
     this.#items.push({
       promptIds,
-      prompt: 'text' in asked ? asked.text : lastSaid(asked.messages),
-      messages: 'text' in asked ? null : unmarked(asked.messages),
+      prompt: 'text' in content ? content.text : lastUserText(content.messages),
+      messages: 'text' in content ? null : unmarked(content.messages),
       row,
       origin,
     })
@@ -137,7 +138,7 @@ class SetBuilder {
     if (rows === 0) {
       throw new PosttrainError(
         'ERR_DATA',
-        `there is no prompt: of ${read} rows ${dropped.badRow} are bad, ${dropped.tooLong} too long and ${dropped.empty} empty`,
+        `no usable prompts: of ${read} rows ${dropped.badRow} are bad, ${dropped.tooLong} too long and ${dropped.empty} empty`,
       )
     }
     const report = { read, rows, dropped, tokens, length: this.#lengths.percentiles(), firstBadRow }
@@ -148,26 +149,26 @@ class SetBuilder {
 function leavesNoRoom(origin: string, length: number, maxLength: number): PosttrainError {
   return new PosttrainError(
     'ERR_DATA',
-    `${origin}: a prompt of ${length} tokens leaves no room for the answer (at most ${maxLength}): shorten it, lower maxNewTokens, or drop such rows with overflow 'drop'`,
+    `${origin}: a prompt of ${length} tokens leaves no room for the response (at most ${maxLength}): shorten it, lower maxNewTokens, or drop such rows with overflow 'drop'`,
   )
 }
 
-/** The columns as JSON has them, so that rows that were kept in a file and read again are the same. */
+/** Serializes the columns as JSON, so that rows written to a file and read back hash the same. */
 function columnsOf(row: unknown): string {
   try {
     return JSON.stringify(row, (_, value: unknown) => (typeof value === 'bigint' ? `${value}` : value))
   } catch {
-    // A list in memory may hold what has no JSON; such columns are not told apart.
+    // Rows in memory may hold values without JSON, which the hash then leaves out.
     return ''
   }
 }
 
-/** Without marks of what is trained, which say nothing of what is asked. */
+/** Removes `train` from messages: it is not part of the prompt. */
 function unmarked(messages: readonly Message[]): Message[] {
   return messages.map(({ train: _, ...message }) => message as Message)
 }
 
-function lastSaid(messages: readonly Message[]): string {
+function lastUserText(messages: readonly Message[]): string {
   const { content } = messages.filter(({ role }) => role === 'user').at(-1) ?? messages.at(-1)!
   return content
 }

@@ -14,7 +14,7 @@ import type { Template } from './text/template.js'
 import type { Tokenizer } from './text/tokenizer.js'
 import { heldOut, type Split, withValidation } from './validation.js'
 
-/** Responses to one prompt, in the store one after another from `first` on. */
+/** Responses to one prompt, consecutive in the store from `first` on. */
 export interface ResponseGroup {
   first: number
   count: number
@@ -23,61 +23,61 @@ export interface ResponseGroup {
 }
 
 /**
- * What became of the rows. `rows` and `dropped` count responses, but `dropped.badRow` rows; `judgements` counts prompts
- * with responses that are left. `duplicates` and `sharedWithValidation` count prompts with all their responses.
+ * Report of preference or unpaired data. `rows` and `dropped` count responses, `dropped.badRow` rows; `judgements` counts
+ * prompts with remaining responses. `duplicates` and `sharedWithValidation` count prompts with all their responses.
  */
 export interface ResponseReport extends DataReport {
   judgements: number
   pairs: number
-  /** Pairs that were dropped since a side was: it is too long, or empty. */
+  /** Pairs dropped because a response was: too long or empty. */
   brokenPairs: number
-  /** Pairs that were dropped since both sides are the same. */
+  /** Pairs dropped because both responses are the same. */
   identical: number
 }
 
 export type PairCounts = Pick<ResponseReport, 'pairs' | 'brokenPairs' | 'identical'>
 
-/** Encoded responses in groups by their prompts. Several sets may look at one store. */
+/** Encoded responses, grouped by prompt. Several sets can share one store. */
 export interface ResponseSet<Group extends ResponseGroup> {
   store: TokenStore
-  /** Added to the places of the store, so that those of two sets of one run differ. */
+  /** Added to places in the store, so that those of two sets in one run differ. */
   firstPlace: number
   groups: Group[]
   report: ResponseReport
-  /** Changes with every id, pair and label, and with which rows are meant. */
+  /** Depends on all ids, pairs and labels, and on the choice of rows. */
   hash: string
 }
 
 export interface ResponseOptions {
   tokenizer: Tokenizer
   template: Template
-  /** Tokens of prompt and response at most; nothing is cut, what is longer is dropped and counted. */
+  /** Maximum tokens of prompt and response; longer ones are dropped and counted, never truncated. */
   maxLength: number
   onBadRow: 'error' | 'skip'
   validation?: Validation | undefined
-  /** Decides which rows a validation fraction takes. */
+  /** Seed of the choice of validation rows. */
   seed: number
   signal?: AbortSignal | undefined
 }
 
-/** How rows of a kind become groups of responses. */
+/** Conversion of the rows of one kind to groups of responses. */
 export interface ResponseKind<Read extends { examples: Example[] }, Group extends ResponseGroup> {
-  /** What such rows are called. */
+  /** Name of such rows in errors. */
   rows: string
   read(row: unknown, origin: Origin): Read
-  /** Which responses stay, and what the group knows of them; a dropped one is null. Null where nothing stays. */
+  /** Responses to keep, and the fields of their group; null where none is kept. A dropped response is null. */
   group(
     read: Read,
     encoded: readonly (EncodedRow | null)[],
     counts: PairCounts,
   ): { used: readonly number[]; known: Omit<Group, keyof ResponseGroup> } | null
-  /** Tells apart what is known of the same responses in two rows. */
+  /** Distinguishes groups with the same responses, by their label. */
   mark(group: Group): number
-  /** What the hash of a set takes of a group. Hashes stand in run folders: it stays as it is. */
+  /** Content of a group for the hash of a set. Hashes are saved in run folders: do not change it. */
   hashed(group: Group): unknown
 }
 
-/** Rows handed to the encoder at once; each has several responses. */
+/** Rows that are encoded at once; each has several responses. */
 const SLICE = 16
 
 /** Reads, checks and encodes responses, once. Throws ERR_DATA as `loadDataset` does. */
@@ -137,7 +137,7 @@ async function loadSet<Read extends { examples: Example[] }, Group extends Respo
   }
 }
 
-/** A set while its rows come by. */
+/** Collects responses into a set. */
 class SetBuilder<Read extends { examples: Example[] }, Group extends ResponseGroup> {
   readonly store = new TokenStore()
   readonly builder = new ReportBuilder()
@@ -149,7 +149,7 @@ class SetBuilder<Read extends { examples: Example[] }, Group extends ResponseGro
     this.#kind = kind
   }
 
-  /** Stores the responses of a row that are used. */
+  /** Stores the responses of a row that its group keeps. */
   async keep(read: Read, responses: readonly Encoded[], origin: Origin): Promise<void> {
     const { store, builder } = this
     builder.read()
@@ -172,7 +172,7 @@ class SetBuilder<Read extends { examples: Example[] }, Group extends ResponseGro
     this.#groups.push(group)
   }
 
-  /** Throws ERR_DATA where nothing, or no end of a response, can be learnt. */
+  /** Throws ERR_DATA without usable responses, or where none trains a stop token. */
   finish(options: ResponseOptions): ResponseSet<Group> {
     const groups = this.#groups
     const report = { ...this.builder.finish(), judgements: groups.length, ...this.#counts }
@@ -187,13 +187,13 @@ function nothingLeft({ read, dropped, identical }: ResponseReport, { maxLength }
   const { badRow, tooLong, noLabels, empty } = dropped
   return new PosttrainError(
     'ERR_DATA',
-    `there is nothing to learn from: of ${read} rows ${badRow} are bad, ${tooLong} answers too long (maxLength ${maxLength}), ${noLabels + empty} empty, ${identical} pairs identical`,
+    `no usable responses: of ${read} rows ${badRow} are bad, ${tooLong} responses too long (maxLength ${maxLength}), ${noLabels + empty} empty, ${identical} pairs identical`,
   )
 }
 
 const joined = (digests: readonly Digest[]) => digest(digests.join())
 
-/** The same for groups that have the same responses in the same order. */
+/** Digest that is equal for groups with the same responses in the same order. */
 function digestOf<Group extends ResponseGroup>(
   kind: Pick<ResponseKind<never, Group>, 'mark'>,
   store: TokenStore,
@@ -205,7 +205,7 @@ function digestOf<Group extends ResponseGroup>(
   ])
 }
 
-/** Counts what training and validation have in common. */
+/** Counts the groups that training and validation have in common. */
 function withShared<Group extends ResponseGroup>(
   kind: Pick<ResponseKind<never, Group>, 'mark'>,
   train: ResponseSet<Group>,
@@ -217,7 +217,7 @@ function withShared<Group extends ResponseGroup>(
   return { train: { ...train, report: { ...train.report, sharedWithValidation: shared } }, validation }
 }
 
-/** Takes a fraction of the prompts, chosen by the seed, for validation. */
+/** Holds out a fraction of the prompts, chosen by the seed, for validation. */
 function split<Group extends ResponseGroup>(
   kind: Pick<ResponseKind<never, Group>, 'mark' | 'hashed'>,
   whole: ResponseSet<Group>,

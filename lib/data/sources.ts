@@ -11,10 +11,10 @@ import type { UnpairedRow } from './rows/unpaired-rows.js'
 /** A row of any kind. */
 export type AnyRow = Row | PreferenceRow | RankingRow | UnpairedRow | PromptOnlyRow | { instruction: string }
 
-/** Rows: the path of a data file or its address on the Hub (hf://datasets/org/name/file.jsonl), a list, or anything that gives rows one after another. */
+/** Rows: the path of a data file or its address on the Hub (hf://datasets/org/name/file.jsonl), a list, or an async iterable. */
 export type RowSource = string | readonly AnyRow[] | AsyncIterable<AnyRow>
 
-/** One source, or several: each gives `weight` times its rows to every epoch, so 0.2 gives another fifth each time. */
+/** One source, or several: each adds `weight` times its rows to every epoch; 0.2 takes another fifth each time. */
 export type DataSource = RowSource | readonly WeightedSource[]
 
 export interface WeightedSource {
@@ -23,8 +23,8 @@ export interface WeightedSource {
 }
 
 /**
- * Rows with a prompt: as DataSource, but a row may be any object. What a list or an iterable has is `Row` where it is
- * inferred.
+ * Rows with a prompt: as DataSource, but a row may be any object. `Row` is inferred from the rows of a list or an
+ * iterable.
  */
 export type PromptSource<Row = Record<string, unknown>> =
   | DataSource
@@ -33,17 +33,17 @@ export type PromptSource<Row = Record<string, unknown>> =
   | readonly object[]
   | AsyncIterable<object>
 
-/** The row of an item of a PromptSource: itself, or a row of the source that it names. */
+/** Row type of an item of a PromptSource: the item itself, or the rows of a weighted source. */
 export type RowOf<Item> = Item extends { data: infer Source; weight: number }
   ? Source extends readonly (infer Row)[] | AsyncIterable<infer Row>
     ? Row
     : Record<string, unknown>
   : Item
 
-/** Rows for the validation loss: some of the data, or a source of their own. */
+/** Rows for the validation loss: a fraction of the data, or a separate source. */
 export type Validation =
   | {
-      /** Share of the data that is validated on and not trained. In (0, 1). Required. */
+      /** Fraction of the data held out from training for validation. In (0, 1). Required. */
       fraction: number
     }
   | RowSource
@@ -57,7 +57,7 @@ function isWeighted(item: unknown): item is WeightedSource {
   )
 }
 
-/** The sources of a DataSource, each with its weight. */
+/** Lists the sources of a DataSource with their weights. */
 export function sourcesOf(source: DataSource): WeightedSource[] {
   if (Array.isArray(source) && source.length > 0 && source.every(isWeighted)) {
     for (const { weight } of source as WeightedSource[]) {
@@ -73,7 +73,7 @@ export function sourcesOf(source: DataSource): WeightedSource[] {
   return [{ data: source as RowSource, weight: 1 }]
 }
 
-/** The sources of data that are not mixed by weight. */
+/** Lists the sources of data without weights; ERR_INVALID_ARGUMENT for a weight other than 1. */
 export function unweighted(source: DataSource, claim: string): RowSource[] {
   return sourcesOf(source).map(({ data, weight }) => {
     if (weight === 1) return data
@@ -81,7 +81,7 @@ export function unweighted(source: DataSource, claim: string): RowSource[] {
   })
 }
 
-/** The rows of a source in order, as they stand; memory does not grow with a file. */
+/** Reads the rows of a source in order, unchecked; memory does not grow with a file. */
 export async function* readRows(source: RowSource): AsyncGenerator<SourceRow> {
   if (typeof source !== 'string') {
     let line = 0
@@ -98,8 +98,8 @@ export async function* readRows(source: RowSource): AsyncGenerator<SourceRow> {
 }
 
 /**
- * Writes rows into a .jsonl file, synced: what a run keeps of an async iterable, to be read again when it resumes.
- * The file is whole or absent.
+ * Writes rows into a .jsonl file, synced: a run's copy of an async iterable, which a resume reads. The file is complete
+ * or absent.
  */
 export async function spoolRows(
   source: AsyncIterable<AnyRow> | Iterable<AnyRow>,

@@ -10,7 +10,7 @@ import { readUnpaired } from './rows/unpaired-rows.js'
 import type { DataSource } from './sources.js'
 import type { Split } from './validation.js'
 
-/** A single response, and whether it is a good one. */
+/** A single response with its label. */
 export interface UnpairedResponse extends ResponseGroup {
   desirable: boolean
 }
@@ -28,7 +28,7 @@ const unpaired: ResponseKind<{ examples: Example[]; desirable: boolean }, Unpair
   hashed: ({ first, count, desirable }) => [first, count, [], desirable],
 }
 
-/** Reads single responses with a `label`. Throws ERR_DATA. */
+/** Reads unpaired preference data: single responses with a `label` (KTO). Throws ERR_DATA. */
 export async function loadUnpaired(
   source: DataSource,
   options: ResponseOptions,

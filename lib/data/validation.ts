@@ -3,35 +3,35 @@ import { permutation, STREAM } from '../random.js'
 import type { TokenStore } from './encode/token-store.js'
 import type { RowSource, Validation } from './sources.js'
 
-/** Rows to train on, and those for the validation loss. */
+/** Training rows, and those for the validation loss. */
 export interface Split<Set> {
   train: Set
   validation: Set | null
 }
 
-/** Places of the rows that a fraction takes for validation, chosen by the seed. */
+/** Places of the rows held out for validation, chosen by the seed. */
 export function heldOut(total: number, fraction: number, seed: number): ReadonlySet<number> {
   const count = Math.round(total * fraction)
   if (!(fraction > 0 && fraction < 1) || count === 0 || count === total) {
     throw new PosttrainError(
       'ERR_INVALID_ARGUMENT',
-      `a validation fraction of ${fraction} of ${total} rows leaves nothing on one side`,
+      `a validation fraction of ${fraction} of ${total} rows leaves no rows for training or for validation`,
     )
   }
   return new Set(permutation(total, seed, STREAM.validation).subarray(0, count))
 }
 
-/** Divides the rows of a set as `validation` says. What is in memory or in temporary files goes where this fails. */
+/** Splits a set into training and validation as `validation` asks; closes its store on failure. */
 export async function withValidation<Loaded extends { store: TokenStore }, Set>(
   whole: Loaded,
   validation: Validation | undefined,
   how: {
-    /** All rows are trained on. */
+    /** Trains on all rows. */
     alone(whole: Loaded): Set
-    /** A fraction is taken out of them. */
+    /** Holds out a fraction of the rows. */
     split(whole: Loaded, fraction: number): Split<Set>
     load(source: RowSource): Promise<Loaded>
-    /** Others, loaded beside them, are for validation. */
+    /** Validates on other rows. */
     beside(whole: Loaded, other: Loaded): Split<Set>
   },
 ): Promise<Split<Set>> {

@@ -1,9 +1,9 @@
 import { as, type FloatArray, native, need, optional } from './arrays.js'
 
 /**
- * Generalised advantage estimation (Schulman et al. 2015, arXiv 1506.02438) over B responses, `offsets` [B + 1] cutting
- * rewards and values [N]: delta_t = r_t + gamma V_{t+1} - V_t, A_t = delta_t + gamma lambda A_{t+1}, returns = A + V;
- * after the last action of a response V is 0.
+ * Generalized advantage estimation (GAE; Schulman et al. 2015, arXiv 1506.02438) over B responses, which `offsets`
+ * [B + 1] delimit in rewards and values [N]: delta_t = r_t + gamma V_{t+1} - V_t, A_t = delta_t + gamma lambda A_{t+1},
+ * returns = A + V; after the last action of a response V is 0.
  */
 export async function gae<A extends FloatArray>(options: {
   rewards: FloatArray
@@ -22,8 +22,9 @@ export async function gae<A extends FloatArray>(options: {
 }
 
 /**
- * (x - mean) / sqrt(variance + 1e-8) over the values that the mask counts (all without one), the variance unbiased;
- * without `shiftMean` the mean is added again. Others, and all where fewer than two count or they are equal, become 0.
+ * Normalizes the values that the mask counts (all without one): (x - mean) / sqrt(variance + 1e-8), the variance
+ * unbiased; with `shiftMean: false` the mean is added back. Masked values become 0, and so do all where fewer than two
+ * count or they are equal.
  */
 export async function whiten<A extends FloatArray>(
   values: A,
@@ -34,9 +35,9 @@ export async function whiten<A extends FloatArray>(
 }
 
 /**
- * GRPO's advantages (arXiv 2402.03300) of groups of `groupSize` rewards one after another: (r - mean of the group) /
- * (std + 1e-4), the unbiased std of the group ('group', the default), of all rewards ('batch'), or no division ('none',
- * arXiv 2503.20783). A group whose rewards differ by at most 1e-8 gets 0 and is counted in `withoutSpread`.
+ * GRPO's advantages (arXiv 2402.03300) of consecutive groups of `groupSize` rewards: (r - mean of the group) / (std +
+ * 1e-4) with the unbiased std of the group ('group', the default) or of all rewards ('batch'), or without division
+ * ('none', arXiv 2503.20783). A group whose rewards differ by at most 1e-8 gets 0 and is counted in `withoutSpread`.
  */
 export async function grpoAdvantages<A extends FloatArray>(options: {
   rewards: A
@@ -51,7 +52,7 @@ export async function grpoAdvantages<A extends FloatArray>(options: {
   return { advantages: as(rewards, result.advantages), withoutSpread: result.withoutSpread }
 }
 
-/** RLOO's advantages (arXiv 2402.14740): each reward minus the mean of the others of its group. */
+/** RLOO's advantages (arXiv 2402.14740): each reward minus the mean of the others in its group. */
 export async function rlooAdvantages<A extends FloatArray>(options: {
   rewards: A
   groupSize: number

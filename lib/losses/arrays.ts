@@ -3,10 +3,10 @@ import { call } from '../addon/call.js'
 import { loadCore } from '../addon/load.js'
 import { PosttrainError } from '../errors.js'
 
-/** Float64Array computes and gives float64; Float32Array is widened, and results are rounded back. */
+/** A Float64Array is computed in float64. A Float32Array is widened to it, and results are rounded back. */
 export type FloatArray = Float32Array | Float64Array
 
-/** Refuses arrays that are missing, of another kind, or hold values that are not finite. */
+/** Refuses arrays that are missing, of another type, or not finite. */
 export function needFinite(name: string, arrays: Record<string, FloatArray>): void {
   for (const [field, values] of Object.entries(arrays)) {
     if (!(values instanceof Float32Array || values instanceof Float64Array)) {
@@ -17,12 +17,12 @@ export function needFinite(name: string, arrays: Record<string, FloatArray>): vo
   }
 }
 
-/** Refuses what is not an Int32Array. */
+/** Refuses anything but an Int32Array. */
 export function needInt32(name: string, field: string, values: Int32Array): void {
   if (!(values instanceof Int32Array)) throw invalid(name, `${field} must be an Int32Array`)
 }
 
-/** Runs a native function on arrays that `needFinite` takes. */
+/** Runs a native function on arrays that pass `needFinite`. */
 export async function native<T>(
   name: string,
   arrays: Record<string, FloatArray>,
@@ -48,12 +48,12 @@ export function invalid(name: string, sentence: string): PosttrainError {
   return new PosttrainError('ERR_INVALID_ARGUMENT', `${name}: ${sentence}`)
 }
 
-/** float64 results in the precision of `like`. */
+/** Converts float64 results to the precision of `like`. */
 export function as<A extends FloatArray>(like: A, values: Float64Array): A {
   return (like instanceof Float32Array ? Float32Array.from(values) : values) as A
 }
 
-/** What stands under `name` where the value is there. */
+/** An object with `name` where the value is defined, else an empty one. */
 export function optional<K extends string, V>(name: K, value: V | undefined): { [P in K]?: V } {
   return value === undefined ? {} : ({ [name]: value } as { [P in K]?: V })
 }

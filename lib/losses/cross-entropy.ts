@@ -4,7 +4,7 @@ import { IGNORE_INDEX } from '../addon/training.js'
 import { PosttrainError } from '../errors.js'
 
 export interface CrossEntropyResult<A extends Float32Array | Float64Array> {
-  /** Mean over the counted rows, in nats; 0 where there are none. */
+  /** Mean over the counted rows, in nats; 0 without any. */
   loss: number
   /** Rows whose label is not the ignore index. */
   count: number
@@ -14,13 +14,13 @@ export interface CrossEntropyResult<A extends Float32Array | Float64Array> {
 
 /**
  * Cross-entropy of logits [N, V], row by row, with labels [N]: -(1 / count) Σ log softmax(logits[n])[labels[n]] over
- * rows whose label is not `ignoreIndex`. Nothing is shifted. Float64Array computes in float64.
+ * rows whose label is not `ignoreIndex`. Labels are not shifted. A Float64Array is computed in float64.
  *
  * ```ts
  * const { loss } = await crossEntropy(new Float32Array([2, 1, 0, 0, 1, 2]), Int32Array.of(0, -100))
  * ```
  *
- * @throws PosttrainError ERR_INVALID_ARGUMENT where sizes do not fit or a label is outside the columns.
+ * @throws PosttrainError ERR_INVALID_ARGUMENT where sizes do not match or a label is outside the columns.
  */
 export async function crossEntropy<A extends Float32Array | Float64Array>(
   logits: A,

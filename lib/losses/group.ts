@@ -1,12 +1,12 @@
 import { as, type FloatArray, invalid, native, need, needFinite, needInt32, optional } from './arrays.js'
 
-/** How the loss of many tokens becomes one number; formulas at `reductionWeights`. */
+/** Reduction of token losses to one number; formulas at `reductionWeights`. */
 export type Reduction = 'dapo' | 'grpo' | 'bnpo' | 'drGrpo'
 
 /**
- * Weights of the tokens of responses of these lengths, and what the weighted sum divides by. dapo and bnpo: the mean
- * over tokens (of the whole optimizer step, or of each batch alone); grpo: the mean over sequences of the mean over
- * their tokens; drGrpo (arXiv 2503.20783): the sum over tokens by sequences * maxLength.
+ * Token weights for responses of these lengths, and the normalizer of the weighted sum. dapo and bnpo: the mean over
+ * tokens (of the whole optimizer step, or of each batch alone); grpo: the mean over sequences of the mean over their
+ * tokens; drGrpo (arXiv 2503.20783): the sum over tokens divided by sequences * maxLength.
  */
 export function reductionWeights(
   reduction: Reduction,
@@ -31,9 +31,9 @@ export function reductionWeights(
 /**
  * GRPO's loss (Shao et al. 2024, arXiv 2402.03300) over responses of ragged length: for each token -min(r A, clip(r, 1 -
  * clipLow, 1 + clipHigh) A) + beta r k3, r = exp(logProbs - oldLogProbs), k3 = exp(-d) - 1 + d with d = logProbs -
- * referenceLogProbs, the ratio before it differentiated too. Arrays have one value a token, `offsets` [B + 1] cuts them
- * into responses. `kl` is the mean of r k3 and `clipFraction` the share of clipped tokens, over all tokens in every
- * reduction. `gradient` is by logProbs.
+ * referenceLogProbs; the gradient includes the ratio in front of k3. Arrays have one value per token; `offsets` [B + 1]
+ * delimits the responses. `kl` is the mean of r k3 and `clipFraction` the share of clipped tokens, over all tokens in
+ * every reduction. `gradient` is with respect to logProbs.
  */
 export async function grpoLoss<A extends FloatArray>(options: {
   logProbs: A
@@ -43,12 +43,12 @@ export async function grpoLoss<A extends FloatArray>(options: {
   offsets: Int32Array
   /** Default 'dapo'. */
   reduction?: Reduction
-  /** Default 0: no reference is needed. */
+  /** Weight of the KL penalty. Default 0: no reference is needed. */
   beta?: number
   /** Default 0.2. */
   clipLow?: number
   clipHigh?: number
-  /** Of drGrpo: the longest response there may be, in tokens. */
+  /** drGrpo: maximum tokens of a response. */
   maxLength?: number
   gradient?: boolean
 }): Promise<{ loss: number; kl: number; clipFraction: number; gradient?: A }> {

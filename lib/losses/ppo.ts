@@ -3,8 +3,8 @@ import { as, type FloatArray, native, need, optional } from './arrays.js'
 /**
  * PPO's clipped policy loss (Schulman et al. 2017, arXiv 1707.06347): the mean over counted tokens of
  * max(-A r, -A clip(r, 1 - clip, 1 + clip)) with r = exp(logProbs - oldLogProbs), the log-ratio clamped to ±20. All
- * arrays have one value a token. `dualClip` (arXiv 1912.09729) bounds the loss of a negative advantage by dualClip |A|.
- * `gradient` is by logProbs. Where nothing is counted the loss is 0.
+ * arrays have one value per token. `dualClip` (arXiv 1912.09729) caps the loss of a negative advantage at dualClip |A|.
+ * `gradient` is with respect to logProbs. Without counted tokens the loss is 0.
  *
  * ```ts
  * const one = (x: number) => Float64Array.of(x)
@@ -46,7 +46,7 @@ export async function ppoClipLoss<A extends FloatArray>(options: {
 
 /**
  * PPO's clipped value loss: half the mean over counted tokens of max((v - R)², (clip(v, old - clip, old + clip) - R)²).
- * `clip: null` does not clip. `gradient` is by values.
+ * `clip: null` does not clip. `gradient` is with respect to values.
  */
 export async function ppoValueLoss<A extends FloatArray>(options: {
   values: A
@@ -73,17 +73,17 @@ export async function ppoValueLoss<A extends FloatArray>(options: {
 export type KlPenaltyOptions<A extends FloatArray> = {
   /** Log-probabilities of the policy, in nats. Required. */
   logProbs: A
-  /** Those of the reference, of the same length. Required. */
+  /** Log-probabilities of the reference, of the same length. Required. */
   referenceLogProbs: FloatArray
   /** Weight of the penalty. Defaults to `0.1`. */
   coefficient?: number
-  /** Gives the gradient by logProbs too. Defaults to `false`. */
+  /** Whether to return the gradient with respect to logProbs. Defaults to `false`. */
   gradient?: boolean
 } & (
   | {
-      /** How the KL of a token is estimated from the sample. Required. */
+      /** Estimator of the KL of a token from its sample. Required. */
       estimator: 'k1' | 'k2' | 'k3'
-      /** One value a token: 0 leaves it out of the mean. Default: all count. */
+      /** One value per token; 0 leaves it out of the mean. Default: all count. */
       mask?: Uint8Array
     }
   | {
@@ -97,11 +97,11 @@ export type KlPenaltyOptions<A extends FloatArray> = {
 )
 
 /**
- * coefficient times the mean KL penalty of a policy against its reference.
+ * Mean KL penalty of a policy with respect to its reference, times the coefficient.
  *
  * Estimators from samples, d = logProbs - referenceLogProbs (Schulman 2020): k1 = d, k2 = d² / 2, k3 = exp(-d) - 1 + d,
- * one value a token. `full` sums each row over the vocabulary: forward Σ p_ref (log p_ref - log p), the textbook's
- * penalty, reverse Σ p (log p - log p_ref). `gradient` is by logProbs.
+ * one value per token. `full` sums each row over the vocabulary: forward Σ p_ref (log p_ref - log p), the textbook's
+ * penalty, reverse Σ p (log p - log p_ref). `gradient` is with respect to logProbs.
  */
 export async function klPenalty<A extends FloatArray>(
   options: KlPenaltyOptions<A>,

@@ -16,14 +16,15 @@ function lengthsOf(name: string, values: Int32Array | undefined): Float64Array |
 }
 
 /**
- * The DPO family (Rafailov et al. 2023, arXiv 2305.18290) on P pairs of answers, from the summed log-probabilities of
- * each; the mean over pairs. `kind` names the loss: with lc and lr = log p - log p_ref of the better and the worse
- * answer and d = lc - lr, `sigmoid` is -log sigmoid(beta d); the others stand in native/losses/preference.h, each with
- * its source, and lib/options/pair-losses.ts says which need the lengths in tokens, which have no reference, and the
- * defaults, which are those of `dpo`. What `dpo` adds by `sftCoef` is not part of it.
+ * The DPO family (Rafailov et al. 2023, arXiv 2305.18290) on P pairs of responses, from the summed log-probability of
+ * each; the mean over pairs. `kind` names the loss: with lc and lr = log p - log p_ref of the chosen and the rejected
+ * response and d = lc - lr, `sigmoid` is -log sigmoid(beta d). native/losses/preference.h has the other formulas with
+ * their sources; lib/options/pair-losses.ts lists which need the lengths in tokens, which need no reference, and the
+ * defaults, which are those of `dpo`. The cross-entropy that `dpo` adds by `sftCoef` is not included.
  *
- * chosenReward and rejectedReward are the means of beta lc and beta lr, without a reference of beta log p, divided by
- * the tokens where the loss does so; accuracy the share of pairs in which the first is higher. `gradient` is by both log-probabilities.
+ * chosenReward and rejectedReward are the means of beta lc and beta lr (without a reference, of beta log p), divided by
+ * the lengths where the loss does so; accuracy is the share of pairs in which the chosen reward is higher. `gradient` is
+ * with respect to both log-probabilities.
  */
 export async function dpoLoss<A extends FloatArray>(options: {
   chosenLogProbs: A
@@ -36,11 +37,11 @@ export async function dpoLoss<A extends FloatArray>(options: {
   kind?: PairLossName
   /** Strength of the KL constraint. Default 0.1; simpo 2. */
   beta?: number
-  /** Share of pairs whose order is wrong, in [0, 0.5). Default 0; exo 0.001, and it needs more than 0. */
+  /** Share of mislabeled pairs, in [0, 0.5). Default 0; exo 0.001, and it needs more than 0. */
   labelSmoothing?: number
   /** Margin of simpo. Default 1. */
   gamma?: number
-  /** Penalty of dpop on chosen responses that are less likely than to the reference. Default 50. */
+  /** Penalty of dpop on chosen responses less likely than under the reference. Default 50. */
   lambda?: number
   gradient?: boolean
 }): Promise<{
@@ -120,9 +121,10 @@ export async function dpoLoss<A extends FloatArray>(options: {
 }
 
 /**
- * KTO (Ethayarajh et al. 2024, arXiv 2402.01306) on N labeled responses, from the summed log-probability of each, l = log p
- * - log p_ref and z = `kl`, the mean l of mismatched answers, at least 0 and not differentiated: desirableWeight
- * (1 - sigmoid(beta (l - z))) where the answer is desirable, else undesirableWeight (1 - sigmoid(beta (z - l))); the mean.
+ * KTO (Ethayarajh et al. 2024, arXiv 2402.01306) on N labeled responses, from the summed log-probability of each: the
+ * mean of desirableWeight (1 - sigmoid(beta (l - z))) for desirable responses and undesirableWeight (1 - sigmoid(beta
+ * (z - l))) for others, with l = log p - log p_ref and z = `kl`, the mean l of mismatched responses, at least 0 and not
+ * differentiated.
  */
 export async function ktoLoss<A extends FloatArray>(options: {
   logProbs: A
@@ -162,12 +164,12 @@ export async function ktoLoss<A extends FloatArray>(options: {
 
 /**
  * The reward model's loss on P pairs of scores (Bradley & Terry 1952): the weighted mean of -log sigmoid(chosen -
- * rejected - margin) + center (chosen + rejected)². `gradient` is by both scores.
+ * rejected - margin) + center (chosen + rejected)². `gradient` is with respect to both scores.
  */
 export async function pairwiseRewardLoss<A extends FloatArray>(options: {
   chosen: A
   rejected: FloatArray
-  /** By how much each should be ahead; default 0. */
+  /** Target difference of each pair's scores; default 0. */
   margins?: FloatArray
   /** Default 1. */
   weights?: FloatArray

@@ -5,7 +5,7 @@ import type { Model } from '../models/model.js'
 
 /** Options of `AdamW`, with torch's defaults. */
 export interface AdamWOptions {
-  /** Size of a step; `step` may be given another. At least 0. Required. */
+  /** Learning rate; `step` can override it. At least 0. Required. */
   learningRate: number
   /** Decay of the first moment. In [0, 1). Defaults to `0.9`. */
   beta1?: number
@@ -15,7 +15,7 @@ export interface AdamWOptions {
   eps?: number
   /** Decoupled weight decay. At least 0. Defaults to `0.01`. */
   weightDecay?: number
-  /** What decays: every parameter, as in torch, or matrices only. Defaults to `'all'`. */
+  /** Which parameters decay: all, as in torch, or matrices only. Defaults to `'all'`. */
   decay?: 'all' | 'matrices'
 }
 
@@ -49,8 +49,9 @@ export class AdamW {
   }
 
   /**
-   * One update from the gradients at hand, clipped to a global L2 norm of `maxGradNorm` (default 0: not clipped).
-   * A norm that is not finite changes nothing: `applied` is false. Throws after a failed backward until zeroGrad().
+   * Updates the parameters from the accumulated gradients, clipped to a global L2 norm of `maxGradNorm` (default 0: not
+   * clipped). With a norm that is not finite nothing changes and `applied` is false. Throws after a failed backward
+   * until zeroGrad().
    */
   async step(
     options: { learningRate?: number; maxGradNorm?: number } = {},
@@ -64,14 +65,14 @@ export class AdamW {
     return await call(core, () => core.optimizerStep(handle, given))
   }
 
-  /** Writes moments and step count as one safetensors file, synced; the caller renames it. */
+  /** Writes the optimizer state (moments and step count) as one safetensors file, synced; the caller renames it. */
   async save(path: string, signal?: AbortSignal): Promise<void> {
     const handle = await this.#native()
     const { core } = this.#model.role.base
     await call(core, (cancel) => core.saveOptimizer(handle, path, cancel), signal)
   }
 
-  /** Reads what save() wrote, all or nothing. */
+  /** Reads the optimizer state that save() wrote, all or nothing. */
   async load(path: string): Promise<void> {
     const handle = await this.#native()
     const { core } = this.#model.role.base
@@ -83,7 +84,7 @@ export class AdamW {
     this.#disposed = true
     const handle = this.#handle
     this.#handle = null
-    // Where it could not be made, who asked for it was told.
+    // A failed creation was already reported to the caller that needed it.
     const made = await handle?.catch(() => null)
     if (!made) return
     // The core outlives its models.

@@ -1,22 +1,22 @@
 import { PosttrainError } from '../errors.js'
 
 export interface Schedule {
-  /** The peak. */
+  /** Peak learning rate. */
   learningRate: number
   schedule: 'constant' | 'linear' | 'cosine' | 'warmupStableDecay'
   totalSteps: number
-  /** Steps in which the rate rises from 0; or the same as a fraction of all steps. */
+  /** Steps over which the rate rises from 0; or a fraction of all steps. */
   warmupSteps?: number | undefined
   warmupRatio?: number | undefined
-  /** Where it ends, as a fraction of the peak; default 0. */
+  /** Final learning rate, as a fraction of the peak; default 0. */
   minLearningRateRatio?: number | undefined
-  /** warmupStableDecay: the fraction of all steps in which it falls; default 0.2. */
+  /** warmupStableDecay: fraction of all steps over which it falls; default 0.2. */
   decayRatio?: number | undefined
 }
 
 /**
- * The learning rate of step `step` (from 0): linear warm-up, then constant, a line or half a cosine (Loshchilov & Hutter
- * 2017, arXiv 1608.03983) down to the floor, or a plateau with a line at its end.
+ * Learning rate of step `step` (from 0): linear warm-up, then constant, linear or cosine decay (Loshchilov & Hutter
+ * 2017, arXiv 1608.03983) to the floor, or a plateau that ends in a linear decay.
  */
 export function learningRateAt(step: number, options: Schedule): number {
   const { learningRate, totalSteps, minLearningRateRatio: floor = 0 } = options
@@ -38,6 +38,6 @@ export function learningRateAt(step: number, options: Schedule): number {
     }
     default:
       options.schedule satisfies never
-      throw new PosttrainError('ERR_INVALID_ARGUMENT', `there is no schedule ${String(options.schedule)}`)
+      throw new PosttrainError('ERR_INVALID_ARGUMENT', `unknown schedule ${String(options.schedule)}`)
   }
 }

@@ -13,16 +13,16 @@ export interface Flag {
   kind: 'switch' | 'value'
   placeholder: string
   repeat: boolean
-  /** The default, where there is one. */
+  /** Default value; undefined where there is none. */
   fallback: unknown
   required: boolean
   read: (text: string) => unknown
-  /** Of a flag that may be repeated: the value, from the list. */
+  /** Makes the value of a repeated flag from the list of its values. */
   collect: (values: unknown[]) => unknown
   choices: Readonly<Record<string, string>> | undefined
 }
 
-/** The flags of a schema, in its order; options that only a program can give are left out. */
+/** Lists the flags of a schema in its order, without the options that only a program can pass. */
 export function flagsOf(schema: z.ZodObject, prefix: readonly string[] = [], optionalGroup = false): Flag[] {
   const { ZodBoolean, ZodObject } = zod()
   return Object.entries(schema.shape).flatMap(([name, field]) => {
@@ -52,7 +52,7 @@ export function flagsOf(schema: z.ZodObject, prefix: readonly string[] = [], opt
   })
 }
 
-/** The options object that a set of flag values stands for, laid over `base` (a config file). */
+/** Sets the flags' values on a copy of `base` (the options of a config file). */
 export function applyFlags(values: ReadonlyMap<Flag, unknown>, base: object = {}): Record<string, unknown> {
   const options = structuredClone(base) as Record<string, unknown>
   for (const [flag, value] of values) {
@@ -86,7 +86,7 @@ function readerOf(schema: z.ZodType): FlagReader {
   return { placeholder: 'TEXT', read: (text) => text }
 }
 
-/** A number as people type it; what is not one stays text, so that the schema's own sentence refuses it. */
+/** Parses a number; other text is passed on, so that the schema reports it. */
 function readNumber(text: string): unknown {
   return text.trim() !== '' && Number.isFinite(Number(text)) ? Number(text) : text
 }

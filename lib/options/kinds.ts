@@ -1,14 +1,14 @@
 import { custom, type FlagReader } from './option.js'
 import { zod } from './zod.js'
 
-/** A flag whose text is taken as it stands; `help` where it takes something else than the option. */
+/** Passes a flag's text on unchanged; `help` where the flag takes something other than the option. */
 export const text = (placeholder: string, help?: string): FlagReader => ({
   placeholder,
   read: (value) => value,
   ...(help !== undefined && { help }),
 })
 
-/** A whole number of at least 1. */
+/** An integer of at least 1. */
 export const count = () => zod().int().min(1)
 
 export const isObject = (value: unknown): value is object => value !== null && typeof value === 'object'
@@ -23,5 +23,5 @@ export const abortSignal = () =>
     'must be an AbortSignal',
   ).optional()
 
-/** By what it can do: options are checked without reading the classes of models. */
+/** Recognizes a model by its methods, so that checking options loads no model classes. */
 export const isModel = (value: unknown): value is object => isObject(value) && 'backward' in value

@@ -1,4 +1,4 @@
-/** Edits (insert, delete, replace, swap of neighbours) between two words. */
+/** Counts the edits (insert, delete, replace, swap of neighbors) between two words. */
 export function editDistance(a: string, b: string): number {
   let beforeLast: number[] = []
   let last = Array.from({ length: b.length + 1 }, (_, j) => j)
@@ -18,7 +18,7 @@ export function editDistance(a: string, b: string): number {
   return last[b.length]!
 }
 
-/** The known name that is most like `name`, or undefined where none is near. */
+/** Returns the known name most similar to `name`, or undefined where none is close. */
 export function nearestName(name: string, known: Iterable<string>): string | undefined {
   const plain = (text: string) => text.toLowerCase().replace(/[^\p{L}\p{N}]/gu, '')
   const wanted = plain(name)
@@ -26,7 +26,7 @@ export function nearestName(name: string, known: Iterable<string>): string | und
   let bestDistance = Number.POSITIVE_INFINITY
   for (const candidate of known) {
     const other = plain(candidate)
-    // Half of a name, such as `lr` or `warmup`, counts as near to the name that begins with it.
+    // A part of a name, such as `warmup`, counts as close to a name that begins or ends with it.
     const distance =
       wanted.length >= 3 && (other.startsWith(wanted) || other.endsWith(wanted))
         ? 1.5

@@ -1,25 +1,25 @@
 import type * as z from 'zod'
 import { zod } from './zod.js'
 
-/** How an option is read from the command line, where its schema alone does not say it. */
+/** Reader of an option's flag, where the schema alone does not determine it. */
 export interface FlagReader {
   /** Shown in the help, such as `FILE`. */
   placeholder: string
-  /** The value of the option, from the text given. */
+  /** Parses the flag's text into the option's value. */
   read: (text: string) => unknown
-  /** May be given more than once; the value is the list, or what `collect` makes of it. */
+  /** The flag may be repeated; the value is the list, or what `collect` makes of it. */
   repeat?: boolean
   collect?: (values: unknown[]) => unknown
-  /** Line of the help, where a flag takes something else than the option: a folder instead of a model. */
+  /** Help line where the flag takes something other than the option: a folder instead of a model. */
   help?: string
-  /** What each value is, in a list of its own after the flags. */
+  /** Description of each value, listed after the flags. */
   choices?: Readonly<Record<string, string>>
 }
 
 export interface OptionDescription {
   /** One line, shown by --help and in an editor. */
   text: string
-  /** `false`: only a program can give this option (a model, a signal). */
+  /** `false`: only a program can pass this option (a model, a signal). */
   flag?: FlagReader | false
 }
 
@@ -38,8 +38,8 @@ export function describe(schema: z.ZodType): OptionDescription | undefined {
 const typeNames = new WeakMap<z.ZodType, string>()
 
 /**
- * An option that a schema cannot take apart, such as a model. `type` is T as TypeScript writes it: the interfaces that
- * scripts/option-types.mjs writes have it, and do not compile where it is another. `Row` there stands for a parameter.
+ * An option that a schema cannot describe, such as a model. `type` is T in TypeScript's syntax; scripts/option-types.mjs
+ * writes it into the interfaces, which do not compile where it differs from T. `Row` in it is a type parameter.
  */
 export function custom<T>(type: string, check: (value: unknown) => boolean, message: string) {
   const schema = zod().custom<T>(check, message)
@@ -51,17 +51,17 @@ export function typeNameOf(schema: z.ZodType): string | undefined {
   return typeNames.get(schema)
 }
 
-/** Options that must not be given together, or of which one has no effect without another. */
+/** An option that cannot be combined with others, or has no effect without them. */
 export interface Conflict {
   /** Path of the option that would have no effect, such as `warmupRatio` or `earlyStopping.patience`. */
   option: string
-  /** True where it has none; `given` tells which options the caller gave, `resolved` has the defaults filled in. */
+  /** True on a conflict; `given` tells whether the caller passed an option, `resolved` has the defaults filled in. */
   when: (given: (path: string) => boolean, resolved: Record<string, unknown>) => boolean
   /** Completes the sentence `option <option> ...`: why, and what to do. */
   because: string
 }
 
-/** One schema: the type, the defaults, the flags, the config file and the help all come from it. */
+/** The one source of types, defaults, flags, config files and help. */
 export interface OptionSet<Shape extends z.ZodRawShape = z.ZodRawShape> {
   /** Named in errors, such as `sft`. */
   name: string

@@ -2,28 +2,28 @@
 
 /** Options of `generate`. */
 export interface GenerateOptions {
-  /** Tokens of an answer at most. An integer of at least 1. Defaults to `64`. */
+  /** Maximum length of a completion, in tokens. An integer of at least 1. Defaults to `64`. */
   maxNewTokens?: number | undefined
-  /** 0 takes the most probable token. At least 0. Defaults to `0`. */
+  /** Sampling temperature; 0 takes the most probable token (greedy). At least 0. Defaults to `0`. */
   temperature?: number | undefined
-  /** Draw among the K most probable tokens; 0: off. An integer of at least 0. Defaults to `0`. */
+  /** Sample among the K most probable tokens; 0: off. An integer of at least 0. Defaults to `0`. */
   topK?: number | undefined
-  /** Draw among the fewest tokens whose probability reaches this; 1: off. In (0, 1]. Defaults to `1`. */
+  /** Sample among the fewest tokens whose probability reaches this; 1: off. In (0, 1]. Defaults to `1`. */
   topP?: number | undefined
   /**
-   * Leave out tokens below this fraction of the most probable one's probability; 0: off. In [0, 1]. Defaults
-   * to `0`.
+   * Drop tokens below this fraction of the most probable one's probability; 0: off. In [0, 1]. Defaults to
+   * `0`.
    */
   minP?: number | undefined
-  /** Above 1 makes tokens that were already there less likely; 1: off. Above 0. Defaults to `1`. */
+  /** Above 1 makes repeated tokens less likely; 1: off. Above 0. Defaults to `1`. */
   repetitionPenalty?: number | undefined
-  /** Decides the draws. An integer of at least 0. Defaults to `0`. */
+  /** Seed of the sampling. An integer of at least 0. Defaults to `0`. */
   seed?: number | undefined
-  /** Text that ends an answer and is cut off. Optional. */
+  /** Text that ends a completion and is cut off. Optional. */
   stop?: string | readonly string[] | undefined
-  /** Token ids that end an answer. Default: the model's own. */
+  /** Token ids that end a completion. Default: the model's own. */
   stopIds?: readonly number[] | undefined
-  /** Give the log-probability of each token. Defaults to `false`. */
+  /** Return the log-probability of each token. Defaults to `false`. */
   logProbs?: boolean | undefined
   /** Aborts between two tokens. Optional. */
   signal?: AbortSignal | undefined

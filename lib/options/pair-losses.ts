@@ -3,14 +3,14 @@ export interface PairLoss {
   text: string
   /** Uses no reference model. */
   referenceFree?: true
-  /** Divides log-probabilities by the tokens of the responses. */
+  /** Divides log-probabilities by the lengths of the responses in tokens. */
   lengths?: true
   beta: number
   /** Assumed share of pairs in the wrong order; absent where the loss does not read it. */
   labelSmoothing?: number
   /** Target margin; absent where the loss does not read it. */
   gamma?: number
-  /** Weight of the penalty on a chosen response that lost probability; absent where the loss does not read it. */
+  /** Weight of the penalty on chosen responses less likely than under the reference; absent where not read. */
   lambda?: number
   /** Weight of the cross-entropy of the chosen responses that `dpo` adds to the loss; 0 where absent. */
   sftCoef?: number
@@ -38,7 +38,7 @@ export const PAIR_LOSSES = {
   dpop: {
     beta: 0.1,
     lambda: 50,
-    text: 'DPO-Positive: keeps chosen responses as likely as the reference does',
+    text: 'DPO-Positive: keeps chosen responses as likely as under the reference',
   },
   simpo: { referenceFree: true, lengths: true, beta: 2, gamma: 1, text: 'SimPO: mean log-probabilities' },
   orpo: { referenceFree: true, lengths: true, beta: 0.1, text: 'ORPO: cross-entropy plus odds ratio' },
@@ -62,7 +62,7 @@ type Numbers = Read | 'beta' | 'sftCoef'
 
 export const pairLoss = (name: PairLossName): PairLoss => PAIR_LOSSES[name]
 
-/** The losses that read an option. */
+/** Lists the losses that read an option. */
 export const lossesReading = (option: Read): PairLossName[] =>
   PAIR_LOSS_NAMES.filter((name) => pairLoss(name)[option] !== undefined)
 
@@ -86,7 +86,7 @@ export function pairLossOptions(
   return { beta, labelSmoothing, gamma, lambda, sftCoef }
 }
 
-/** An option's defaults, for its help: `0.1; simpo 2`. The first loss that reads it stands for the others. */
+/** Defaults of an option for its help, `0.1; simpo 2`: the first loss's, then the exceptions. */
 export function defaultsText(option: Numbers): string {
   const values = PAIR_LOSS_NAMES.flatMap((name) => {
     const value = pairLoss(name)[option] ?? (option === 'sftCoef' ? 0 : undefined)

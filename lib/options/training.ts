@@ -117,7 +117,7 @@ export const trainingFields = lazily((z) => ({
   overwrite: option(z.boolean().default(false), 'Replace the run in the run folder'),
 }))
 
-/** Combinations in which an option would do nothing. */
+/** Combinations in which an option would have no effect. */
 export const trainingConflicts: readonly Conflict[] = [
   {
     option: 'maxSteps',

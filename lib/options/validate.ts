@@ -5,10 +5,10 @@ import { type OptionInput, type OptionSet, type ResolvedOptions, unwrap } from '
 import { zod } from './zod.js'
 
 /**
- * Checks what a caller gave and fills in the defaults.
+ * Checks the options of a caller and fills in the defaults.
  *
  * Throws ERR_INVALID_ARGUMENT for an unknown option (with the nearest name), for a value of the wrong kind
- * or range, and for an option that would have no effect beside the others. `where` is named in the message,
+ * or range, and for an option that would have no effect with the others. The message begins with `where`,
  * such as `sft` or the path of a config file.
  */
 export function resolveOptions<Set extends OptionSet>(
@@ -32,7 +32,7 @@ export function resolveOptions<Set extends OptionSet>(
   return result.data as ResolvedOptions<Set>
 }
 
-/** Every option's path in a schema, nested ones joined by a dot. */
+/** Lists the paths of a schema's options, nested names joined by a dot. */
 export function optionPaths(schema: z.ZodObject, prefix = ''): string[] {
   return Object.entries(schema.shape).flatMap(([name, field]) => {
     const { inner } = unwrap(field as z.ZodType)

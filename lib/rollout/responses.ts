@@ -6,16 +6,16 @@ import type { RewardModel } from '../models/reward-model.js'
 import { chunksByTokens } from './rewards.js'
 import type { Response } from './rollout.js'
 
-/** Some responses as one batch, and where their tokens lie in vectors over all responses. */
+/** A packed batch of responses, with their places among all responses. */
 export interface PackedResponses {
   batch: PackedBatch & { labels: Int32Array }
-  /** Of each document: its place among all responses. */
+  /** Place of each document among all responses. */
   responses: number[]
-  /** Tokens of the answers. */
+  /** Tokens of the responses, without prompts. */
   actions: number
 }
 
-/** Prompts and answers one after another; the tokens of the answers are labels. */
+/** Packs prompts with their responses; the tokens of the responses are labels. */
 export function packResponses(all: readonly Response[], places: readonly number[]): PackedResponses {
   const offsets = new Int32Array(places.length + 1)
   for (const [d, place] of places.entries()) {
@@ -36,14 +36,14 @@ export function packResponses(all: readonly Response[], places: readonly number[
   return { batch: { inputIds, offsets, labels }, responses: [...places], actions }
 }
 
-/** Where the tokens of each answer begin in vectors over all answers, [B + 1]. */
+/** Offsets of each response's tokens in vectors over all responses, [B + 1]. */
 export function actionOffsets(responses: readonly Response[]): Int32Array {
   const offsets = new Int32Array(responses.length + 1)
   for (const [i, { tokenIds }] of responses.entries()) offsets[i + 1] = offsets[i]! + tokenIds.length
   return offsets
 }
 
-/** A vector over the tokens of a batch, from one over all answers [offsets]; 0 at the prompts. */
+/** Copies values per response token into a vector over the tokens of a batch; 0 at the prompts. */
 export function scatter(packed: PackedResponses, ofActions: Float64Array, offsets: Int32Array): Float64Array {
   const { offsets: documents } = packed.batch
   const result = new Float64Array(packed.batch.inputIds.length)
@@ -63,7 +63,7 @@ function gather(packed: PackedResponses, ofTokens: Float64Array, into: Float64Ar
 }
 
 export interface ForwardOptions {
-  /** Tokens of one forward at most; a longer response is one alone. */
+  /** Maximum tokens of one forward; a longer response is run alone. */
   batchTokens: number
   signal?: AbortSignal | undefined
 }
@@ -83,7 +83,7 @@ async function eachBatch(
   }
 }
 
-/** Log-probabilities of every answer's tokens by the training forward, at the temperature of the rollout, [N]. */
+/** Log-probabilities of the responses' tokens by the training forward, at the temperature of the rollout, [N]. */
 export async function logProbsOf(
   model: CausalLM,
   responses: readonly Response[],
@@ -106,7 +106,7 @@ export async function logProbsOf(
   return { logProbs, entropy: entropy / Math.max(1, logProbs.length) }
 }
 
-/** What the critic says where each token of the answers is chosen, [N]. */
+/** Values of the critic before each token of the responses, [N]. */
 export async function valuesOf(
   critic: RewardModel,
   responses: readonly Response[],

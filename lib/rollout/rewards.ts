@@ -4,41 +4,41 @@ import type { CausalLM } from '../models/causal-lm.js'
 import { RewardModel } from '../models/reward-model.js'
 import type { Response } from './rollout.js'
 
-/** What a reward function sees of one answer. `row` is the prompt's row with all its own columns. */
+/** A response as reward functions receive it. `row` is the prompt's row with all its columns. */
 export interface RewardSample<Row = Record<string, unknown>> {
-  /** What a person reads: the text of the prompt, or what the last user said. */
+  /** Text of the prompt, or the last message of the user. */
   prompt: string
-  /** The conversation, where the prompt is one. */
+  /** Messages of the prompt; null for a text. */
   messages: readonly Message[] | null
-  /** The answer, without special tokens. */
+  /** Text of the response, without special tokens. */
   text: string
   promptIds: Int32Array
-  /** Ids of the answer, its stop token included. */
+  /** Token ids of the response, its stop token included. */
   tokenIds: Int32Array
-  /** `length`: it ran into maxNewTokens. */
+  /** `length`: it reached maxNewTokens. */
   stopReason: 'stop' | 'length'
   row: Row
 }
 
-/** One number for each sample, higher is better. */
+/** Returns one finite number for each sample; higher is better. */
 export type RewardFunction<Row = Record<string, unknown>> = (
   samples: readonly RewardSample<Row>[],
 ) => readonly number[] | Promise<readonly number[]>
 
-/** A reward model, a function, or several of them, each with its weight. */
+/** A reward model, a function, or several of them with weights. */
 export type Reward<Row = Record<string, unknown>> =
   | RewardModel
   | RewardFunction<Row>
   | readonly { reward: RewardModel | RewardFunction<Row>; weight?: number; name?: string }[]
 
-/** One source of rewards, ready to be asked. */
+/** A reward model or function with its name in metrics and its weight. */
 export interface RewardSource {
   name: string
   weight: number
   reward: RewardModel | RewardFunction
 }
 
-/** Checks what was given as `reward`; ERR_INVALID_ARGUMENT for a model with another tokenizer than the policy's. */
+/** Checks the option `reward`; ERR_INVALID_ARGUMENT for a model with another tokenizer than the policy's. */
 export function rewardSources(reward: Reward<never>, policy: CausalLM): RewardSource[] {
   const list = Array.isArray(reward) ? reward : [{ reward }]
   if (list.length === 0) throw invalid('reward must not be empty')
@@ -69,7 +69,7 @@ export function rewardSources(reward: Reward<never>, policy: CausalLM): RewardSo
 export function refuseOtherTokens(model: RewardModel, policy: CausalLM, what: string): void {
   if (sameTokens(model, policy)) return
   throw invalid(
-    `${what} has another tokenizer than the model that is trained: its scores of these ids would mean nothing; take one of the same family, or as a reward give a function that asks it with text`,
+    `${what} has another tokenizer than the trained model, so its scores of these ids would be meaningless: take one of the same family, or pass a reward function that scores text with it`,
   )
 }
 
@@ -87,22 +87,22 @@ function sameTokens(reward: RewardModel, policy: CausalLM): boolean {
 }
 
 export interface RewardOptions {
-  /** A function that takes longer than this has failed. */
+  /** Time limit of a reward function. */
   timeoutMs: number
-  /** Tokens of one forward of a reward model at most. */
+  /** Maximum tokens of one forward of a reward model. */
   batchTokens: number
   signal?: AbortSignal | undefined
 }
 
-/** Scores of B responses: the weighted sum of all sources, and what each source gave, [B]. */
+/** Scores of B responses: the weighted sum over the sources, and the raw scores of each, [B]. */
 export interface Scores {
   total: Float64Array
   bySource: Record<string, Float64Array>
 }
 
 /**
- * Asks every source. A function that throws, takes too long, or gives another number of values, or one that is not a
- * finite number, is an ERR_INVALID_ARGUMENT that names it; what it threw is the cause.
+ * Scores the responses by every source. Throws ERR_INVALID_ARGUMENT naming a function that throws (with its error as the
+ * cause), times out, or returns a wrong number of values or one that is not finite.
  */
 export async function scoresOf(
   sources: readonly RewardSource[],
@@ -119,7 +119,7 @@ export async function scoresOf(
     for (const [i, value] of values.entries()) {
       if (typeof value !== 'number' || !Number.isFinite(value)) {
         throw invalid(
-          `the reward ${source.name} gave ${shown(value)} (${typeof value}) for sample ${i}: rewards must be finite numbers`,
+          `reward ${bareName(source.name)} returned ${shown(value)} (${typeof value}) for sample ${i}: rewards must be finite numbers`,
         )
       }
       total[i]! += source.weight * value
@@ -129,12 +129,15 @@ export async function scoresOf(
   return { total, bySource }
 }
 
+/** `reward 1`, the name of a source without one, as `1`. */
+const bareName = (name: string) => name.replace(/^reward (?=\d)/, '')
+
 function shown(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value)
   return typeof value === 'object' && value !== null ? 'an object' : String(value)
 }
 
-/** Ids as copies: a function may do with its samples what it likes, and keep them. */
+/** Copies the ids, so that a reward function may change and keep its samples. */
 export function sampleOf({ prompt, text, tokenIds, stopped }: Response): RewardSample {
   return {
     prompt: prompt.prompt,
@@ -172,31 +175,44 @@ async function functionScores(
   let onAbort: (() => void) | undefined
   const ended = new Promise<never>((_, reject) => {
     timer = setTimeout(
-      () => reject(invalid(`the reward ${name} gave no answer within ${timeoutMs} ms (rewardTimeoutMs)`)),
+      () =>
+        reject(
+          invalid(
+            `reward function ${bareName(name)} did not return within ${timeoutMs} ms (rewardTimeoutMs)`,
+          ),
+        ),
       timeoutMs,
     )
     onAbort = () => reject(new AbortError(signal?.reason))
     if (signal?.aborted) onAbort()
     signal?.addEventListener('abort', onAbort, { once: true })
   })
-  const asked = async () => {
+  const called = async () => {
     try {
       return await reward(samples)
     } catch (cause) {
       if (signal?.aborted) throw new AbortError(signal.reason)
-      throw new PosttrainError('ERR_INVALID_ARGUMENT', `the reward ${name} threw: ${messageOf(cause)}`, {
-        cause,
-      })
+      throw new PosttrainError(
+        'ERR_INVALID_ARGUMENT',
+        `reward function ${bareName(name)} threw: ${messageOf(cause)}`,
+        {
+          cause,
+        },
+      )
     }
   }
   try {
-    const values = await Promise.race([asked(), ended])
+    const values = await Promise.race([called(), ended])
     if (!Array.isArray(values) && !ArrayBuffer.isView(values)) {
-      throw invalid(`the reward ${name} gave ${typeof values}, expected a list of ${samples.length} numbers`)
+      throw invalid(
+        `reward function ${bareName(name)} returned ${typeof values}, expected a list of ${samples.length} numbers`,
+      )
     }
     const list = Array.from(values as ArrayLike<number>)
     if (list.length !== samples.length) {
-      throw invalid(`the reward ${name} gave ${list.length} values for ${samples.length} samples`)
+      throw invalid(
+        `reward function ${bareName(name)} returned ${list.length} value${list.length === 1 ? '' : 's'} for ${samples.length} samples`,
+      )
     }
     return list
   } finally {
@@ -207,7 +223,7 @@ async function functionScores(
 
 const messageOf = (cause: unknown) => (cause instanceof Error ? cause.message : String(cause))
 
-/** Stretches [from, to) of responses with at most so many tokens, prompts included; at least one response each. */
+/** Splits responses into ranges [from, to) of at most `batchTokens` tokens, prompts included, and at least one response. */
 export function chunksByTokens(
   responses: readonly { prompt: Pick<PromptItem, 'promptIds'>; tokenIds: Int32Array }[],
   batchTokens: number,

@@ -2,30 +2,30 @@ import type { PromptItem } from '../data/index.js'
 import { generate } from '../generate/generate.js'
 import type { CausalLM } from '../models/causal-lm.js'
 
-/** A prompt and what the policy answered. */
+/** A prompt with the policy's response. */
 export interface Response {
   prompt: PromptItem
-  /** At least one; the stop token included, nothing after it. */
+  /** Tokens of the response, at least one; the stop token included, nothing after it. */
   tokenIds: Int32Array
-  /** Of each token when it was drawn, under softmax(logits / temperature). */
+  /** Log-probability of each token when it was sampled, under softmax(logits / temperature). */
   sampledLogProbs: Float32Array
-  /** Without special tokens. */
+  /** Text of the response, without special tokens. */
   text: string
-  /** Its last token is a stop token; else it ran into maxNewTokens. */
+  /** Its last token is a stop token; else it reached maxNewTokens. */
   stopped: boolean
 }
 
 export interface RolloutOptions {
   temperature: number
   maxNewTokens: number
-  /** Decides the draws. */
+  /** Seed of the sampling. */
   seed: number
   signal?: AbortSignal | undefined
 }
 
 /**
- * One answer to each prompt, drawn from the policy as it is: by temperature alone, since what cuts or bends the
- * distribution (top-k, penalties, stop texts) would make the sampled log-probabilities those of another policy.
+ * Samples one response to each prompt from the current policy, by temperature alone: top-k, penalties or stop texts
+ * would make the sampled log-probabilities those of another policy.
  */
 export async function rollout(
   model: CausalLM,

@@ -240,7 +240,7 @@ test('what fails is one sentence and 1, wrong usage 2', async (t) => {
     [1, /--reward .*syntax\.js cannot be loaded: /, ...rollouts, '--reward', syntax],
     [1, /--reward .*empty\.js exports no function: export default/, ...rollouts, '--reward', empty],
     [1, /broken\.js threw: no judge today/, ...rollouts, '--reward', broken],
-    [1, /few\.js gave 1 values for 4 samples/, ...rollouts, '--reward', few],
+    [1, /few\.js returned 1 value for 4 samples/, ...rollouts, '--reward', few],
     [1, /nowhere/, ...rollouts, '--reward', join(folder, 'nowhere')],
     [1, /ranking|chosen/, ...shared, '--data', join(folder, 'prompts.jsonl')],
     [2, /--reward is missing/, ...rollouts],

@@ -183,7 +183,7 @@ test('a pair is dropped whole when a side is too long or both are the same, and 
   await t.throwsAsync(load(rows.slice(0, 2), { maxLength: 20 }), {
     code: 'ERR_DATA',
     message:
-      /nothing to learn from: of 2 rows 0 are bad, 1 answers too long \(maxLength 20\).* 1 pairs identical/,
+      /no usable responses: of 2 rows 0 are bad, 1 responses too long \(maxLength 20\).* 1 pairs identical/,
   })
 })
 
@@ -191,7 +191,7 @@ test('a prompt is never cut: an answer is kept only if all of it fits', async (t
   const row = { prompt: '12345', chosen: 'ab', rejected: 'cd' }
   const [first] = marked(await batchOf([row], { maxLength: 8 }))
   t.is(first, '12345«ab<eos>»')
-  await t.throwsAsync(load([row], { maxLength: 7 }), { message: /2 answers too long/ })
+  await t.throwsAsync(load([row], { maxLength: 7 }), { message: /2 responses too long/ })
 })
 
 test('an epoch has every prompt once, in an order that the seed and its number decide', async (t) => {

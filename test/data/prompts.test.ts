@@ -89,7 +89,7 @@ test('prompts that are too long are an error, or dropped and counted', async (t)
   const strict = { ...given, maxLength: 4 }
   await t.throwsAsync(loadPrompts(rows, strict), {
     code: 'ERR_DATA',
-    message: /^rows:3: a prompt of 5 tokens leaves no room for the answer \(at most 4\)/,
+    message: /^rows:3: a prompt of 5 tokens leaves no room for the response \(at most 4\)/,
   })
   const { items, report } = await loadPrompts(rows, { ...strict, overflow: 'drop' })
   t.deepEqual(
@@ -108,7 +108,7 @@ test('prompts that are too long are an error, or dropped and counted', async (t)
     firstBadRow: null,
   })
   await t.throwsAsync(loadPrompts([{ prompt: '12345' }], { ...strict, overflow: 'drop' }), {
-    message: /there is no prompt: of 1 rows 0 are bad, 1 too long and 0 empty/,
+    message: /no usable prompts: of 1 rows 0 are bad, 1 too long and 0 empty/,
   })
 })
 

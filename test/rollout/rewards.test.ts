@@ -70,28 +70,31 @@ const BAD: Record<string, [reward: unknown, says: RegExp]> = {
     function sour() {
       throw new Error('no milk')
     },
-    /^the reward sour threw: no milk$/,
+    /^reward function sour threw: no milk$/,
   ],
   'one that throws what is no error': [
     () => {
       throw 'milk'
     },
-    /^the reward reward 1 threw: milk$/,
+    /^reward function 1 threw: milk$/,
   ],
-  'one that rejects': [() => Promise.reject(new Error('late')), /^the reward reward 1 threw: late$/],
-  'one that uses what is gone': [() => Promise.reject(thrown), /^the reward reward 1 threw: the model was/],
-  'too few values': [() => [1, 2], /gave 2 values for 3 samples/],
-  'too many values': [() => [1, 2, 3, 4], /gave 4 values for 3 samples/],
-  'no list': [() => 7, /gave number, expected a list of 3 numbers/],
-  nothing: [() => undefined, /gave undefined, expected a list/],
-  NaN: [() => [1, Number.NaN, 3], /gave NaN \(number\) for sample 1: rewards must be finite numbers/],
-  infinity: [() => [1, 2, Number.POSITIVE_INFINITY], /gave Infinity \(number\) for sample 2/],
-  'a text': [() => ['1', 2, 3], /gave "1" \(string\) for sample 0/],
-  null: [() => [1, null, 3], /gave null \(object\) for sample 1/],
-  'a big integer': [() => [1n, 2, 3], /gave 1 \(bigint\) for sample 0/],
-  'an object without a text': [() => [Object.create(null), 2, 3], /gave an object \(object\) for sample 0/],
+  'one that rejects': [() => Promise.reject(new Error('late')), /^reward function 1 threw: late$/],
+  'one that uses what is gone': [() => Promise.reject(thrown), /^reward function 1 threw: the model was/],
+  'too few values': [() => [1, 2], /returned 2 values for 3 samples/],
+  'too many values': [() => [1, 2, 3, 4], /returned 4 values for 3 samples/],
+  'no list': [() => 7, /returned number, expected a list of 3 numbers/],
+  nothing: [() => undefined, /returned undefined, expected a list/],
+  NaN: [() => [1, Number.NaN, 3], /returned NaN \(number\) for sample 1: rewards must be finite numbers/],
+  infinity: [() => [1, 2, Number.POSITIVE_INFINITY], /returned Infinity \(number\) for sample 2/],
+  'a text': [() => ['1', 2, 3], /returned "1" \(string\) for sample 0/],
+  null: [() => [1, null, 3], /returned null \(object\) for sample 1/],
+  'a big integer': [() => [1n, 2, 3], /returned 1 \(bigint\) for sample 0/],
+  'an object without a text': [
+    () => [Object.create(null), 2, 3],
+    /returned an object \(object\) for sample 0/,
+  ],
   // biome-ignore lint/suspicious/noSparseArray: that is the point
-  'a hole': [() => [1, , 3], /gave undefined \(undefined\) for sample 1/],
+  'a hole': [() => [1, , 3], /returned undefined \(undefined\) for sample 1/],
 }
 
 for (const [what, [reward, says]] of Object.entries(BAD)) {
@@ -109,7 +112,7 @@ test('a function that hangs has failed after rewardTimeoutMs, and an abort ends 
   const hangs: RewardFunction = () => new Promise(() => undefined)
   await t.throwsAsync(judged([{ reward: hangs, name: 'slow judge' }], { timeoutMs: 20 }), {
     code: 'ERR_INVALID_ARGUMENT',
-    message: 'the reward slow judge gave no answer within 20 ms (rewardTimeoutMs)',
+    message: 'reward function slow judge did not return within 20 ms (rewardTimeoutMs)',
   })
   const abort = new AbortController()
   const waits: RewardFunction = () => {
@@ -147,7 +150,7 @@ test('a reward model with other tokens is refused, one with the same is not', as
   await using reward = await RewardModel.fromCausalLM(stranger)
   t.throws(() => rewardSources([{ reward, name: 'taste' }], policy), {
     code: 'ERR_INVALID_ARGUMENT',
-    message: /^taste has another tokenizer than the model that is trained/,
+    message: /^taste has another tokenizer than the trained model/,
   })
   await using sibling = await CausalLM.create(policyConfig, { tokenizer: characterTokenizer('abcdefghi') })
   await using known = await RewardModel.fromCausalLM(sibling)

@@ -212,13 +212,13 @@ test('prompts that leave no room for an answer are an error that names the row, 
   const options = { ...shared, model, data, reward: wished, iterations: 1 }
   await t.throwsAsync(ppo<Wish>(options).finish(), {
     code: 'ERR_DATA',
-    message: /:8: a prompt of 42 tokens leaves no room for the answer \(at most 40\)/,
+    message: /:8: a prompt of 42 tokens leaves no room for the response \(at most 40\)/,
   })
   const [begun] = only(await eventsOf(ppo<Wish>({ ...options, overflow: 'drop' })), 'start')
   t.like(begun?.report, { read: 8, rows: 7, dropped: { tooLong: 1 } })
   await t.throwsAsync(ppo<Wish>({ ...options, overflow: 'drop', data: data.slice(-1) }).finish(), {
     code: 'ERR_DATA',
-    message: /there is no prompt: of 1 rows 0 are bad, 1 too long/,
+    message: /no usable prompts: of 1 rows 0 are bad, 1 too long/,
   })
   await t.throwsAsync(grpo<Wish>({ ...options, maxNewTokens: 48 }).finish(), {
     code: 'ERR_INVALID_ARGUMENT',
@@ -232,7 +232,7 @@ test('a prompt must leave room in the context of the reward model too', async (t
   await using reward = await RewardModel.fromCausalLM(small)
   await t.throwsAsync(ppo({ ...shared, model, reward }).finish(), {
     code: 'ERR_DATA',
-    message: /:4: a prompt of 5 tokens leaves no room for the answer \(at most 4\)/,
+    message: /:4: a prompt of 5 tokens leaves no room for the response \(at most 4\)/,
   })
 })
 
@@ -276,10 +276,10 @@ test('a reward that fails ends the run with its name, and the model stays as it 
   const stuck = () => new Promise<number[]>(() => undefined)
   await t.throwsAsync(ppo({ ...shared, model, reward: stuck, rewardTimeoutMs: 10 }).finish(), {
     code: 'ERR_INVALID_ARGUMENT',
-    message: /^the reward stuck gave no answer within 10 ms/,
+    message: /^reward function stuck did not return within 10 ms/,
   })
   await t.throwsAsync(rloo({ ...shared, model, reward: () => [Number.NaN] }).finish(), {
-    message: /gave 1 values for 24 samples/,
+    message: /returned 1 value for 24 samples/,
   })
   t.deepEqual(await weightsOf(model), before)
 })

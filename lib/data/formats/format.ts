@@ -1,23 +1,23 @@
 import type { PosttrainError } from '../../errors.js'
 import type { Origin } from '../rows/fields.js'
 
-/** A row as it stands in a source, or why there is none in its place. */
+/** An unchecked row of a source, or the error that replaces it. */
 export interface SourceRow {
   row: unknown
   origin: Origin
   failure?: PosttrainError
 }
 
-/** A kind of data file. A new one is a file beside this one and a line in index.ts. */
+/** A kind of data file. To add one, add a file to this folder and a line to index.ts. */
 export interface Format {
   name: string
-  /** Ends of file names, in lower case; the first is the one that texts name. */
+  /** File name endings, in lower case; messages name the first. */
   endings: readonly [string, ...string[]]
-  /** What such a file holds, in a line for people. */
+  /** Content of such a file, in one line for the help. */
   holds: string
   /**
-   * The rows in order; memory does not grow with the file. A row that cannot be read gives a `failure`, and the ones
-   * after it are read still; what makes the whole file unreadable is thrown as ERR_DATA.
+   * Reads the rows in order; memory does not grow with the file. A row that cannot be read yields a `failure`, and
+   * reading continues after it; an unreadable file throws ERR_DATA.
    */
   read(path: string): AsyncGenerator<SourceRow>
 }

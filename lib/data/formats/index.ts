@@ -4,7 +4,7 @@ import { json } from './json.js'
 import { jsonl } from './jsonl.js'
 import { text } from './text.js'
 
-/** Every kind of data file, in the order in which texts name them. */
+/** Every kind of data file, in the order of the help. */
 export const FORMATS: readonly Format[] = [jsonl, json, text]
 
 const mainEndings = FORMATS.map(({ endings }) => endings[0])
@@ -12,7 +12,7 @@ const mainEndings = FORMATS.map(({ endings }) => endings[0])
 /** `.jsonl, .json or .txt` */
 export const ENDINGS_TEXT = `${mainEndings.slice(0, -1).join(', ')} or ${mainEndings.at(-1)}`
 
-/** The format of a file, by the end of its name; ERR_DATA where there is none. */
+/** Finds the format of a file by the ending of its name; ERR_DATA for an unknown one. */
 export function formatOf(path: string): Format {
   const name = path.toLowerCase()
   const format = FORMATS.find(({ endings }) => endings.some((ending) => name.endsWith(ending)))

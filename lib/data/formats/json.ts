@@ -27,7 +27,7 @@ export const json: Format = {
   },
 }
 
-/** Text of a file piece by piece; throws where bytes are no UTF-8. */
+/** Yields the text of a file in chunks; throws where bytes are not UTF-8. */
 async function* decoded(path: string): AsyncGenerator<string> {
   const decoder = new TextDecoder('utf-8', { fatal: true })
   const decode = (bytes?: Uint8Array) => {

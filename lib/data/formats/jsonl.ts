@@ -5,7 +5,7 @@ import { linesOf, notUtf8 } from './lines.js'
 export const jsonl: Format = {
   name: 'JSON lines',
   endings: ['.jsonl', '.ndjson'],
-  holds: 'one JSON object a line; empty lines are passed over',
+  holds: 'one JSON object per line; blank lines are ignored',
   async *read(path) {
     for await (const { line, number } of linesOf(path)) {
       if (line?.trim() === '') continue

@@ -1,12 +1,12 @@
 import { createReadStream } from 'node:fs'
 import { PosttrainError } from '../../errors.js'
 
-/** Bytes of one line at most: a file without line ends is no file of rows. */
+/** Maximum bytes of a line: a file without line breaks is not a file of rows. */
 const MAX_LINE_BYTES = 256 * 2 ** 20
 
 /**
- * Lines of a file, from 1, without their ends; `null` where a line is not UTF-8. (Node's readline loses the errors of
- * the stream below it, and puts U+FFFD where bytes are no UTF-8.)
+ * Yields the lines of a file, numbered from 1, without line breaks; `null` where a line is not UTF-8. (Node's readline
+ * loses the errors of its stream, and puts U+FFFD where bytes are not UTF-8.)
  */
 export async function* linesOf(path: string): AsyncGenerator<{ line: string | null; number: number }> {
   const decoder = new TextDecoder('utf-8', { fatal: true })

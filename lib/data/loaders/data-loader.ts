@@ -9,23 +9,23 @@ import { type BatchOptions, checkBatching, type LoaderBatch, rowLoader } from '.
 
 /** Options of a `DataLoader`. */
 export interface DataLoaderOptions extends BatchOptions {
-  /** Encodes the rows: that of the model. Required. */
+  /** The model's tokenizer. Required. */
   tokenizer: Tokenizer
-  /** How rows become text. Default: the plain template. */
+  /** Template that renders rows to text. Default: the plain template. */
   template?: Template
-  /** Tokens of one sequence at most. An integer of at least 2. Defaults to `1024`. */
+  /** Maximum length of a sequence, in tokens. An integer of at least 2. Defaults to `1024`. */
   maxLength?: number
-  /** Whose tokens are trained. Defaults to `'assistant'`. */
+  /** Turns whose tokens are trained. Defaults to `'assistant'`. */
   trainOn?: TrainOn
   /** What to do with a row longer than maxLength. Defaults to `'truncate'`. */
   overflow?: 'truncate' | 'drop' | 'error'
-  /** A row that cannot be read or lacks its fields is an error, or is left out and counted. Defaults to `'error'`. */
+  /** Whether a row that cannot be read or lacks fields is an error, or skipped and counted. Defaults to `'error'`. */
   onBadRow?: 'error' | 'skip'
 }
 
 /**
- * Batches of rows, which are read and encoded at the first use. The order of epoch e depends on the seed and e alone,
- * so a training can go on in the middle without replaying anything.
+ * Batches of rows, which are read and encoded at first use. The order of epoch e depends on the seed and e alone, so
+ * training can resume in the middle of an epoch without replaying it.
  *
  * ```ts
  * const loader = new DataLoader(rows, { tokenizer: model.tokenizer, maxLength: 128, batchSize: 2 })
@@ -45,7 +45,7 @@ export class DataLoader implements Loader<LoaderBatch> {
     this.#options = { ...options }
   }
 
-  /** Reads and encodes the rows; epoch() does so by itself. */
+  /** Reads and encodes the rows, as epoch() does at first use. */
   async ready(): Promise<this> {
     this.#opening ??= this.#open()
     const dataset = await this.#opening
@@ -75,7 +75,7 @@ export class DataLoader implements Loader<LoaderBatch> {
     return this.#ready().batchesIn(epoch)
   }
 
-  /** The batches of an epoch, from batch `from` on. */
+  /** Yields the batches of an epoch, from batch `from` on. */
   async *epoch(epoch: number, options: { from?: number } = {}): AsyncGenerator<LoaderBatch, void> {
     await this.ready()
     yield* this.#ready().epoch(epoch, options)
@@ -94,6 +94,9 @@ export class DataLoader implements Loader<LoaderBatch> {
 
   #ready(): Loader<LoaderBatch> {
     if (this.#loader !== null) return this.#loader
-    throw new PosttrainError('ERR_INVALID_ARGUMENT', 'the data are not read yet: await loader.ready() first')
+    throw new PosttrainError(
+      'ERR_INVALID_ARGUMENT',
+      'the data set is not loaded yet: await loader.ready() first',
+    )
   }
 }

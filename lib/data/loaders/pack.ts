@@ -3,12 +3,12 @@ import { IGNORE_INDEX } from '../../addon/training.js'
 import { PosttrainError } from '../../errors.js'
 import type { RowTokens } from '../encode/mask.js'
 
-/** The textbook's form: every row as long as the longest. All three are [rows * columns], row by row. */
+/** The textbook's form: every row padded to the longest. All three arrays are [rows * columns], row by row. */
 export interface PaddedBatch {
   inputIds: Int32Array
-  /** 1 for a token, 0 for padding; padding stands at the left or at the right of a row. */
+  /** 1 for a token, 0 for padding, which is at the left or at the right of a row. */
   attentionMask: Int32Array
-  /** The token at each place, or IGNORE_INDEX where it is not to be predicted; unshifted. */
+  /** Token to predict at each position, or IGNORE_INDEX; not shifted. */
   labels?: Int32Array
   rows: number
   columns: number
@@ -20,7 +20,7 @@ export function isPadded(batch: Batch): batch is PaddedBatch {
   return 'attentionMask' in batch
 }
 
-/** The native form of a batch: padding is left out, so it costs nothing and changes nothing. */
+/** Converts a batch to the packed form, without padding. */
 export function toPacked(batch: Batch): PackedBatch {
   if (!isPadded(batch)) return batch
   const { inputIds, attentionMask, labels, rows, columns } = batch
@@ -52,7 +52,7 @@ export function toPacked(batch: Batch): PackedBatch {
       if (ended)
         throw new PosttrainError(
           'ERR_INVALID_ARGUMENT',
-          `batch.attentionMask has a hole in row ${row}: padding must stand at one side`,
+          `batch.attentionMask has a hole in row ${row}: padding must be on one side`,
         )
       kept.push(at)
     }
@@ -68,7 +68,7 @@ export function toPacked(batch: Batch): PackedBatch {
   }
 }
 
-/** Rows one after another, each a document of its own. Weights stand only where a row's is not 1. */
+/** Packs rows, each as a document. `weights` is present only where a row's weight is not 1. */
 export function packRows(rows: readonly RowTokens[]): PackedBatch {
   const total = rows.reduce((sum, { inputIds }) => sum + inputIds.length, 0)
   const inputIds = new Int32Array(total)
@@ -87,7 +87,7 @@ export function packRows(rows: readonly RowTokens[]): PackedBatch {
   return { inputIds, offsets, labels, ...(weights === undefined ? {} : { weights }) }
 }
 
-/** Rows padded at the right to the longest. Row weights have no place in this form. */
+/** Pads rows at the right to the longest. Refuses row weights, which this form cannot hold. */
 export function padRows(rows: readonly RowTokens[], padId: number): PaddedBatch {
   if (rows.some(({ weight }) => weight !== 1)) {
     throw new PosttrainError('ERR_INVALID_ARGUMENT', 'rows with weights need the packed form of a batch')

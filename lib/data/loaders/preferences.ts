@@ -4,17 +4,17 @@ import { type ResponseBatch, type ResponseLoaderOptions, responseLoader } from '
 
 /** Responses with the pairs among them. */
 export interface PreferenceBatch extends ResponseBatch {
-  /** Sum of the pair weights: what the loss divides by. */
+  /** Sum of the pair weights, the normalizer of the loss. */
   count: number
   /** Chosen and rejected document of each pair, [2 P]. */
   pairs: Int32Array
-  /** By how much the chosen response is better, [P]. */
+  /** Margin of the chosen over the rejected score, [P]. */
   margins: Float64Array
-  /** Add up to 1 for each prompt, [P]. */
+  /** Pair weights, which add up to 1 for each prompt, [P]. */
   pairWeights: Float64Array
 }
 
-/** Batches of pairs: all those of a prompt are in one batch. */
+/** Batches of pairs; all pairs of a prompt are in one batch. */
 export function preferenceLoader(
   set: PreferenceSet,
   options: ResponseLoaderOptions,

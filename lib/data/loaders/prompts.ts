@@ -1,7 +1,7 @@
 import { permutation, STREAM } from '../../random.js'
 import type { PromptItem, PromptSet } from '../prompts.js'
 
-/** Prompts number `from` to `from + count - 1` of an endless row of passes, each in an order of its own. */
+/** Takes prompts `from` to `from + count - 1` of an endless sequence of passes, each shuffled anew. */
 export function takePrompts(
   set: PromptSet,
   options: { from: number; count: number; seed: number; shuffle: boolean },

@@ -5,7 +5,7 @@ import type { ResponseGroup, ResponseSet } from '../responses.js'
 import type { Loader } from './loader.js'
 import { packRows } from './pack.js'
 
-/** A batch of responses, each with its prompt before it. */
+/** A packed batch of responses, each after its prompt. */
 export interface ResponseBatch extends PackedBatch {
   labels: Int32Array
   /** Tokens, prompts included. */
@@ -18,13 +18,13 @@ export interface ResponseBatch extends PackedBatch {
 }
 
 export interface ResponseLoaderOptions {
-  /** Prompts, with all their responses, in a batch. */
+  /** Prompts per batch, with all their responses. */
   batchSize: number
   shuffle: boolean
   seed: number
 }
 
-/** Batches of the groups of a set, to each of which `more` adds what its loss needs. */
+/** Batches of the groups of a set; `more` adds the fields that the loss needs. */
 export function responseLoader<Group extends ResponseGroup, More extends { count: number }>(
   set: ResponseSet<Group>,
   { batchSize, shuffle, seed }: ResponseLoaderOptions,

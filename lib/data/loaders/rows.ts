@@ -5,27 +5,27 @@ import { isPredicted, type RowTokens } from '../encode/mask.js'
 import type { Loader } from './loader.js'
 import { type Batch, packRows, padRows } from './pack.js'
 
-/** A batch and what a recipe must know of it before it is run. */
+/** A batch with its counts and the origins of its rows. */
 export type LoaderBatch = Batch & {
-  /** Sum of the label weights: what its loss divides by. The first token of a row is never predicted and does not count. */
+  /** Sum of the label weights, the normalizer of the loss. The first token of a row has no label. */
   count: number
-  /** Tokens, padding not counted. */
+  /** Tokens, without padding. */
   tokens: number
-  /** Where its rows came from: `file:line`. */
+  /** Origins of its rows: `file:line`. */
   rowNames: string[]
 }
 
-/** How rows are put together into batches. */
+/** Options of batching. */
 export interface BatchOptions {
-  /** Rows of a batch. An integer of at least 1. Defaults to `8`. */
+  /** Rows per batch. An integer of at least 1. Defaults to `8`. */
   batchSize?: number
-  /** Tokens of a batch at most, instead of rows; a longer row is a batch alone. An integer of at least 1. Optional. */
+  /** Maximum tokens per batch, instead of rows; a longer row is a batch alone. An integer of at least 1. Optional. */
   batchTokens?: number
-  /** Another order in every epoch, from the seed. Defaults to `true`. */
+  /** Whether to shuffle the rows in every epoch, by the seed. Defaults to `true`. */
   shuffle?: boolean
-  /** Decides the order of the rows. An integer of at least 0. Defaults to `0`. */
+  /** Random seed of the order of the rows. An integer of at least 0. Defaults to `0`. */
   seed?: number
-  /** 'packed' wastes nothing; 'padded' is the textbook's form. Defaults to `'packed'`. */
+  /** 'packed' computes no padding; 'padded' is the textbook's form. Defaults to `'packed'`. */
   form?: 'packed' | 'padded'
 }
 
@@ -41,7 +41,7 @@ export function checkBatching({ batchSize, batchTokens }: BatchOptions): void {
   }
 }
 
-/** Batches of the rows of a data set. `padId` fills padded ones. */
+/** Batches of the rows of a data set. `padId` is the token of padding. */
 export function rowLoader(dataset: Dataset, options: BatchOptions & { padId: number }): Loader<LoaderBatch> {
   checkBatching(options)
   const { form = 'packed', padId } = options
@@ -51,7 +51,7 @@ export function rowLoader(dataset: Dataset, options: BatchOptions & { padId: num
     const known = plans.get(epoch)
     if (known !== undefined) return known
     const plan = batchesOf(orderOf(dataset, epoch, options), dataset, options)
-    // Two epochs are looked at when one ends and the next begins.
+    // At the end of an epoch two plans are in use: its own and the next one's.
     if (plans.size > 2) plans.clear()
     plans.set(epoch, plan)
     return plan
@@ -109,7 +109,7 @@ function orderOf({ parts }: Dataset, epoch: number, { shuffle = true, seed = 0 }
   const rows: number[] = []
   for (const [i, part] of parts.entries()) {
     const size = part.rows.length
-    // An endless row of passes over the source, of which each epoch takes the next stretch.
+    // Each epoch takes the next range of an endless sequence of passes over the source.
     const from = Math.round(size * part.weight * epoch)
     const to = Math.max(Math.round(size * part.weight * (epoch + 1)), from + 1)
     let pass = -1

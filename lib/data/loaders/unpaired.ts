@@ -6,11 +6,11 @@ import type { Loader } from './loader.js'
 import { packRows } from './pack.js'
 import { type ResponseBatch, type ResponseLoaderOptions, responseLoader } from './responses.js'
 
-/** Single responses, each labeled good or bad. */
+/** Single responses, each labeled desirable or not. */
 export interface UnpairedBatch extends ResponseBatch {
-  /** Responses: what the loss divides by. */
+  /** Number of responses, the normalizer of the loss. */
   count: number
-  /** 1 for a good response, [D]. */
+  /** 1 for a desirable response, else 0, [D]. */
   desirable: Uint8Array
 }
 
@@ -23,9 +23,9 @@ export function unpairedLoader(set: UnpairedSet, options: ResponseLoaderOptions)
 }
 
 /**
- * Each prompt with the response to the next one, the last with that to the first, for KTO's estimate of the KL: over all
- * batches of a step, and packed as they are. `maxLength` bounds prompt and response, whose end is cut. Empty where there
- * is only one response.
+ * Pairs each prompt with the response to the next one, and the last with the first, for KTO's estimate of the KL. Mismatches
+ * go across all batches of a step and are packed like them. `maxLength` bounds prompt and response; the response is cut at
+ * its end. Empty for a single response.
  */
 export function mismatched(
   batches: readonly Pick<UnpairedBatch, 'inputIds' | 'labels' | 'offsets'>[],
@@ -41,26 +41,26 @@ export function mismatched(
   if (all.length < 2) return []
   let next = 0
   return rows.map((of) => {
-    const exchanges = of.map((row) => {
+    const mismatches = of.map((row) => {
       next = (next + 1) % all.length
-      return exchanged(row, all[next]!, maxLength)
+      return mismatch(row, all[next]!, maxLength)
     })
-    const pack = packRows(exchanges)
+    const pack = packRows(mismatches)
     return { ...pack, labels: pack.labels! }
   })
 }
 
 /** The prompt of one row with the response of another. */
-function exchanged(asked: RowTokens, answered: RowTokens, maxLength: number): RowTokens {
+function mismatch(promptRow: RowTokens, responseRow: RowTokens, maxLength: number): RowTokens {
   const start = (row: RowTokens) => row.labels.findIndex((label) => label !== IGNORE_INDEX)
-  const prompt = asked.inputIds.subarray(0, start(asked))
-  const response = answered.inputIds
-    .subarray(start(answered))
+  const prompt = promptRow.inputIds.subarray(0, start(promptRow))
+  const response = responseRow.inputIds
+    .subarray(start(responseRow))
     .subarray(0, Math.max(1, maxLength - prompt.length))
   const inputIds = new Int32Array(prompt.length + response.length)
   inputIds.set(prompt)
   inputIds.set(response, prompt.length)
   const labels = new Int32Array(inputIds.length).fill(IGNORE_INDEX)
-  labels.set(answered.labels.subarray(start(answered)).subarray(0, response.length), prompt.length)
+  labels.set(responseRow.labels.subarray(start(responseRow)).subarray(0, response.length), prompt.length)
   return { inputIds, labels, weight: 1 }
 }

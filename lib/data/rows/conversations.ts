@@ -3,10 +3,10 @@ import { bad, type Fields, isObject, kindOf, type Origin } from './fields.js'
 import { type Message, messagesOf } from './messages.js'
 import { type Example, exampleOf } from './rows.js'
 
-/** A response as a row holds it: a text, a message (ShareGPT's `from` and `value` too), messages, or the whole conversation. */
+/** A response in a row: a text, a message (also in ShareGPT's form), messages, or the whole conversation. */
 export type RowResponse = string | Message | { from: string; value: string } | Message[]
 
-/** What was asked: messages, a text that stands alone, or null where responses are whole conversations. */
+/** Reads the prompt of a row: messages, a text, or null where responses are whole conversations. */
 export function askedOf(fields: Fields, origin: Origin): Message[] | string | null {
   const { prompt } = fields
   if (fields.messages !== undefined || fields.conversations !== undefined) {
@@ -25,7 +25,7 @@ export function askedOf(fields: Fields, origin: Origin): Message[] | string | nu
 export const sameMessage = (a: Message, b: Message) =>
   a.role === b.role && a.content === b.content && isDeepStrictEqual(a.tool_calls, b.tool_calls)
 
-/** How many messages several conversations have in common before they part. */
+/** Counts the messages that conversations share at their beginning. */
 export function sharedCount(conversations: readonly Message[][]): number {
   const [first = [], ...others] = conversations
   const at = first.findIndex(
@@ -49,8 +49,8 @@ function responseMessages(response: unknown, field: string, origin: Origin): Mes
 }
 
 /**
- * The conversation that ends with a response. A response that begins with a user's or a system's turn is a whole
- * conversation; what else the row has of it then says nothing new, and must agree.
+ * Returns the conversation that ends with a response. A response that begins with a user or system turn is a whole
+ * conversation; the row's own prompt must then agree with its beginning.
  */
 export function conversationOf(
   asked: Message[] | string | null,
@@ -60,7 +60,7 @@ export function conversationOf(
 ): Message[] {
   const said = responseMessages(response, field, origin)
   if (said.at(-1)!.role !== 'assistant')
-    throw bad(origin, field, `must end with an answer of the assistant, got a turn of ${said.at(-1)!.role}`)
+    throw bad(origin, field, `must end with a response of the assistant, got a turn of ${said.at(-1)!.role}`)
   const before = Array.isArray(asked) ? withoutResponse(asked) : []
   const whole = ['user', 'system'].includes(said[0]!.role)
   if (!whole) {
@@ -80,7 +80,7 @@ export function conversationOf(
   throw bad(origin, field, 'is a conversation that does not begin with the prompt of the row')
 }
 
-/** A conversation whose first `context` messages are the prompt: earlier answers among them are not trained again. */
+/** An example whose first `context` messages are the prompt: earlier responses among them are not trained. */
 export function continued(messages: Message[], context: number, tools: unknown[] | undefined): Example {
   return {
     kind: 'messages',

@@ -1,10 +1,10 @@
 import { PosttrainError } from '../../errors.js'
 
-/** Where a row came from, for messages. */
+/** Origin of a row, for error messages. */
 export interface Origin {
-  /** A path, or what the caller's rows are called. */
+  /** A path, or `rows` for rows in memory. */
   source: string
-  /** From 1: a line of a .jsonl file, else the place among the rows. */
+  /** From 1: a line of a text file, else the position among the rows. */
   line: number
 }
 
@@ -14,7 +14,7 @@ export type Fields = Readonly<Record<string, unknown>>
 export const isObject = (value: unknown): value is object =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
-/** Leaves out what is null, but for the fields in `kept`. */
+/** Removes null fields, except those in `kept`. */
 export function withoutNulls(value: object, kept: readonly string[] = []): Fields {
   if (!Object.values(value).includes(null)) return value as Fields
   return Object.fromEntries(
@@ -23,8 +23,8 @@ export function withoutNulls(value: object, kept: readonly string[] = []): Field
 }
 
 /**
- * The columns of a row of any kind; those that are null count as absent, since a table has null where a row has no
- * value. Throws ERR_DATA where the row is no object.
+ * Reads the columns of a row of any kind. Null columns count as absent, since tables have null where a row has no
+ * value. Throws ERR_DATA where the row is not an object.
  */
 export function fieldsOf(row: unknown, origin: Origin): Fields {
   if (isObject(row)) return withoutNulls(row)
@@ -48,7 +48,7 @@ export function kindOf(value: unknown): string {
         : `a ${typeof value}`
 }
 
-/** The text in a field; throws ERR_DATA where there is something else. */
+/** Reads the text in a field; throws ERR_DATA for any other value. */
 export function text(fields: Fields, name: string, origin: Origin): string {
   const value = fields[name]
   if (typeof value !== 'string') throw bad(origin, name, `must be a string, got ${kindOf(value)}`)

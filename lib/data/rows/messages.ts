@@ -4,9 +4,9 @@ import { bad, type Fields, isObject, kindOf, type Origin, withoutNulls } from '.
 export interface Message {
   role: string
   content: string
-  /** false leaves an assistant's turn out of the training. */
+  /** `false` excludes an assistant turn from training. */
   train?: boolean
-  /** Whatever else the chat template looks at. */
+  /** Any other field that the chat template reads. */
   [key: string]: unknown
 }
 
@@ -24,9 +24,9 @@ const SHAREGPT_ROLES: Record<string, string> = {
 }
 
 /**
- * The fields of a message. Tables give every message the fields that any has, null where this one has none; templates
- * ask whether `tool_calls` is there at all, so such fields are left out, and those of its tool calls too. A null among
- * the arguments of a call is a value. `content` stays: it is null by right beside tool calls, an error elsewhere.
+ * Removes the null fields of a message and of its tool calls. Tables give every message the fields that any has, null
+ * where it has none, and templates check whether `tool_calls` is defined. Null arguments of a call are values and stay.
+ * A null `content` stays too: it is valid with tool calls, an error otherwise.
  */
 function messageFields(item: object): Fields {
   const fields = withoutNulls(item, ['content'])
@@ -40,7 +40,7 @@ function callFields(call: unknown): unknown {
   return isObject(fields.function) ? { ...fields, function: withoutNulls(fields.function) } : fields
 }
 
-/** Messages in either spelling, `role` and `content` or ShareGPT's; the error names the field. */
+/** Reads messages with `role` and `content`, or in ShareGPT's form; errors name the field. */
 export function messagesOf(value: unknown, field: string, origin: Origin): Message[] {
   if (!Array.isArray(value) || value.length === 0)
     throw bad(origin, field, 'must be a list of at least one message')
@@ -69,7 +69,7 @@ function messageOf(item: unknown, at: string, origin: Origin): Message {
   return { ...rest, role, content: content ?? '' }
 }
 
-/** Descriptions of functions, a list or the same as JSON; undefined where there are none. */
+/** Reads tool definitions, a list or JSON of one; undefined where there are none. */
 export function toolsOf(value: unknown, origin: Origin): unknown[] | undefined {
   if (value === undefined || value === '') return undefined
   let tools = value
@@ -84,7 +84,7 @@ export function toolsOf(value: unknown, origin: Origin): unknown[] | undefined {
   return tools.length === 0 ? undefined : tools
 }
 
-/** Alpaca's classic form as a conversation; templates that know it also see `input` apart. */
+/** Converts Alpaca's form to a conversation; templates can also read `instruction` and `input` separately. */
 export function instructionMessages(row: {
   instruction: string
   input?: string

@@ -10,33 +10,33 @@ import { bad, type Fields, fieldsOf, kindOf, type Origin } from './fields.js'
 import { type Message, toolsOf } from './messages.js'
 import { type Example, readRow } from './rows.js'
 
-/** A prompt with a chosen and a rejected response; texts, messages, or whole conversations that part at the end. */
+/** A prompt with a chosen and a rejected response: texts, messages, or whole conversations that differ at the end. */
 export interface PreferenceRow {
   prompt?: string | Message[]
   instruction?: string
   input?: string
   chosen: RowResponse
   rejected: RowResponse
-  /** By how much the chosen response is better, for the reward model. */
+  /** Margin of the chosen over the rejected score, for the reward model. */
   margin?: number
   [column: string]: unknown
 }
 
-/** A prompt with several responses, the best first. */
+/** A prompt with ranked responses, the best first. */
 export interface RankingRow {
   prompt?: string | Message[]
   responses: RowResponse[]
   [column: string]: unknown
 }
 
-/** The responses to one prompt, the best first, each as a row of its own. */
+/** Responses to one prompt, the best first, each as its own example. */
 export interface Preference {
   responses: Example[]
-  /** Of a pair; 0 where none is given. */
+  /** Margin of the pairs; default 0. */
   margin: number
 }
 
-/** Conversations that have a prompt in common; throws where they part before anything was answered. */
+/** Reads conversations with a common prompt; throws where they differ before a response. */
 function conversationsOf(fields: Fields, responses: readonly [string, unknown][], origin: Origin) {
   const asked = askedOf(fields, origin)
   const conversations = responses.map(([field, response]) => conversationOf(asked, response, field, origin))
@@ -50,19 +50,19 @@ function conversationsOf(fields: Fields, responses: readonly [string, unknown][]
     throw bad(
       origin,
       field,
-      `answers something else than ${first}: turn ${shared + 1} of its conversation differs, and is no answer in both`,
+      `has another prompt than ${first}: turn ${shared + 1} of its conversation differs and is not a response in both`,
     )
   }
   return { conversations, shared }
 }
 
-/** The responses of a row by their fields, the best first; null where there are none. */
+/** Lists the responses of a row with their fields, the best first; null without any. */
 function responsesOf(fields: Fields, origin: Origin): [string, unknown][] | null {
   const { chosen, rejected, responses } = fields
   if (chosen === undefined && rejected === undefined) {
     if (responses === undefined) return null
     if (!Array.isArray(responses) || responses.length < 2)
-      throw bad(origin, 'responses', 'must be a list of at least two answers, the best first')
+      throw bad(origin, 'responses', 'must be a list of at least two responses, the best first')
     return responses.map((response: unknown, i) => [`responses[${i}]`, response])
   }
   for (const [field, value] of Object.entries({ chosen, rejected }))
@@ -76,7 +76,7 @@ function responsesOf(fields: Fields, origin: Origin): [string, unknown][] | null
 
 const isText = (value: unknown) => typeof value === 'string'
 
-/** `chosen` and `rejected`, or `responses` with the best first. Throws ERR_DATA naming file, line and field. */
+/** Reads `chosen` and `rejected`, or ranked `responses`. Throws ERR_DATA naming file, line and field. */
 export function readPreference(row: unknown, origin: Origin): Preference {
   const fields = fieldsOf(row, origin)
   const { prompt, weight = 1, margin = 0 } = fields
@@ -101,8 +101,8 @@ export function readPreference(row: unknown, origin: Origin): Preference {
 }
 
 /**
- * What was asked in the columns of a row whose `chosen` and `rejected` are messages, as `readPreference` understands it;
- * null for any other row. Throws ERR_DATA.
+ * Reads the prompt of a row whose `chosen` and `rejected` are messages, as `readPreference` does; null for any other
+ * row. Throws ERR_DATA.
  */
 export function preferencePrompt(
   fields: Fields,

@@ -2,25 +2,25 @@ import { PosttrainError } from '../../errors.js'
 import { bad, type Fields, fieldsOf, kindOf, type Origin, text } from './fields.js'
 import { instructionMessages, type Message, messagesOf, toolsOf } from './messages.js'
 
-/** Columns of one's own may stand beside those that the kind of a row asks for. */
+/** Columns of any row; further ones are allowed. */
 export interface Columns {
-  /** Of all labels of the row in the loss; default 1. */
+  /** Weight of the row's labels in the loss; default 1. */
   weight?: number
   [column: string]: unknown
 }
 
-/** Plain text, every token of which is trained. */
+/** Plain text; all of its tokens are trained. */
 export interface TextRow extends Columns {
   text: string
 }
 
-/** A beginning, and the end that is trained; as texts, or as messages of one conversation. */
+/** A prompt and the completion that is trained, as texts or as messages of one conversation. */
 export interface CompletionRow extends Columns {
   prompt: string | Message[]
   completion: string | Message[]
 }
 
-/** Alpaca's form; `history` are earlier questions with their answers. */
+/** Alpaca's form; `history` holds earlier instructions with their responses. */
 export interface InstructionRow extends Columns {
   instruction: string
   input?: string
@@ -31,7 +31,7 @@ export interface InstructionRow extends Columns {
 
 export interface MessagesRow extends Columns {
   messages: Message[]
-  /** Descriptions of functions, for templates that know them; a list, or the same as JSON. */
+  /** Tool definitions, for templates that support them; a list, or JSON of one. */
   tools?: unknown[] | string
 }
 
@@ -42,10 +42,10 @@ export interface ConversationsRow extends Columns {
   tools?: unknown[] | string
 }
 
-/** A row as it stands in a file; the kind is found from the fields. */
+/** A row of a file; its kind follows from its fields. */
 export type Row = TextRow | CompletionRow | InstructionRow | MessagesRow | ConversationsRow
 
-/** A row that was understood. */
+/** A checked row. */
 export type Example = (
   | { kind: 'text'; text: string }
   | { kind: 'completion'; prompt: string; completion: string }
@@ -60,13 +60,13 @@ function weightOf(fields: Fields, origin: Origin): number {
   return value
 }
 
-/** Earlier questions and answers; the answers are trained too, as those of a conversation are. */
+/** Converts `history` to messages; its responses are trained too, as in any conversation. */
 function historyOf(value: unknown, origin: Origin): Message[] {
   if (value === undefined) return []
   if (!Array.isArray(value)) throw bad(origin, 'history', `must be a list of pairs, got ${kindOf(value)}`)
   return value.flatMap((pair: unknown, i): Message[] => {
     if (!Array.isArray(pair) || pair.length !== 2 || pair.some((side) => typeof side !== 'string')) {
-      throw bad(origin, `history[${i}]`, 'must be a pair of strings, a question and its answer')
+      throw bad(origin, `history[${i}]`, 'must be a pair of strings, an instruction and its response')
     }
     return [
       { role: 'user', content: pair[0] as string },
@@ -119,14 +119,14 @@ export function exampleOf(fields: Fields, origin: Origin): Example {
   const names = Object.keys(fields).slice(0, 8).join(', ')
   throw new PosttrainError(
     'ERR_DATA',
-    `${origin.source}:${origin.line}: the fields (${names || 'none'}) are of no known kind; expected messages, ` +
+    `${origin.source}:${origin.line}: unknown kind of row, with the fields ${names || '(none)'}: expected messages, ` +
       'instruction + output, prompt + completion, or text',
   )
 }
 
 /**
- * Finds the kind of a row from its columns: `messages` (or ShareGPT's `conversations`), `instruction` + `output`,
- * `prompt` + `completion`, `text`. Throws ERR_DATA naming file, line, field and what was expected.
+ * Reads a row of the kind that its columns determine: `messages` (or ShareGPT's `conversations`), `instruction` +
+ * `output`, `prompt` + `completion`, `text`. Throws ERR_DATA naming file, line, field and what was expected.
  */
 export function readRow(row: unknown, origin: Origin): Example {
   return exampleOf(fieldsOf(row, origin), origin)

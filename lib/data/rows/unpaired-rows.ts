@@ -3,7 +3,7 @@ import { bad, type Fields, fieldsOf, kindOf, type Origin } from './fields.js'
 import { type Message, toolsOf } from './messages.js'
 import { type Example, exampleOf } from './rows.js'
 
-/** A prompt with one response, and whether it is a good one. */
+/** A prompt with one labeled response: unpaired preference data. */
 export interface UnpairedRow {
   prompt?: string | Message[]
   completion?: string | Message[]
@@ -12,7 +12,7 @@ export interface UnpairedRow {
   [column: string]: unknown
 }
 
-/** A response and whether it is a good one: `label`, or LLaMA-Factory's `kto_tag`. Throws ERR_DATA. */
+/** Reads a response with its label: `label`, or LLaMA-Factory's `kto_tag`. Throws ERR_DATA. */
 export function readUnpaired(row: unknown, origin: Origin): { example: Example; desirable: boolean } {
   const fields = fieldsOf(row, origin)
   const { weight = 1 } = fields
@@ -32,11 +32,15 @@ function responseExample(fields: Fields, origin: Origin): Example {
     const messages = example.kind === 'messages' ? example.messages : []
     if (messages.at(-1)?.role === 'assistant') return last(messages)
     const list = fields.messages !== undefined ? 'messages' : 'conversations'
-    throw bad(origin, list, 'must end with the answer of the assistant that is labeled')
+    throw bad(origin, list, 'must end with the labeled response of the assistant')
   }
   if (prompt !== undefined && !(typeof prompt === 'string' && typeof completion === 'string'))
     return last(conversationOf(askedOf(fields, origin), completion, 'completion', origin))
   const example = exampleOf(fields, origin)
   if (example.kind !== 'text') return example
-  throw bad(origin, 'text', 'is no answer: expected prompt + completion, instruction + output or messages')
+  throw bad(
+    origin,
+    'text',
+    'is not a response: expected prompt + completion, instruction + output or messages',
+  )
 }
