@@ -155,7 +155,7 @@ class SetBuilder<Read extends { examples: Example[] }, Group extends ResponseGro
     builder.read()
     const rows = responses.map(({ rows: [row = 'empty'] }): EncodedRow | null => {
       if (typeof row !== 'string') return row
-      builder.left(row)
+      builder.drop(row)
       return null
     })
     const kept = this.#kind.group(read, rows, this.#counts)

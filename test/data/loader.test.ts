@@ -176,7 +176,7 @@ test('the report counts what looks wrong', async (t) => {
   t.regex(report.firstBadRow!, /^rows:9: /)
   await t.throwsAsync(loadDataset(data, defaults), {
     code: 'ERR_DATA',
-    message: /^rows:9: the fields \(foo\)/,
+    message: /^rows:9: unknown kind of row, with the fields foo/,
   })
 })
 

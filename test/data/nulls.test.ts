@@ -61,8 +61,8 @@ for (const [name, [read, ...kinds]] of Object.entries(rows)) {
   })
 }
 
-test('a row all of whose columns are null is of no known kind', (t) => {
-  t.throws(() => readRow(columns({}), origin), { message: /the fields \(none\) are of no known kind/ })
+test('a row all of whose columns are null is of an unknown kind', (t) => {
+  t.throws(() => readRow(columns({}), origin), { message: /unknown kind of row, with the fields \(none\)/ })
 })
 
 test('fields of messages that are null are absent, as those of tool calls and their functions are', (t) => {

@@ -287,12 +287,12 @@ test('bad rows are named with their field, or skipped and counted', async (t) =>
       { ...answers, prompt: 'P', rejected: [{ role: 'assistant' }] },
       /^rows:2: rejected\[0\]\.content must be/,
     ],
-    [{ ...answers, prompt: 'P', chosen: [user('x')] }, /^rows:2: chosen must end with an answer/],
-    [{ prompt: 'P', responses: ['a'] }, /^rows:2: responses must be a list of at least two answers/],
+    [{ ...answers, prompt: 'P', chosen: [user('x')] }, /^rows:2: chosen must end with a response/],
+    [{ prompt: 'P', responses: ['a'] }, /^rows:2: responses must be a list of at least two responses/],
     [{ prompt: 'P', responses: ['a', 2] }, /^rows:2: responses\[1\] must be/],
     [
       { chosen: [user('A'), assistant('x')], rejected: [user('B'), assistant('y')] },
-      /^rows:2: rejected answers something else than chosen: turn 1/,
+      /^rows:2: rejected has another prompt than chosen: turn 1/,
     ],
     [
       { prompt: [user('Z')], chosen: [user('A'), assistant('x')], rejected: 'y' },

@@ -115,14 +115,14 @@ test('prompts that are too long are an error, or dropped and counted', async (t)
 test('bad rows are named with their field, or skipped and counted', async (t) => {
   const cases: [unknown, RegExp][] = [
     [null, /^rows:2: a row must be an object, got null/],
-    [{ text: 'a' }, /^rows:2: text is no prompt/],
+    [{ text: 'a' }, /^rows:2: text is not a prompt/],
     [{ prompt: 3 }, /^rows:2: prompt must be a string, got a number/],
     [{ prompt: [] }, /^rows:2: prompt must be a list of at least one message/],
-    [{ messages: [assistant('a')] }, /^rows:2: messages has an answer and nothing that was asked/],
-    [{ question: 'a' }, /^rows:2: the fields \(question\) are of no known kind/],
+    [{ messages: [assistant('a')] }, /^rows:2: messages has a response but no prompt/],
+    [{ question: 'a' }, /^rows:2: unknown kind of row, with the fields question/],
     [
       { chosen: [user('a'), assistant('x')], rejected: [user('b'), assistant('x')] },
-      /^rows:2: rejected answers something else/,
+      /^rows:2: rejected has another prompt/,
     ],
   ]
   for (const [row, message] of cases) {

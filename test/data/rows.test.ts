@@ -89,7 +89,7 @@ for (const [kind, row, example] of kinds) {
 
 const bad: [unknown, RegExp][] = [
   [5, /^rows\.jsonl:7: a row must be an object, got a number/],
-  [{ foo: 1 }, /^rows\.jsonl:7: the fields \(foo\) are of no known kind; expected messages/],
+  [{ foo: 1 }, /^rows\.jsonl:7: unknown kind of row, with the fields foo: expected messages/],
   [{ instruction: 'a' }, /^rows\.jsonl:7: output must be a string, got nothing/],
   [{ instruction: 'a', output: 3 }, /output must be a string, got a number/],
   [{ prompt: 'a' }, /completion must be a string/],

@@ -120,9 +120,9 @@ test('bad rows are named with their field', async (t) => {
       /^rows:1: completion must be a text, a message or a list of messages, got nothing/,
     ],
     [{ prompt: 7, completion: 'a', label: true }, /^rows:1: prompt must be a text or messages/],
-    [{ messages: [user('P')], label: true }, /^rows:1: messages must end with the answer/],
-    [{ text: 'a', label: true }, /^rows:1: text is no answer/],
-    [{ label: true }, /^rows:1: the fields \(label\) are of no known kind/],
+    [{ messages: [user('P')], label: true }, /^rows:1: messages must end with the labeled response/],
+    [{ text: 'a', label: true }, /^rows:1: text is not a response/],
+    [{ label: true }, /^rows:1: unknown kind of row, with the fields label/],
     [{ prompt: 'P', completion: 'a', label: true, weight: 0.5 }, /^rows:1: weight has no effect/],
   ]
   for (const [row, message] of cases)

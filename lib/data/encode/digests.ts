@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 
-/** A 64-bit hash of some bytes, as two whole numbers of 32 bits. */
+/** A 64-bit hash, as two 32-bit integers. */
 export type Digest = readonly [number, number]
 
 export function digest(content: string | Uint8Array): Digest {
@@ -8,7 +8,7 @@ export function digest(content: string | Uint8Array): Digest {
   return [bytes.readUInt32LE(0), bytes.readUInt32LE(4)]
 }
 
-/** Numbers one after another in one typed array that grows. */
+/** A list of numbers in one growing typed array. */
 export class NumberList {
   #values: Float64Array = new Float64Array(1024)
   #length = 0
@@ -31,7 +31,7 @@ export class NumberList {
   }
 }
 
-/** A set of digests, eight bytes each: a Map of strings would end at 16 million rows. Linear probing. */
+/** A set of digests, eight bytes each, with linear probing: a Map of strings would be full at 16 million rows. */
 export class DigestSet {
   #table = new Uint32Array(2 * 1024)
   #size = 0
@@ -44,7 +44,7 @@ export class DigestSet {
     return this.#find(low, high) < 0
   }
 
-  /** False if it was there already. */
+  /** Returns false if the set has the digest already. */
   add([low, high]: Digest): boolean {
     const place = this.#find(low, high)
     if (place < 0) return false
@@ -55,7 +55,7 @@ export class DigestSet {
     return true
   }
 
-  /** Where the digest would go, or -1 if it is there. An empty place has 0 in its second half, a digest never. */
+  /** Finds the slot for a new digest, or -1 if the set has it. Only empty slots have 0 in their second half. */
   #find(low: number, high: number): number {
     const mask = this.#table.length / 2 - 1
     const wanted = (high | 1) >>> 0

@@ -7,20 +7,20 @@ import { Tokenizer, type TokenizerFiles } from '../text/tokenizer.js'
 import { type Digest, digest } from './digests.js'
 import { type Dropped, type EncodedRow, type EncodeOptions, encodeRow, encodeText } from './mask.js'
 
-/** All that encoding needs, as data: it crosses to the worker. */
+/** Tokenizer, template and options of an encoder, as data for the worker. */
 export interface EncoderSpec {
   files: TokenizerFiles
   template: { source: string; name: string; prefixed: boolean }
   options: EncodeOptions
 }
 
-/** What became of an example: its rows, or why there are none, and a hash of its words. */
+/** Encoded rows of an example, or why they were dropped, and a hash of its words. */
 export interface Encoded {
   rows: (EncodedRow | Dropped)[]
   words: Digest
 }
 
-/** The message of an error that an example itself caused. */
+/** Message of an error in the example itself. */
 export interface EncodeError {
   error: string
 }
@@ -30,7 +30,7 @@ export interface EncodeRequest {
   examples: readonly Example[]
 }
 
-/** Encodes one after another; an example's own fault is returned, not thrown. */
+/** Encodes examples in order; returns errors in an example instead of throwing them. */
 export function encodeAll(
   examples: readonly Example[],
   tokenizer: Tokenizer,
@@ -48,7 +48,7 @@ export function encodeAll(
   )
 }
 
-/** What `encode` gives; ERR_DATA is the fault of what is encoded, and is given back. */
+/** Runs `encode` and returns its ERR_DATA, an error in the example, instead of throwing it. */
 export function attempt<Result>(encode: () => Result): Result | EncodeError {
   try {
     return encode()
@@ -58,7 +58,7 @@ export function attempt<Result>(encode: () => Result): Result | EncodeError {
   }
 }
 
-/** What is said in an example, but for case, punctuation and spaces. */
+/** Text of an example without case, punctuation and spaces. */
 function wordsOf(example: Example): string {
   return textsOf(example)
     .join('\n')
@@ -67,9 +67,9 @@ function wordsOf(example: Example): string {
     .replace(/[\p{P}\p{S}\s]+/gu, '')
 }
 
-/** Data below this are encoded here, row by row; a worker would take longer to start. */
+/** Less data than this is encoded in this thread, row by row; starting a worker would take longer. */
 const INLINE_CHARACTERS = 50_000
-/** A row above this would keep the event loop for too long. */
+/** A longer row would block the event loop for too long. */
 const INLINE_ROW = 2_000
 
 function textsOf(example: Example): string[] {
@@ -87,7 +87,7 @@ function textsOf(example: Example): string[] {
 
 const sizeOf = (example: Example) => textsOf(example).reduce((sum, text) => sum + text.length, 0)
 
-/** Encodes without keeping the event loop: small data in slices, the rest in a worker thread. */
+/** Encodes without blocking the event loop: small data row by row, the rest in a worker thread. */
 export class RowEncoder {
   readonly #tokenizer: Tokenizer
   readonly #template: Template
@@ -120,7 +120,7 @@ export class RowEncoder {
     }
     const worker = this.#start()
     const id = this.#next++
-    // While rows are awaited the process must not end.
+    // Keeps the process alive until the rows are encoded.
     worker.ref()
     return await new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject })
@@ -145,7 +145,7 @@ export class RowEncoder {
       },
       options: this.#options,
     }
-    // Says so where the worker's file is not beside this one, in a bundle.
+    // Throws in a bundle, where the worker's file is not beside this one.
     packageRoot()
     const worker = new Worker(new URL('./encode-worker.js', import.meta.url), {
       workerData: spec,
@@ -173,7 +173,7 @@ export class RowEncoder {
   }
 }
 
-/** The tokenizer and template of a spec, in the worker. */
+/** Builds the encoder of a spec, in the worker. */
 export function encoderOf(spec: EncoderSpec): (examples: readonly Example[]) => (Encoded | EncodeError)[] {
   const tokenizer = Tokenizer.fromFiles(spec.files)
   const { source, name, prefixed } = spec.template

@@ -21,25 +21,25 @@ export interface EncodeOptions {
   overflow: 'truncate' | 'drop' | 'error'
 }
 
-/** A row as tokens. `labels[t]` is the token at t, or IGNORE_INDEX where it is context; unshifted. */
+/** A row as tokens. `labels[t]` is the token at t, or IGNORE_INDEX where it is not trained; not shifted. */
 export interface RowTokens {
   inputIds: Int32Array
   labels: Int32Array
   weight: number
 }
 
-/** A row as tokens, and what the report says of it. */
+/** A row as tokens, with its flags for the report. */
 export interface EncodedRow extends RowTokens {
   truncated: boolean
-  /** Of a row with an answer: a stop token is among its labels. */
+  /** A stop token is among its labels. */
   stops: boolean
-  /** Encoding the whole text at once would have given other ids. */
+  /** Encoding the whole text at once would give other ids. */
   jointDiffers: boolean
   emptyOutput: boolean
   doubleBos: boolean
 }
 
-/** Why a row gives nothing to train on. */
+/** Why a row was dropped. */
 export type Dropped = 'tooLong' | 'noLabels' | 'empty'
 
 function segmentsOf(
@@ -58,8 +58,8 @@ function segmentsOf(
 }
 
 /**
- * Tokens and labels of one row. Text before a trained span and the span itself are encoded apart and put together, so
- * that the trained prefix is exactly what generation feeds and the first token of an answer always has a label.
+ * Encodes a row to tokens and labels. Trained spans and the text before them are encoded separately, so that the prompt
+ * has exactly the ids that generation feeds, and the first token of a response always has a label.
  */
 export function encodeRow(
   example: Exclude<Example, { kind: 'text' }>,
@@ -110,7 +110,7 @@ export function encodeRow(
   }
 }
 
-/** Ids that end an answer in rows of this template (null: of prompt and completion). */
+/** Token ids that end a response in rows of this template (null: of prompt and completion). */
 export function stopIdsOf(tokenizer: Tokenizer, template: Template | null): number[] {
   const terminator = template === null ? null : terminatorOf(tokenizer, template)
   return [tokenizer.eosId, terminator].filter((id) => id !== null)
@@ -126,7 +126,7 @@ function terminatorOf(tokenizer: Tokenizer, template: Template): number | null {
     try {
       id = template.terminator(tokenizer)
     } catch (error) {
-      // A template may refuse the two turns that it is tried with.
+      // A template may refuse the two turns of the probe.
       if (!(error instanceof PosttrainError)) throw error
       id = null
     }
@@ -136,11 +136,11 @@ function terminatorOf(tokenizer: Tokenizer, template: Template): number | null {
 }
 
 /** Characters on each side of a boundary that decide whether tokens would cross it. */
-const NEIGHBOURS = 64
+const NEIGHBORS = 64
 
-/** Whether two pieces of text would get other ids if they were encoded as one. */
+/** Whether two pieces of text would get other ids if encoded as one. */
 function boundaryDiffers(left: string, right: string, first: boolean, tokenizer: Tokenizer): boolean {
-  const [before, after] = [left.slice(-NEIGHBOURS), right.slice(0, NEIGHBOURS)]
+  const [before, after] = [left.slice(-NEIGHBORS), right.slice(0, NEIGHBORS)]
   const start = first && before.length === left.length
   const encode = (text: string, at: boolean) => tokenizer.encode(text, { allowSpecial: true, first: at })
   const apart = [...encode(before, start), ...encode(after, false)]
@@ -149,8 +149,8 @@ function boundaryDiffers(left: string, right: string, first: boolean, tokenizer:
 }
 
 /**
- * Plain text for pre-training: every token is trained, an end of text closes it, long ones are cut into several. Each
- * of these begins with the last token of the one before, so that no token goes untrained.
+ * Encodes plain text for pre-training: all tokens are trained, an EOS token ends it, and a long text is split into
+ * several rows. Each of these begins with the last token of the one before, so that every token is predicted.
  */
 export function encodeText(
   example: Extract<Example, { kind: 'text' }>,
@@ -182,7 +182,7 @@ function finish(
   tokenizer: Tokenizer,
   stopIds: readonly number[],
 ): EncodedRow | 'noLabels' {
-  // The first token of a row has nothing before it that could predict it.
+  // Nothing precedes the first token of a row to predict it.
   labels[0] = IGNORE_INDEX
   if (!labels.some((label) => label !== IGNORE_INDEX)) return 'noLabels'
   const bos = tokenizer.bosId

@@ -12,7 +12,7 @@ export interface Lengths {
   max: number
 }
 
-/** How many rows have each length; its size does not grow with the rows. */
+/** Histogram of row lengths, whose size does not grow with the rows. */
 export class LengthCounts {
   readonly #counts = new Map<number, number>()
   #rows = 0
@@ -36,9 +36,9 @@ export class LengthCounts {
   }
 }
 
-/** What was read, what is trained, and what looks wrong, before the first step. */
+/** Counts of rows and tokens, and possible problems of the data, before the first step. */
 export interface DataReport {
-  /** Rows read, and those left after dropping. A long text gives several. */
+  /** Rows read, and those that remain. A long text is split into several. */
   read: number
   rows: number
   dropped: { badRow: number; tooLong: number; noLabels: number; empty: number }
@@ -46,29 +46,29 @@ export interface DataReport {
   tokens: number
   /** Tokens that are labels. */
   trainTokens: number
-  /** Tokens of a row. */
+  /** Row lengths in tokens. */
   length: Lengths
-  /** Rows that are the same as an earlier one: in every token, or but for case, punctuation and spaces. */
+  /** Rows equal to an earlier one: in every token, or except for case, punctuation and spaces. */
   duplicates: { exact: number; near: number }
-  /** Rows that the validation data have too. */
+  /** Rows that the validation data contain too. */
   sharedWithValidation: number
   emptyOutputs: number
   doubleBos: number
   /** Rows none of whose labels is a stop token. */
   withoutStop: number
-  /** Rows that would get other ids if they were encoded as one text. */
+  /** Rows that would get other ids if encoded as one text. */
   jointDiffers: number
-  /** The first bad row that was skipped, as an error message; null where there was none. */
+  /** Error message of the first skipped bad row; null without any. */
   firstBadRow: string | null
 }
 
-/** Gathers the report while rows come by. */
+/** Collects the report row by row. */
 export class ReportBuilder {
   readonly #lengths = new LengthCounts()
   readonly #exact = new DigestSet()
   readonly #words = new DigestSet()
-  /** Rows with an answer, and those of them that train a stop token. */
-  #answers = 0
+  /** Rows with a response, and those of them that train a stop token. */
+  #responses = 0
   #stopping = 0
   readonly #report: DataReport = {
     read: 0,
@@ -93,13 +93,13 @@ export class ReportBuilder {
     this.#report.firstBadRow ??= message
   }
 
-  /** One example and what became of it; its rows stand in the store already, from `first` on. */
+  /** Counts an example whose rows are in the store, from `first` on. */
   example(kind: Example['kind'], encoded: Encoded, store: TokenStore, first: number): void {
     this.#report.read++
     const ids: Digest[] = []
     for (const row of encoded.rows) {
       if (typeof row === 'string') {
-        this.left(row)
+        this.drop(row)
         continue
       }
       this.kept(row, kind)
@@ -108,17 +108,17 @@ export class ReportBuilder {
     this.content(ids, encoded.words)
   }
 
-  /** A row was read whose parts are told one by one. */
+  /** Counts a read row whose responses are reported one by one. */
   read(): void {
     this.#report.read++
   }
 
-  /** An encoded row that gives nothing to train on. */
-  left(reason: Dropped): void {
+  /** Counts a dropped row. */
+  drop(reason: Dropped): void {
     this.#report.dropped[reason]++
   }
 
-  /** An encoded row that stays. */
+  /** Counts a kept row. */
   kept(row: EncodedRow, kind: Example['kind']): void {
     const report = this.#report
     const { length } = row.inputIds
@@ -132,11 +132,11 @@ export class ReportBuilder {
     report.jointDiffers += Number(row.jointDiffers)
     report.withoutStop += Number(!row.stops)
     if (kind === 'text') return
-    this.#answers++
+    this.#responses++
     this.#stopping += Number(row.stops)
   }
 
-  /** What was kept of an example, by its ids and by its words, to find what comes again. */
+  /** Counts duplicates, by the ids of the kept rows and the words of their example. */
   content(ids: readonly Digest[], words: Digest): void {
     let fresh = ids.length > 0
     for (const each of ids) {
@@ -147,9 +147,9 @@ export class ReportBuilder {
     if (!this.#words.add(words) && fresh) this.#report.duplicates.near++
   }
 
-  /** There are answers, and none of them trains a stop token. */
+  /** There are responses, but none trains a stop token. */
   get neverStops(): boolean {
-    return this.#answers > 0 && this.#stopping === 0
+    return this.#responses > 0 && this.#stopping === 0
   }
 
   finish(): DataReport {
@@ -157,7 +157,7 @@ export class ReportBuilder {
   }
 }
 
-/** How many of `rows` in a store stand, token for token, among `others` of another (or the same) store. */
+/** Counts the `rows` of a store that are, token for token, among `others` of another (or the same) store. */
 export function sharedRows(
   rows: { store: TokenStore; parts: readonly { rows: Uint32Array }[] },
   others: { store: TokenStore; parts: readonly { rows: Uint32Array }[] },

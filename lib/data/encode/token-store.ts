@@ -7,26 +7,26 @@ import { PosttrainError } from '../../errors.js'
 import { type Digest, digest, NumberList } from './digests.js'
 import type { RowTokens } from './mask.js'
 
-/** Above this many bytes rows go to a temporary file. */
+/** Bytes above which rows are stored in a temporary file. */
 const MEMORY_BYTES = 256 * 2 ** 20
 /** Tokens of a block of memory, and of one write to the file. */
 const BLOCK = 2 ** 18
 
 /**
- * Encoded rows one after another: in memory while they are few, in a temporary file when they are many. A token is
- * stored as its id, or as -id - 1 where it is not a label.
+ * Store of encoded rows: in memory while they are few, in a temporary file when they are many. A token is stored as its
+ * id, or as -id - 1 where it is not a label.
  */
 export class TokenStore {
   readonly #memoryBytes: number
   readonly #directory: string
   readonly #hash = createHash('sha256')
-  /** First token of each row in the whole, and behind the last. */
+  /** Place of each row's first token in the store, and the end of the last row. */
   readonly #starts = new NumberList()
   readonly #weights = new NumberList()
   /** Hashes of the rows' ids, to find equal ones. */
   readonly #low = new NumberList()
   readonly #high = new NumberList()
-  /** Full blocks in memory, oldest first; later ones lie in the file. */
+  /** Full blocks in memory, oldest first; later ones are in the file. */
   readonly #blocks: Int32Array[] = []
   #open = new Int32Array(BLOCK)
   #filled = 0
@@ -35,14 +35,14 @@ export class TokenStore {
   #fileBlocks = 0
   #tokens = 0
 
-  /** `directory`: where the temporary file would go; by default the system's place for such files. */
+  /** `directory`: folder of the temporary file; default: the system's. */
   constructor(options: { memoryBytes?: number; directory?: string } = {}) {
     this.#memoryBytes = options.memoryBytes ?? MEMORY_BYTES
     this.#directory = options.directory ?? tmpdir()
     this.#starts.push(0)
   }
 
-  /** Rows. */
+  /** Number of rows. */
   get length(): number {
     return this.#weights.length
   }
@@ -51,7 +51,7 @@ export class TokenStore {
     return this.#tokens
   }
 
-  /** Whether rows went to a file. */
+  /** Whether rows are in a file. */
   get spilled(): boolean {
     return this.#file !== null
   }

@@ -7,7 +7,7 @@ import { type Example, exampleOf } from './rows.js'
 export type RowResponse = string | Message | { from: string; value: string } | Message[]
 
 /** Reads the prompt of a row: messages, a text, or null where responses are whole conversations. */
-export function askedOf(fields: Fields, origin: Origin): Message[] | string | null {
+export function promptOf(fields: Fields, origin: Origin): Message[] | string | null {
   const { prompt } = fields
   if (fields.messages !== undefined || fields.conversations !== undefined) {
     const example = exampleOf(fields, origin)
@@ -53,30 +53,36 @@ function responseMessages(response: unknown, field: string, origin: Origin): Mes
  * conversation; the row's own prompt must then agree with its beginning.
  */
 export function conversationOf(
-  asked: Message[] | string | null,
+  prompt: Message[] | string | null,
   response: unknown,
   field: string,
   origin: Origin,
 ): Message[] {
-  const said = responseMessages(response, field, origin)
-  if (said.at(-1)!.role !== 'assistant')
-    throw bad(origin, field, `must end with a response of the assistant, got a turn of ${said.at(-1)!.role}`)
-  const before = Array.isArray(asked) ? withoutResponse(asked) : []
-  const whole = ['user', 'system'].includes(said[0]!.role)
+  const messages = responseMessages(response, field, origin)
+  if (messages.at(-1)!.role !== 'assistant')
+    throw bad(
+      origin,
+      field,
+      `must end with a response of the assistant, got a turn of ${messages.at(-1)!.role}`,
+    )
+  const before = Array.isArray(prompt) ? withoutResponse(prompt) : []
+  const whole = ['user', 'system'].includes(messages[0]!.role)
   if (!whole) {
-    if (asked === null)
+    if (prompt === null)
       throw bad(
         origin,
         'prompt',
         `is missing: expected a text or messages, or a whole conversation in ${field}`,
       )
-    if (typeof asked === 'string') return [{ role: 'user', content: asked }, ...said]
-    return said.length > asked.length && beginsWith(said, asked) ? said : [...asked, ...said]
+    if (typeof prompt === 'string') return [{ role: 'user', content: prompt }, ...messages]
+    return messages.length > prompt.length && beginsWith(messages, prompt)
+      ? messages
+      : [...prompt, ...messages]
   }
-  if (beginsWith(said, before)) return said
+  if (beginsWith(messages, before)) return messages
   const [system, ...rest] = before
-  if (system?.role === 'system' && said[0]!.role !== 'system' && beginsWith(said, rest))
-    return [system, ...said]
+  if (system?.role === 'system' && messages[0]!.role !== 'system' && beginsWith(messages, rest))
+    return [system, ...messages]
   throw bad(origin, field, 'is a conversation that does not begin with the prompt of the row')
 }
 

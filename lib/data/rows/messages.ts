@@ -50,13 +50,13 @@ export function messagesOf(value: unknown, field: string, origin: Origin): Messa
 function messageOf(item: unknown, at: string, origin: Origin): Message {
   if (typeof item !== 'object' || item === null)
     throw bad(origin, at, `must be an object, got ${kindOf(item)}`)
-  const { from, value: said, ...rest } = messageFields(item)
+  const { from, value: text, ...rest } = messageFields(item)
   // ShareGPT: { from: 'human' | 'gpt' | ..., value }
   if (from !== undefined && rest.role === undefined) {
     const role = SHAREGPT_ROLES[String(from)]
     if (role === undefined) throw bad(origin, `${at}.from`, `has the unknown value ${JSON.stringify(from)}`)
-    if (typeof said !== 'string') throw bad(origin, `${at}.value`, `must be a string, got ${kindOf(said)}`)
-    return { ...rest, role, content: said }
+    if (typeof text !== 'string') throw bad(origin, `${at}.value`, `must be a string, got ${kindOf(text)}`)
+    return { ...rest, role, content: text }
   }
   const { role, content, train } = rest
   if (typeof role !== 'string' || role === '')

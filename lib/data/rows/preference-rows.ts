@@ -1,7 +1,7 @@
 import {
-  askedOf,
   continued,
   conversationOf,
+  promptOf,
   type RowResponse,
   sameMessage,
   sharedCount,
@@ -38,8 +38,8 @@ export interface Preference {
 
 /** Reads conversations with a common prompt; throws where they differ before a response. */
 function conversationsOf(fields: Fields, responses: readonly [string, unknown][], origin: Origin) {
-  const asked = askedOf(fields, origin)
-  const conversations = responses.map(([field, response]) => conversationOf(asked, response, field, origin))
+  const prompt = promptOf(fields, origin)
+  const conversations = responses.map(([field, response]) => conversationOf(prompt, response, field, origin))
   const shortest = Math.min(...conversations.map((messages) => messages.length))
   const shared = Math.min(sharedCount(conversations), shortest - 1)
   const parted = conversations.map((messages) => messages[shared]!)

@@ -33,9 +33,9 @@ export function readPrompt(row: unknown, origin: Origin): PromptContent {
     throw bad(origin, 'text', 'is not a prompt: expected prompt, instruction or messages')
   if (example.kind === 'completion') return { text: splitPrompt(example.prompt, '')[0] }
   const { messages, tools } = example
-  const asked = messages.at(-1)?.role === 'assistant' ? messages.slice(0, -1) : messages
-  if (asked.length === 0) throw bad(origin, 'messages', 'has a response but no prompt')
-  return { messages: asked, ...(tools !== undefined && { tools }) }
+  const promptMessages = messages.at(-1)?.role === 'assistant' ? messages.slice(0, -1) : messages
+  if (promptMessages.length === 0) throw bad(origin, 'messages', 'has a response but no prompt')
+  return { messages: promptMessages, ...(tools !== undefined && { tools }) }
 }
 
 /** Moves the prompt's trailing spaces (U+0020) to the completion, since generation feeds the prompt without them. */

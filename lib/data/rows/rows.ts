@@ -103,8 +103,11 @@ function completionExample(fields: Fields, weight: number, origin: Origin): Exam
     const [prompt, completion] = [text(fields, 'prompt', origin), text(fields, 'completion', origin)]
     return { kind: 'completion', prompt, completion, weight }
   }
-  const asked = messagesOf(fields.prompt, 'prompt', origin).map((message) => ({ ...message, train: false }))
-  const messages = [...asked, ...messagesOf(fields.completion, 'completion', origin)]
+  const promptMessages = messagesOf(fields.prompt, 'prompt', origin).map((message) => ({
+    ...message,
+    train: false,
+  }))
+  const messages = [...promptMessages, ...messagesOf(fields.completion, 'completion', origin)]
   return { kind: 'messages', messages, weight }
 }
 

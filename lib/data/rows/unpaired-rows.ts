@@ -1,4 +1,4 @@
-import { askedOf, continued, conversationOf } from './conversations.js'
+import { continued, conversationOf, promptOf } from './conversations.js'
 import { bad, type Fields, fieldsOf, kindOf, type Origin } from './fields.js'
 import { type Message, toolsOf } from './messages.js'
 import { type Example, exampleOf } from './rows.js'
@@ -35,7 +35,7 @@ function responseExample(fields: Fields, origin: Origin): Example {
     throw bad(origin, list, 'must end with the labeled response of the assistant')
   }
   if (prompt !== undefined && !(typeof prompt === 'string' && typeof completion === 'string'))
-    return last(conversationOf(askedOf(fields, origin), completion, 'completion', origin))
+    return last(conversationOf(promptOf(fields, origin), completion, 'completion', origin))
   const example = exampleOf(fields, origin)
   if (example.kind !== 'text') return example
   throw bad(

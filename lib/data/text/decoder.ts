@@ -2,7 +2,7 @@ import type { Tokenizer as Encoder } from '@huggingface/tokenizers'
 import { PosttrainError } from '../../errors.js'
 import { type AddedToken, orDamaged } from './tokenizer-files.js'
 
-/** GPT-2's table: the characters that stand for the 256 bytes in byte-level vocabularies. */
+/** GPT-2's table of the characters that represent the 256 bytes in byte-level vocabularies. */
 const BYTE_OF_CHARACTER = (() => {
   const table = new Map<string, number>()
   let next = 256
@@ -13,7 +13,7 @@ const BYTE_OF_CHARACTER = (() => {
   return table
 })()
 
-/** Token ids back to text. */
+/** Decodes token ids to text. */
 export class Decoder {
   readonly #encoder: Encoder
   readonly #added: ReadonlyMap<number, AddedToken>
@@ -39,7 +39,7 @@ export class Decoder {
         )
   }
 
-  /** Text by and by: `push` gives what is sure, never half a character; `end` gives the rest. */
+  /** Decodes incrementally: `push` returns whole characters only; `end` returns the rest. */
   stream(skipSpecial: boolean): { push(id: number): string; end(): string } {
     if (this.#byteLevel) {
       const decoder = new TextDecoder('utf-8', { ignoreBOM: true })
@@ -48,13 +48,13 @@ export class Decoder {
         end: () => decoder.decode(),
       }
     }
-    // A token's text may depend on the one before it (a leading space): what was given last stays as context.
+    // A token's text may depend on the one before it (a leading space): the last tokens stay as context.
     let before: number[] = []
     let pending: number[] = []
     const take = (sure: boolean) => {
       const all = this.decode([...before, ...pending], skipSpecial)
       const text = all.slice(this.decode(before, skipSpecial).length)
-      // A character has at most four bytes; more tokens than that are no unfinished one.
+      // A character has at most four bytes, so four tokens cannot be an incomplete one.
       if (!sure && text.endsWith('\uFFFD') && pending.length < 4) return ''
       if (text !== '') before = pending
       pending = text === '' ? pending : []
@@ -69,14 +69,14 @@ export class Decoder {
     }
   }
 
-  /** Where each token lies in its text: [start, end) in UTF-16 units. Byte-level models only. */
+  /** Range of each token in its text: [start, end) in UTF-16 units. Byte-level models only. */
   offsets(ids: ArrayLike<number>): [number, number][] {
     if (!this.#byteLevel) {
       throw new PosttrainError('ERR_UNSUPPORTED_MODEL', 'offsets are known for byte-level tokenizers only')
     }
     const list = Array.from(ids)
     const unitsAt: number[] = [0]
-    // A byte belongs to the character it starts or continues; units count once the character is whole.
+    // A byte belongs to the character it starts or continues; units count once the character is complete.
     let units = 0
     for (const character of new TextDecoder('utf-8', { ignoreBOM: true }).decode(
       this.#bytesOf(list, false),

@@ -2,7 +2,7 @@ import { Template as Jinja } from '@huggingface/jinja'
 import { PosttrainError } from '../../errors.js'
 import { BEGIN, END } from './spans.js'
 
-/** A chat template as it is rendered, and with marks around what stood in `{% generation %}`, where it has that. */
+/** A parsed chat template, plain and with marks in place of `{% generation %}`; `marked` is null without that tag. */
 export interface TemplateForms {
   plain: Jinja
   marked: Jinja | null
@@ -10,7 +10,7 @@ export interface TemplateForms {
 
 const GENERATION = /\{%(-?)\s*(end)?generation\s*(-?)%\}/g
 
-/** Throws ERR_INVALID_FILE where the source is not valid Jinja. */
+/** Parses a template; ERR_INVALID_FILE where it is not valid Jinja. */
 export function parseTemplate(name: string, source: string): TemplateForms {
   const parse = (text: string) => {
     try {
@@ -23,7 +23,7 @@ export function parseTemplate(name: string, source: string): TemplateForms {
       )
     }
   }
-  // An `if` block obeys the same rules of white space as the tag it replaces.
+  // An `if` block follows the same whitespace rules as the tag it replaces.
   const replaced = (mark: (end: boolean) => string) =>
     source.replace(GENERATION, (_, left: string, end: string | undefined, right: string) => {
       return `{%${left} if true %}${mark(end !== undefined)}{% endif ${right}%}`
@@ -36,7 +36,7 @@ export function parseTemplate(name: string, source: string): TemplateForms {
   }
 }
 
-/** For readers that do not know `{% generation %}`. */
+/** Removes `{% generation %}`, for readers that do not support it. */
 export function withoutGeneration(source: string): string {
   return source.replace(GENERATION, (_, left: string, _end, right: string) =>
     left || right ? `{%${left} if true %}{% endif ${right}%}` : '',

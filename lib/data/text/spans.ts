@@ -2,12 +2,12 @@ import { PosttrainError } from '../../errors.js'
 import type { Message } from '../rows/messages.js'
 import type { Tokenizer } from './tokenizer.js'
 
-// Marks of the spans in the rendered text; noncharacters, so that no text holds them.
+// Marks of spans in the rendered text: noncharacters, which texts may not contain.
 export const BEGIN = '\uFDD1'
 export const END = '\uFDD2'
 const RESERVED = /[\uFDD0-\uFDD2]/u
 
-/** A turn of the assistant, from where generation begins to the end of its terminator. */
+/** An assistant turn, from the start of generation to the end of its terminator. */
 export interface Turn {
   message: Message
   span: { from: number; to: number; text: string } | null
@@ -15,7 +15,7 @@ export interface Turn {
 
 export const spanOf = (text: string, from: number, to: number) => ({ from, to, text: text.slice(from, to) })
 
-/** The text without its marks, and what lay between them. */
+/** Removes the marks from a text and returns the spans between them. */
 export function cutMarks(marked: string): { text: string; spans: [number, number][] } {
   const spans: [number, number][] = []
   let text = ''
@@ -30,7 +30,7 @@ export function cutMarks(marked: string): { text: string; spans: [number, number
   return { text, spans }
 }
 
-/** The end of a span with its terminator, the special token that closes it or follows it after white space alone. */
+/** End of a span with its terminator: the special token that ends it, or follows it after white space only. */
 export function terminated(text: string, from: number, to: number, tokenizer: Tokenizer): number {
   const body = text.slice(from, to).trimEnd()
   if (tokenizer.endsWithSpecial(body)) return from + body.length
@@ -38,20 +38,23 @@ export function terminated(text: string, from: number, to: number, tokenizer: To
   return next !== null && text.slice(to, next.start).trim() === '' ? next.end : to
 }
 
-/** Where the last turn of `grown` ends: at its terminator, else at the end of what was said. */
+/** End of the last turn of `grown`: at its terminator, else at the end of its content. */
 export function turnEnd(grown: string, from: number, message: Message, tokenizer: Tokenizer): number {
   const body = grown.slice(from).trimEnd()
   if (tokenizer.endsWithSpecial(body)) return from + body.length
-  const said = tokenizer.guard(message.content).trim()
-  const at = said === '' ? -1 : grown.lastIndexOf(said)
-  return at >= from ? at + said.length : from + body.length
+  const content = tokenizer.guard(message.content).trim()
+  const at = content === '' ? -1 : grown.lastIndexOf(content)
+  return at >= from ? at + content.length : from + body.length
 }
 
-/** Every string in `value` guarded, so that special tokens that somebody typed stay text. */
+/** Guards every string in `value`, so that special tokens in it stay text. */
 export function guardStrings(value: unknown, tokenizer: Tokenizer | undefined): unknown {
   if (typeof value === 'string') {
     if (RESERVED.test(value))
-      throw new PosttrainError('ERR_DATA', 'a text holds the Unicode noncharacters U+FDD0 to U+FDD2')
+      throw new PosttrainError(
+        'ERR_DATA',
+        'a text contains one of the Unicode noncharacters U+FDD0 to U+FDD2',
+      )
     return tokenizer === undefined ? value : tokenizer.guard(value)
   }
   if (Array.isArray(value)) return value.map((item) => guardStrings(item, tokenizer))

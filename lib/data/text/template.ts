@@ -6,7 +6,7 @@ import { parseTemplate, type TemplateForms, withoutGeneration } from './jinja.js
 import { cutMarks, END, guardStrings, spanOf, type Turn, terminated, turnEnd } from './spans.js'
 import type { Tokenizer } from './tokenizer.js'
 
-/** A piece of a rendered conversation; `trained` says whether its tokens are labels. */
+/** A piece of a rendered conversation; `trained`: its tokens are labels. */
 export interface Segment {
   text: string
   trained: boolean
@@ -14,13 +14,13 @@ export interface Segment {
 
 export type TrainOn = 'assistant' | 'lastAssistant' | 'all'
 
-/** Something that can be said to a model: messages, or one instruction. */
+/** A prompt: messages, or one instruction. */
 export type PromptRow =
   | { messages: Message[]; tools?: unknown[] }
   | { instruction: string; input?: string; system?: string }
 
 /**
- * A chat template in Jinja, as Hugging Face's models carry it. Spans of the assistant come from `{% generation %}`
+ * A chat template in Jinja, as in Hugging Face's models. The spans of assistant turns come from `{% generation %}`
  * where the template has it, otherwise from rendering growing prefixes.
  */
 export class Template {
@@ -44,19 +44,19 @@ export class Template {
   }
 
   /**
-   * @param options.prefixed the rendered text is a plain text: what the tokenizer itself puts before a text (a BOS
-   * token for some families) comes before it; default false.
+   * @param options.prefixed encodes the rendered text as plain text, after the tokenizer's own prefix (a BOS token for
+   * some families); default false.
    */
   static fromSource(source: string, name = 'chat', options: { prefixed?: boolean } = {}): Template {
     return new Template(name, source, options.prefixed ?? false, parseTemplate(name, source))
   }
 
-  /** @internal One of this package's own: known to be valid, so that it can be parsed at its first use. */
+  /** @internal A template of this package, known to be valid and therefore parsed at first use. */
   static own(source: string, name: string): Template {
     return new Template(name, source, true, null)
   }
 
-  /** From a .jinja file. */
+  /** Reads a .jinja file. */
   static async load(path: string): Promise<Template> {
     let source: string
     try {
@@ -75,29 +75,29 @@ export class Template {
     return this.#prefixed
   }
 
-  /** What is saved as chat_template.jinja: without `{% generation %}`, which not every reader knows. */
+  /** Source of a saved chat_template.jinja, without `{% generation %}`, which not every reader supports. */
   get savedSource(): string {
     return withoutGeneration(this.source)
   }
 
-  /** The same for the models of a tokenizer: with the beginning that it puts before plain texts. */
+  /** Saved source for the models of a tokenizer, with the prefix that it puts before plain texts. */
   sourceFor(tokenizer: Tokenizer): string {
     const prefix = this.prefixIds(tokenizer).map((id) => tokenizer.idToToken(id) ?? '')
     return prefix.map((token) => `{{ ${JSON.stringify(token)} }}`).join('') + this.savedSource
   }
 
   /**
-   * The text that generation is fed for a conversation, up to where the assistant begins to speak. What users typed is
-   * kept from being read as special tokens only where the tokenizer is given.
+   * Renders a conversation up to the start of the response. Only with a tokenizer are special tokens in the messages
+   * guarded, so that they stay text.
    */
   prompt(row: PromptRow, tokenizer?: Tokenizer): string {
-    const { messages, tools } = asked(row)
+    const { messages, tools } = promptMessages(row)
     return this.#render(this.#parsed.plain, messages, tools, tokenizer, true)
   }
 
-  /** The ids that generation is fed: exactly those that stood before the answer in training. */
+  /** Input ids of generation: exactly those before the response in training. */
   promptIds(row: PromptRow, tokenizer: Tokenizer): Int32Array {
-    const { messages, tools } = asked(row)
+    const { messages, tools } = promptMessages(row)
     const text = this.#render(this.#parsed.plain, messages, tools, tokenizer, true)
     const ids = [...this.prefixIds(tokenizer)]
     let at = 0
@@ -115,12 +115,12 @@ export class Template {
     return Int32Array.from(ids)
   }
 
-  /** What the tokenizer puts before a plain text; a chat template writes its own beginning. */
+  /** Prefix that the tokenizer puts before plain text; none for chat templates, which write their own. */
   prefixIds(tokenizer: Tokenizer): readonly number[] {
     return this.#prefixed ? tokenizer.prefixIds : []
   }
 
-  /** The id that ends an assistant's turn; null where the template has no such token. */
+  /** Id of the token that ends an assistant turn; null where the template has none. */
   terminator(tokenizer: Tokenizer): number | null {
     const probe = [
       { role: 'user', content: 'a' },
@@ -133,9 +133,9 @@ export class Template {
   }
 
   /**
-   * The rendered conversation cut where answers begin and end, trained or not, as generation cuts it too; it ends at
-   * the last turn's terminator. Throws ERR_DATA where the template refuses the conversation, or where a turn that is
-   * to be trained cannot be found in what it renders.
+   * Splits the rendered conversation where responses begin and end, trained or not, as promptIds() does; it ends at the
+   * last turn's terminator. Throws ERR_DATA where the template refuses the conversation, or where a turn to train cannot
+   * be found in the rendered text.
    */
   segments(
     messages: Message[],
@@ -160,7 +160,7 @@ export class Template {
       )
       at = span.to
     }
-    // After the last answer's terminator nothing is said any more.
+    // Drops what the template adds after the last response's terminator.
     if (messages.at(-1)?.role !== 'assistant' || spans.at(-1)?.span === null) {
       segments.push({ text: text.slice(at), trained: all })
     }
@@ -191,7 +191,7 @@ export class Template {
         bos_token: tokenizer?.bosToken ?? '',
         eos_token: tokenizer?.eosToken ?? '',
         pad_token: tokenizer?.padToken ?? '',
-        // As transformers does: none where there are none, and not undefined.
+        // null, not undefined, as in transformers.
         tools: tools ?? null,
         documents: null,
       })
@@ -204,7 +204,7 @@ export class Template {
     }
   }
 
-  /** Each turn of the assistant with its place in the rendered text; null where it cannot be told. */
+  /** Finds the assistant turns in the rendered text; the span is null where a turn cannot be found. */
   #spans(messages: Message[], tokenizer: Tokenizer, tools: unknown[] | undefined): Turn[] {
     if (!messages.some(({ role }) => role === 'assistant')) return []
     const { marked } = this.#parsed
@@ -253,7 +253,7 @@ export class Template {
     return turns
   }
 
-  /** What stands before a turn; null where a template refuses a conversation that has not begun yet. */
+  /** Renders the text before a turn; null where a template refuses an empty conversation. */
   #beginning(messages: Message[], tokenizer: Tokenizer, tools: unknown[] | undefined): string | null {
     try {
       return this.#render(this.#parsed.plain, messages, tools, tokenizer, true)
@@ -263,7 +263,7 @@ export class Template {
     }
   }
 
-  /** The end of turn `i` by a mark behind its content, for templates that render the last turn unlike earlier ones; -1 if it is lost. */
+  /** Finds the end of turn `i` by a mark after its content, for templates that render the last turn differently; -1 if lost. */
   #contentEnd(
     text: string,
     i: number,
@@ -284,12 +284,12 @@ export class Template {
   #unstable(): PosttrainError {
     return new PosttrainError(
       'ERR_DATA',
-      `the ${this.name} template renders an earlier turn unlike the beginning that generation is fed, so that its mask cannot be found: train on the last answer of each conversation, or mark the answers with {% generation %}`,
+      `the ${this.name} template renders an earlier turn differently from the prompt of generation, so its mask cannot be found: train on the last response of each conversation, or mark the responses with {% generation %}`,
     )
   }
 }
 
-function asked(row: PromptRow): { messages: Message[]; tools?: unknown[] } {
+function promptMessages(row: PromptRow): { messages: Message[]; tools?: unknown[] } {
   if ('messages' in row) return row
   const { instruction, input = '', system = '' } = row
   return { messages: instructionMessages({ instruction, input, system }) }

@@ -6,7 +6,7 @@ const turnLoop = (user: string, assistant: string) =>
   `{% elif message['role'] == 'assistant' %}${assistant}` +
   `{% else %}{{ message['content'] + '\\n' }}{% endif %}{% endfor %}`
 
-/** `User: {instruction}\nAssistant: {output}{eos}`, with `\n{input}` after the instruction where there is one. */
+/** `User: {instruction}\nAssistant: {output}{eos}`, with `\n{input}` after the instruction where a row has one. */
 export const plainTemplate: Template = Template.own(
   `${turnLoop(
     "{{ 'User: ' + message['content'] + '\\n' }}",
@@ -15,7 +15,7 @@ export const plainTemplate: Template = Template.own(
   'plain',
 )
 
-/** Stanford Alpaca's two forms, with and without an input. */
+/** Stanford Alpaca's two prompts, with and without an input. */
 export const alpacaTemplate: Template = Template.own(
   `${turnLoop(
     "{% if message['input'] %}{{ 'Below is an instruction that describes a task, paired with an input that provides further context. Write a response that appropriately completes the request.\\n\\n### Instruction:\\n' + message['instruction'] + '\\n\\n### Input:\\n' + message['input'] + '\\n\\n' }}" +
@@ -25,15 +25,15 @@ export const alpacaTemplate: Template = Template.own(
   'alpaca',
 )
 
-/** What a template may be taken from: a model, or a tokenizer alone. */
+/** A model, or a tokenizer alone, with a chat template. */
 export interface TemplateOwner {
   chatTemplate: string | null
   adoptedTemplate?: Template | null
 }
 
 /**
- * The template of a name: `chat` (the model's own), `plain`, `alpaca`, or the path of a .jinja file. Without a name:
- * the one that an earlier training of this model used, the model's own, else plain.
+ * Finds a template by name: `chat` (the model's own), `plain`, `alpaca`, or the path of a .jinja file. Without a name:
+ * the one that this model was last trained with, the model's own, else plain.
  */
 export async function templateOf(
   choice: string | Template | undefined,

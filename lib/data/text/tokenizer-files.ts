@@ -6,10 +6,10 @@ import type { HubOptions, Selection } from '../../files/hub/snapshot.js'
 
 export type Json = Record<string, unknown>
 
-/** The files of a tokenizer, as text: what is copied to a worker and what is saved. */
+/** Files of a tokenizer as text, for workers and for saving. */
 export interface TokenizerFiles {
   tokenizerJson: string
-  /** `{}` where there is none. */
+  /** tokenizer_config.json; `{}` without one. */
   tokenizerConfig: string
   /** chat_template.jinja, or the template of tokenizer_config.json. */
   chatTemplate?: string | undefined
@@ -29,7 +29,7 @@ export const tokenizerSelection: Selection = {
   },
 }
 
-/** The folder that a tokenizer is read from: the one named, or what of a repository of the Hub is needed. */
+/** Folder of a tokenizer: a local path, or the snapshot of a repository on the Hub. */
 export async function tokenizerFolder(name: string, options: HubOptions): Promise<string> {
   const repository = await repositoryUnlessPath(name, options.revision)
   if (repository === null) return name
@@ -84,7 +84,7 @@ function isId(value: unknown): value is number {
   return Number.isInteger(value) && (value as number) >= 0 && (value as number) < MAX_ID
 }
 
-/** The JSON with what the encoder takes for granted, or a typed error naming what is missing. */
+/** Checks and completes tokenizer.json for the encoder; throws an error naming what is missing. */
 export function checked(json: Json): Json {
   const model = json.model
   if (typeof model !== 'object' || model === null) {
@@ -131,7 +131,7 @@ export function checked(json: Json): Json {
   }
 }
 
-/** What is used of Hugging Face's tokenizer, whose own types do not compile where a program's libraries are checked. */
+/** Hugging Face's tokenizer, as far as used; its own types do not compile without `skipLibCheck`. */
 export interface Encoder {
   encode(text: string, options: { add_special_tokens: boolean }): { ids: number[] }
   decode(
@@ -164,7 +164,7 @@ export function addedTokens(json: Json): AddedToken[] {
   }))
 }
 
-/** Finds any of the tokens in a text, the longest first, with the white space that belongs to them. */
+/** Builds a pattern that matches the tokens, longest first, with the white space that belongs to them. */
 export function patternOf(tokens: readonly AddedToken[]): RegExp | null {
   if (tokens.length === 0) return null
   const alternatives = [...tokens]
@@ -176,7 +176,7 @@ export function patternOf(tokens: readonly AddedToken[]): RegExp | null {
   return new RegExp(alternatives.join('|'), 'gu')
 }
 
-/** The highest id of vocabulary and added tokens; ERR_INVALID_FILE where one is no id. */
+/** Highest id of vocabulary and added tokens; ERR_INVALID_FILE for an invalid id. */
 export function highestId(json: Json, added: readonly AddedToken[]): number {
   const { vocab } = json.model as { vocab: object }
   let highest = Array.isArray(vocab) ? vocab.length - 1 : -1
@@ -195,7 +195,7 @@ export function highestId(json: Json, added: readonly AddedToken[]): number {
   return highest
 }
 
-/** tokenizer_config.json with what older folders keep in special_tokens_map.json, where it does not say itself. */
+/** Adds the special tokens of special_tokens_map.json, used by older models, that tokenizer_config.json lacks. */
 export function withSpecialTokens(config: string, map: string | undefined): string {
   if (map === undefined) return config
   const given = parse(config, 'tokenizer_config.json')
@@ -206,7 +206,7 @@ export function withSpecialTokens(config: string, map: string | undefined): stri
   return extra.length === 0 ? config : JSON.stringify({ ...given, ...Object.fromEntries(extra) }, null, 2)
 }
 
-/** The default template of tokenizer_config.json: a string, or the one named `default` of a list. */
+/** Default template of tokenizer_config.json: a string, or the one named `default` in a list. */
 export function templateIn(tokenizerConfig: string): string | undefined {
   const value = parse(tokenizerConfig, 'tokenizer_config.json').chat_template
   if (typeof value === 'string') return value
@@ -215,14 +215,14 @@ export function templateIn(tokenizerConfig: string): string | undefined {
   return typeof named === 'string' ? named : undefined
 }
 
-/** What `compute` gives; ERR_INVALID_FILE where the encoder that tokenizer.json describes fails. */
+/** Runs `compute`; ERR_INVALID_FILE where the encoder that tokenizer.json describes fails. */
 export function orDamaged<Result>(compute: () => Result): Result {
   try {
     return compute()
   } catch (cause) {
     throw new PosttrainError(
       'ERR_INVALID_FILE',
-      `tokenizer.json cannot encode a text, so some part of it is damaged: ${(cause as Error).message}`,
+      `tokenizer.json cannot encode text and seems damaged: ${(cause as Error).message}`,
       { cause },
     )
   }

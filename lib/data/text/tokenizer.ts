@@ -25,35 +25,35 @@ import {
 export type { TokenizerFiles } from './tokenizer-files.js'
 
 /**
- * Put inside a special token that somebody typed, it keeps the text from being read as that token; `encode` takes it
- * out. A noncharacter of Unicode, which no text may contain.
+ * Guard inside a special token in a message, so that it is encoded as text; `encode` removes it. A Unicode noncharacter,
+ * which texts may not contain.
  */
 export const GUARD = '\uFDD0'
 
-/** Text to token ids and back, as Hugging Face's tokenizers do it. */
+/** Encodes text to token ids and decodes them, as Hugging Face's tokenizers do. */
 export class Tokenizer {
   readonly files: TokenizerFiles
-  /** Ids run from 0 to vocabSize - 1; a model may have more rows. */
+  /** Ids are 0 to vocabSize - 1; a model may have more embedding rows. */
   readonly vocabSize: number
   readonly bosToken: string | null
   readonly eosToken: string | null
   readonly padToken: string | null
-  /** The chat template's source; null where there is none. */
+  /** Source of the chat template; null without one. */
   readonly chatTemplate: string | null
-  /** What the tokenizer itself puts before a text: a BOS token for some families, nothing for most. */
+  /** Ids that the tokenizer puts before a text: a BOS token for some families, none for most. */
   readonly prefixIds: readonly number[]
   readonly #full: Encoder
   readonly #plain: Encoder
   readonly #added: AddedToken[]
   readonly #addedById: Map<number, AddedToken>
   readonly #addedByContent: Map<string, AddedToken>
-  /** Finds the special tokens in a text; and all added tokens, special or not. */
+  /** Matches special tokens in a text; `#addedPattern` all added tokens, special or not. */
   readonly #specialPattern: RegExp | null
   readonly #addedPattern: RegExp | null
-  /** Tokens such as runs of spaces that are added but not special are part of ordinary text. */
+  /** Matches added tokens that are not special, such as runs of spaces: they are part of ordinary text. */
   readonly #ordinaryPattern: RegExp | null
   readonly #decoder: Decoder
-  /** A space that SentencePiece models put before a text: 'always' before each stretch, 'first' before the first. */
+  /** SentencePiece's leading space: 'always' before each piece between added tokens, 'first' before the first only. */
   readonly #dummySpace: 'always' | 'first' | null
 
   private constructor(files: TokenizerFiles) {
@@ -88,14 +88,14 @@ export class Tokenizer {
     this.#dummySpace = before.startsWith('\u2581') ? (first ? 'first' : 'always') : null
   }
 
-  /** Throws ERR_INVALID_FILE naming the file and key, ERR_UNSUPPORTED_MODEL for what would be encoded wrongly. */
+  /** Throws ERR_INVALID_FILE naming file and key, or ERR_UNSUPPORTED_MODEL for a tokenizer that would encode wrongly. */
   static fromFiles(files: TokenizerFiles): Tokenizer {
     return new Tokenizer(files)
   }
 
   /**
-   * From a model folder, or `org/name` on the Hub: tokenizer.json, and tokenizer_config.json and chat_template.jinja
-   * where they are.
+   * Reads a model folder, or `org/name` on the Hub: tokenizer.json, and tokenizer_config.json and chat_template.jinja
+   * where they exist.
    */
   static async load(model: string, options: HubOptions = {}): Promise<Tokenizer> {
     const directory = await tokenizerFolder(model, options)
@@ -110,7 +110,7 @@ export class Tokenizer {
     return new Tokenizer({ tokenizerJson, tokenizerConfig, chatTemplate: own ?? templateIn(tokenizerConfig) })
   }
 
-  /** Writes tokenizer.json, tokenizer_config.json and, where there is one, chat_template.jinja into a folder. */
+  /** Writes tokenizer.json, tokenizer_config.json and, with a template, chat_template.jinja into a folder. */
   async save(directory: string, options: { chatTemplate?: string; padToken?: string } = {}): Promise<void> {
     await writeFile(join(directory, 'tokenizer.json'), this.files.tokenizerJson)
     const config = this.files.tokenizerConfig
@@ -151,15 +151,15 @@ export class Tokenizer {
     return this.#addedById.get(id)?.content ?? this.#full.id_to_token(id)
   }
 
-  /** Whether an id is one of the tokens that only structure a text. */
+  /** Whether an id is a special token. */
   isSpecial(id: number): boolean {
     return this.#addedById.get(id)?.special === true
   }
 
   /**
-   * Ids of a text; nothing is added before or after it. Text that looks like a special token is text, unless
-   * `allowSpecial` is set, as it is for what a chat template renders. `first: false` is for text that goes on after
-   * other text: no space that the tokenizer puts before a text comes before it.
+   * Encodes a text; nothing is added before or after it. Special tokens in it are read as text unless `allowSpecial` is
+   * set, as for rendered chat templates. `first: false` is for text that continues other text: the tokenizer's leading
+   * space is left out.
    */
   encode(text: string, options: { allowSpecial?: boolean; first?: boolean } = {}): Int32Array {
     const pattern = options.allowSpecial === true ? this.#addedPattern : this.#ordinaryPattern
@@ -186,7 +186,7 @@ export class Tokenizer {
     return texts.map((text) => this.encode(text, options))
   }
 
-  /** The same text with a guard inside everything that `encode(..., { allowSpecial: true })` would read as a special token. */
+  /** Guards everything in a text that `encode(..., { allowSpecial: true })` would read as a special token. */
   guard(text: string): string {
     if (this.#specialPattern === null) return text
     return text.replace(this.#specialPattern, (match) => {
@@ -195,7 +195,7 @@ export class Tokenizer {
     })
   }
 
-  /** Where the first special token at or after `from` lies in a rendered text; guarded ones do not count. */
+  /** Finds the first special token at or after `from` in a rendered text, ignoring guarded ones. */
   firstSpecial(text: string, from = 0): { start: number; end: number; id: number } | null {
     if (this.#specialPattern === null) return null
     for (const match of text.slice(from).matchAll(this.#specialPattern)) {
@@ -215,12 +215,12 @@ export class Tokenizer {
     return this.#decoder.decode(ids, options.skipSpecialTokens ?? true)
   }
 
-  /** Text by and by: `push` gives what is sure, never half a character; `end` gives the rest. */
+  /** Decodes incrementally: `push` returns whole characters only; `end` returns the rest. */
   streamDecoder(options: { skipSpecialTokens?: boolean } = {}): { push(id: number): string; end(): string } {
     return this.#decoder.stream(options.skipSpecialTokens ?? true)
   }
 
-  /** Where each token lies in its text: [start, end) in UTF-16 units. Byte-level models only. */
+  /** Range of each token in its text: [start, end) in UTF-16 units. Byte-level models only. */
   offsets(ids: ArrayLike<number>): [number, number][] {
     return this.#decoder.offsets(ids)
   }
@@ -234,7 +234,7 @@ export class Tokenizer {
     const encode = (piece: string): number[] =>
       orDamaged(() => this.#plain.encode(piece, { add_special_tokens: false }).ids)
     if (first || this.#dummySpace === null) return encode(text)
-    // After a line feed, which merges with nothing, no space is put before the text.
+    // A line feed, which merges with nothing, suppresses the leading space.
     const lead = encode('\n')
     const ids = encode(`\n${text}`)
     return lead.every((id, i) => ids[i] === id) ? ids.slice(lead.length) : encode(text)
