@@ -267,7 +267,7 @@ test('weights that are not numbers end the run with the rows, and bad rows with 
   })
   await t.throwsAsync(reward({ ...base, model, maxLength: 5 }).finish(), {
     code: 'ERR_DATA',
-    message: /answers too long \(maxLength 5\)/,
+    message: /responses too long \(maxLength 5\)/,
   })
   const name = 'model.layers.0.mlp.up_proj.weight'
   const { values } = await model.getParameter(name)
