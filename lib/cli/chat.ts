@@ -18,7 +18,7 @@ const set = {
   schema: lazily((z) =>
     z.object({
       model: option(z.string(), 'Folder of the model, or org/name on the Hub', text('DIR')),
-      system: option(z.string().optional(), 'What the conversation begins with', text('TEXT')),
+      system: option(z.string().optional(), 'System prompt of the conversation', text('TEXT')),
       ...sampling(),
       ...modelFields(),
     }),
@@ -28,7 +28,7 @@ const set = {
 
 /** `posttrain chat --model DIR`: a conversation, a line of stdin for each turn; an empty line or Ctrl-D ends it. */
 export function chatCommand(): Command {
-  const command = new Command('chat').description('Talk with a model; an empty line ends the conversation')
+  const command = new Command('chat').description('Chat with a model; an empty line ends the conversation')
   return addFlags(command, set).action(async () => {
     const { options, given } = await readFlags(command, set)
     const { openModel } = await import('./open-model.js')
@@ -39,7 +39,7 @@ export function chatCommand(): Command {
     if (options.system !== undefined) messages.push({ role: 'system', content: options.system })
     const terminal = process.stdin.isTTY === true
     const lines = createInterface({ input: process.stdin, output: process.stderr, terminal, prompt: '> ' })
-    // Ctrl-C in an answer ends the answer; at the prompt, the conversation.
+    // Ctrl-C during a response ends the response; at the prompt, the conversation.
     let answering: AbortController | null = null
     const interrupt = () => (answering ? answering.abort() : lines.close())
     lines.on('SIGINT', interrupt)

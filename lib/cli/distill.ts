@@ -25,39 +25,35 @@ export const set = {
     const { signal: _, ...fields } = distillOptions.schema().shape
     return z.object({
       ...fields,
-      model: option(
-        z.string().min(1).optional(),
-        'Folder of a local model that teaches, or org/name on the Hub',
-        {
-          placeholder: 'DIR',
-          read: (text) => text,
-        },
-      ),
+      model: option(z.string().min(1).optional(), 'Folder of a local teacher model, or org/name on the Hub', {
+        placeholder: 'DIR',
+        read: (text) => text,
+      }),
       ...modelFields(),
-      json: option(z.boolean().default(false), 'One event a line on stdout, and nothing else there'),
+      json: option(z.boolean().default(false), 'One JSON event per line on stdout, and nothing else there'),
       quiet: option(z.boolean().default(false), 'No progress'),
     })
   }),
   conflicts: [...distillOptions.conflicts, ...idleBesideEndpoint],
 } satisfies OptionSet
 
-/** `posttrain distill --data FILE --output FILE --endpoint-model NAME | --model DIR`: rows made by a teacher. */
+/** `posttrain distill --data FILE --output FILE --endpoint-model NAME | --model DIR`: rows written by a teacher model. */
 export function distillCommand(): Command {
   const command = new Command('distill')
-    .description('Make training rows with a stronger model')
-    .addHelpText('after', '\nThe key of an endpoint is read from OPENAI_API_KEY and written nowhere.')
+    .description('Generate training rows with a stronger model')
+    .addHelpText('after', '\nThe API key is read from OPENAI_API_KEY and written nowhere.')
   return addFlags(command, set).action(async () => {
     const { options, given } = await readFlags(command, set)
     const { model: folder, adapter, device, dtype, threads, json, quiet } = options
     if (folder === undefined && options.endpoint === undefined) {
-      throw new UsageError('distill: --endpoint-model NAME or --model DIR is needed')
+      throw new UsageError('distill: --endpoint-model NAME or --model DIR is required')
     }
     let run: ReturnType<typeof distill> | null = null
     const progress = quiet ? () => undefined : reporter((line) => process.stderr.write(`${line}\n`))
     const off = onInterrupt(() => {
       if (!run) process.exit(INTERRUPTED)
       run.stop()
-      process.stderr.write('Stopping after the requests under way, press Ctrl-C again to leave at once\n')
+      process.stderr.write('Stopping after the requests in flight; press Ctrl-C again to exit at once\n')
     })
     try {
       const model =
@@ -92,19 +88,19 @@ export function distillCommand(): Command {
 function conclude({ reason, rows, total, output }: DistillEndEvent): number {
   if (reason === 'stopped') {
     process.stderr.write(
-      `posttrain distill: interrupted; what is done is in ${output}, go on with the same command and --resume\n`,
+      `posttrain distill: interrupted; finished rows are in ${output}; resume with the same command and --resume\n`,
     )
     return INTERRUPTED
   }
   // New instructions that failed do not matter once there are enough others.
   if (rows >= total) return 0
   process.stderr.write(
-    `posttrain distill: ${total - rows} of ${total} rows are missing in ${output}: their seeds got no good answer; the same command with --resume asks for them again\n`,
+    `posttrain distill: ${total - rows} of ${total} rows are missing in ${output}: their seeds got no usable answer; the same command with --resume retries them\n`,
   )
   return 1
 }
 
-/** Progress in lines: what needs to be looked at as it comes, the rest for about every two seconds. */
+/** Progress in lines: problems at once, the rest about every two seconds. */
 export function reporter(line: (text: string) => unknown, now = Date.now): (event: DistillEvent) => void {
   let [first, startedAt, shownAt, retries, failed] = [0, 0, 0, 0, 0]
   return (event) => {
@@ -113,14 +109,14 @@ export function reporter(line: (text: string) => unknown, now = Date.now): (even
         first = event.finished
         startedAt = now()
         const left = [
-          event.duplicates > 0 ? `${event.duplicates} the same as others` : '',
+          event.duplicates > 0 ? `${event.duplicates} duplicates` : '',
           event.badRows > 0 ? `${event.badRows} bad rows left out` : '',
         ].filter(Boolean)
         line(
           `${event.seeds} seeds${left.length > 0 ? ` (${left.join(', ')})` : ''}, teacher ${event.teacher}`,
         )
-        if (event.repaired) line(`The last line of ${event.output} was torn and is made again`)
-        if (event.finished > 0) line(`${event.finished} of ${event.total} rows are there already`)
+        if (event.repaired) line(`The last line of ${event.output} was incomplete and is written again`)
+        if (event.finished > 0) line(`${event.finished} of ${event.total} rows are already there`)
         break
       }
       case 'row': {
@@ -128,20 +124,20 @@ export function reporter(line: (text: string) => unknown, now = Date.now): (even
         shownAt = now()
         const seconds = (now() - startedAt) / 1000
         const left = (seconds / (event.done - first)) * (event.total - event.done)
-        const trouble = `${retries > 0 ? `, ${retries} asked again` : ''}${failed > 0 ? `, ${failed} failed` : ''}`
+        const trouble = `${retries > 0 ? `, ${retries} retries` : ''}${failed > 0 ? `, ${failed} failed` : ''}`
         line(`${event.done}/${event.total} rows${trouble}, ${duration(left)} left`)
         break
       }
       case 'retry':
         retries++
-        // Also where no row comes at all one wants to know why.
+        // Shown even if no row arrives, to say why.
         if (now() - shownAt < 2000) return
         shownAt = now()
-        line(`Asking again in ${(event.waitMs / 1000).toFixed(1)} s: ${event.reason}`)
+        line(`Retrying in ${(event.waitMs / 1000).toFixed(1)} s: ${event.reason}`)
         break
       case 'failure':
         failed++
-        line(`${event.origin}: no good answer: ${event.reason}`)
+        line(`${event.origin}: no usable answer: ${event.reason}`)
         break
       case 'duplicate':
         break

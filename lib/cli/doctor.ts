@@ -16,7 +16,7 @@ import { driverProblem, glibcVersion, systemProblem } from '../libtorch/find/sys
 import { askDriver, type Gpus } from './gpu.js'
 import { MARK, type SelfTest } from './self-test.js'
 
-/** One thing that was looked at: what was found, and what to do where that is not enough. */
+/** One check: its result, and advice if it is not enough. */
 export interface Check {
   name:
     | 'package'
@@ -35,9 +35,9 @@ export interface Check {
   /** `warning`: training works, but not as well as it could; `failed`: it does not. */
   status: 'ok' | 'warning' | 'failed'
   found: string
-  /** One sentence; absent where nothing is to be done. */
+  /** One sentence of advice; absent if there is nothing to do. */
   advice?: string
-  /** Of libtorch: each place that was looked at, in order. */
+  /** libtorch: the places searched, in order. */
   tried?: Tried[]
 }
 
@@ -59,7 +59,7 @@ function system(): Check {
   return problem === null ? { ...check, status: 'ok' } : { ...check, status: 'failed', advice: `${problem}.` }
 }
 
-/** In a clone only: what set-up builds with. */
+/** Build tools; checked in a clone only. */
 function tools(): Check | null {
   if (!existsSync(join(packageRoot(), 'scripts/setup.mjs'))) return null
   const programs: [string, string[]][] = [
@@ -80,7 +80,7 @@ function tools(): Check | null {
   return { name: 'tools', status: 'warning', found: `no ${missing.join(', no ')}`, advice }
 }
 
-/** A step whose error is a check that failed; its message already says what to do. */
+/** Runs a step; an error is a failed check, whose message already says what to do. */
 function attempt(name: Check['name'], step: () => string): Check {
   try {
     return { name, status: 'ok', found: step() }
@@ -91,7 +91,7 @@ function attempt(name: Check['name'], step: () => string): Check {
 
 const selfTestMs = 120_000
 
-/** Trains a tiny model in a child, which a damaged library or driver may end. */
+/** Trains a tiny model in a child process, which a damaged library or driver may kill. */
 function selfTest(): Promise<SelfTest> {
   const program = fileURLToPath(new URL('./self-test.js', import.meta.url))
   const env = { ...process.env, NODE_OPTIONS: '', ELECTRON_RUN_AS_NODE: '1' }
@@ -114,7 +114,7 @@ function selfTest(): Promise<SelfTest> {
       const line = stdout.split('\n').find((text) => text.startsWith(MARK))
       if (line !== undefined) return settle(JSON.parse(line.slice(MARK.length)))
       const last = stderr.trim().split('\n').at(-1)
-      const how = `a tiny training in a child process ended it (${signal ?? `exit code ${code}`})`
+      const how = `training a tiny model in a child process crashed it (${signal ?? `exit code ${code}`})`
       settle({ error: { message: last ? `${how}: ${last}` : `${how}.` } })
     })
   })
@@ -145,7 +145,7 @@ async function core(gpus: Gpus): Promise<Check[]> {
   ]
 }
 
-/** The driver and its devices, whether or not libtorch can use them. */
+/** The driver and its devices, whether libtorch can use them or not. */
 function gpu({ driver, devices }: Gpus): Check {
   if (driver === null) return { name: 'gpu', status: 'ok', found: 'no NVIDIA driver' }
   const list = devices.map(
@@ -175,7 +175,7 @@ function cuda(
   }
   if (driver !== null && driverProblem(driver) === null && !verdict.cuda) {
     const advice =
-      'There is an NVIDIA driver, but this libtorch is for the CPU; run `npx posttrain libtorch install --variant cu130`.'
+      'An NVIDIA driver is installed, but this libtorch is for the CPU; run `npx posttrain libtorch install --variant cu130`.'
     return { name: 'cuda', status: 'warning', found: `not in the libtorch of ${libtorch.source}`, advice }
   }
   return { name: 'cuda', status: 'ok', found: 'no device; training runs on the CPU' }
@@ -209,7 +209,7 @@ function cache(): Check {
   }
 }
 
-/** Looks at everything that training needs on this machine. Never throws for what it finds. */
+/** Checks everything that training needs on this machine. Never throws for what it finds. */
 export async function diagnose(): Promise<Diagnosis> {
   const { version } = JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8'))
   const build = attempt('build', () => {
@@ -253,7 +253,7 @@ function table({ ok, checks }: Diagnosis): string {
   })
   return [
     ...lines,
-    ok ? 'Everything needed is there.' : 'posttrain cannot train on this machine yet.',
+    ok ? 'Everything is ready for training.' : 'posttrain cannot train on this machine yet.',
     '',
   ].join('\n')
 }
@@ -261,8 +261,8 @@ function table({ ok, checks }: Diagnosis): string {
 /** `posttrain doctor [--json]`: exit code 0 where training works, 1 where it does not. */
 export function doctorCommand(): Command {
   return new Command('doctor')
-    .description('say what was found on this machine, and what to do where something is missing')
-    .option('--json', 'one JSON object on stdout')
+    .description('Check this machine and say how to fix what is missing')
+    .option('--json', 'One JSON object on stdout')
     .action(async (options: { json?: boolean }) => {
       const diagnosis = await diagnose()
       process.stdout.write(options.json ? `${JSON.stringify(diagnosis)}\n` : table(diagnosis))

@@ -3,18 +3,18 @@ import { PARTS } from '../estimate/ledger.js'
 import type { Probe } from '../estimate/probe.js'
 import type { RecipeName } from '../train/recipes.js'
 
-/** What `posttrain estimate` tells. */
+/** Report of `posttrain estimate`. */
 export interface EstimateReport extends MemoryEstimate {
   type: 'estimate'
   recipe: RecipeName
   device: string
   dtype: string
-  /** Of the model. */
+  /** Parameters of the model. */
   parameters: number
-  /** Bytes there are, those of the process taken off; null where neither a flag nor the machine tells. */
+  /** Available bytes, less those of the process; null if unknown. */
   memory: number | null
   fits: boolean | null
-  /** The largest batch of one backward that fits; null where none does, or the memory is not known. */
+  /** The largest batch of one backward that fits; null if none does or the memory is unknown. */
   largestBatch: { documents: number; tokens: number } | null
   probe: Probe | null
 }
@@ -26,7 +26,7 @@ const size = (bytes: number) =>
       ? `${(bytes / 1e6).toFixed(1)} MB`
       : `${(bytes / 1e3).toFixed(1)} kB`
 
-/** Cells in columns, the first to the left, the others to the right. */
+/** Aligns cells in columns, the first to the left, the others to the right. */
 function table(rows: readonly (readonly string[])[]): string {
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)))
   return rows
@@ -36,38 +36,36 @@ function table(rows: readonly (readonly string[])[]): string {
     .join('\n')
 }
 
-/** The report as a person reads it. */
+/** The report as text. */
 export function drawEstimate(report: EstimateReport): string {
   const { recipe, sizes, phases, held, peak, memory, probe } = report
   const { documents, tokens, labels, answers, promptTokens } = sizes
   const lines = [
-    `${recipe} of ${(report.parameters / 1e6).toFixed(1)} million weights on ${report.device} in ${report.dtype}`,
+    `${recipe} of ${(report.parameters / 1e6).toFixed(1)} million weights on ${report.device}, ${report.dtype}`,
     answers > 0
-      ? `${answers} answers of ${promptTokens} + ${labels} tokens in a rollout, ${Math.min(documents, answers)} in one backward`
+      ? `${answers} responses of ${promptTokens} + ${labels} tokens per rollout, ${Math.min(documents, answers)} in one backward`
       : `${documents} rows of ${tokens} tokens in one backward`,
     '',
     table([
-      ['the most at once', ...phases.map(({ phase }) => phase)],
+      ['peak', ...phases.map(({ phase }) => phase)],
       ...[...PARTS, 'total' as const]
         .filter((part) => phases.some(({ peak: bytes }) => bytes[part] > 0))
         .map((part) => [part, ...phases.map(({ peak: bytes }) => size(bytes[part]))]),
     ]),
     '',
     table([
-      ['held all the time', ''],
+      ['always allocated', ''],
       ...held.map(({ part, name, bytes }) => [`${part} of the ${name}`, size(bytes)]),
     ]),
     '',
   ]
-  if (memory === null) lines.push(`${size(peak)} are needed; --memory SIZE tells what fits`)
+  if (memory === null) lines.push(`needs ${size(peak)}; --memory SIZE says whether it fits`)
   else {
-    lines.push(
-      `${size(peak)} are needed, ${size(memory)} are there: ${report.fits ? 'it fits' : 'it does not fit'}`,
-    )
+    lines.push(`needs ${size(peak)}, ${size(memory)} available: ${report.fits ? 'fits' : 'does not fit'}`)
     const most = report.largestBatch
     lines.push(
       most === null
-        ? `no batch fits, not even of one row of ${tokens} tokens: ${answers > 0 ? 'fewer answers in a rollout, ' : ''}lora, activationCheckpointing and shorter rows need less`
+        ? `no batch fits, not even of one row of ${tokens} tokens: ${answers > 0 ? 'fewer responses per rollout, ' : ''}lora, activationCheckpointing and shorter rows need less`
         : `the largest batch that fits: ${most.documents} rows, ${most.tokens} tokens (${flagOf(recipe)})`,
     )
   }
@@ -79,7 +77,7 @@ export function drawEstimate(report: EstimateReport): string {
     lines.push(
       `a step takes ${probe.secondsPerStep.toFixed(2)} s${parts} for ${probe.tokensPerStep.toFixed(0)} tokens, the mean of ${probe.steps}`,
     )
-    if (probe.peakBytes !== null) lines.push(`${size(probe.peakBytes)} were allocated at once in them`)
+    if (probe.peakBytes !== null) lines.push(`measured peak: ${size(probe.peakBytes)}`)
   }
   return `${lines.join('\n')}\n`
 }

@@ -36,7 +36,7 @@ const UNITS: Record<string, number> = {
   tib: 2 ** 40,
 }
 
-/** Bytes as people write them; what is no size stays text, so that the schema's own sentence refuses it. */
+/** Parses a size such as 24GB; other text is passed on, and the schema refuses it. */
 function bytesOf(text: string): unknown {
   const [, number, unit] = /^([\d.]+)\s*([a-z]*)$/i.exec(text.trim()) ?? []
   const bytes = Number(number) * (UNITS[unit?.toLowerCase() ?? ''] ?? Number.NaN)
@@ -48,13 +48,13 @@ const estimateFields = lazily((z) => ({
     z
       .custom<number>((value) => typeof value === 'number' && value > 0, 'must be a size such as 24GB')
       .optional(),
-    'Memory there is, such as 24GB (default: what is free on this machine)',
+    'Available memory, such as 24GB (default: free memory of this machine)',
     { placeholder: 'SIZE', read: bytesOf },
   ),
-  probe: option(z.boolean().default(false), 'Run a few steps on made-up rows of these sizes and time them'),
+  probe: option(z.boolean().default(false), 'Time a few real steps on made-up rows of these sizes'),
 }))
 
-/** The flags of a recipe, of which data and rewards are not needed. */
+/** The flags of a recipe, with data and rewards optional. */
 export function estimateOptions(recipe: RecipeName): OptionSet {
   const set = commandOptions(RECIPES[recipe].options, estimateFields)
   const shape = () =>
@@ -110,7 +110,7 @@ async function rewardShape(text: string, model: ModelShape): Promise<RewardShape
   return { kind: 'model', model: await modelShape(path!) }
 }
 
-/** Where the run would be, and the memory that is free there; null where no device tells. */
+/** The device of the run and its free memory; null if unknown. */
 async function machineOf({ device, dtype, threads, memory }: Options) {
   const info = async () => {
     const core = await loadCore()
@@ -192,10 +192,10 @@ async function runProbe(
   }
 }
 
-/** `posttrain estimate RECIPE --model DIR ...`: the recipe's own flags, and no data. */
+/** `posttrain estimate RECIPE --model DIR ...`: the recipe's own flags, without data. */
 export function estimateCommand(): Command {
   const command = new Command('estimate').description(
-    'Say what memory a run needs, and with --probe what time',
+    'Estimate the memory of a run, and with --probe its time',
   )
   for (const recipe of RECIPE_NAMES) {
     const set = estimateOptions(recipe)

@@ -5,10 +5,10 @@ import { applyFlags, type Flag, flagsOf, kebab } from '../options/flags.js'
 import type { OptionSet, ResolvedOptions } from '../options/option.js'
 import { resolveOptions } from '../options/validate.js'
 
-/** A wrong use of the command line: exit code 2. */
+/** Wrong usage of the command line: exit code 2. */
 export class UsageError extends Error {}
 
-/** Gives `command` one flag for each option of the set, and `--config FILE`. */
+/** Adds one flag for each option of the set, and `--config FILE`. */
 export function addFlags(command: Command, set: OptionSet): Command {
   for (const flag of flagsOf(set.schema())) {
     if (flag.kind === 'switch') {
@@ -22,12 +22,12 @@ export function addFlags(command: Command, set: OptionSet): Command {
       if (flag.choices !== undefined) command.addHelpText('after', choicesText(flag.name, flag.choices))
     }
   }
-  return command.option('--config <FILE>', 'Options in a JSON file; flags stand above it')
+  return command.option('--config <FILE>', 'Options in a JSON file; flags take precedence')
 }
 
 /**
  * The options of a parsed command: config file, then flags, then defaults; UsageError where they are wrong.
- * `given` is what was given, without the defaults: what a recipe takes.
+ * `given` has the options without their defaults, as a recipe takes them.
  */
 export async function readFlags<Set extends OptionSet>(
   command: Command,
@@ -49,7 +49,7 @@ export async function readFlags<Set extends OptionSet>(
   const config = parsed.config === undefined ? {} : await readConfig(parsed.config as string)
   try {
     if (parsed.config !== undefined) {
-      // The file alone first, so that a mistake in it names the file.
+      // The file is checked alone first, so that an error names the file.
       const alone: OptionSet = { name: set.name, schema: () => set.schema().partial(), conflicts: [] }
       resolveOptions(alone, config as never, parsed.config as string)
     }

@@ -14,16 +14,16 @@ const set = {
   schema: lazily((z) =>
     z.object({
       model: option(z.string(), 'Folder of the model, or org/name on the Hub', text('DIR')),
-      prompt: option(z.array(z.string()).min(1).optional(), 'What to continue'),
+      prompt: option(z.array(z.string()).min(1).optional(), 'Prompt to continue'),
       prompts: option(
         z.string().optional(),
         'File of prompts: rows with prompt, instruction, messages or text, or paragraphs in .txt',
         text('FILE'),
       ),
-      chat: option(z.boolean().default(false), 'Put each prompt to the model through its chat template'),
+      chat: option(z.boolean().default(false), "Render each prompt with the model's chat template"),
       ...generateOptions.schema().shape,
       ...modelFields(),
-      json: option(z.boolean().default(false), 'One completion a line on stdout, as JSON'),
+      json: option(z.boolean().default(false), 'One JSON completion per line on stdout'),
     }),
   ),
   conflicts: [
@@ -31,7 +31,7 @@ const set = {
     {
       option: 'prompts',
       when: (given) => given('prompt'),
-      because: 'cannot stand beside prompt: give one of them',
+      because: 'cannot be combined with prompt: give one of them',
     },
   ],
 } satisfies OptionSet
@@ -42,7 +42,7 @@ export function generateCommand(): Command {
   return addFlags(command, set).action(async () => {
     const { options, given } = await readFlags(command, set)
     if (options.prompt === undefined && options.prompts === undefined) {
-      throw new UsageError('generate: --prompt TEXT or --prompts FILE is needed')
+      throw new UsageError('generate: --prompt TEXT or --prompts FILE is required')
     }
     const { openModel } = await import('./open-model.js')
     const { generate } = await import('../generate/generate.js')
@@ -74,7 +74,7 @@ export function generateCommand(): Command {
   })
 }
 
-/** Rows of any kind; a last answer that is there is what is asked for. */
+/** Prompts from rows of any kind; a final response in a row is left out and generated. */
 async function readPrompts(path: string): Promise<Exclude<Prompt, Int32Array>[]> {
   const { readRows } = await import('../data/sources.js')
   const { fieldsOf } = await import('../data/rows/fields.js')
@@ -83,7 +83,7 @@ async function readPrompts(path: string): Promise<Exclude<Prompt, Int32Array>[]>
   for await (const { row, origin, failure } of readRows(path)) {
     if (failure) throw failure
     const { text } = fieldsOf(row, origin)
-    // Paragraphs of a .txt file are continued.
+    // Paragraphs of a .txt file are prompts.
     const asked = typeof text === 'string' ? { text } : readPrompt(row, origin)
     prompts.push('text' in asked ? asked.text : asked.messages)
   }

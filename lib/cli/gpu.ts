@@ -1,14 +1,14 @@
 import { spawnSync } from 'node:child_process'
 import { driverVersion } from '../libtorch/find/system.js'
 
-/** What the NVIDIA driver says of itself and its devices. */
+/** The NVIDIA driver and its devices. */
 export interface Gpus {
   /** null where there is none. */
   driver: string | null
   devices: { name: string; totalBytes: number; freeBytes: number }[]
 }
 
-/** Asks nvidia-smi; the kernel alone where that is not there, as in some containers. */
+/** Asks nvidia-smi, or only the kernel where there is none, as in some containers. */
 export function askDriver(): Gpus {
   const query = '--query-gpu=driver_version,memory.total,memory.free,name'
   const run = spawnSync('nvidia-smi', [query, '--format=csv,noheader,nounits'], {

@@ -1,7 +1,7 @@
 import type { HubEvent } from '../files/hub/events.js'
 import { duration, type Terminal } from './progress.js'
 
-/** Tells people what comes from the Hub: a bar that is redrawn on a terminal, else a line for about every ten seconds. */
+/** Shows transfers from and to the Hub: a redrawn bar on a terminal, else a line about every ten seconds. */
 export class HubProgress {
   readonly #out: Terminal
   readonly #now: () => number
@@ -29,13 +29,13 @@ export class HubProgress {
         this.#progress(event.receivedBytes, event.totalBytes)
         break
       case 'retry':
-        this.#line(`Going on with ${event.path}: ${event.reason}`)
+        this.#line(`Continuing ${event.path}: ${event.reason}`)
         break
       case 'wait':
         this.#line(`Waiting for process ${event.pid}, which fetches ${event.path}`)
         break
       case 'unreachable':
-        this.#line(`Warning: ${event.repository} is taken as it is in the cache, for ${event.reason}`)
+        this.#line(`Warning: ${event.repository} is used from the cache: ${event.reason}`)
         break
       case 'end':
         this.#line(
@@ -48,7 +48,7 @@ export class HubProgress {
   }
 
   #progress(received: number, total: number): void {
-    // What an earlier call left is here at once and says nothing of the speed.
+    // Bytes left by an earlier call arrive at once and say nothing about the speed.
     if (this.#before < 0) this.#before = received
     const now = this.#now()
     if (now - this.#shownAt < (this.#out.isTTY ? 100 : 10_000)) return
@@ -74,7 +74,7 @@ export class HubProgress {
   }
 }
 
-/** Bytes for people. */
+/** Bytes with a unit. */
 export function size(bytes: number): string {
   if (bytes >= 1e9) return `${(bytes / 1e9).toFixed(2)} GB`
   if (bytes >= 1e6) return `${(bytes / 1e6).toFixed(1)} MB`

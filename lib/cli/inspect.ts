@@ -8,7 +8,7 @@ import { Tokenizer } from '../data/text/tokenizer.js'
 import { PosttrainError } from '../errors.js'
 import { UsageError } from './flags.js'
 
-/** What becomes of a token: a label, context, or a place that stands empty beside longer rows. */
+/** State of a token: trained (a label), masked (context), or padding beside longer rows. */
 export type TokenState = 'trained' | 'masked' | 'padding'
 
 export interface InspectedRow {
@@ -29,7 +29,7 @@ export interface InspectOptions {
   onBadRow: 'error' | 'skip'
 }
 
-/** The first rows of a file as they would be trained, padded to the longest of them, and the report on all of them. */
+/** The first rows of a file as training sees them, padded to the longest, and the report on all rows. */
 export async function inspectData(
   data: string,
   options: InspectOptions,
@@ -73,15 +73,15 @@ const PAINT: Record<TokenState, [open: string, close: string]> = {
   masked: ['\x1b[90m', '\x1b[39m'],
   padding: ['\x1b[2m', '\x1b[22m'],
 }
-/** Without colours. */
+/** Without colors. */
 const BRACKETS: Record<TokenState, [open: string, close: string]> = {
   trained: ['⟦', '⟧'],
   masked: ['', ''],
   padding: ['⟨', '⟩'],
 }
 
-/** A row for people: stretches of one state in one colour, each token underlined or not in turn. */
-export function drawRow(row: InspectedRow, tokenizer: Tokenizer, colour: boolean): string {
+/** A row for a terminal: spans of one state share a color, every second token is underlined. */
+export function drawRow(row: InspectedRow, tokenizer: Tokenizer, color: boolean): string {
   const { trained, masked, padding } = row.counts
   const weight = row.weight === 1 ? '' : `, weight ${row.weight}`
   let out = `${row.source}  ${trained} trained, ${masked} masked, ${padding} padding${weight}\n`
@@ -89,7 +89,7 @@ export function drawRow(row: InspectedRow, tokenizer: Tokenizer, colour: boolean
   let state: TokenState | null = null
   const enter = (next: TokenState | null) => {
     if (state === next) return
-    const marks = colour ? PAINT : BRACKETS
+    const marks = color ? PAINT : BRACKETS
     if (state !== null) out += marks[state][1]
     if (next !== null) out += marks[next][0]
     state = next
@@ -100,33 +100,33 @@ export function drawRow(row: InspectedRow, tokenizer: Tokenizer, colour: boolean
       out += `padding × ${padding}`
       break
     }
-    // A token that ends within a character shows nothing; the one that completes it shows it.
+    // A token that ends inside a character prints nothing; the token that completes it prints it.
     const text = decoder.push(token.id).replaceAll('\n', '⏎\n')
-    out += colour && t % 2 === 1 ? `\x1b[4m${text}\x1b[24m` : text
+    out += color && t % 2 === 1 ? `\x1b[4m${text}\x1b[24m` : text
   }
   enter(null)
   return `${out}\n`
 }
 
-/** The report in lines; what is nothing is left out. */
+/** Lines of the report; counts of zero are left out. */
 export function drawReport(report: DataReport): string {
   const { dropped, length, duplicates } = report
   const lines = [
     `${report.read} rows read, ${report.rows} to train, ${report.truncated} truncated`,
     `${report.tokens} tokens, ${report.trainTokens} of them trained`,
-    `tokens of a row: least ${length.min}, median ${length.median}, 90 % ${length.p90}, 99 % ${length.p99}, most ${length.max}`,
+    `tokens per row: min ${length.min}, median ${length.median}, p90 ${length.p90}, p99 ${length.p99}, max ${length.max}`,
   ]
   const found: [number, string][] = [
     [dropped.badRow, `bad rows skipped, the first: ${report.firstBadRow}`],
     [dropped.tooLong, 'rows dropped: too long'],
-    [dropped.noLabels, 'rows dropped: nothing in them is trained'],
+    [dropped.noLabels, 'rows dropped: no trained token'],
     [dropped.empty, 'rows dropped: empty'],
-    [duplicates.exact, 'rows the same as an earlier one'],
-    [duplicates.near, 'rows the same as an earlier one but for case, punctuation and spaces'],
-    [report.emptyOutputs, 'rows with an empty answer'],
+    [duplicates.exact, 'exact duplicates of an earlier row'],
+    [duplicates.near, 'near duplicates: an earlier row but for case, punctuation and spaces'],
+    [report.emptyOutputs, 'rows with an empty response'],
     [report.withoutStop, 'rows that train no stop token'],
     [report.doubleBos, 'rows that begin with two BOS tokens'],
-    [report.jointDiffers, 'rows with other ids if prompt and answer were encoded as one text'],
+    [report.jointDiffers, 'rows whose ids would differ if prompt and response were encoded as one text'],
   ]
   for (const [count, what] of found) if (count > 0) lines.push(`${count} ${what}`)
   return `${lines.join('\n')}\n`
@@ -141,7 +141,7 @@ function wholeNumber(name: string, least: number): (text: string) => number {
   }
 }
 
-/** Each kind of data file, with what it holds. */
+/** Data formats with their contents. */
 function formatLines(): string {
   const names = FORMATS.map(({ endings }) => endings.join(', '))
   const width = Math.max(...names.map(({ length }) => length))
@@ -159,23 +159,23 @@ export function inspectCommand(): Command {
       "chat, plain, alpaca, or a .jinja file (default: the model's own, else plain)",
     )
     .option('--rows <N>', 'Rows to show', wholeNumber('rows', 0), 3)
-    .option('--max-length <N>', 'Tokens of one sequence at most', wholeNumber('max-length', 2), 1024)
+    .option('--max-length <N>', 'Maximum length of a sequence, in tokens', wholeNumber('max-length', 2), 1024)
     .addOption(
-      new Option('--train-on <WHAT>', 'Turns that are trained')
+      new Option('--train-on <WHAT>', 'Turns to train on')
         .choices(['assistant', 'lastAssistant', 'all'])
         .default('assistant'),
     )
     .addOption(
-      new Option('--overflow <WHAT>', 'What becomes of longer rows')
+      new Option('--overflow <WHAT>', 'What to do with longer rows')
         .choices(['truncate', 'drop', 'error'])
         .default('truncate'),
     )
     .addOption(
-      new Option('--on-bad-row <WHAT>', 'What becomes of rows that cannot be read')
+      new Option('--on-bad-row <WHAT>', 'What to do with rows that cannot be read')
         .choices(['error', 'skip'])
         .default('error'),
     )
-    .option('--json', 'One JSON object a line: the rows, then the report', false)
+    .option('--json', 'One JSON object per line: the rows, then the report', false)
     .addHelpText('after', `\nData files:\n${formatLines()}`)
     .action(async (data: string, options: InspectOptions & { json: boolean }) => {
       const { template, rows, report } = await inspectData(data, options)
@@ -186,13 +186,13 @@ export function inspectCommand(): Command {
         return
       }
       const tokenizer = await Tokenizer.load(options.model)
-      const colour = process.stdout.hasColors?.() === true
-      for (const row of rows) write(`${drawRow(row, tokenizer, colour)}\n`)
+      const color = process.stdout.hasColors?.() === true
+      for (const row of rows) write(`${drawRow(row, tokenizer, color)}\n`)
       write(drawReport(report))
       if (report.rows > 0 && report.withoutStop === report.rows) {
         throw new PosttrainError(
           'ERR_DATA',
-          `${data}: no row trains a stop token, so the model would never learn to end an answer`,
+          `${data}: no row trains a stop token, so the model would never learn to end a response`,
         )
       }
     })

@@ -2,8 +2,8 @@
 export const INTERRUPTED = 130
 
 /**
- * Ctrl-C (SIGINT) and SIGTERM: the first calls `onFirst`, the second leaves at once through process.exit,
- * whose handlers join the torch thread. The function it gives takes the handlers off again.
+ * Ctrl-C (SIGINT) and SIGTERM: the first calls `onFirst`, the second exits at once through process.exit,
+ * whose handlers join the torch thread. Returns a function that removes the handlers.
  */
 export function onInterrupt(onFirst: () => void): () => void {
   let interrupted = false

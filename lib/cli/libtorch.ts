@@ -17,14 +17,14 @@ const installSet = {
     z.object({
       variant: option(
         z.enum(['auto', 'cpu', 'cu130']).default('auto'),
-        'For the CPU, or for CUDA 13; auto takes CUDA where there is a driver for it',
+        'CPU, or CUDA 13; auto takes CUDA if the driver supports it',
       ),
       from: option(
         z.string().optional(),
-        'An archive, a wheel, an unpacked libtorch, or a folder of these; what is not there is downloaded',
+        'An archive, a wheel, an unpacked libtorch, or a folder of these; missing files are downloaded',
         text('FILE|DIR'),
       ),
-      force: option(z.boolean().default(false), 'Install again what is there'),
+      force: option(z.boolean().default(false), 'Reinstall an installed version'),
     }),
   ),
   conflicts: [],
@@ -38,7 +38,7 @@ function showing(progress: TransferProgress): (event: InstallEvent) => void {
       case 'download':
         return progress.show(`Fetching ${event.url}`, event.receivedBytes, event.totalBytes)
       case 'retry':
-        return progress.line(`Trying again: ${event.reason}`)
+        return progress.line(`Retrying: ${event.reason}`)
       case 'pip':
         return progress.line(`Fetching with pip: ${event.requirements.join(' ')}`)
       case 'unpack':
@@ -50,7 +50,7 @@ function showing(progress: TransferProgress): (event: InstallEvent) => void {
 }
 
 function install(): Command {
-  const command = new Command('install').description('bring libtorch into the cache of this user')
+  const command = new Command('install').description('Install libtorch into the cache of this user')
   return addFlags(command, installSet).action(async () => {
     const { options } = await readFlags(command, installSet)
     const stop = new AbortController()
@@ -64,11 +64,11 @@ function install(): Command {
         onEvent: showing(progress),
       })
       progress.line(
-        `libtorch ${version} ${isNew ? 'is installed' : 'is there already'}${because ? ` (${because})` : ''}`,
+        `libtorch ${version} ${isNew ? 'installed' : 'already installed'}${because ? ` (${because})` : ''}`,
       )
       const taken = searchLibtorch().found
       if (taken !== null && taken.folder !== folder)
-        progress.line(`The libtorch in ${taken.folder} (${taken.source}) comes before it`)
+        progress.line(`The libtorch in ${taken.folder} (${taken.source}) takes precedence over it`)
       process.stdout.write(`${folder}\n`)
     } finally {
       progress.clear()
@@ -79,8 +79,8 @@ function install(): Command {
 
 function urls(): Command {
   return new Command('urls')
-    .description('what would be downloaded, for machines that cannot')
-    .option('--json', 'one JSON object on stdout, with the archives of all platforms')
+    .description('Show download addresses, for machines without a network')
+    .option('--json', 'One JSON object on stdout, with the archives of all platforms')
     .action(({ json }: { json?: boolean }) => {
       const all = archives()
       const { version, nvidia } = libtorchConstants()
@@ -102,8 +102,8 @@ function urls(): Command {
 
 function list(): Command {
   return new Command('list')
-    .description('what is in the cache')
-    .option('--json', 'one JSON object on stdout')
+    .description('List the versions in the cache')
+    .option('--json', 'One JSON object on stdout')
     .action(async ({ json }: { json?: boolean }) => {
       const taken = searchLibtorch().found?.folder
       const entries = (await listShelf()).map((entry) => ({ ...entry, taken: entry.folder === taken }))
@@ -111,7 +111,7 @@ function list(): Command {
       else
         for (const { version, folder, bytes, whole, taken } of entries)
           process.stdout.write(
-            `${taken ? '*' : ' '} ${version.padEnd(14)} ${(bytes / 1e6).toFixed(0).padStart(5)} MB  ${folder}${whole ? '' : '  (not whole: install it again)'}\n`,
+            `${taken ? '*' : ' '} ${version.padEnd(14)} ${(bytes / 1e6).toFixed(0).padStart(5)} MB  ${folder}${whole ? '' : '  (incomplete: install it again)'}\n`,
           )
     })
 }
@@ -119,18 +119,18 @@ function list(): Command {
 /** `posttrain libtorch install | urls | path | list | remove`. */
 export function libtorchCommand(): Command {
   return new Command('libtorch')
-    .description('bring, find and remove the library that computes')
+    .description('Manage libtorch: install, list and remove it')
     .addCommand(install())
     .addCommand(urls())
     .addCommand(
       new Command('path')
-        .description('the folder that is used on this machine')
+        .description('Print the folder used on this machine')
         .action(() => void process.stdout.write(`${findLibtorch().folder}\n`)),
     )
     .addCommand(list())
     .addCommand(
       new Command('remove')
-        .description('take versions out of the cache')
+        .description('Remove versions from the cache')
         .argument('<versions...>', 'as `list` shows them, or all')
         .action(async (versions: string[]) => {
           for (const version of versions) await removeFromShelf(version)

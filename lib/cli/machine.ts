@@ -14,7 +14,10 @@ export const deviceFields = lazily((z) => ({
     'auto, cpu, cuda or cuda:N',
     text('NAME'),
   ),
-  dtype: option(z.enum(['auto', 'float32', 'bfloat16']).default('auto'), 'Of the weights in memory'),
+  dtype: option(
+    z.enum(['auto', 'float32', 'bfloat16']).default('auto'),
+    'Data type of the weights in memory',
+  ),
   threads: option(z.int().min(1).optional(), 'CPU threads (default: one for each core)'),
 }))
 
@@ -22,13 +25,13 @@ export const deviceFields = lazily((z) => ({
 export const modelFields = lazily((z) => ({
   adapter: option(
     z.string().optional(),
-    'Folder of a LoRA adapter to put on the model, or org/name on the Hub',
+    'Folder of a LoRA adapter to load onto the model, or org/name on the Hub',
     text('DIR'),
   ),
   ...deviceFields(),
 }))
 
-/** The model of a command, and where it computes. */
+/** The model of a command and its device. */
 export interface ModelOptions {
   model: string
   adapter?: string | undefined

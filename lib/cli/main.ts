@@ -7,7 +7,7 @@ import { RECIPE_NAMES, RECIPES } from '../train/recipes.js'
 import { UsageError } from './flags.js'
 import { INTERRUPTED } from './interrupt.js'
 
-/** Loaded only when it is named, so that `--help` is quick. */
+/** Commands are loaded when they are named, so that `--help` is quick. */
 const COMMANDS: { name: string; summary: string; load: () => Promise<Command> }[] = [
   ...RECIPE_NAMES.map((name) => ({
     name,
@@ -16,12 +16,12 @@ const COMMANDS: { name: string; summary: string; load: () => Promise<Command> }[
   })),
   {
     name: 'merge',
-    summary: 'Add an adapter to the weights of its base',
+    summary: 'Merge an adapter into the weights of its base',
     load: async () => (await import('./merge.js')).mergeCommand(),
   },
   {
     name: 'push',
-    summary: 'Send a model or adapter to the Hub',
+    summary: 'Upload a model or adapter to the Hub',
     load: async () => (await import('./push.js')).pushCommand(),
   },
   {
@@ -31,12 +31,12 @@ const COMMANDS: { name: string; summary: string; load: () => Promise<Command> }[
   },
   {
     name: 'chat',
-    summary: 'Talk with a model',
+    summary: 'Chat with a model',
     load: async () => (await import('./chat.js')).chatCommand(),
   },
   {
     name: 'distill',
-    summary: 'Make training rows with a stronger model',
+    summary: 'Generate training rows with a stronger model',
     load: async () => (await import('./distill.js')).distillCommand(),
   },
   {
@@ -46,17 +46,17 @@ const COMMANDS: { name: string; summary: string; load: () => Promise<Command> }[
   },
   {
     name: 'estimate',
-    summary: 'Say what memory and time a run needs before it is begun',
+    summary: 'Estimate the memory and time of a run before it starts',
     load: async () => (await import('./estimate.js')).estimateCommand(),
   },
   {
     name: 'doctor',
-    summary: 'Say what was found on this machine and what to do',
+    summary: 'Check this machine and say how to fix what is missing',
     load: async () => (await import('./doctor.js')).doctorCommand(),
   },
   {
     name: 'libtorch',
-    summary: 'Bring, find and remove the library that computes',
+    summary: 'Manage libtorch: install, list and remove it',
     load: async () => (await import('./libtorch.js')).libtorchCommand(),
   },
 ]
@@ -97,10 +97,10 @@ async function main(argv: string[]): Promise<number> {
   }
 }
 
-// A reader that has gone, such as `head`: what writes to it hears of it in its own callback.
+// A closed pipe, such as `head`: whoever writes to it sees the error in its own callback.
 process.stdout.on('error', () => undefined)
 
 main(process.argv.slice(2)).then((code) => {
-  // Not process.exitCode alone: a reward function that was given up may still hold timers and sockets.
+  // Not process.exitCode alone: a reward function that timed out may still hold timers and sockets.
   process.stdout.write('', () => process.stderr.write('', () => process.exit(code)))
 })

@@ -12,16 +12,16 @@ const set = {
     z.object({
       model: option(z.string(), 'Folder of the base, or org/name on the Hub', text('DIR')),
       adapter: option(z.string(), 'Folder of the adapter, or org/name on the Hub', text('DIR')),
-      output: option(z.string(), 'Folder to write', text('DIR')),
+      output: option(z.string(), 'Output folder', text('DIR')),
       saveDtype: option(
         z.enum(['float32', 'bfloat16', 'float16']).optional(),
-        'Of the saved model (default: that of the weights in memory)',
+        'Data type of the saved model (default: that of the weights in memory)',
       ),
       padToken: option(
         z.string().min(1).optional(),
-        'Of a reward model: a token of the vocabulary that no answer ends with, for tokenizers without a special one',
+        'Reward models: a vocabulary token that ends no response, for tokenizers without a pad token',
       ),
-      overwrite: option(z.boolean().default(false), 'Replace a folder that is there'),
+      overwrite: option(z.boolean().default(false), 'Replace an existing folder'),
       ...deviceFields(),
     }),
   ),
@@ -30,7 +30,7 @@ const set = {
 
 /** `posttrain merge --model DIR --adapter DIR --output DIR`: a plain model folder, of a language or a reward model. */
 export function mergeCommand(): Command {
-  const command = new Command('merge').description('Add an adapter to the weights of its base')
+  const command = new Command('merge').description('Merge an adapter into the weights of its base')
   return addFlags(command, set).action(async () => {
     const { options } = await readFlags(command, set)
     const { isScored, openModel, openScored } = await import('./open-model.js')

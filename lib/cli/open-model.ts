@@ -11,10 +11,10 @@ import { isRewardModel, openScoredBase, RewardModel } from '../models/reward-mod
 import type { RewardFunction } from '../rollout/rewards.js'
 import type { ModelOptions } from './machine.js'
 
-/** Name of the adapter that a command puts on its model. */
+/** Name of the adapter that a command loads onto its model. */
 const GIVEN = 'given'
 
-/** The model of a command, with the adapter and the threads it asked for. */
+/** Opens the model of a command, with its adapter and threads. */
 export async function openModel({ model, adapter, device, dtype, threads }: ModelOptions): Promise<CausalLM> {
   const opened = await CausalLM.load(model, { device, dtype, ...(threads !== undefined && { threads }) })
   try {
@@ -26,7 +26,7 @@ export async function openModel({ model, adapter, device, dtype, threads }: Mode
   }
 }
 
-/** A reward model where the folder holds one or the adapter is that of one, else a language model. */
+/** Opens a reward model if the folder or the adapter is one, else a language model. */
 export async function openTrainable(options: ModelOptions): Promise<CausalLM | RewardModel> {
   const { model, adapter } = options
   const { folder } = await modelSource(model, 'reward')
@@ -40,7 +40,7 @@ export async function isScored(adapter: string): Promise<boolean> {
   return (await readPeftConfig(folder)).task_type === 'SEQ_CLS'
 }
 
-/** A reward model: the folder of one, or a language model whose adapter brings the head. */
+/** Opens a reward model: the folder of one, or a language model whose adapter has the scalar head. */
 export async function openScored(options: ModelOptions): Promise<RewardModel> {
   const { model, adapter, device, dtype, threads } = options
   const opened = await openScoredBase(model, { device, dtype, ...(threads !== undefined && { threads }) })
@@ -54,8 +54,8 @@ export async function openScored(options: ModelOptions): Promise<RewardModel> {
 }
 
 /**
- * What `--reward` names: a .js file that exports a function (`default` or `reward`), or the folder of a reward model or
- * of its adapter, which shares the weights of `policy` where it was made for them. `=WEIGHT` may follow.
+ * Opens the rewards of `--reward`: a .js file that exports a function (`default` or `reward`), or the folder of a reward
+ * model or of its adapter, which shares the weights of `policy` if it was trained on them. `=WEIGHT` may follow.
  */
 export async function openRewards(
   given: readonly string[],

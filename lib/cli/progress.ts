@@ -2,14 +2,14 @@ import type { DataReport, PromptReport } from '../data/index.js'
 import type { AnyEvent } from '../train/recipes.js'
 import type { StepBase } from '../train/run/events.js'
 
-/** What of a stream the progress needs; process.stderr is one. */
+/** The part of a stream that progress uses, such as process.stderr. */
 export interface Terminal {
   isTTY?: boolean
   columns?: number
   write(text: string): unknown
 }
 
-/** Tells people how a run goes: a bar that is redrawn on a terminal, else one line for about every two seconds. */
+/** Shows the progress of a run: a redrawn bar on a terminal, else a line about every two seconds. */
 export class Progress {
   readonly #out: Terminal
   readonly #now: () => number
@@ -18,7 +18,7 @@ export class Progress {
   #startedAt = 0
   #shownAt = Number.NEGATIVE_INFINITY
   #bar = ''
-  /** What the last step said of itself. */
+  /** Metrics of the last step. */
   #facts = ''
 
   constructor(out: Terminal, now: () => number = Date.now) {
@@ -38,7 +38,7 @@ export class Progress {
           : describePrompts(event.report))
           this.line(line)
         this.line(
-          `Training ${size}, ${event.totalSteps} steps${event.step > 0 ? ` from step ${event.step}` : ''}`,
+          `Training ${size}, ${event.totalSteps} ${event.totalSteps === 1 ? 'step' : 'steps'}${event.step > 0 ? ` from step ${event.step}` : ''}`,
         )
         break
       }
@@ -75,11 +75,13 @@ export class Progress {
             ? ''
             : `, best validation loss ${event.bestLoss.toFixed(4)} at step ${event.bestStep}`
         const what = event.model?.endsWith('adapter') ? 'adapter' : 'model'
-        // Who interrupted is told by the command.
+        // The command itself reports an interruption.
         const lost = event.reason === 'stopped' ? '' : '; nothing was saved, because no --output was given'
         const where = event.model === undefined ? lost : `; ${what} in ${event.model}`
         const result = this.#facts.startsWith('score') ? this.#facts : `loss ${event.loss.toFixed(4)}`
-        this.line(`Ended after ${event.steps} steps in ${duration(event.seconds)}, ${result}${best}${where}`)
+        this.line(
+          `Ended after ${event.steps} ${event.steps === 1 ? 'step' : 'steps'} in ${duration(event.seconds)}, ${result}${best}${where}`,
+        )
         break
       }
       default:
@@ -87,7 +89,7 @@ export class Progress {
     }
   }
 
-  /** One whole line; the bar, if there is one, goes on below it. */
+  /** Prints a line above the bar. */
   line(text: string): void {
     if (!this.#bar) {
       this.#out.write(`${text}\n`)
@@ -99,7 +101,7 @@ export class Progress {
     this.#draw(bar)
   }
 
-  /** Takes the bar off the terminal. */
+  /** Removes the bar from the terminal. */
   clear(): void {
     if (this.#bar) this.#out.write('\r\u001b[K')
     this.#bar = ''
@@ -131,7 +133,7 @@ export class Progress {
   }
 }
 
-/** Metrics that are shown where a recipe has them: their names and their words. */
+/** Metrics that are shown if a recipe has them, with their labels. */
 const STEP: [string, string][] = [
   ['score', 'score'],
   ['kl', 'KL'],
@@ -149,7 +151,7 @@ const SAMPLE: [string, string][] = [
   ['kl', 'KL'],
 ]
 
-/** The loss of a policy says little: its score stands there instead. */
+/** The loss of a policy says little, so its score is shown instead. */
 function factsOf(event: StepBase): string {
   const metrics = listed(event, STEP, ' ')
   return 'score' in event ? metrics.trimStart() : `loss ${event.loss.toFixed(4)}${metrics}`
@@ -163,10 +165,10 @@ function listed(event: object, names: [string, string][], separator = ', '): str
     .join('')
 }
 
-/** A KL of nearly nothing is 0.00, not -0.00. */
+/** A KL near zero prints as 0.00, not -0.00. */
 const twoDigits = (value: number) => value.toFixed(2).replace(/^-0\.00$/, '0.00')
 
-/** The same for prompts. */
+/** The report on prompts, in the same form. */
 function describePrompts({ read, rows, dropped, length, firstBadRow }: PromptReport): string[] {
   const lost = dropped.badRow + dropped.tooLong + dropped.empty
   const lines = [
@@ -180,7 +182,7 @@ function describePrompts({ read, rows, dropped, length, firstBadRow }: PromptRep
   return lines
 }
 
-/** The data report in a line, and one more for each thing that its owner should look at. */
+/** The data report in one line, and one more for each possible problem. */
 export function describeData(report: DataReport): string[] {
   const { read, rows, dropped, truncated, tokens, trainTokens, length, duplicates } = report
   const lost = dropped.badRow + dropped.tooLong + dropped.noLabels + dropped.empty
@@ -195,11 +197,14 @@ export function describeData(report: DataReport): string[] {
     `rows left out: ${dropped.badRow} bad, ${dropped.tooLong} too long, ${dropped.noLabels} without a label, ${dropped.empty} empty`,
   )
   if (report.firstBadRow) lines.push(`Data: the first bad row is ${report.firstBadRow}`)
-  concern(truncated, 'truncated: they teach no end of answer; a larger maxLength would keep them whole')
-  concern(duplicates.exact, 'are the same as an earlier one')
-  concern(duplicates.near, 'differ from an earlier one in case, punctuation or spaces alone')
-  concern(report.sharedWithValidation, 'are among the validation rows too')
-  concern(report.emptyOutputs, 'have an empty answer')
+  concern(
+    truncated,
+    'truncated: they do not teach where a response ends; a larger maxLength keeps them whole',
+  )
+  concern(duplicates.exact, 'are exact duplicates of an earlier row')
+  concern(duplicates.near, 'differ from an earlier row only in case, punctuation or spaces')
+  concern(report.sharedWithValidation, 'are also among the validation rows')
+  concern(report.emptyOutputs, 'have an empty response')
   concern(report.doubleBos, 'begin with two BOS tokens')
   return lines
 }

@@ -9,14 +9,10 @@ const set = {
   schema: lazily((z) =>
     z.object({
       model: option(z.string(), 'Folder of a model or an adapter', text('DIR')),
-      to: option(z.string(), 'org/name on the Hub; made where it is not there', text('NAME')),
-      private: option(z.boolean().default(false), 'A new repository is private'),
-      revision: option(
-        z.string().optional(),
-        'Branch (default: main); made where it is not there',
-        text('NAME'),
-      ),
-      message: option(z.string().optional(), 'Of the commit', text('TEXT')),
+      to: option(z.string(), 'org/name on the Hub; created if missing', text('NAME')),
+      private: option(z.boolean().default(false), 'Create the repository as private'),
+      revision: option(z.string().optional(), 'Branch (default: main); created if missing', text('NAME')),
+      message: option(z.string().optional(), 'Commit message', text('TEXT')),
       quiet: option(z.boolean().default(false), 'No progress'),
     }),
   ),
@@ -26,7 +22,7 @@ const set = {
 /** `posttrain push --model DIR --to org/name`: the files of a folder in one commit; prints its address. */
 export function pushCommand(): Command {
   const command = new Command('push')
-    .description('Send a model or adapter to the Hub')
+    .description('Upload a model or adapter to the Hub')
     .addHelpText('after', '\nThe token is read from HF_TOKEN, or from where `hf auth login` stored it.')
   return addFlags(command, set).action(async () => {
     const { options } = await readFlags(command, set)

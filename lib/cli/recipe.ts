@@ -12,7 +12,7 @@ const scratchFields = lazily((z) => ({
   ),
 }))
 
-/** The command of a recipe: its options as flags, with the model and the rewards opened from what the flags name. */
+/** The command of a recipe: its options as flags; the model and the rewards are opened from what the flags name. */
 export function recipeCommand(name: RecipeName): Command {
   const { summary, options: set, start } = RECIPES[name]
   const flags = commandOptions(set, name === 'pretrain' ? scratchFields : undefined)
@@ -35,7 +35,7 @@ interface Opened {
   dispose(): Promise<void>
 }
 
-/** The model, and the rewards of recipes that have some; each is noted in `opened` as soon as it is open. */
+/** Opens the model, and the rewards of a recipe that has some; adds each to `opened` as soon as it is open. */
 async function openNamed(
   name: RecipeName,
   machine: ModelOptions,
@@ -51,7 +51,7 @@ async function openNamed(
   }
   const model = await openModel(machine)
   opened.push(model)
-  // Where none is named, the recipe says that it needs one.
+  // If none is named, the recipe reports that it needs one.
   if (reward === undefined) return { model }
   const { rewards, close } = await openRewards(reward as readonly string[], model, machine)
   opened.push({ dispose: close })

@@ -1,9 +1,9 @@
-// The child of doctor.ts: trains a tiny model for a few steps on each device, and tells how that went in one marked line.
+// The child of doctor.ts: trains a tiny model for a few steps on each device and reports in one marked line.
 import { fileURLToPath } from 'node:url'
 import type { Core, DecoderSpec, EngineInfo, LayerSpec } from '../addon/addon.js'
 import { type LoadState, loadCore, loadState } from '../addon/load.js'
 
-/** What the child tells. */
+/** Report of the child process. */
 export type SelfTest =
   | { info: EngineInfo; state: LoadState; trained: Trained[] }
   | { error: { code?: string; message: string } }

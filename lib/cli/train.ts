@@ -10,10 +10,10 @@ import { INTERRUPTED, onInterrupt } from './interrupt.js'
 import { type ModelOptions, modelFields } from './machine.js'
 import { Progress } from './progress.js'
 
-/** Flags that every training command has beside the options of its recipe. */
+/** Flags of every training command, beside the options of its recipe. */
 export const machineFields = lazily((z) => ({
   ...modelFields(),
-  json: option(z.boolean().default(false), 'One event a line on stdout, and nothing else there'),
+  json: option(z.boolean().default(false), 'One JSON event per line on stdout, and nothing else there'),
   quiet: option(z.boolean().default(false), 'No progress'),
 }))
 
@@ -37,13 +37,13 @@ export interface MachineOptions extends ModelOptions {
   output?: string
 }
 
-/** Makes the run of a command, and says what is to be released after it. */
+/** Starts the run of a command; `close` releases what it opened. */
 export type Start = (
   machine: MachineOptions,
   recipeOptions: Record<string, unknown>,
 ) => Promise<{ run: AnyRun; close: () => Promise<void> }>
 
-/** A command that trains: flags from the recipe's own schema, progress or JSON lines, Ctrl-C that saves. */
+/** A training command: flags from the recipe's schema, progress or JSON lines, and a Ctrl-C that saves. */
 export function trainingCommand(summary: string, set: OptionSet, start: Start): Command {
   const command = new Command(set.name).description(summary)
   return addFlags(command, set).action(async () => {
@@ -65,7 +65,7 @@ async function train(name: string, machine: MachineOptions, start: () => ReturnT
   const off = onInterrupt(() => {
     if (!run) process.exit(INTERRUPTED)
     run.stop()
-    progress.line('Stopping after this step, press Ctrl-C again to leave at once')
+    progress.line('Stopping after this step; press Ctrl-C again to exit at once')
   })
   try {
     const { run: started, close } = await start()
@@ -88,12 +88,12 @@ async function train(name: string, machine: MachineOptions, start: () => ReturnT
   process.stderr.write(
     output === undefined
       ? `posttrain ${name}: interrupted; nothing was saved, because no --output was given\n`
-      : `posttrain ${name}: interrupted and saved in ${saved ?? output}; go on with the same command and --resume (--output ${output})\n`,
+      : `posttrain ${name}: interrupted and saved in ${saved ?? output}; resume with the same command and --resume (--output ${output})\n`,
   )
   return INTERRUPTED
 }
 
-/** Waits for a slow reader; a reader that has gone ends the command. */
+/** Prints a line and waits for a slow reader; a closed pipe ends the command. */
 export function print(line: string): Promise<void> {
   return new Promise((resolve, reject) => {
     process.stdout.write(`${line}\n`, (error) => {

@@ -2,7 +2,7 @@ import { duration, type Terminal } from './progress.js'
 
 const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(bytes < 10e6 ? 1 : 0)} MB`
 
-/** Tells people how far a transfer of bytes is: a bar on a terminal, else a line at its start and every 20 seconds. */
+/** Shows the progress of a transfer: a bar on a terminal, else a line at its start and every 20 seconds. */
 export class TransferProgress {
   readonly #out: Terminal
   readonly #now: () => number
@@ -43,14 +43,14 @@ export class TransferProgress {
     this.#drawn = true
   }
 
-  /** One whole line. */
+  /** Prints a line above the bar. */
   line(text: string): void {
     this.clear()
     this.#out.write(`${text}\n`)
     this.#label = ''
   }
 
-  /** Takes the bar off the terminal. */
+  /** Removes the bar from the terminal. */
   clear(): void {
     if (this.#drawn) this.#out.write('\r\u001b[K')
     this.#drawn = false

@@ -305,7 +305,7 @@ test('SIGINT between two iterations saves; the resume is the same run', async (t
     if (line.includes('"step","step":3,')) child.kill('SIGINT')
   })
   t.is(code, 130, stderr)
-  t.regex(stderr, /interrupted and saved in .*step-\d; go on with the same command and --resume/)
+  t.regex(stderr, /interrupted and saved in .*step-\d; resume with the same command and --resume/)
   const before = numbers(stdout)
   t.true(before.length >= 3 && before.length < 8, stdout)
   const after = await posttrain([...argv, '--output', output, '--resume'])

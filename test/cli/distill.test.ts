@@ -62,7 +62,7 @@ test('rows in the file, events on stdout with --json, lines on stderr without', 
   t.is(linesIn(files.output).length, 3)
   const again = await posttrain(argv(files, server, '--resume'))
   t.is(again.stdout, '')
-  t.regex(again.stderr, /3 of 3 rows are there already\n3 rows in .*rows\.jsonl, 0 of them new; 0 requests/)
+  t.regex(again.stderr, /3 of 3 rows are already there\n3 rows in .*rows\.jsonl, 0 of them new; 0 requests/)
   t.is(again.code, 0)
   t.true(server.asked.every(({ authorization }) => authorization === `Bearer ${KEY}`))
 })
@@ -103,7 +103,10 @@ test('Ctrl-C finishes what is under way and says how to go on; exit code 130', a
     },
   )
   t.is(code, 130)
-  t.regex(stderr, /interrupted; what is done is in .*rows\.jsonl, go on with the same command and --resume/)
+  t.regex(
+    stderr,
+    /interrupted; finished rows are in .*rows\.jsonl; resume with the same command and --resume/,
+  )
   const end = eventsIn(stdout).at(-1)!
   t.like(end, { type: 'end', reason: 'stopped' })
   t.is(linesIn(files.output).length, server.asked.length)
@@ -120,9 +123,9 @@ test('seeds without an answer give exit code 1; wrong use gives 2; the key is sa
   const files = folderFor(t, 3)
   const some = await posttrain(argv(files, server, '--retries', '1'))
   t.is(some.code, 1)
-  t.regex(some.stderr, /seeds\.jsonl:1: no good answer: the answer is empty/)
-  t.regex(some.stderr, /2 of 3 rows are missing.*--resume asks for them again/)
-  t.regex(some.stderr, /seeds\.jsonl:2: no good answer: 500 of Bearer \*\*\*/)
+  t.regex(some.stderr, /seeds\.jsonl:1: no usable answer: the answer is empty/)
+  t.regex(some.stderr, /2 of 3 rows are missing.*--resume retries them/)
+  t.regex(some.stderr, /seeds\.jsonl:2: no usable answer: 500 of Bearer \*\*\*/)
   t.false(`${some.stdout}${some.stderr}${readFileSync(files.output, 'utf8')}`.includes(KEY))
   const wrong = async (sentence: RegExp, ...more: string[]) => {
     const ended = await posttrain(['distill', '--data', files.data, '--output', files.output, ...more])

@@ -43,7 +43,7 @@ test('where all is there: exit code 0, and each thing that was found by name', (
   ])
   t.regex(check.threads?.found ?? '', /^\d+ for libtorch of \d+ cores/)
   t.true(check.cache?.found.startsWith(cache))
-  t.regex(doctor([]).stdout, /^ok {4}libtorch .*\n(.*\n)*Everything needed is there\.\n$/m)
+  t.regex(doctor([]).stdout, /^ok {4}libtorch .*\n(.*\n)*Everything is ready for training\.\n$/m)
 })
 
 test('without libtorch: exit code 1 and what to do', (t) => {

@@ -41,9 +41,9 @@ test('a folder with a config alone is enough for memory by part and the batch th
   const shown = await posttrain([...argv, '--batch-tokens', '1024', '--memory', '24GB'])
   t.is(shown.code, 0, shown.stderr)
   t.regex(shown.stdout, /ppo of 7241\.7 million weights on cuda in bfloat16/)
-  t.regex(shown.stdout, /the most at once +rollout +score +update\n/)
+  t.regex(shown.stdout, /peak +rollout +score +update\n/)
   t.regex(shown.stdout, /weights of the model +14\.48 GB\n/)
-  t.regex(shown.stdout, /needed, 24\.00 GB are there: it fits\n/)
+  t.regex(shown.stdout, /needs .* GB, 24\.00 GB available: fits\n/)
   t.regex(shown.stdout, /the largest batch that fits: \d+ rows, \d+ tokens \(--batch-tokens\)\n/)
 
   const told = await posttrain([...argv, '--memory', '10 GiB', '--json'])

@@ -175,7 +175,7 @@ test('SIGINT finishes the step, saves, says how to resume; the resume is the sam
     if (line.includes('"step":11,')) child.kill('SIGINT')
   })
   t.is(code, 130, stderr)
-  t.regex(stderr, /interrupted and saved in .*step-\d+; go on with the same command and --resume/)
+  t.regex(stderr, /interrupted and saved in .*step-\d+; resume with the same command and --resume/)
   const before = losses(stdout)
   t.true(before.length >= 11 && before.length < 64)
   await resumes(t, output, before)
