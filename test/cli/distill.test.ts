@@ -132,7 +132,7 @@ test('seeds without an answer give exit code 1; wrong use gives 2; the key is sa
     t.is(ended.code, 2)
     t.regex(ended.stderr, sentence)
   }
-  await wrong(/--endpoint-model NAME or --model DIR is needed/)
+  await wrong(/--endpoint-model NAME or --model DIR is required/)
   await wrong(/--count has no effect without mode 'extend'/, '--endpoint-model', 'a', '--count', '3')
   await wrong(/--device has no effect with an endpoint/, '--endpoint-model', 'a', '--device', 'cpu')
   const there = await posttrain(argv(files, server))

@@ -40,7 +40,7 @@ test('a folder with a config alone is enough for memory by part and the batch th
   const argv = ['estimate', ...ppo, '--model', large, '--lora-rank', '16', '--activation-checkpointing']
   const shown = await posttrain([...argv, '--batch-tokens', '1024', '--memory', '24GB'])
   t.is(shown.code, 0, shown.stderr)
-  t.regex(shown.stdout, /ppo of 7241\.7 million weights on cuda in bfloat16/)
+  t.regex(shown.stdout, /ppo of 7241\.7 million weights on cuda, bfloat16/)
   t.regex(shown.stdout, /peak +rollout +score +update\n/)
   t.regex(shown.stdout, /weights of the model +14\.48 GB\n/)
   t.regex(shown.stdout, /needs .* GB, 24\.00 GB available: fits\n/)
