@@ -143,7 +143,7 @@ async function load(): Promise<Core> {
   const build = findBuild()
   const libtorch = findLibtorch()
   checkLibtorch(libtorch)
-  // libgomp's threads spin while they wait, which costs the neighbours; it reads this when it is opened.
+  // libgomp's threads spin while they wait, which slows other processes; it reads this when it is opened.
   process.env.GOMP_SPINCOUNT ??= '1000'
   if (isUtilityProcess()) {
     const tooOld = driverTooOld(libtorch, mode)

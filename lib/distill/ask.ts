@@ -58,7 +58,7 @@ export class Asker {
   }
 
   /**
-   * What `read` makes of the answer; it throws a TeacherFailure for an answer that is of no use. Rejects with the last
+   * Asks and returns what `read` extracts; it throws a TeacherFailure for an unusable answer. Rejects with the last
    * TeacherFailure, with Unfinished after a stop, or with AbortError.
    */
   async ask<T>(inquiry: Inquiry, read: (text: string) => T): Promise<T> {

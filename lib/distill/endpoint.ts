@@ -82,7 +82,7 @@ export async function openEndpoint(endpoint: Endpoint, timeoutMs: number): Promi
   }
 }
 
-/** What came may be anything: a server that is only nearly compatible counts as an answer of no use. */
+/** The response may be anything: that of a nearly compatible server counts as an unusable answer. */
 function readCompletion(completion: unknown): Reply {
   const { choices, usage } = (completion ?? {}) as Partial<OpenAI.ChatCompletion>
   const choice = choices?.[0]
@@ -122,7 +122,7 @@ function failureOf(error: APIError, message: string, address: string, model: str
   return new TeacherFailure('request', message)
 }
 
-/** Of `retry-after` (RFC 9110, section 10.2.3: seconds or a date) or OpenAI's `retry-after-ms`. */
+/** Delay of `retry-after` (RFC 9110, section 10.2.3: seconds or a date) or OpenAI's `retry-after-ms`. */
 export function retryAfter(headers: Headers | undefined, now = Date.now()): number | undefined {
   const milliseconds = headers?.get('retry-after-ms')
   if (milliseconds && Number.isFinite(Number(milliseconds))) return Math.max(0, Number(milliseconds))

@@ -4,7 +4,7 @@ import { jsonIn } from './reply-json.js'
 import type { Instruction } from './seeds.js'
 import { TeacherFailure } from './teacher.js'
 
-/** Of the examples shown, at most this part are instructions that the teacher wrote itself. */
+/** Largest share of examples shown that the teacher wrote itself. */
 const OWN_PART = 0.25
 
 /**

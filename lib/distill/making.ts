@@ -20,7 +20,7 @@ export async function* makeRows(
   if (signal?.aborted) throw new AbortError(signal.reason)
   if (typeof options.data === 'string') await refuseSame(options.data, output)
   const file = await RowFile.lock(output, options)
-  // Of this run alone: aborted with `signal`, and when the run ends early.
+  // Signal of this run: aborted with `signal`, and when the run ends early.
   const aborting = new AbortController()
   setMaxListeners(0, aborting.signal, control.halt)
   const onAbort = () => {

@@ -11,7 +11,7 @@ export type SeedSource = string | readonly SeedRow[] | AsyncIterable<SeedRow>
 
 const MODES = ['answer', 'extend', 'rank'] as const
 
-/** What `distill` makes of its seeds. */
+/** Tasks of `distill`. */
 export type DistillMode = (typeof MODES)[number]
 
 /** Options that do something in one mode alone. */

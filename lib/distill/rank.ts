@@ -17,7 +17,7 @@ interface Judged {
 
 /**
  * The preference row of one prompt. The answers are shown to the judge in an order of their own, drawn from the seed,
- * because judges favour places (Zheng et al. 2023, "Judging LLM-as-a-Judge", section 3.3).
+ * because judges favor positions (Zheng et al. 2023, "Judging LLM-as-a-Judge", section 3.3).
  */
 export async function rankSeed(
   seed: Seed,
@@ -82,12 +82,12 @@ function judgeMessages(
 function numbersIn(reply: string, count: number): number[] {
   const value = jsonIn(reply)
   if (!Array.isArray(value) || value.length !== count || value.some((n) => !Number.isFinite(n))) {
-    throw new TeacherFailure('answer', `the judgement is not a JSON list of ${count} numbers`)
+    throw new TeacherFailure('answer', `the verdict is not a JSON list of ${count} numbers`)
   }
   return value as number[]
 }
 
-/** Of answers with equal scores the first shown stands: which of them is better was not said. */
+/** Keeps the first shown of answers with equal scores: no preference was stated between them. */
 function readScores(reply: string, shown: readonly string[]): Judged[] {
   const scores = numbersIn(reply, shown.length)
   if (scores.some((score) => score < 1 || score > 10)) {

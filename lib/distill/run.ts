@@ -2,7 +2,7 @@ import { PosttrainError } from '../errors.js'
 import type { Asker } from './ask.js'
 import type { DistillEndEvent, DistillEvent } from './events.js'
 
-/** What the run and the work below it share. */
+/** State shared by the run and its tasks. */
 export class DistillControl {
   readonly output: string
   /** Of the end event. */

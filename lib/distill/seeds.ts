@@ -6,13 +6,13 @@ import { PosttrainError } from '../errors.js'
 import type { DistilledRow } from './events.js'
 import type { DistillMode, SeedSource } from './options.js'
 
-/** What is asked in a row, and the row itself. */
+/** Instruction of a row, and the row itself. */
 export interface Seed {
   /** `<mode>-<hash of what is asked>`: the same for the same seed wherever it stands. */
   id: string
   origin: string
   row: Fields
-  /** What is asked, without the option systemPrompt. */
+  /** The question, without the option systemPrompt. */
   messages: readonly Message[]
   /** Answers that the row brings, in mode rank. */
   responses: readonly string[] | null

@@ -4,7 +4,7 @@ export function tokensOf(text: string): string[] {
     .normalize('NFKC')
     .toLowerCase()
     .match(/[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Thai}]|[\p{L}\p{M}\p{N}]+/gu)
-  // Of `?!` or a smiley nothing would be left to compare.
+  // `?!` or a smiley would leave nothing to compare.
   return found ?? [text.trim()]
 }
 

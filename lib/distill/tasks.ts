@@ -10,7 +10,7 @@ import { answerRow, type Instruction, instructionOf, type Seed, seedId } from '.
 import { KnownTexts } from './similarity.js'
 import { TeacherFailure } from './teacher.js'
 
-/** What is done for one seed, or in one round of new instructions. */
+/** Work for one seed, or for one round of new instructions. */
 export interface Task {
   seedId: string
   /** For people: `file:line`, or the round. */

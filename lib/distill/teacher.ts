@@ -16,10 +16,10 @@ export interface Reply {
   completionTokens: number
 }
 
-/** Who answers: an endpoint, or a model in this process. */
+/** A teacher: an endpoint, or a model in this process. */
 export interface Teacher {
   readonly name: string
-  /** Of answers where the caller gave none; undefined: the teacher's own. */
+  /** Default temperature of answers; undefined: the teacher's own. */
   readonly temperature: number | undefined
   /** At temperature 0 it says the same again, so that asking again is of no use. */
   readonly repeats: boolean
@@ -37,7 +37,7 @@ export interface Teacher {
  */
 export class TeacherFailure extends Error {
   readonly kind: 'transport' | 'answer' | 'request'
-  /** What the endpoint says one should wait. */
+  /** Delay that the endpoint asks for. */
   readonly retryAfterMs: number | undefined
 
   constructor(kind: TeacherFailure['kind'], message: string, retryAfterMs?: number) {

@@ -1,4 +1,4 @@
-// What a block allocates and keeps: native/models/block.cpp.
+// Allocations of a block and what it keeps: native/models/block.cpp.
 import type { LayerSpec } from '../addon/addon.js'
 import type { AdapterModule } from '../models/lora.js'
 import {
@@ -23,7 +23,7 @@ function rotate(of: Computed, layer: LayerSpec, tokens: number): void {
   of.ledger.pass('activations', tokens * width, half, half, half, half, half)
 }
 
-/** What a branch adds to the residual stream, made of its output; what is kept goes to the trace. */
+/** Turns a branch's output into what is added to the residual stream; kept tensors go to the trace. */
 function contribution(of: Computed, layer: LayerSpec, output: Held, rows: number, trace: Held[]): Held {
   if (!layer.postNorm) return output
   const [y, ...kept] = normForward(of, rows, of.spec.hiddenSize, of.spec.norm)

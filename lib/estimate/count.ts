@@ -60,7 +60,7 @@ export interface CountedRun {
 }
 
 export interface MemoryCount {
-  /** What is held through the whole run, each with its name. */
+  /** Memory held for the whole run, each part with its name. */
   held: { part: Part; name: string; bytes: number }[]
   /** The most that is in memory at once in each phase, by part. */
   phases: { phase: Phase; peak: Bytes }[]
@@ -73,7 +73,7 @@ function sizesOf({ family, spec }: CountedBase): number[] {
   return [...names].map((name) => parameterShape(spec, name).reduce((product, n) => product * n, 1))
 }
 
-/** Of an adapter: A [rank, in], B [out, rank], and with DoRA a length [out] of each module. */
+/** Parameters of an adapter: A [rank, in], B [out, rank], and with DoRA a length [out] of each module. */
 function adapterSizes({ config }: CountedAdapter, { spec }: CountedBase): number[] {
   return config.modules.flatMap(({ layer, linear, rows }) => {
     const [all, columns] = linearShape(spec.layers[layer]!, spec.hiddenSize, linear)

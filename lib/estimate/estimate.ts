@@ -19,7 +19,7 @@ export function largestBatch(run: RunShape, memory: number): { documents: number
   const fits = (units: number) => estimateMemory(run, units * unit).peak <= memory
   if (!fits(1)) return null
   const { tokens, answers } = sizesOf(run)
-  // Of a rollout no batch has more than its answers; elsewhere a million tokens are enough to look at.
+  // A batch of a rollout has at most its responses; elsewhere a search up to a million tokens is enough.
   const most = RECIPES[run.recipe].rollout ? answers : Math.max(1, Math.floor(2 ** 20 / tokens / unit))
   let [low, high] = [1, most]
   while (low < high) {

@@ -1,4 +1,4 @@
-// What the operations of native/nn allocate, in their order: each function takes what its C++ counterpart takes.
+// Allocations of the operations of native/nn, in their order: each function takes what its C++ counterpart takes.
 // T tokens, R rows, D hidden size, s bytes of a value.
 import type { DecoderSpec, LayerSpec, NormSpec } from '../addon/addon.js'
 import type { AdapterConfig, AdapterModule } from '../models/lora.js'

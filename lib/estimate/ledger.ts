@@ -1,4 +1,4 @@
-/** What memory is held for. */
+/** Purposes of memory. */
 export const PARTS = [
   'weights',
   'adapters',
@@ -22,11 +22,11 @@ export interface Held {
 
 const MEBI = 2 ** 20
 
-/** What the allocator of a device gives for so many bytes: native/core/allocator.cpp, or CUDA's blocks of 512. */
+/** Block size that a device's allocator returns for a request: native/core/allocator.cpp, or CUDA's blocks of 512. */
 export function blockSize(bytes: number, device: 'cpu' | 'cuda'): number {
   if (bytes === 0) return 0
   if (device === 'cuda') return Math.ceil(bytes / 512) * 512
-  // Of malloc's chunks 8 bytes are its own.
+  // malloc's chunks have a header of 8 bytes.
   if (bytes < MEBI) return Math.max(24, Math.ceil((bytes - 8) / 16) * 16 + 8)
   const step = Math.max(4096, 2 ** Math.floor(Math.log2(bytes)) / 8)
   return Math.ceil(bytes / step) * step

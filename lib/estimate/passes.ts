@@ -1,4 +1,4 @@
-// What one job of the native core allocates, from its first tensor to its last: native/models/decoder.cpp,
+// Allocations of one job of the native core, from its first tensor to its last: native/models/decoder.cpp,
 // native/train/pass.cpp, native/losses and native/generate/session.cpp.
 import type { TermKind } from '../models/terms.js'
 import { blockBackward, blockForward } from './blocks.js'
@@ -20,7 +20,7 @@ export interface LossShape {
 }
 
 /**
- * What each kind of term reads of the forward, as its file in native/train/terms says: log-probabilities whose gradient
+ * The parts of the forward that each kind of term reads, as its file in native/train/terms says: log-probabilities whose gradient
  * is known label by label, so that the logits are made once, or only from all of them, so that they are made twice; the
  * scalar head; the hidden states.
  */
@@ -221,7 +221,7 @@ export function countSession(of: Computed, { rows, promptTokens, newTokens }: Ro
   ledger.give(...caches.flat())
 }
 
-/** Of what goes to the CPU a device holds the copy in its own dtype only. */
+/** A device holds only the copy in its own dtype of what goes to the CPU. */
 function machineCopy({ machine }: Computed, bytes: number): number {
   return machine.device === 'cpu' ? bytes : 0
 }

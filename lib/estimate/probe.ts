@@ -10,11 +10,11 @@ import { RECIPES, type RecipeEntry, type RecipeName } from '../train/recipes.js'
 import { mean } from '../train/run/sums.js'
 import type { Sizes } from './runs.js'
 
-/** What a few real steps took. */
+/** Measurements of a few real steps. */
 export interface Probe {
   steps: number
   secondsPerStep: number
-  /** Of prompts, answers and rows that went through a step, the mean of the steps. */
+  /** Mean tokens per step: prompts, responses and rows. */
   tokensPerStep: number
   /** In policy recipes: parts of a step. */
   seconds?: { rollout: number; score: number; update: number }

@@ -17,7 +17,7 @@ export interface ModelShape {
   contextLength: number | null
 }
 
-/** What gives rewards: nothing in memory, a model of its own, or an adapter upon the policy's base. */
+/** Source of rewards: nothing in memory, a separate model, or an adapter on the policy's base. */
 export type RewardShape =
   | { kind: 'function' }
   | { kind: 'model'; model: ModelShape }
@@ -50,7 +50,7 @@ export interface RunShape {
   machine: Machine
 }
 
-/** How large rows and batches are taken to be: all as long as the options let them be. */
+/** Assumed sizes of rows and batches: as long as the options allow. */
 export interface Sizes {
   /** Documents of one forward and backward. */
   documents: number
@@ -109,7 +109,7 @@ const backward = (
   reference: CountedRole | null = null,
 ): Job => ({ kind: 'backward', role, batch, terms, reference })
 
-/** What a recipe holds and does, as its own file in lib/train says it. */
+/** Models and jobs of a recipe, as its own file in lib/train has them. */
 export function countedRun(run: RunShape, sizes: Sizes): CountedRun {
   const { recipe, model, options, machine } = run
   const base: CountedBase = { name: 'model', ...model }
@@ -180,7 +180,7 @@ export function countedRun(run: RunShape, sizes: Sizes): CountedRun {
   }
 }
 
-/** What PPO, GRPO and RLOO hold and do: a rollout, its scores and the updates. */
+/** Models and jobs of PPO, GRPO and RLOO: a rollout, its scores and the updates. */
 function policyRun(
   run: RunShape,
   sizes: Sizes,

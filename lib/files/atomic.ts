@@ -96,7 +96,7 @@ export async function writeFolderAtomic(
     ) {
       throw new PosttrainError('ERR_IO', `${path} already exists`, { cause: error })
     }
-    // What `fill` throws is the caller's own error.
+    // Errors of `fill` are the caller's own.
     if (error instanceof Error && !('syscall' in error)) throw error
     throw ioError('writing', path, error)
   }

@@ -16,7 +16,7 @@ export interface DownloadProgress {
 export interface DownloadOptions {
   /** The hash that the file must have; with one, what an earlier process left is gone on with. */
   sha256?: string | undefined
-  /** The same as git has it, of a file of `expectedBytes`. */
+  /** Git blob hash of a file of `expectedBytes`. */
   gitSha1?: string
   expectedBytes?: number
   /** Where the bytes are kept until all are there; default `<path>.partial`. */
@@ -92,7 +92,7 @@ class Transfer {
   readonly #folder: string
   readonly #options: DownloadOptions
   #hash: Hash
-  /** Of the version of the file whose beginning is here, where the server names it strongly. */
+  /** Strong ETag of the partial file's version, if the server sends one. */
   #validator: string | null = null
   #total: number | null
 

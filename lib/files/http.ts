@@ -22,7 +22,7 @@ export interface RequestOptions {
   signal?: AbortSignal | undefined
   /** The longest silence, connecting included; default 30 seconds. */
   stallTimeoutMs?: number
-  /** Whether a redirect is followed; by default all are. */
+  /** True if a redirect may be followed; by default all are. */
   follow?: (answer: Answer, to: URL) => boolean
 }
 
@@ -84,7 +84,7 @@ export function isTemporary(status: number): boolean {
   return [408, 425, 429, 500, 502, 503, 504].includes(status)
 }
 
-/** What the server asks for in Retry-After, a minute at most; null where it does not. */
+/** Delay of Retry-After, at most a minute; null if absent. */
 export function retryAfterMs({ headers }: Answer): number | null {
   const given = headers['retry-after']
   if (given === undefined) return null

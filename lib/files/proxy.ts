@@ -27,7 +27,7 @@ export function proxyFor(url: URL, env: Env = process.env): URL | null {
   return new URL(/^[a-z]+:\/\//i.test(proxy) ? proxy : `http://${proxy}`)
 }
 
-/** What the proxy wants to know of its user. */
+/** Credentials for the proxy. */
 export function proxyHeaders(proxy: URL): Record<string, string> {
   if (proxy.username === '') return {}
   const user = `${decodeURIComponent(proxy.username)}:${decodeURIComponent(proxy.password)}`

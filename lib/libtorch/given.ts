@@ -4,7 +4,7 @@ import { PosttrainError } from '../errors.js'
 import { archives, platformName, type Variant } from './archives.js'
 import { libraryNames, libtorchConstants } from './find/libtorch.js'
 
-/** What `--from` has: an unpacked libtorch, or an archive, or neither; and wheels of NVIDIA's. */
+/** Contents of `--from`: an unpacked libtorch, an archive, or neither; and NVIDIA's wheels. */
 export interface Given {
   tree: string | null
   archive: string | null

@@ -21,7 +21,7 @@ import {
 } from './nvidia.js'
 import { downloadsFolder, listShelf, lockShelf, sweep, temporaryHome } from './shelf.js'
 
-/** What is being done; for a progress bar. */
+/** Progress of an installation. */
 export type InstallEvent =
   /** Another process installs. */
   | { type: 'wait'; pid: number }
@@ -47,7 +47,7 @@ export interface InstallOptions {
   signal?: AbortSignal
 }
 
-/** What `installLibtorch` has put into the cache, or found there. */
+/** The libtorch that `installLibtorch` put into the cache or found there. */
 export interface Installed {
   /** Such as `2.13.0+cpu`. */
   version: string

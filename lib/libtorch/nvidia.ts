@@ -22,7 +22,7 @@ export function missingLibraries(folder: string): string[] {
   return [...missing].sort()
 }
 
-/** What pip is asked for to get these libraries, and those that no known package has. */
+/** Packages to ask pip for, and libraries that no known package has. */
 export function packagesOf(libraries: string[]): { requirements: string[]; unknown: string[] } {
   const packages = Object.entries(libtorchConstants().nvidia)
   return {

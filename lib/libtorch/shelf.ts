@@ -12,9 +12,9 @@ type Env = Record<string, string | undefined>
 export interface Shelved {
   /** Such as `2.13.0+cpu`; also its name in the cache. */
   version: string
-  /** What POSTTRAIN_LIBTORCH would be set to. */
+  /** Value for POSTTRAIN_LIBTORCH. */
   folder: string
-  /** Of its libraries. */
+  /** Total size of its libraries. */
   bytes: number
   /** False where it has lost something: it is to be installed again. */
   whole: boolean
@@ -95,7 +95,7 @@ export async function removeFromShelf(version: string, env: Env = process.env): 
   }
 }
 
-/** What a process that was killed has left; only under the lock. */
+/** Removes leftovers of killed processes; only under the lock. */
 export async function sweep(env: Env): Promise<void> {
   for (const name of await readdir(shelfFolder(env))) {
     if (name.startsWith('.partial-')) await rm(join(shelfFolder(env), name), { recursive: true, force: true })

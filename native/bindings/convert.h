@@ -26,9 +26,9 @@ std::string string_of(const Napi::Value& value, const std::string& what);
 bool has_value(const Napi::Object& object, const char* name);
 std::vector<int32_t> int32s_of(const Napi::Value& value, const std::string& what);
 std::vector<float> floats_of(const Napi::Value& value, const std::string& what);
-/** Of a Float64Array or a Float32Array. */
+/** Copies a Float64Array or a Float32Array. */
 std::vector<double> doubles_of(const Napi::Value& value, const std::string& what);
-/** The same of a field; empty where it is not there. */
+/** Copies such a field; empty if absent. */
 std::vector<double> doubles_field(const Napi::Object& object, const char* name);
 std::vector<int32_t> int32s_field(const Napi::Object& object, const char* name);
 std::vector<uint8_t> bytes_field(const Napi::Object& object, const char* name);

@@ -29,7 +29,7 @@ void raise(core::Cancel& cancel);
 /** A function of the exports whose C++ exceptions become the rejection of the Promise it returns.
  */
 Napi::Function method(Napi::Env env, Napi::Value (*body)(const Napi::CallbackInfo&));
-/** The same for functions that return no Promise: C++ exceptions are thrown as JavaScript errors
+/** Wraps functions that return no Promise: C++ exceptions are thrown as JavaScript errors
  * with a code. */
 Napi::Function synchronous_method(Napi::Env env, Napi::Value (*body)(const Napi::CallbackInfo&));
 

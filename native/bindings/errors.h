@@ -8,14 +8,14 @@
 
 namespace posttrain::bindings {
 
-/** What JavaScript learns of a C++ exception: a stable code and one sentence without the C++
+/** A C++ exception as JavaScript sees it: a stable code and one sentence without the C++
  * backtrace. */
 struct Failure {
   core::ErrorCode code;
   std::string message;
 };
 
-/** Of a call whose signal was raised. */
+/** Failure of a call whose signal was raised. */
 Failure aborted();
 /** The one place that knows which exception has which code; anything unknown is ERR_INTERNAL.
  * Throws nothing. */

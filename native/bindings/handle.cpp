@@ -59,7 +59,7 @@ Napi::Value dispose(const Napi::CallbackInfo& info) {
     cancel_users(object);
   }
   // The last reference dies on the torch thread, after every job that uses it.
-  // What a session frees the next one needs; giving it back to a device waits for the device.
+  // The next session needs what this one frees; returning it to a device waits for the device.
   const bool keep = std::strcmp(box->kind, kSession) == 0;
   return submit(info.Env(), {}, nullptr,
                 [object = std::move(object), keep](const core::Cancel&) mutable {

@@ -14,7 +14,7 @@ namespace posttrain::bindings {
 
 /** Makes the JavaScript value of a job's result; runs on the JavaScript thread. */
 using Reply = std::function<Napi::Value(Napi::Env)>;
-/** What a job computes; runs on the torch thread, may throw anything. */
+/** Body of a job; runs on the torch thread and may throw anything. */
 using Work = std::function<Reply(const core::Cancel&)>;
 
 /** Native state behind a JavaScript handle: what a job holds while it runs. */

@@ -14,7 +14,7 @@ void use_adapter(models::Role& role, const std::shared_ptr<models::Adapter>& ada
   role.adapter = adapter;
 }
 
-/** What a job keeps alive; null stands for nothing. */
+/** Objects that a job keeps alive; null entries are skipped. */
 std::vector<std::shared_ptr<Owned>> holding(const std::shared_ptr<Owned>& one,
                                             const std::shared_ptr<Owned>& other) {
   std::vector<std::shared_ptr<Owned>> held{one};

@@ -26,7 +26,7 @@ void register_all(Napi::Env env, Napi::Object exports) {
 }  // namespace
 }  // namespace posttrain::bindings
 
-/** What the stub calls once per environment after it has opened libtorch and this library. */
+/** Entry point: the stub calls it once per environment, after opening libtorch and this library. */
 extern "C" __attribute__((visibility("default"))) napi_value
 posttrain_core_init(napi_env env, napi_value exports) {
   using namespace posttrain;

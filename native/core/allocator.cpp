@@ -40,7 +40,7 @@ int64_t default_limit() {
   return static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) / 4 * sysconf(_SC_PAGESIZE);
 }
 
-/** What is in use now. */
+/** Bytes in use now. */
 int64_t count(int64_t bytes) {
   const int64_t now = in_use += bytes;
   int64_t before = highest;

@@ -17,7 +17,7 @@ struct CudaMemory {
   int64_t allocated_bytes = 0;  // of tensors now alive
   int64_t reserved_bytes = 0;   // those, and what is kept for reuse
 };
-/** Of this process on one device. */
+/** Memory of this process on one device. */
 CudaMemory cuda_memory(int device);
 /** Gives what is kept for reuse back to the devices. */
 void release_cuda_memory();

@@ -39,7 +39,7 @@ POSTTRAIN_SIMD float exponentials(const float* x, int64_t n, float highest, floa
   return sum;
 }
 
-/** What a distribution is drawn from: a weight for each candidate, and their sum. */
+/** Unnormalized distribution: a weight for each candidate, and their sum. */
 struct Candidates {
   /** Empty: every token in order. */
   std::vector<int32_t> ids;
@@ -59,7 +59,7 @@ Candidates all_tokens(std::span<const float> logits, float highest, double tempe
   return all;
 }
 
-// Of all weights those that top-k, top-p and min-p leave
+// Keeps the weights within top-k, top-p and min-p
 void narrow(Candidates& candidates, std::span<const float> logits, const Sampling& options) {
   auto& [ids, weights, total] = candidates;
   const auto size = static_cast<int32_t>(logits.size());

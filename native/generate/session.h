@@ -14,7 +14,7 @@ struct SessionOptions {
   std::unordered_set<int32_t> stop_ids;
 };
 
-/** What the rows produced, in order of production; a row's stop token is included. */
+/** Tokens of the rows in order of production; a row's stop token is included. */
 struct Advance {
   struct Finished {
     int32_t row;

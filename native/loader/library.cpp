@@ -31,7 +31,7 @@ DWORD last_code = 0;
 }  // namespace
 
 void* open_library(const std::string& path) {
-  // What a library needs is looked for beside it and in the system's folder, never in PATH.
+  // Dependencies are searched beside the library and in the system's folder, never in PATH.
   const DWORD flags = is_absolute(path)
                           ? LOAD_LIBRARY_SEARCH_DLL_LOAD_DIR | LOAD_LIBRARY_SEARCH_DEFAULT_DIRS
                           : LOAD_LIBRARY_SEARCH_SYSTEM32;

@@ -12,7 +12,7 @@ struct RowLoss {
   bool correct;
 };
 
-/** What the gradient of a row is of: nll * -log softmax(x)[target] + entropy * H(softmax(x)). */
+/** Differentiated function of a row: nll * -log softmax(x)[target] + entropy * H(softmax(x)). */
 struct RowScale {
   double nll;
   double entropy = 0;

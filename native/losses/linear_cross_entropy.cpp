@@ -33,7 +33,7 @@ void rows_on_cpu(at::Tensor& logits, const int64_t* targets, int64_t first, cons
   });
 }
 
-// The same from torch's operations, for other devices; logits float32, replaced by their gradient
+// Made of torch's operations, for other devices; logits float32, replaced by their gradient
 void rows_on_device(at::Tensor& logits, const int64_t* targets, int64_t first,
                     const ScaleOf& scale_of, double* nll, double* entropy, uint8_t* correct) {
   const int64_t rows = logits.size(0);

@@ -13,7 +13,7 @@ struct LinearCrossEntropy {
   std::vector<double> nll;
   /** Entropy of each row's prediction, in nats, [R]. */
   std::vector<double> entropy;
-  /** Whether each row's target was the most probable token, [R]. */
+  /** True where the target was the most probable token, [R]. */
   std::vector<uint8_t> correct;
   /** Gradient of the sum over rows of nll and entropy, each times its scale, [R, D]; undefined when
    * none was asked for. */

@@ -148,7 +148,7 @@ PairLoss dpo_loss(const PairInput& pair, const DpoOptions& options) {
       return {-log_sigmoid(y), slope * nc, -slope * nr};
     }
     case DpoKind::orpo: {
-      // An answer that is certain has infinite odds.
+      // A certain response has infinite odds.
       constexpr double kCertain = -1e-12;
       const double pc = std::min(lc * nc, kCertain), pr = std::min(lr * nr, kCertain);
       const double odds = pc - pr - log1mexp(pc) + log1mexp(pr);

@@ -6,8 +6,8 @@
 
 namespace posttrain::losses {
 
-/** Losses of one pair; lc and lr are log p - log reference of the better and the worse answer, d =
- * lc - lr. */
+/** Losses of one pair; lc and lr are log p - log reference of the chosen and the rejected response,
+ * d = lc - lr. */
 enum class DpoKind {
   sigmoid,       // -logsig(b d): Rafailov et al. 2023, arXiv 2305.18290
   sigmoid_norm,  // -logsig(b (lc / len_c - lr / len_r)): arXiv 2411.15124
@@ -26,7 +26,7 @@ enum class DpoKind {
   simpo,         // -logsig(b (avg_c - avg_r) - gamma), no reference: arXiv 2405.14734
   orpo,          // -avg_c - b logsig(log odds ratio), no reference: arXiv 2403.07691
   cpo,           // -logsig(b (log p_c - log p_r)), no reference: arXiv 2401.08417, eq. 3; its
-                 // cross-entropy of the chosen answers is a term of its own
+                 // cross-entropy of the chosen responses is a term of its own
 };
 struct DpoOptions {
   DpoKind kind = DpoKind::sigmoid;
@@ -55,7 +55,7 @@ std::span<const DpoEntry> dpo_table();
 const DpoEntry& dpo_entry(const std::string& name);
 const DpoEntry& dpo_entry(DpoKind kind);
 
-/** Summed log-probabilities and numbers of tokens of both answers. */
+/** Summed log-probabilities and numbers of tokens of both responses. */
 struct PairInput {
   double chosen, rejected;
   double chosen_reference = 0, rejected_reference = 0;
@@ -73,7 +73,7 @@ PairLoss dpo_loss(const PairInput& pair, const DpoOptions& options);
 struct KtoOptions {
   double beta = 0.1;
   double desirable_weight = 1, undesirable_weight = 1;
-  /** Mean log-ratio of mismatched answers, at least 0, not differentiated. */
+  /** Mean log-ratio of mismatched responses, at least 0, not differentiated. */
   double kl = 0;
 };
 
@@ -82,8 +82,8 @@ struct ExampleLoss {
 };
 
 /**
- * Ethayarajh et al. 2024, arXiv 2402.01306: w_D (1 - sig(b (l - z))) where the answer is desirable,
- * else w_U (1 - sig(b (z - l))), l = log p - log reference of the whole answer.
+ * Ethayarajh et al. 2024, arXiv 2402.01306: w_D (1 - sig(b (l - z))) where the response is
+ * desirable, else w_U (1 - sig(b (z - l))), l = log p - log reference of the whole response.
  */
 ExampleLoss kto_loss(double log_prob, double reference, bool desirable, const KtoOptions& options);
 

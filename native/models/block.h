@@ -13,7 +13,7 @@
 
 namespace posttrain::models {
 
-/** What the forward of a block keeps for its backward. */
+/** Kept by the forward of a block for its backward. */
 struct BlockTrace {
   at::Tensor input;  // [T, D]
   nn::NormTrace attention_norm;
@@ -44,7 +44,7 @@ struct BlockModules {
   std::vector<nn::LowRank> qkv, out, up, down;
 };
 
-/** What lies on the base in one forward of a block; nothing by default. */
+/** Adapter of one block and its dropout seed in one forward; none by default. */
 struct BlockAdapter {
   const BlockModules* modules = nullptr;
   uint64_t dropout_seed = 0;
@@ -92,7 +92,7 @@ struct Block {
  private:
   at::Tensor project(const at::Tensor& normed, const at::Tensor& positions,
                      const BlockAdapter& adapter, BlockTrace& trace) const;
-  /** What a branch adds to the residual stream, made in place of its output where that can be. */
+  /** Branch output as added to the residual stream; computed in place where possible. */
   at::Tensor contribution(at::Tensor output, const std::optional<nn::Norm>& norm, at::Tensor& kept,
                           nn::NormTrace& trace) const;
   /** The gradient of the branch's output. */

@@ -10,7 +10,7 @@
 
 namespace posttrain::models {
 
-/** What the forward of the whole decoder keeps for its backward. */
+/** Kept by the forward of the whole decoder for its backward. */
 struct DecoderTrace {
   bool checkpointing = false;
   /** Whole traces, or with checkpointing only each block's input. */
@@ -21,7 +21,7 @@ struct DecoderTrace {
 
 class Adapter;
 
-/** What lies on the base in one forward; nothing by default. */
+/** Adapter and dropout seed applied to the base in one forward; none by default. */
 struct ActiveAdapter {
   const Adapter* adapter = nullptr;
   /** LoRA dropout is on only with a seed other than 0. */

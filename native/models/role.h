@@ -10,7 +10,7 @@
 namespace posttrain::models {
 
 /**
- * What is trained, evaluated and sampled from: a base, which roles may share, an adapter upon it,
+ * Unit of training, evaluation and sampling: a base, which roles may share, an adapter on it,
  * and beside the base's own language-model head a scalar head `score.weight` [1, D] without a bias.
  */
 class Role {
@@ -31,9 +31,9 @@ class Role {
   ActiveAdapter active_adapter(uint64_t dropout_seed = 0) const {
     return {adapter.get(), dropout_seed};
   }
-  /** Of the base, the adapter or the head. Throws for a name that is not there. */
+  /** Parameter of the base, the adapter or the head. Throws for an unknown name. */
   nn::Parameter& parameter(const std::string& name);
-  /** Of the base, then the adapter, then the head. */
+  /** Parameters of the base, then the adapter, then the head. */
   std::vector<nn::Parameter*> parameters();
   void zero_grad();
 

@@ -10,7 +10,7 @@
 
 namespace posttrain::models {
 
-/** The same fields as lib/addon/spec.ts, where they are documented. */
+/** Fields of lib/addon/spec.ts, which documents them. */
 struct NormSpec {
   nn::NormKind kind = nn::NormKind::rms;
   double eps = 1e-5;

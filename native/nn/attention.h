@@ -16,7 +16,7 @@ struct AttentionShape {
   int64_t head_dim = 1;
   /** A token sees itself and window - 1 tokens before it; absent: all before it. */
   std::optional<int64_t> window;
-  /** Of the scores; absent: 1 / sqrt(head_dim). */
+  /** Factor of the scores; absent: 1 / sqrt(head_dim). */
   std::optional<double> scale;
 
   double softmax_scale() const {

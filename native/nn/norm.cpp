@@ -65,7 +65,7 @@ at::ScalarType wide_type(const at::Tensor& x) {
   return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
 }
 
-// What the normed rows are multiplied by
+// Factor of the normalized rows
 at::Tensor rms_scale(const Norm& norm, const at::Tensor& x) {
   const auto& w = norm.weight->value;
   return norm.offset ? w.to(wide_type(x)) + 1 : w;

@@ -5,7 +5,7 @@
 
 namespace posttrain::nn {
 
-/** What a norm keeps for its backward: one number a row. */
+/** Kept by a norm for its backward: one number per row. */
 struct NormTrace {
   at::Tensor mean_T;  // layer norm only
   at::Tensor rstd_T;

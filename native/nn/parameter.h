@@ -5,7 +5,8 @@
 
 namespace posttrain::nn {
 
-/** How a new weight starts: `residual` matrices write into the residual stream and may be scaled.
+/** Initialization of a weight: `residual` matrices write into the residual stream and may be
+ * scaled.
  */
 enum class Init { matrix, residual, one, zero };
 

@@ -76,7 +76,7 @@ POSTTRAIN_SIMD void rotate_row(float* x, const float* cos, const float* sin, int
   }
 }
 
-// The same of x[2 i] and x[2 i + 1]
+// Rotates the pairs x[2 i] and x[2 i + 1]
 POSTTRAIN_SIMD void rotate_row_interleaved(float* x, const float* cos, const float* sin,
                                            int64_t heads, int64_t head_dim, int64_t half,
                                            float sign) {

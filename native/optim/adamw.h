@@ -53,7 +53,7 @@ class AdamW {
               const at::Tensor& grad_scale);
 
   std::shared_ptr<models::Role> role_;
-  /** Of the parameters, should the role change to another. */
+  /** Keeps the parameters alive if the role changes to another adapter. */
   std::shared_ptr<models::Adapter> adapter_;
   AdamWOptions options_;
   std::vector<Slot> slots_;

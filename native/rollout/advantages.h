@@ -14,7 +14,7 @@ struct Advantages {
 };
 
 /**
- * Generalised advantage estimation (Schulman et al. 2015, arXiv 1506.02438): delta_t = r_t + gamma
+ * Generalized advantage estimation (Schulman et al. 2015, arXiv 1506.02438): delta_t = r_t + gamma
  * V_{t+1} - V_t, A_t = delta_t + gamma lambda A_{t+1}, return = A + V; after the last action of a
  * response V is 0.
  */
@@ -39,8 +39,8 @@ struct GroupAdvantages {
   int64_t without_spread = 0;
 };
 
-/** What GRPO divides by: the unbiased standard deviation of a group's rewards or of all of them, or
- * nothing (arXiv 2503.20783). */
+/** Divisor of GRPO's advantages: the unbiased standard deviation of a group's rewards or of all of
+ * them, or nothing (arXiv 2503.20783). */
 enum class RewardScale { group, batch, none };
 RewardScale reward_scale_of(const std::string& name);
 

@@ -27,7 +27,7 @@ std::atomic<int64_t> live_objects{0};
 std::atomic<int64_t> freed_elsewhere{0};
 std::atomic<std::thread::id> torch_thread{};
 
-/** What a test handle holds: it counts itself and the thread on which it dies. */
+/** Content of a test handle: counts itself and notes the thread on which it dies. */
 struct TestObject : Owned {
   explicit TestObject(int64_t bytes) : tensor(at::empty({bytes}, at::kByte)) {
     torch_thread = std::this_thread::get_id();

@@ -43,7 +43,7 @@ export class HubClient {
     return (await this.info()).sha
   }
 
-  /** What the Hub says of the repository at its revision. */
+  /** The repository at its revision, as the Hub describes it. */
   async info(): Promise<{ sha: string; private: boolean }> {
     const { revision } = this.repository
     const info = (await this.json(`${this.api}/revision/${encodeURIComponent(revision)}`)) as {
@@ -90,7 +90,7 @@ export class HubClient {
   async head(path: string): Promise<{ file: RemoteFile; commit: string }> {
     const answer = await this.ask(this.url(this.repository.revision, path), {
       method: 'HEAD',
-      // What the Hub says of the file stands in its own answer, not in that of the server it sends to.
+      // The Hub's own response describes the file, not that of the server it redirects to.
       follow: ({ headers }, to) =>
         headers['x-linked-etag'] === undefined && to.origin === new URL(this.#settings.endpoint).origin,
     })

@@ -1,4 +1,4 @@
-/** What happens while files come from the Hub, or go there; `repository` is `org/name`, with @revision where it is not main. */
+/** Events of downloads from and uploads to the Hub; `repository` is `org/name`, with @revision if it is not main. */
 export type HubEvent =
   | HubStartEvent
   | HubProgressEvent
@@ -11,7 +11,7 @@ export interface HubStartEvent {
   type: 'start'
   repository: string
   direction: 'download' | 'upload'
-  /** What is fetched or sent; what is there already is not among them. */
+  /** Files to transfer; those already there are not included. */
   files: { path: string; bytes: number }[]
   totalBytes: number
 }
@@ -19,7 +19,7 @@ export interface HubStartEvent {
 export interface HubProgressEvent {
   type: 'progress'
   repository: string
-  /** Of all files of the start event. */
+  /** Bytes of all files of the start event. */
   receivedBytes: number
   totalBytes: number
 }

@@ -70,7 +70,7 @@ export function hubFileOf(text: string): { repository: Repository; path: string 
   return { repository: { ...repository, type: datasets === undefined ? 'model' : 'dataset' }, path: path! }
 }
 
-/** Whether the path of a file stays inside the folder that it is put into. */
+/** True if the path of a file stays inside its folder. */
 export function isSafePath(path: string): boolean {
   if (/[\\\0]|^[A-Za-z]:/.test(path)) return false
   return path.split('/').every((part) => part !== '' && part !== '.' && part !== '..')

@@ -25,7 +25,7 @@ interface LfsObject {
   }
 }
 
-/** How each large file is to be sent; one that is there already has no action. */
+/** Upload action of each large file; none if the Hub has it already. */
 export async function askForUpload(
   client: HubClient,
   endpoint: string,

@@ -70,7 +70,7 @@ export async function push(
     method: 'POST',
     body: `${body}\n`,
     headers: { ...client.headers, 'Content-Type': 'application/x-ndjson' },
-    // Whether a commit that was not answered was made nobody knows.
+    // Without a response nobody knows whether the commit was made.
     retries: 0,
   })
   const { commitOid, commitUrl } = JSON.parse(answer) as { commitOid: string; commitUrl?: string }

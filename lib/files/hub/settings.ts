@@ -6,7 +6,7 @@ import { HUB_ORIGIN } from '../origins.mjs'
 
 type Env = Record<string, string | undefined>
 
-/** What the environment says of the Hub, as Hugging Face's own tools read it. */
+/** Settings of the Hub in the environment, read as Hugging Face's own tools do. */
 export interface HubSettings {
   endpoint: string
   /** Where repositories are kept. */
@@ -44,7 +44,7 @@ export function hubSettings(token?: string, env: Env = process.env): HubSettings
   }
 }
 
-/** Of the environment, else of the file that `hf auth login` writes. */
+/** Token from the environment, else from the file that `hf auth login` writes. */
 function tokenOf(home: string, env: Env): string | null {
   if (isTrue(env.HF_HUB_DISABLE_IMPLICIT_TOKEN)) return null
   const given = (env.HF_TOKEN || env.HUGGING_FACE_HUB_TOKEN || '').trim()

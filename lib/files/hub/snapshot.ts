@@ -9,7 +9,7 @@ import { type HubEvent, Told } from './events.js'
 import { hubFileOf, isCommit, nameOf, type Repository } from './id.js'
 import { hubSettings } from './settings.js'
 
-/** How what is on the Hub is fetched. HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE say the rest. */
+/** Options of access to the Hub; HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE set the rest. */
 export interface HubOptions {
   /** A branch, tag or commit; the same as `org/name@revision`. Defaults to `'main'`. */
   revision?: string | undefined
@@ -115,7 +115,7 @@ class Visit {
     this.client = new HubClient(repository, settings, options.signal)
   }
 
-  /** Whether all of a commit that is needed is here, and what is not here is known not to exist. */
+  /** True if all needed files of a commit are cached, and absent ones are known not to exist. */
   async isComplete(commit: string, selection: Selection): Promise<boolean> {
     const files = await this.cache.files(commit)
     for (const name of selection.optional) {
@@ -150,7 +150,7 @@ class Visit {
     )
   }
 
-  /** What keeps the files of a commit that are here from being enough; null where they are. */
+  /** Reason why the cached files of a commit are not enough; null if they are. */
   async #missing(commit: string, files: Set<string>, { choose }: Selection): Promise<string | null> {
     try {
       const names = await choose(files, (name) => readFile(join(this.cache.snapshot(commit), name), 'utf8'))

@@ -15,7 +15,7 @@ export interface Libtorch {
   folder: string
   /** Folder of the libraries themselves; absolute. */
   libraries: string
-  /** What the folder says of itself, such as `2.13.0+cpu`; null where it says nothing. */
+  /** Version stated by the folder, such as `2.13.0+cpu`; null if none. */
   version: string | null
   source: LibtorchSource
 }
@@ -23,7 +23,7 @@ export interface Libtorch {
 /** A place that was looked at for a libtorch. */
 export interface Tried {
   source: LibtorchSource
-  /** What was looked at: a folder, a package, a program. */
+  /** Place searched: a folder, a package, a program. */
   place: string
   /** `taken`, `not needed` after one that was taken, or why it is not this one. */
   outcome: string
@@ -83,7 +83,7 @@ export function libtorchConstants(): Constants {
   return constants
 }
 
-/** What this package keeps for all programs of this user: `POSTTRAIN_CACHE`, else the platform's own place. */
+/** Cache folder of this user: `POSTTRAIN_CACHE`, else the platform's cache location. */
 export function cacheFolder(env: Env = process.env): string {
   if (env.POSTTRAIN_CACHE) return resolve(env.POSTTRAIN_CACHE)
   if (process.platform === 'darwin') return join(homedir(), 'Library/Caches/posttrain')
@@ -93,7 +93,7 @@ export function cacheFolder(env: Env = process.env): string {
   return join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'posttrain')
 }
 
-/** What the names of shared libraries end in, ours and libtorch's. */
+/** File ending of shared libraries, ours and libtorch's. */
 export function librarySuffix(): 'dll' | 'dylib' | 'so' {
   if (process.platform === 'win32') return 'dll'
   return process.platform === 'darwin' ? 'dylib' : 'so'
@@ -158,7 +158,7 @@ export function shelfFolder(env: Env = process.env): string {
   return join(cacheFolder(env), 'libtorch')
 }
 
-/** Of two, the one with CUDA: it computes on the CPU too. */
+/** Prefers the one with CUDA of two: it computes on the CPU too. */
 function fromShelf(env: Env): Libtorch | string {
   const shelf = shelfFolder(env)
   const { version } = libtorchConstants()
@@ -174,7 +174,7 @@ function fromShelf(env: Env): Libtorch | string {
   return all.length === 0 ? 'nothing there' : `only ${all.join(', ')}, and not a whole ${version}`
 }
 
-/** Of the same minor version only; a library of another one is silently wrong. */
+/** Accepts the same minor version only; another one is silently wrong. */
 function fromPython(env: Env): Libtorch | string {
   if (env.LIBTORCH_USE_PYTORCH !== '1') return 'not asked for (LIBTORCH_USE_PYTORCH=1)'
   const program = "import importlib.util as u; print(u.find_spec('torch').submodule_search_locations[0])"
@@ -236,7 +236,7 @@ export function findLibtorch(options: { folder?: string; env?: Env } = {}): Libt
   )
 }
 
-/** What brings a right libtorch into the place of one that is wrong. */
+/** Advice on replacing an unsuitable libtorch. */
 export function remedy({ source, libraries, version }: Libtorch): string {
   switch (source) {
     case 'cache': {
@@ -258,7 +258,7 @@ export function remedy({ source, libraries, version }: Libtorch): string {
 }
 
 /**
- * What can be seen without opening: the stated version, and for a tree in our cache the size of each library.
+ * Checks without opening: the stated version, and for a tree in our cache the size of each library.
  *
  * @throws PosttrainError ERR_LIBTORCH_VERSION or ERR_LIBTORCH_LOAD.
  */

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { libtorchConstants } from './libtorch.js'
 
-/** Of the C library that this Node runs on; null on musl, undefined where there is no such thing (not Linux). */
+/** Version of glibc; null on musl, undefined outside Linux. */
 export function glibcVersion(): string | null | undefined {
   if (process.platform !== 'linux') return undefined
   const { header } = process.report.getReport() as { header: { glibcVersionRuntime?: string } }
@@ -17,7 +17,7 @@ export function systemProblem(glibc = glibcVersion()): string | null {
   return `this system has glibc ${glibc}, and libtorch needs ${needed} or newer; use a newer system or image`
 }
 
-/** Of the NVIDIA driver in the kernel of Linux; null where there is none. */
+/** Version of the NVIDIA kernel driver on Linux; null if there is none. */
 export function driverVersion(file = '/proc/driver/nvidia/version'): string | null {
   try {
     return /^NVRM version:.*?\s(\d+\.\d+(?:\.\d+)?)\s/m.exec(readFileSync(file, 'utf8'))?.[1] ?? null

@@ -1,11 +1,11 @@
-// What of a libtorch is kept, and what is noted of it. Plain JavaScript: set-up uses it before anything is compiled.
+// Which files of a libtorch are kept, and its manifest. Plain JavaScript: set-up uses it before anything is compiled.
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 
 const unused = /libtorch_python|test|_with_compiler|custom_ops|libshm/
 
 /**
- * Whether an entry of an official archive (`libtorch/`) or of a wheel (`torch/`) is kept.
+ * True if an entry of an official archive (`libtorch/`) or of a wheel (`torch/`) is kept.
  *
  * @param {string} name
  */

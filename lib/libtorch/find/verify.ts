@@ -9,7 +9,7 @@ import { driverProblem, driverVersion, systemProblem } from './system.js'
 
 export type CudaMode = 'auto' | 'off' | 'on'
 
-/** What a child process found out by opening a libtorch. */
+/** Result of opening a libtorch in a child process. */
 export interface Verdict {
   /** Such as 2.13.0. */
   version: string
@@ -17,7 +17,7 @@ export interface Verdict {
   cuda: boolean
   /** Why they were not, where they should have been; empty otherwise. */
   cudaError: string
-  /** How the libraries are to be opened: `off` where opening the CUDA libraries kills the process. */
+  /** How to open the libraries: `off` if opening the CUDA libraries kills the process. */
   mode: CudaMode
 }
 
@@ -100,7 +100,7 @@ export function driverTooOld(libtorch: Libtorch, cuda: CudaMode, driver = driver
 }
 
 /**
- * Whether this libtorch can be opened in this process: asked of a child process once, then remembered by path, size
+ * Checks that this libtorch can be opened in this process: tried in a child process once, then remembered by path, size
  * and time of the libraries. Broken CUDA libraries are not an error: the verdict says so and the CPU goes on.
  *
  * @throws PosttrainError ERR_LIBTORCH_LOAD or ERR_LIBTORCH_VERSION.

@@ -45,7 +45,7 @@ losses::Sums DpoTerm::loss(const Outputs& outputs, const Gradient& gradient) con
   for (size_t p = 0; 2 * p < pairs.size(); ++p) {
     const auto better = static_cast<size_t>(pairs[2 * p]);
     const auto worse = static_cast<size_t>(pairs[2 * p + 1]);
-    TORCH_CHECK_VALUE(lengths[better] > 0 && lengths[worse] > 0, "[dpo] an answer of pair ", p,
+    TORCH_CHECK_VALUE(lengths[better] > 0 && lengths[worse] > 0, "[dpo] a response of pair ", p,
                       " has no label");
     const double weight = weights.empty() ? 1 : weights[p];
     losses::PairInput pair{sums_D[better], sums_D[worse]};

@@ -12,7 +12,7 @@ struct HiddenStates {
   /** Divided by the temperature. */
   const at::Tensor& hidden_RD;
   double temperature;
-  /** Of hidden states divided by the temperature. */
+  /** Gradient by the hidden states divided by the temperature. */
   nn::Head head;
   const core::Cancel& cancel;
 };

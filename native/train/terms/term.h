@@ -17,12 +17,12 @@ namespace posttrain::train {
 
 struct HiddenStates;
 
-/** What of the forward a term reads. */
+/** The parts of the forward that a term reads. */
 enum class Reads {
   /** Log-probability and entropy of a label. The loss of a label needs that label alone, so its
    * gradient is known with it and its logits are made once. */
   each_label,
-  /** The same of all labels: the loss joins several of them, so their logits are made a second time
+  /** Log-probabilities of all labels: the loss joins several, so logits are computed a second time
    * for the gradient. */
   all_labels,
   /** The scalar head where each label is predicted. */
@@ -77,7 +77,7 @@ struct Needs {
 /**
  * R rows of the forward: labels, or with Reads::scores the last tokens of documents. Where a
  * gradient is taken label by label it is a part of the R of the batch, from row `first` on. Spans
- * of what no term reads are empty, and all of them where nothing is labelled.
+ * of what no term reads are empty, and all of them where nothing is labeled.
  */
 struct Outputs {
   size_t first = 0;
@@ -87,7 +87,7 @@ struct Outputs {
   std::span<const double> weights;             // [R]: of the labels, from the batch
   std::span<const int64_t> documents;          // [R]: ascending
   size_t document_count = 0;
-  const HiddenStates* hidden = nullptr;  // null where nothing is labelled
+  const HiddenStates* hidden = nullptr;  // null where nothing is labeled
 
   /** These rows of one of the term's vectors of tokens; empty stays empty. */
   std::span<const double> part(const std::vector<double>& of_labels) const {
