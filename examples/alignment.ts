@@ -1,5 +1,5 @@
 /**
- * The three stages on one base in memory: fine-tuning on answers, a reward model from rankings, PPO.
+ * The three stages of RLHF on one base in memory: SFT, a reward model from rankings, PPO.
  *
  *     node dist/examples/alignment.js MODEL_DIR ROWS.jsonl RANKINGS.jsonl OUTPUT_DIR [ITERATIONS] [LEARNING_RATE]
  */
@@ -12,12 +12,12 @@ async function main(): Promise<void> {
   await using model = await CausalLM.load(directory)
   const learningRate = Number(rate ?? 1e-4)
 
-  // 1. It learns to answer.
+  // 1. SFT: the model learns to respond.
   await sft({ model, data: rows, epochs: 2, learningRate, output: `${output}/sft` }).finish()
 
-  // 2. Low-rank updates of it learn which of two answers people prefer.
+  // 2. Reward model: an adapter learns which of two responses people prefer.
   await using judge = await RewardModel.fromCausalLM(model)
-  const judging = reward({
+  const rewardRun = reward({
     model: judge,
     data: rankings,
     validation: { fraction: 0.1 },
@@ -25,11 +25,11 @@ async function main(): Promise<void> {
     learningRate,
     output: `${output}/reward`,
   })
-  for await (const event of judging)
+  for await (const event of rewardRun)
     if (event.type === 'evaluation')
-      console.log(`right about ${(100 * event.accuracy).toFixed(0)} % of the pairs held out`)
+      console.log(`accuracy on held-out pairs: ${(100 * event.accuracy).toFixed(0)} %`)
 
-  // 3. Others learn to earn a better score; the model of stage 1 is the reference.
+  // 3. PPO: another adapter learns to raise the score; the model of stage 1 is the reference.
   const run = ppo({
     model,
     reward: judge,

@@ -1,5 +1,5 @@
 /**
- * Teaches a model the better of two answers without a reward model.
+ * Trains a model on preference pairs with DPO, without a reward model.
  *
  *     node dist/examples/dpo.js MODEL_DIR RANKINGS.jsonl OUTPUT_DIR [EPOCHS]
  */
@@ -14,10 +14,10 @@ async function main(): Promise<void> {
     model,
     data,
     validation: { fraction: 0.1 },
-    // The reference is the model with the adapter off.
+    // The reference is the model without its adapter.
     lora: { rank: 16 },
     beta: 0.1,
-    // Keeps the better answers probable, not only more probable than the worse.
+    // Keeps chosen responses likely, not only likelier than rejected ones.
     sftCoef: 0.1,
     epochs: Number(epochs),
     learningRate: 1e-3,

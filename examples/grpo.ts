@@ -1,5 +1,5 @@
 /**
- * GRPO with a reward that is a function: answers that start with a vowel. No reward model, no critic.
+ * GRPO with a reward function: responses that start with a vowel. No reward model, no critic.
  *
  *     node dist/examples/grpo.js MODEL_DIR PROMPTS.jsonl OUTPUT_DIR [ITERATIONS]
  */

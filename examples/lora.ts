@@ -1,5 +1,5 @@
 /**
- * Fine-tunes low-rank updates of a model, then adds them to its weights: a folder that needs no adapter any more.
+ * Fine-tunes a model with LoRA, then merges the adapter into its weights.
  *
  *     node dist/examples/lora.js MODEL_DIR DATA.jsonl OUTPUT_DIR [EPOCHS]
  */
@@ -31,7 +31,7 @@ async function main(): Promise<void> {
   }
   const { model: adapter } = await run.finish()
 
-  // Another program would begin here, with the base and the adapter's folder.
+  // Another program could start here, with the base and the adapter's folder.
   await using merged = await CausalLM.load(directory)
   await merged.loadAdapter('trained', adapter!)
   await merged.mergeAdapter()

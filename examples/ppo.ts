@@ -1,6 +1,6 @@
 /**
- * PPO with its four models on one base: the actor and the critic train low-rank updates of it, the reward model is an
- * adapter of it (examples/reward.ts trains one), the reference is the base itself.
+ * PPO with its four models on one base: the actor and the critic train LoRA adapters, the reward model is an adapter
+ * (examples/reward.ts trains one), the reference is the base itself.
  *
  *     node dist/examples/ppo.js MODEL_DIR REWARD_DIR PROMPTS.jsonl OUTPUT_DIR [ITERATIONS]
  */

@@ -1,5 +1,5 @@
 /**
- * Trains a small new model on plain text, from random weights, and lets it go on with a sentence.
+ * Pretrains a small new model on plain text, from random weights, and lets it complete a sentence.
  *
  *     node dist/examples/pretrain.js TOKENIZER_DIR CORPUS.jsonl OUTPUT_DIR
  */

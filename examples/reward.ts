@@ -1,5 +1,5 @@
 /**
- * Trains a reward model on rankings and scores two answers with it.
+ * Trains a reward model on rankings and scores two responses with it.
  *
  *     node dist/examples/reward.js MODEL_DIR RANKINGS.jsonl OUTPUT_DIR [EPOCHS]
  *
@@ -21,7 +21,7 @@ const question = 'Say hello.'
 
 async function main(): Promise<void> {
   await using model = await CausalLM.load(directory)
-  // With an adapter the base stays as it is, so that ppo can share it with the actor.
+  // With an adapter the base does not change, so ppo can share it with the actor.
   await using scorer = await RewardModel.fromCausalLM(model)
   const run = reward({
     model: scorer,
@@ -40,19 +40,22 @@ async function main(): Promise<void> {
           console.log(`step ${event.step}: loss ${event.loss.toFixed(4)}, margin ${event.margin.toFixed(2)}`)
         break
       case 'evaluation':
-        console.log(`right about ${(100 * event.accuracy).toFixed(0)} % of the pairs held out`)
+        console.log(`accuracy on held-out pairs: ${(100 * event.accuracy).toFixed(0)} %`)
         break
     }
   }
   const { model: saved } = await run.finish()
 
-  // Two answers of the model itself, as ppo would have them scored.
+  // Two responses of the model itself, scored as in ppo.
   const { chatTemplate, tokenizer } = model
   const template = chatTemplate === null ? plainTemplate : Template.fromSource(chatTemplate)
   const promptIds = template.promptIds({ instruction: question }, tokenizer)
-  const answers = await generate(model, [promptIds, promptIds], { maxNewTokens: 32, temperature: 1, seed: 0 })
-  const scores = await scorer.scores(answers.map(({ tokenIds }) => ({ promptIds, completionIds: tokenIds })))
-  for (const [i, { text }] of answers.entries()) console.log(`score ${scores[i]!.toFixed(2)}: ${text}`)
+  const options = { maxNewTokens: 32, temperature: 1, seed: 0 }
+  const responses = await generate(model, [promptIds, promptIds], options)
+  const scores = await scorer.scores(
+    responses.map(({ tokenIds }) => ({ promptIds, completionIds: tokenIds })),
+  )
+  for (const [i, { text }] of responses.entries()) console.log(`score ${scores[i]!.toFixed(2)}: ${text}`)
   console.log(`reward model in ${saved}`)
 }
 

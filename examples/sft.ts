@@ -5,22 +5,22 @@
  */
 import { CausalLM, chat, PosttrainError, sft } from '../lib/index.js'
 
-const [model = './model', data = 'train.jsonl', output = 'runs/sft'] = process.argv.slice(2)
+const [directory = './model', data = 'train.jsonl', output = 'runs/sft'] = process.argv.slice(2)
 const question = '1加1等于几?'
 
-async function answer(of: CausalLM): Promise<string> {
+async function respond(model: CausalLM): Promise<string> {
   let text = ''
-  for await (const piece of chat(of, [{ role: 'user', content: question }], { maxNewTokens: 32 }))
+  for await (const piece of chat(model, [{ role: 'user', content: question }], { maxNewTokens: 32 }))
     text += piece.text
   return text
 }
 
 async function main(): Promise<void> {
-  await using loaded = await CausalLM.load(model)
-  if (loaded.chatTemplate !== null) console.log(`before: ${await answer(loaded)}`)
+  await using model = await CausalLM.load(directory)
+  if (model.chatTemplate !== null) console.log(`before: ${await respond(model)}`)
 
   const run = sft({
-    model: loaded,
+    model,
     data,
     validation: { fraction: 0.1 },
     epochs: 2,
@@ -33,7 +33,7 @@ async function main(): Promise<void> {
     switch (event.type) {
       case 'start':
         console.log(
-          `${event.report.rows} rows, ${event.report.trainTokens} tokens to learn, ${event.totalSteps} steps`,
+          `${event.report.rows} rows, ${event.report.trainTokens} trained tokens, ${event.totalSteps} steps`,
         )
         break
       case 'step':
@@ -45,7 +45,7 @@ async function main(): Promise<void> {
     }
   }
   const { model: saved, bestLoss } = await run.finish()
-  console.log(`after: ${await answer(loaded)}`)
+  console.log(`after: ${await respond(model)}`)
   console.log(`best validation loss ${bestLoss?.toFixed(4)}, model in ${saved}`)
 }
 

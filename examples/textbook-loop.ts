@@ -1,4 +1,4 @@
-// The textbook's loop by hand: batches, backward, step. Usage: node textbook-loop.js MODEL_DIR [EPOCHS]
+// The textbook's training loop: batches, backward, step. Usage: node textbook-loop.js MODEL_DIR [EPOCHS]
 import { AdamW, CausalLM, DataLoader, generate, plainTemplate } from '../lib/index.js'
 
 const rows = [
@@ -28,7 +28,7 @@ for (let epoch = 0; epoch < Number(epochs); epoch++) {
     lossSum += sums.lossSum
     labels += sums.count
   }
-  // The textbook averages the means of the batches, so a token of a short batch weighs more; per token it is the other.
+  // The textbook averages the batch means, in which a token of a short batch weighs more than in the mean of all tokens.
   const textbook = (batchMeans / loader.batchesPerEpoch).toFixed(4)
   console.log(
     `epoch ${epoch + 1}/${epochs} loss ${textbook} (mean of batches), ${(lossSum / labels).toFixed(4)} (mean of tokens)`,

@@ -111,8 +111,8 @@ test.serial('what fails is a report with a code, and the trainer goes on', async
   })
   t.is(row.code, 'ERR_DATA')
   t.regex(row.message, /wrong\.jsonl:1/)
-  t.regex((await error('command', { type: 'train', choice: {} })).message, /no command/)
-  t.regex((await error('command', 'hello')).message, /no command/)
+  t.regex((await error('command', { type: 'train', choice: {} })).message, /not a command/)
+  t.regex((await error('command', 'hello')).message, /not a command/)
   // One thing at a time.
   trainer.send({ type: 'train', choice: { ...choice, epochs: 100_000 } })
   await trainer.next('step')
@@ -145,7 +145,7 @@ test.serial(
     await trainer.next('wrapped' as 'ready')
     trainer.send({ type: 'chat', messages: [{ role: 'user', content: 'hello' }] })
     const { data } = (await trainer.next('wrapped' as 'ready')) as unknown as { data: unknown }
-    t.like(data, { type: 'error', during: 'chat', message: 'There is no model yet: train one first.' })
+    t.like(data, { type: 'error', during: 'chat', message: 'No model is loaded: train one first.' })
     trainer.send({ type: 'quit' })
     t.is(await trainer.exit, 0)
   },

@@ -107,7 +107,7 @@ test('examples/reward.ts trains a reward model, and examples/ppo.ts an actor wit
   const margins = numbersOf(stdout, /step \d+: loss [\d.]+, margin (-?[\d.]+)/g)
   t.is(margins.length, 2)
   t.true(margins[1]! > margins[0]!, stdout)
-  t.regex(stdout, /right about 100 % of the pairs held out\nscore -?\d+\.\d\d: .*reward model in /s)
+  t.regex(stdout, /accuracy on held-out pairs: 100 %\nscore -?\d+\.\d\d: .*reward model in /s)
 
   const [judge, actor] = [join(output, 'adapter'), join(dirname(output), 'ppo')]
   const ppo = await node(example('ppo'), model, judge, data, actor, '2')
@@ -125,7 +125,7 @@ test('examples/alignment.ts goes from rows and rankings to an actor that scores 
   const argv = [model, rows, data, output, '16', '1e-2']
   const { stdout, stderr } = await node(example('alignment'), ...argv)
   t.is(stderr, '')
-  t.regex(stdout, /^right about 100 % of the pairs held out\n/)
+  t.regex(stdout, /^accuracy on held-out pairs: 100 %\n/)
   const scores = numbersOf(stdout, /iteration \d+: score (-?[\d.]+), KL -?[\d.]+/g)
   t.is(scores.length, 16)
   const mean = (values: number[]) => values.reduce((sum, value) => sum + value, 0) / values.length

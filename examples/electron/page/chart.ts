@@ -1,4 +1,4 @@
-/** A chart of losses in an SVG element: the loss of each step, a smoothed line of it, and validation losses as dots. */
+/** A chart of losses in an SVG element: the loss of each step, its smoothed line, and validation losses as dots. */
 
 interface Point {
   step: number
@@ -6,12 +6,12 @@ interface Point {
 }
 
 const margin = { left: 48, right: 12, top: 12, bottom: 26 }
-/** Vertices of a line at most: more than a chart has pixels would not be seen. */
+/** Maximum vertices of a line: more than a chart has pixels would be invisible. */
 const mostVertices = 1000
-/** Of the exponential mean that is the smoothed line: a longer run may lag by more steps. */
+/** Decay of the exponential moving average that is the smoothed line; a longer run may lag by more steps. */
 const decayOf = (totalSteps: number) => Math.min(0.98, totalSteps / (totalSteps + 60))
 
-/** Some three to six round values between `from` and `to`. */
+/** Returns about three to six round values between `from` and `to`. */
 export function ticks(from: number, to: number): number[] {
   const raw = (to - from) / 5
   const power = 10 ** Math.floor(Math.log10(raw))
@@ -28,7 +28,7 @@ function element(name: string, attributes: Record<string, string | number>, text
   return made
 }
 
-/** Every n-th point, and always the last. */
+/** Keeps every n-th point, and the last. */
 function thinned(points: Point[]): Point[] {
   const every = Math.ceil(points.length / mostVertices)
   return points.filter((_, i) => i % every === 0 || i === points.length - 1)
@@ -69,7 +69,7 @@ export class Chart {
     this.#drawSoon()
   }
 
-  /** Hundreds of steps a second make no more pictures than the screen shows. */
+  /** Draws at most once per frame, even at hundreds of steps a second. */
   #drawSoon(): void {
     if (this.#due) return
     this.#due = true

@@ -1,4 +1,4 @@
-/** The page: a form, a chart and a conversation. All it knows of the rest of the app is `window.trainer`. */
+/** The page: a form, a chart and a chat. Its only access to the rest of the app is `window.trainer`. */
 import type { Bridge, ChatMessage, Report, TrainChoice } from '../src/protocol.js'
 import { Chart } from './chart.js'
 
@@ -27,7 +27,7 @@ function setState(next: typeof state): void {
   const mayAsk = state === 'idle' && hasModel
   sendButton.disabled = !mayAsk
   at('question').disabled = !mayAsk
-  if (hasModel) at('question').placeholder = 'Ask the trained model something'
+  if (hasModel) at('question').placeholder = 'Send the trained model a message'
 }
 
 const say = (status: string) => {
@@ -51,7 +51,7 @@ function addTurn(turn: ChatMessage): void {
   item.scrollIntoView({ block: 'nearest' })
 }
 
-/** Takes the last question and its empty answer out again. */
+/** Removes the last message and its empty response. */
 function takeBack(): string {
   const [question] = turns.splice(-2)
   for (let i = 0; i < 2; i++) at<HTMLElement>('turns').lastElementChild?.remove()
@@ -67,7 +67,7 @@ function onReport(report: Report): void {
       chart.clear(totalSteps)
       say(`${report.rows} rows, ${totalSteps} steps`)
       const share = `${report.trained.toLocaleString('en')} of ${report.parameters.toLocaleString('en')}`
-      at<HTMLElement>('details').textContent = `${share} weights are trained`
+      at<HTMLElement>('details').textContent = `${share} weights are trainable`
       break
     }
     case 'step':
@@ -109,11 +109,11 @@ function onReport(report: Report): void {
       at('question').focus()
       break
     case 'error':
-      // A question that was not answered is no part of the conversation; it may be asked again.
+      // A message without a response leaves the conversation and can be sent again.
       if (report.during === 'chat' && turns.at(-1)?.content === '') at('question').value = takeBack()
       if (report.during === 'process') hasModel = false
       if (report.during !== 'command') setState('idle')
-      if (report.during === 'train') say('The training failed.')
+      if (report.during === 'train') say('Training failed.')
       log(`${report.code}: ${report.message}`, 'error')
       break
     default:
@@ -147,7 +147,7 @@ abortButton.addEventListener('click', () => {
   window.trainer.send({ type: 'abort', now })
   if (state !== 'training') return
   setState('stopping')
-  say('Stopping when the step under way is saved…')
+  say('Finishing and saving the current step…')
 })
 
 at<HTMLFormElement>('ask').addEventListener('submit', (event) => {

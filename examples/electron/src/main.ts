@@ -37,19 +37,19 @@ function startTrainer(): UtilityProcess {
         type: 'error',
         during: 'process',
         code: `EXIT_${code}`,
-        message: `The trainer ended (${code}).`,
+        message: `The trainer process exited with code ${code}.`,
       })
   })
   return child
 }
 
-/** Started by the first command, and by the next one after it died. */
+/** Sends a command to the trainer, which is started by the first one and after it has died. */
 function send(command: Command): void {
   trainer ??= startTrainer()
   trainer.postMessage(command)
 }
 
-/** Only pages of this app, and only the files that they are made of. */
+/** Serves the files of this app's page and nothing else. */
 function serveFiles(): void {
   protocol.handle('app', (request) => {
     const path = join(root, decodeURIComponent(new URL(request.url).pathname))
@@ -93,7 +93,7 @@ ipcMain.handle('choose', async (event, what: unknown) => {
   return canceled ? null : (filePaths[0] ?? null)
 })
 
-// The step under way is finished and saved before the app ends.
+// Finishes and saves the current step before the app quits.
 app.on('before-quit', (event) => {
   if (trainer === null) return
   event.preventDefault()

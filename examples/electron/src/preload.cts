@@ -1,4 +1,4 @@
-/** The only way from the page to the rest of the app: three functions. A sandboxed preload is CommonJS and one file. */
+/** The page's only access to the rest of the app: three functions. A sandboxed preload is one CommonJS file. */
 import type { Bridge, Report } from './protocol.js' with { 'resolution-mode': 'import' }
 
 const { contextBridge, ipcRenderer } = require('electron') as typeof import('electron')

@@ -1,30 +1,30 @@
-/** What the page, the main process and the trainer say to each other: data alone, told apart by `type`. */
+/** Messages between the page, the main process and the trainer: plain data with a `type`. */
 
 export type ChatMessage = { role: 'user' | 'assistant'; content: string }
 
-/** What the page lets its user choose. */
+/** Options that the page offers. */
 export interface TrainChoice {
   /** A model folder, or org/name on the Hub. */
   model: string
   /** A file of rows: .jsonl, .json or .txt. */
   data: string
-  /** The run folder, new or one to go on with. */
+  /** Run folder, new or to resume. */
   output: string
   resume: boolean
   epochs: number
   batchSize: number
   learningRate: number
-  /** Low-rank updates alone, which need far less memory. */
+  /** Trains a LoRA adapter only, which needs far less memory. */
   lora: boolean
 }
 
 /** From the page to the trainer. */
 export type Command =
   | { type: 'train'; choice: TrainChoice }
-  /** The step under way is finished and saved; with `now` it is dropped, and the last checkpoint stays. */
+  /** Finishes and saves the current step; with `now` drops it, so that the last checkpoint remains. */
   | { type: 'abort'; now: boolean }
   | { type: 'chat'; messages: ChatMessage[] }
-  /** Ends the trainer's process, after what an abort does. */
+  /** Ends the trainer's process after an abort. */
   | { type: 'quit' }
 
 /** From the trainer to the page. */
@@ -39,27 +39,27 @@ export type Report =
   | { type: 'end'; reason: 'completed' | 'aborted'; steps: number | null; model: string | null }
   | { type: 'piece'; text: string }
   | { type: 'answered' }
-  /** What failed: a task, a message that is no command, or the trainer's process, which then ends. */
+  /** Failure of a task, of a message that is not a command, or of the trainer's process, which then ends. */
   | { type: 'error'; during: 'train' | 'chat' | 'command' | 'process'; code: string; message: string }
 
-/** One end of a channel that carries `Out` and brings `In`: a utility process, a forked one, a pair in a test. */
+/** One end of a channel that sends `Out` and receives `In`: a utility process, a forked one, a pair in a test. */
 export interface Port<In, Out> {
   postMessage(message: Out): void
   on(event: 'message', listener: (message: In) => void): void
 }
 
-/** What the preload script gives to the page as `window.trainer`. */
+/** `window.trainer`, which the preload script exposes to the page. */
 export interface Bridge {
   send(command: Command): void
   onReport(listener: (report: Report) => void): void
-  /** Asks for a folder or a file with the system's own dialog; null where none was chosen. */
+  /** Opens the system's dialog for a folder or file; null where none was chosen. */
   choose(what: 'model' | 'data' | 'output'): Promise<string | null>
 }
 
 const text = (value: unknown) => typeof value === 'string' && value !== ''
 const positive = (value: unknown) => typeof value === 'number' && value > 0
 
-/** Whether a message is a command, which main and trainer ask of everything that comes from a page. */
+/** Checks that a message is a command; main and trainer check everything that comes from a page. */
 export function isCommand(message: unknown): message is Command {
   if (message === null || typeof message !== 'object' || !('type' in message)) return false
   const { type, choice, now, messages } = message as Record<string, unknown>

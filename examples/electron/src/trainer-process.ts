@@ -1,15 +1,15 @@
 /**
- * The trainer's own process: Electron's utilityProcess, or one that child_process.fork made. Training in the main
- * process would work, but an app whose trainer runs out of memory should lose the trainer alone.
+ * The trainer's own process: Electron's utilityProcess, or one forked by child_process. Training in the main process
+ * would work, but an app whose trainer runs out of memory should lose only the trainer.
  *
- * Exit codes: 0 after `quit`, or when the process that started it is gone; 1 after an error that nobody caught.
+ * Exit codes: 0 after `quit`, or when the parent process is gone; 1 after an uncaught error.
  */
 import type { ParentPort } from 'electron'
 import type { Port, Report } from './protocol.js'
 import { errorReport, serve } from './trainer.js'
 
 interface OwnProcess extends Port<unknown, Report> {
-  /** Ends the process when all that was posted is on its way. */
+  /** Ends the process once all posted messages are sent. */
   exit(code: number): void
 }
 

@@ -1,10 +1,10 @@
-/** Trains and answers for whoever is at the other end of a port. Nothing here knows Electron. */
+/** Trains and chats for the other end of a port, independent of Electron. */
 import { CausalLM, chat, type Run, sft, type TrainEvent } from 'posttrain'
 import { type ChatMessage, isCommand, type Port, type Report, type TrainChoice } from './protocol.js'
 
 type During = Extract<Report, { type: 'error' }>['during']
 
-/** An error as data: the code of an Error would be lost on its way to another process. */
+/** Converts an error to data: the code of an Error would be lost between processes. */
 export function errorReport(during: During, error: unknown): Report {
   const { code = 'ERR_INTERNAL', message } =
     error instanceof Error ? (error as Error & { code?: string }) : { message: String(error) }
@@ -13,7 +13,7 @@ export function errorReport(during: During, error: unknown): Report {
 
 const wasAborted = (error: unknown) => (error as { code?: unknown } | null)?.code === 'ABORT_ERR'
 
-/** What the page needs to know of an event; null where it is nothing. */
+/** Converts an event to a report for the page; null for events that it does not show. */
 function reportOf(event: TrainEvent): Report | null {
   const { step } = event as { step: number }
   switch (event.type) {
@@ -38,7 +38,7 @@ function reportOf(event: TrainEvent): Report | null {
   }
 }
 
-/** Serves commands until `quit`; settles when what was under way has ended and the model's memory is given back. */
+/** Serves commands until `quit`; settles once the current task has ended and the model's memory is freed. */
 export function serve(port: Port<unknown, Report>): Promise<void> {
   let model: CausalLM | null = null
   let work: { stop: (now: boolean) => void; done: Promise<void> } | null = null
@@ -65,20 +65,20 @@ export function serve(port: Port<unknown, Report>): Promise<void> {
     tell({ type: 'end', reason: reason === 'stopped' ? 'aborted' : 'completed', steps, model: folder })
   }
 
-  async function answer(messages: ChatMessage[], signal: AbortSignal): Promise<void> {
-    if (model === null) throw new Error('There is no model yet: train one first.')
+  async function respond(messages: ChatMessage[], signal: AbortSignal): Promise<void> {
+    if (model === null) throw new Error('No model is loaded: train one first.')
     for await (const { text } of chat(model, messages, { maxNewTokens: 256, signal }))
       tell({ type: 'piece', text })
     tell({ type: 'answered' })
   }
 
-  /** One thing at a time. A run is stopped after its step, everything else at once. */
+  /** Starts one task at a time. A run stops after its current step, everything else at once. */
   function begin(
     during: 'train' | 'chat',
     task: (signal: AbortSignal, onRun: (run: Run) => void) => Promise<void>,
   ) {
     if (work !== null) {
-      tell(errorReport(during, new Error('The trainer is busy: abort what it does, or wait for its end.')))
+      tell(errorReport(during, new Error('The trainer is busy: abort its task, or wait for it to end.')))
       return
     }
     const now = new AbortController()
@@ -100,7 +100,7 @@ export function serve(port: Port<unknown, Report>): Promise<void> {
   return new Promise((quit) => {
     port.on('message', (message) => {
       if (!isCommand(message)) {
-        tell(errorReport('command', new TypeError(`This is no command: ${JSON.stringify(message)}`)))
+        tell(errorReport('command', new TypeError(`not a command: ${JSON.stringify(message)}`)))
         return
       }
       switch (message.type) {
@@ -108,7 +108,7 @@ export function serve(port: Port<unknown, Report>): Promise<void> {
           begin('train', (signal, onRun) => train(message.choice, signal, onRun))
           break
         case 'chat':
-          begin('chat', (signal) => answer(message.messages, signal))
+          begin('chat', (signal) => respond(message.messages, signal))
           break
         case 'abort':
           work?.stop(message.now)
