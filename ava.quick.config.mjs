@@ -2,7 +2,7 @@
 // other rooms that say by their name that they take long: `*.slow.test.ts`.
 import all from './ava.config.mjs'
 
-const SLOW_ROOMS = ['cuda', 'demo', 'electron', 'examples', 'learning']
+const SLOW_ROOMS = ['cli', 'cuda', 'demo', 'electron', 'examples', 'learning']
 
 export default {
   ...all,
