@@ -1,19 +1,19 @@
 /**
- * The whole boundary between TypeScript and the native core, typed by hand. One file for each file of native/bindings:
+ * The hand-written types of the boundary between TypeScript and the native core, one file per file of native/bindings:
  *
- *   engine       the torch thread, devices, memory, the lives of handles    bindings/engine.cpp, handle.cpp
- *   handles      what the core hands out
+ *   engine       the torch thread, devices, memory, lifetimes of handles    bindings/engine.cpp, handle.cpp
+ *   handles      opaque references to native objects
  *   spec         a decoder, layer by layer                                  bindings/convert.cpp
  *   models       bases, adapters, roles, their files                        bindings/models.cpp
- *   terms        loss terms of a backward                                   bindings/terms.cpp
+ *   terms        loss terms of a backward pass                              bindings/terms.cpp
  *   training     batches, forward, backward                                 bindings/training.cpp
  *   optim        AdamW                                                      bindings/optim.cpp
  *   generation   sessions                                                   bindings/generation.cpp
  *   losses       losses over plain arrays                                   bindings/losses.cpp
  *   rollout      rewards per token, advantages                              bindings/rollout.cpp
  *
- * Everything that crosses it is data: opaque handles, typed arrays and plain objects. Every call that computes returns a
- * Promise and runs as one job, in order, on the one torch thread of the process.
+ * Only data crosses it: opaque handles, typed arrays and plain objects. Every call that computes returns a Promise and
+ * runs as one job, in order, on the single torch thread of the process.
  *
  * Shapes: T tokens of a packed batch, D documents, V vocabulary, B rows of a generation session.
  */
@@ -35,7 +35,7 @@ export type * from './spec.js'
 export type * from './terms.js'
 export type * from './training.js'
 
-/** All that the native core offers. */
+/** The native core. */
 export interface Core
   extends EngineCalls,
     ModelCalls,

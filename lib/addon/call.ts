@@ -2,11 +2,11 @@ import { AbortError, ERROR_CODES, type ErrorCode, PosttrainError } from '../erro
 import type { CancelHandle, Core } from './addon.js'
 
 /**
- * Runs one native call and makes its failure ours: a PosttrainError (or AbortError) with the stack of the
- * caller, which a rejection made natively does not have.
+ * Runs one native call and converts its failure to a PosttrainError (or AbortError) with the stack of the caller, which
+ * a native rejection does not have.
  *
- * `start` gets a CancelHandle exactly when `signal` is given. An abort raises the flag; the promise still settles
- * only when the native job has ended, so that nothing runs on behind the caller's back.
+ * `start` receives a CancelHandle if there is a `signal`. An abort raises its flag; the promise still settles only when
+ * the native job has ended, so that no work continues in the background.
  *
  * @example
  * await call(core, (cancel) => core.backward(role, batch, terms, options, cancel), signal)
@@ -33,7 +33,7 @@ export async function call<T>(
   }
 }
 
-/** Keeps what is ours already; gives the rest a code and a JavaScript stack. */
+/** Converts an error to one of this package, with a code and a JavaScript stack. */
 export function typed(error: unknown, signal?: AbortSignal): PosttrainError | AbortError {
   if (error instanceof PosttrainError || error instanceof AbortError) return error
   const { code, message } = error as { code?: unknown; message?: unknown }

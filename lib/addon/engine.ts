@@ -10,7 +10,7 @@ import type {
 export interface CudaDevice {
   name: string
   totalBytes: number
-  /** Of this process: tensors now alive; those and what is kept for reuse, which `dispose` gives back. */
+  /** Live tensors of this process. Reserved: these and the memory cached for reuse, which `dispose` releases. */
   allocatedBytes: number
   reservedBytes: number
 }
@@ -20,23 +20,23 @@ export interface EngineInfo {
   libtorch: string
   threads: number
   cuda: { opened: boolean; devices: CudaDevice[] }
-  /** Bytes of tensors now alive that this package allocated on the CPU. */
+  /** Bytes of live tensors that this package allocated on the CPU. */
   allocatedBytes: number
-  /** The most of them at once since the last resetPeak(). */
+  /** Peak of allocatedBytes since the last resetPeak(). */
   peakAllocatedBytes: number
   liveHandles: number
 }
 
-/** The torch thread, memory and the lives of handles. */
+/** The torch thread, memory and lifetimes of handles. */
 export interface EngineCalls {
-  /** Once per process, before the first job; later calls with another value are errors. */
+  /** Sets the threads once per process, before the first job; a later call with another value is an error. */
   configure(options: { threads?: number }): Promise<void>
   info(): Promise<EngineInfo>
   resetPeak(): Promise<void>
   createCancel(): CancelHandle
   /** Synchronous: only raises the flag. */
   cancel(cancel: CancelHandle): void
-  /** Refuses new calls on the handle at once, cancels its jobs, resolves when it is released on the torch thread. */
+  /** Refuses new calls on the handle, cancels its jobs, and resolves when it is released on the torch thread. */
   dispose(handle: BaseHandle | AdapterHandle | RoleHandle | OptimizerHandle | SessionHandle): Promise<void>
   /** Synchronous, for `process.on('exit')`: cancels all jobs, joins the torch thread for at most `timeoutMs`; false if a job still runs. */
   shutdown(timeoutMs: number): boolean

@@ -2,7 +2,7 @@ import type { CancelHandle, RoleHandle, SessionHandle } from './handles.js'
 
 export interface SamplingOptions {
   maxNewTokens: number
-  /** 0 takes the most probable token. */
+  /** 0: greedy decoding. */
   temperature: number
   /** 0 is off. */
   topK: number
@@ -16,17 +16,17 @@ export interface SamplingOptions {
   stopIds: Int32Array
 }
 
-/** What the rows produced since the last call, in order of production. A row's stop token is included. */
+/** Tokens generated since the last call, in order. A row's stop token is included. */
 export interface SessionAdvance {
   rows: Int32Array
   ids: Int32Array
-  /** Log-probability of each produced id under softmax(logits / temperature) (temperature 0: of the raw logits). */
+  /** Log-probability of each id under softmax(logits / temperature) (temperature 0: of the raw logits). */
   logProbs: Float32Array
-  /** Rows that came to an end in this call, and why. */
+  /** Rows that finished in this call, and why. */
   finished: { row: number; reason: 'stop' | 'length' }[]
 }
 
-/** Sessions that short jobs advance. */
+/** Generation sessions, advanced by short jobs. */
 export interface GenerationCalls {
   createSession(
     role: RoleHandle,
@@ -34,8 +34,8 @@ export interface GenerationCalls {
     options: SamplingOptions,
     cancel?: CancelHandle,
   ): Promise<SessionHandle>
-  /** Prefills at the first call, then takes up to `tokens` decoding steps. */
+  /** Prefills in the first call, then takes up to `tokens` decoding steps. */
   advance(session: SessionHandle, tokens: number, cancel?: CancelHandle): Promise<SessionAdvance>
-  /** Ends rows early (a stop string was seen). */
+  /** Finishes rows early, at a stop text. */
   finish(session: SessionHandle, rows: Int32Array): Promise<void>
 }

@@ -6,13 +6,13 @@ interface Handle<Kind extends string> {
 export type BaseHandle = Handle<'base'>
 /** Low-rank updates of the linear layers of one base. */
 export type AdapterHandle = Handle<'adapter'>
-/** A base, an optional adapter and a head: what is trained, evaluated and sampled from. */
+/** A base, an optional adapter and a head, to train, evaluate and sample from. */
 export type RoleHandle = Handle<'role'>
 export type OptimizerHandle = Handle<'optimizer'>
-/** A running generation: prompts, KV cache, sampler. */
+/** A running generation: prompts, KV cache and sampler. */
 export type SessionHandle = Handle<'session'>
-/** A flag that a running job looks at between layers, micro-batches and tokens. */
+/** A flag that a running job checks between layers, micro-batches and tokens. */
 export type CancelHandle = Handle<'cancel'>
 
-/** Types of the numbers of a tensor. */
+/** Data type of a tensor. */
 export type Dtype = 'float32' | 'bfloat16' | 'float16' | 'float64'

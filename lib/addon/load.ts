@@ -15,21 +15,21 @@ import {
 import { type CudaMode, driverTooOld, type Verdict, verifyLibtorch } from '../libtorch/find/verify.js'
 import type { Core } from './addon.js'
 
-/** What the stub exports. */
+/** The exports of the stub. */
 interface Stub {
   open(options: { libtorch: string; core: string; cuda: CudaMode }): Core
-  /** What `open` found. */
+  /** Findings of `open`. */
   state(): Omit<Verdict, 'mode'>
 }
 
-/** The stub and the core of one build, which lie in the same folder. */
+/** The stub and the core of one build, in the same folder. */
 export interface NativeBuild {
   kind: 'cmake' | 'gyp' | 'prebuild'
   stub: string
   core: string
 }
 
-/** What `loadCore` found on its way. */
+/** The build and libtorch that `loadCore` opened. */
 export interface LoadState {
   build: NativeBuild
   libtorch: Libtorch
@@ -39,10 +39,10 @@ export interface LoadState {
 const shutdownMs = 2000
 
 /**
- * The native build to load: `build-cmake/`, `build/` or `prebuilds/`, whichever has both files first;
- * `POSTTRAIN_BUILD=cmake|gyp|prebuild` takes that one only.
+ * Finds the native build to load: the first of `build-cmake/`, `build/` and `prebuilds/` with both files;
+ * `POSTTRAIN_BUILD=cmake|gyp|prebuild` selects one.
  *
- * @throws PosttrainError ERR_LIBTORCH_LOAD where there is none, ERR_INVALID_ARGUMENT for another POSTTRAIN_BUILD.
+ * @throws PosttrainError ERR_LIBTORCH_LOAD if there is none, ERR_INVALID_ARGUMENT for an unknown POSTTRAIN_BUILD.
  */
 export function findBuild(env: Record<string, string | undefined> = process.env): NativeBuild {
   const root = packageRoot()
@@ -59,7 +59,7 @@ export function findBuild(env: Record<string, string | undefined> = process.env)
       `POSTTRAIN_BUILD is ${asked}; it must be ${kinds.join(', ')} or unset.`,
     )
   }
-  // Tests ask for the core with failing allocations and file faults built in.
+  // Tests load a core that can simulate failing allocations and file faults.
   const name = env.POSTTRAIN_TEST_HOOKS === '1' ? 'posttrain_core_hooks' : 'posttrain_core'
   for (const kind of kinds) {
     if (asked && asked !== kind) continue
@@ -117,8 +117,9 @@ function open(
 }
 
 /**
- * Environment cleanup hooks do not run at process.exit() or after an uncaught exception, and a thread inside libtorch
- * would then abort the process. A worker's own end is not the end of the process: its hook is native.
+ * Shuts the core down when the process ends. Environment cleanup hooks do not run at process.exit() or after an uncaught
+ * exception, and a thread inside libtorch would then abort the process. The end of a worker is not the end of the
+ * process: a native hook handles it.
  */
 function endWithProcess(core: Core): void {
   if (!isMainThread) return
@@ -128,8 +129,8 @@ function endWithProcess(core: Core): void {
 }
 
 /**
- * A utility process of Electron tries no libtorch in a child first: it is one whose end the app survives, and where the
- * app's fuse runAsNode is off its program starts the whole app once more instead of Node.
+ * Whether this is a utility process of Electron, which opens libtorch without trying it in a child process first: the
+ * app survives a crash of it, and with the fuse runAsNode off a child would start the whole app instead of Node.
  */
 function isUtilityProcess(): boolean {
   return (process as { type?: string }).type === 'utility'
@@ -160,8 +161,8 @@ async function load(): Promise<Core> {
 }
 
 /**
- * The native core, opened at the first call and once per process. The first time that a libtorch is seen, a child
- * process tries it (0.3 to 0.6 s), so that a damaged library cannot end this one; not so in a utility process of Electron.
+ * Opens the native core, once per process. A child process tries each libtorch before its first use (0.3 to 0.6 s), so
+ * that a damaged library cannot crash this process; except in a utility process of Electron.
  *
  * @throws PosttrainError ERR_LIBTORCH_NOT_FOUND, ERR_LIBTORCH_VERSION, ERR_LIBTORCH_LOAD, ERR_INVALID_ARGUMENT. A later
  * call tries again.
@@ -174,7 +175,7 @@ export function loadCore(): Promise<Core> {
   return loading
 }
 
-/** What was loaded and from where; undefined before `loadCore` has succeeded. */
+/** The build and libtorch in use; undefined before `loadCore` has succeeded. */
 export function loadState(): LoadState | undefined {
   return state
 }

@@ -1,7 +1,7 @@
 import type { PairLossName } from '../options/pair-losses.js'
 import type { Reals } from './terms.js'
 
-/** What a pair loss needs and its defaults, as the core holds them; 0 for an option that the loss does not read. */
+/** Inputs and default options of a pair loss in the core's table; 0 for an option that the loss does not read. */
 export interface NativePairLoss {
   name: string
   referenceFree: boolean
@@ -18,14 +18,14 @@ export interface PairLosses {
   rejected: Float64Array
 }
 
-/** Losses over plain arrays; `logits` may be Float64Array, then all is computed in float64. */
+/** Losses over plain arrays; a Float64Array of `logits` computes in float64. */
 export interface LossCalls {
   crossEntropy(
     logits: Float32Array | Float64Array,
     labels: Int32Array,
     options: { rows: number; columns: number; ignoreIndex: number; gradient: boolean },
   ): Promise<{ loss: number; count: number; gradient?: Float32Array | Float64Array }>
-  /** Means by `normalizer` (the count, where it is absent) of the sums of a ppoPolicy term, and its gradient. */
+  /** Sums of a ppoPolicy term divided by `normalizer` (default: the count), and its gradient. */
   policyLoss(options: {
     logProbs: Reals
     oldLogProbs: Reals
@@ -61,7 +61,7 @@ export interface LossCalls {
   }): Promise<{ loss: number; gradient?: Float64Array }>
   /** The core's table of pair losses. Synchronous. */
   pairLosses(): NativePairLoss[]
-  /** Each pair's loss and its derivatives, none divided by the number of pairs; the same for the two below. */
+  /** Loss and derivatives of each pair, not divided by the number of pairs; likewise for the next two. */
   dpoLosses(options: {
     chosenLogProbs: Reals
     rejectedLogProbs: Reals

@@ -2,12 +2,12 @@ import type { AdapterHandle, BaseHandle, CancelHandle, Dtype, RoleHandle } from 
 import type { DecoderSpec } from './spec.js'
 
 /**
- * One tensor of a Hugging Face file and where it lives natively. Read forward it loads, read backward it saves.
+ * One tensor of a Hugging Face file and its native parameter, for loading and saving alike.
  *
  * Native parameters (matrices are [out, in]):
  *   embed.weight [V, hidden]   positions.weight [P, hidden]   norm.weight  norm.bias   head.weight [V, hidden] (untied only)
- *   layers.<i>.attentionNorm.weight / .bias    layers.<i>.mlpNorm.weight / .bias: where the layer has norms of inputs
- *   layers.<i>.attentionPostNorm.weight / .bias    layers.<i>.mlpPostNorm.weight / .bias: where it has norms of outputs
+ *   layers.<i>.attentionNorm.weight / .bias    layers.<i>.mlpNorm.weight / .bias: if the layer has input norms
+ *   layers.<i>.attentionPostNorm.weight / .bias    layers.<i>.mlpPostNorm.weight / .bias: if it has output norms
  *   layers.<i>.qkv.weight [(heads + 2 kvHeads) headDim, hidden] / .bias: q rows, then k, then v
  *   layers.<i>.qNorm.weight  layers.<i>.kNorm.weight [headDim]
  *   layers.<i>.out.weight [hidden, heads * headDim] / .bias
@@ -35,7 +35,7 @@ export interface TensorInfo {
 }
 
 export interface AdapterSpec {
-  /** The modules that are adapted, by their names in the files, and where they live natively. */
+  /** The adapted modules: name in the files and native parameter. */
   modules: {
     name: string
     layer: number
@@ -43,37 +43,37 @@ export interface AdapterSpec {
     rows?: [number, number]
   }[]
   rank: number
-  /** What B A x is multiplied by. */
+  /** Factor on B A x. */
   scale: number
   dropout: number
   dora: boolean
-  /** Of A; B starts as zero. */
+  /** Random seed of A; B starts as zero. */
   seed: number
 }
 
-/** Bases, adapters and roles: making them, their files and their parameters. */
+/** Bases, adapters and roles: creation, files and parameters. */
 export interface ModelCalls {
   createBase(spec: DecoderSpec, options: { device: string; dtype: Dtype }): Promise<BaseHandle>
-  /** The same weights a second time in memory, none of them frozen. */
+  /** A copy of the weights, none of them frozen. */
   copyBase(base: BaseHandle): Promise<BaseHandle>
-  /** Roles share their base. `score`: a scalar head of its own, drawn from the seed, or zero without one. */
+  /** Roles share their base. `score`: with its own scalar head, drawn from the seed, or zero without a seed. */
   createRole(
     base: BaseHandle,
     options: { adapter?: AdapterHandle; score?: { seed?: number } },
   ): Promise<RoleHandle>
   /** Freezes the base. */
   createAdapter(base: BaseHandle, spec: AdapterSpec): Promise<AdapterHandle>
-  /** Values of `from` into `to`; both have the same modules. */
+  /** Copies the values of `from` to `to`, which has the same modules. */
   copyAdapter(from: AdapterHandle, to: AdapterHandle): Promise<void>
-  /** Adds the updates to the weights of the base. */
+  /** Adds the adapter's update to the weights of the base. */
   mergeAdapter(adapter: AdapterHandle): Promise<void>
   /** null: the base alone. */
   setAdapter(role: RoleHandle, adapter: AdapterHandle | null): Promise<void>
-  /** Normal(0, std) for matrices (times `residualScale` for out and down), zero biases, norms that multiply by 1; counter-based, so the seed decides all. */
+  /** Normal(0, std) for matrices (times `residualScale` for out and down), zero biases, norms that multiply by 1. Counter-based random numbers: the result depends on the seed only. */
   initialize(base: BaseHandle, options: { seed: number; std: number; residualScale: number }): Promise<void>
-  /** Header of a safetensors file, validated. */
+  /** Reads and validates the header of a safetensors file. */
   readHeader(path: string): Promise<{ tensors: TensorInfo[]; metadata: Record<string, string> }>
-  /** Every entry is read from the file into its parameter, with the shape checked. */
+  /** Reads every entry into its parameter and checks its shape. */
   loadTensors(
     role: RoleHandle,
     files: { path: string; entries: WeightMapEntry[] }[],
@@ -87,11 +87,11 @@ export interface ModelCalls {
     options: { dtype: Dtype; metadata: Record<string, string> },
     cancel?: CancelHandle,
   ): Promise<void>
-  /** Native parameters in order: of the base, the adapter, the scalar head. */
+  /** Native parameters in order: base, adapter, scalar head. */
   parameters(
     role: RoleHandle,
   ): Promise<{ parameter: string; shape: number[]; dtype: Dtype; trainable: boolean }[]>
-  /** A copy, as float32, in the layout of the file. */
+  /** A copy as float32, in the layout of the file. */
   getTensor(
     role: RoleHandle,
     entry: WeightMapEntry,

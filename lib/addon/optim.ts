@@ -12,19 +12,19 @@ export interface OptimizerOptions {
 export interface StepResult {
   /** Global L2 norm of the gradients before clipping. */
   gradNorm: number
-  /** False when the norm was not finite: nothing was changed. */
+  /** False if the norm was not finite: the step was skipped. */
   applied: boolean
 }
 
 /** AdamW. */
 export interface OptimCalls {
   createOptimizer(role: RoleHandle, options: OptimizerOptions): Promise<OptimizerHandle>
-  /** Clips by global norm (0: off), then AdamW. Throws while the gradients are dirty from a failed backward. */
+  /** Clips by global norm (0: off), then takes an AdamW step. Throws after a failed backward until zeroGrad. */
   optimizerStep(
     optimizer: OptimizerHandle,
     options: { learningRate: number; maxGradNorm: number },
   ): Promise<StepResult>
-  /** Moments and step count as one safetensors file, written and synced; the caller renames it. */
+  /** Writes and syncs the moments and the step count as one safetensors file; the caller renames it. */
   saveOptimizer(optimizer: OptimizerHandle, path: string, cancel?: CancelHandle): Promise<void>
   loadOptimizer(optimizer: OptimizerHandle, path: string, cancel?: CancelHandle): Promise<void>
 }

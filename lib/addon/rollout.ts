@@ -1,6 +1,6 @@
 import type { Reals } from './terms.js'
 
-/** What a rollout is turned into; `offsets` [B + 1] cuts the N actions of B responses. */
+/** Rewards and advantages of a rollout; `offsets` [B + 1] splits the N tokens into B responses. */
 export interface RolloutCalls {
   gae(options: {
     rewards: Reals

@@ -19,9 +19,9 @@ export interface RopeSpec {
   mscale?: number
   mscaleAllDim?: number
   truncate?: boolean
-  /** Components of a head that turn, the first ones; all where absent. */
+  /** The first components of a head are rotated, this many; default: all. */
   rotaryDim?: number
-  /** Component 2i turns with 2i + 1 (GPT-J, GLM-4), not i with i + half. */
+  /** Rotates component 2i with 2i + 1 (GPT-J, GLM-4) instead of i with i + half. */
   interleaved?: boolean
 }
 
@@ -34,19 +34,19 @@ export interface LayerSpec {
   outBias: boolean
   /** RMSNorm over each head of q and k before the rotation (qwen3). */
   qkNorm: boolean
-  /** Norms of what attention and the MLP read; default true. */
+  /** Norms of the inputs of attention and the MLP; default true. */
   preNorm?: boolean
-  /** Norms of what attention and the MLP give, before it is added to the residual stream; default false. */
+  /** Norms of the outputs of attention and the MLP, before the residual addition; default false. */
   postNorm?: boolean
-  /** A token sees itself and the `window - 1` tokens before it; null sees all. */
+  /** Sliding window: a token attends to itself and the `window - 1` tokens before it; null: full attention. */
   window: number | null
   /** null: no rotary embedding. */
   rope: RopeSpec | null
-  /** Factor on the attention scores; 1 / sqrt(headDim) where absent. */
+  /** Factor on the attention scores; default: 1 / sqrt(headDim). */
   attentionScale?: number
-  /** cap * tanh(score / cap) of the attention scores (gemma2): refused, since no kernel here has it. */
+  /** cap * tanh(score / cap) of the attention scores (gemma2): refused, since no kernel here supports it. */
   attentionSoftCap?: number
-  /** Factor on what attention and the MLP add to the residual stream (granite). */
+  /** Factor on the outputs of attention and the MLP at the residual addition (granite). */
   residualMultiplier?: number
   mlp: {
     kind: 'gated' | 'plain'
@@ -62,11 +62,11 @@ export interface DecoderSpec {
   /** Rows of a learned position embedding; null where positions are rotary. */
   learnedPositions: number | null
   /**
-   * As an input this token gets no gradient (its row of a tied embedding still gets the head's); absent: none such.
-   * Transformers makes its embeddings so wherever the config names a pad token.
+   * This token's embedding gets no gradient as an input (with a tied embedding it still gets that of the head).
+   * Transformers does this wherever the config names a pad token.
    */
   paddingId?: number
-  /** Factor on the token embeddings as an input, rounded to the dtype of the model (gemma: sqrt(hiddenSize)). */
+  /** Factor on the input embeddings, rounded to the dtype of the model (gemma: sqrt(hiddenSize)). */
   embeddingMultiplier?: number
   norm: NormSpec
   /** The output projection is the token embedding. */

@@ -5,13 +5,13 @@ import type { RoleHandle } from './handles.js'
 export type Reals = Float64Array | Float32Array
 
 /**
- * One loss term of a backward. Vectors [T] have one value a token of the batch and are read where the token is a
- * label; `weights` of the batch multiply crossEntropy, ppoPolicy, ppoValue and kl. Terms over log-probabilities need
- * the head lm, ppoValue and pairwiseReward a scalar head. `coefficient` is 1 where it is absent.
+ * One loss term of a backward pass. Vectors [T] have one value per token of the batch and are read where the token is a
+ * label; `weights` of the batch multiply crossEntropy, ppoPolicy, ppoValue, kl and fullKl. Terms over log-probabilities
+ * need a language-model head, ppoValue and pairwiseReward a scalar head. `coefficient` defaults to 1.
  */
 export type LossTerm<Reference = RoleHandle> =
   | { kind: 'crossEntropy'; coefficient?: number; ignoreIndex?: number }
-  /** -sum of weights[t] * log p(label t), for a loss of one's own: its gradient by log p is -weights. */
+  /** -sum of weights[t] * log p(label t), for custom losses: the gradient with respect to log p is -weights. */
   | { kind: 'weightedLogProb'; coefficient?: number; weights: Reals }
   | {
       kind: 'ppoPolicy'
@@ -26,7 +26,7 @@ export type LossTerm<Reference = RoleHandle> =
       dualClip?: number
       /** One ratio for each document. Defaults to `false`. */
       sequence?: boolean
-      /** Weight of each token for samples that another policy drew. */
+      /** Importance-sampling weight of each token, for samples drawn from another policy. */
       importance?: Reals
       /** Weight of an entropy bonus. Defaults to `0`. */
       entropyCoefficient?: number
@@ -39,7 +39,7 @@ export type LossTerm<Reference = RoleHandle> =
       returns: Reals
       clip: number | null
     }
-  /** With `oldLogProbs` each estimate is multiplied by exp(log p - old), which is differentiated too. */
+  /** `oldLogProbs` multiplies each estimate by the ratio exp(log p - old), which is differentiated too. */
   | {
       kind: 'kl'
       coefficient?: number
@@ -47,14 +47,14 @@ export type LossTerm<Reference = RoleHandle> =
       referenceLogProbs: Reals
       oldLogProbs?: Reals
     }
-  /** Over the whole vocabulary: forward is KL(reference || model), the textbook's, reverse KL(model || reference). */
+  /** KL over the whole vocabulary: forward is KL(reference || model), reverse is KL(model || reference). */
   | {
       kind: 'fullKl'
       coefficient?: number
       direction: 'forward' | 'reverse'
       reference: Reference
     }
-  /** `pairs` [2 P]: better and worse document; `referenceSums` [D]: reference log-probability of each answer. */
+  /** `pairs` [2 P]: chosen and rejected document; `referenceSums` [D]: reference log-probability of each response. */
   | {
       kind: 'dpo'
       coefficient?: number
@@ -76,12 +76,12 @@ export type LossTerm<Reference = RoleHandle> =
       beta: number
       desirableWeight?: number
       undesirableWeight?: number
-      /** z: the mean log-ratio of mismatched answers, at least 0. */
+      /** z: mean log-ratio of mismatched prompts and responses. At least 0. */
       kl: number
       desirable: Uint8Array
       referenceSums: Reals
     }
-  /** Read at the last token of each document; stands alone. */
+  /** Reads the score at the last token of each document; cannot be combined with other terms. */
   | {
       kind: 'pairwiseReward'
       coefficient?: number
@@ -91,7 +91,7 @@ export type LossTerm<Reference = RoleHandle> =
       weights?: Reals
     }
 
-/** Sums over what a term counts: tokens, sequences or pairs, by their weights; nothing is divided by anything. */
+/** Weighted sums over what a term counts: tokens, sequences or pairs. None is divided by a count. */
 export interface TermResult {
   loss: number
   /** Sum of the weights: what a mean divides by. */
@@ -99,8 +99,8 @@ export interface TermResult {
   /**
    * Further sums. crossEntropy: correct, entropy, labels. ppoPolicy: clipped, approxKl, ratio, ratioSquared, entropy,
    * labels. ppoValue: clipped. dpo: correct, chosenReward, rejectedReward, chosenLogProb, rejectedLogProb. kto:
-   * desirable, desirableReward, undesirableReward. pairwiseReward: correct, margin, rewards, documents, and the extremes
-   * minReward and maxReward.
+   * desirable, desirableReward, undesirableReward. pairwiseReward: correct, margin, rewards, documents, minReward,
+   * maxReward.
    */
   [sum: string]: number
 }

@@ -4,7 +4,7 @@ import type { GenerateOptions } from '../options/options.generated.js'
 import { type Piece, stream } from './generate.js'
 
 /**
- * The assistant's next turn in a conversation, through the model's chat template, as it is written.
+ * Streams the assistant's next turn of a conversation, through the model's chat template.
  *
  * ```ts
  * for await (const { text } of chat(model, [{ role: 'user', content: '1加1等于几?' }])) process.stdout.write(text)

@@ -8,7 +8,7 @@ import type { GenerateOptions } from '../options/options.generated.js'
 import { type CheckedOptions, checkOptions } from './sampling.js'
 import { StopText } from './stop-text.js'
 
-/** A text as it stands (special tokens are read as such), token ids, or messages for the chat template. */
+/** A raw text (special tokens in it are recognized), token ids, or messages for the chat template. */
 export type Prompt = string | Int32Array | readonly Message[]
 
 /** `stop`: a stop id or stop text; `length`: maxNewTokens or the model's context. */
@@ -17,26 +17,26 @@ export type FinishReason = 'stop' | 'length'
 export interface Completion {
   /** Without special tokens and without the stop text. */
   text: string
-  /** Every produced id, the stop token included. */
+  /** All generated ids, the stop token included. */
   tokenIds: Int32Array
   finishReason: FinishReason
-  /** Of each produced id, under softmax(logits / temperature); with `logProbs`. */
+  /** Log-probability of each generated id, under softmax(logits / temperature); with `logProbs`. */
   logProbs?: Float32Array
 }
 
-/** What one row has produced since its last piece. */
+/** New text and tokens of one prompt since its last piece. */
 export interface Piece {
-  /** Of the prompt. */
+  /** Index of the prompt. */
   index: number
   text: string
   tokenIds: number[]
   /** Log-probability of each of tokenIds. */
   logProbs: number[]
-  /** In the last piece of a row. */
+  /** Set in the last piece of a prompt. */
   finishReason?: FinishReason
 }
 
-/** Decoding steps of one job: few enough to stay abortable, enough that the way there and back costs nothing. */
+/** Decoding steps of one job: few enough to abort quickly, enough that the cost of a job does not matter. */
 const STEPS = 8
 
 function promptIds(model: CausalLM, prompt: Prompt, index: number): Int32Array {
@@ -56,7 +56,7 @@ function promptIds(model: CausalLM, prompt: Prompt, index: number): Int32Array {
   return Template.fromSource(model.chatTemplate).promptIds({ messages: [...prompt] }, tokenizer)
 }
 
-/** The BOS token of families that put one before a text, unless the text begins with a special token. */
+/** The BOS token of families that begin a text with one, unless the text begins with a special token. */
 function textPrefix(tokenizer: Tokenizer, text: string): readonly number[] {
   return tokenizer.firstSpecial(text)?.start === 0 ? [] : tokenizer.prefixIds
 }
@@ -87,7 +87,7 @@ function checkPrompts(model: CausalLM, prompts: readonly Int32Array[], options: 
   return room
 }
 
-/** A row on its way: text so far decoded, stop texts looked for. */
+/** Decodes the tokens of one row and looks for stop texts. */
 class RowStream {
   readonly #decoder
   readonly #stopText: StopText
@@ -115,7 +115,8 @@ class RowStream {
 }
 
 /**
- * Continues each prompt, all in one batch; pieces of text come as they are sure, never half a character.
+ * Generates a response to each prompt, all in one batch, and streams pieces of text; a piece never ends inside a
+ * character.
  *
  * @throws PosttrainError ERR_INVALID_ARGUMENT for options out of range, empty prompts and prompts longer than the
  * context; AbortError when `signal` aborts.
@@ -129,7 +130,7 @@ export async function* stream(
   const ids = prompts.map((prompt, i) => promptIds(model, prompt, i))
   const { core, handle: role } = model.role
   const { stop, logProbs: _, signal, ...sampling } = checked
-  // The whole batch gets the room that its longest prompt leaves.
+  // The longest prompt limits the new tokens of the whole batch.
   const maxNewTokens = checkPrompts(model, ids, checked)
   let session: SessionHandle | undefined
   try {
@@ -143,7 +144,7 @@ export async function* stream(
     const running = new Set(rows.keys())
     let first = true
     while (running.size > 0) {
-      // The session would live on without the model: dispose() ends it here, for a role disposed of has no core.
+      // Read anew: the session outlives the model, but a disposed role has no core, so dispose() ends the stream here.
       const { core } = model.role
       const step = await call(core, (cancel) => core.advance(handle, first ? 1 : STEPS, cancel), signal)
       first = false
@@ -177,7 +178,7 @@ export async function* stream(
 }
 
 /**
- * Completions of all prompts, in their order.
+ * Generates a completion of each prompt, in their order.
  *
  * ```ts
  * const [completion] = await generate(model, ['The capital of France is'], { maxNewTokens: 8 })

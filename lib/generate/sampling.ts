@@ -11,7 +11,7 @@ export interface CheckedOptions extends SamplingOptions {
   signal: AbortSignal | undefined
 }
 
-/** Options with defaults, or ERR_INVALID_ARGUMENT naming what is out of range or would have no effect. */
+/** Resolves the options. Throws ERR_INVALID_ARGUMENT naming one that is out of range or would have no effect. */
 export function checkOptions(model: CausalLM, options: GenerateOptions): CheckedOptions {
   const { stop = [], stopIds = model.stopIds, signal, ...checked } = resolveOptions(generateOptions, options)
   const outside = stopIds.find((id) => id >= model.vocabSize)

@@ -1,4 +1,4 @@
-/** Looks for stop texts in text that comes in pieces: gives what is surely before one, holds back what may begin one. */
+/** Finds stop texts in streamed text: passes on text that is before any, holds back text that may begin one. */
 export class StopText {
   readonly #stops: readonly string[]
   #held = ''
@@ -29,7 +29,7 @@ export class StopText {
     return text
   }
 
-  /** Length of the longest end of `text` that begins a stop text. */
+  /** Length of the longest suffix of `text` that begins a stop text. */
   #beginning(text: string): number {
     let longest = 0
     for (const stop of this.#stops) {

@@ -1,13 +1,13 @@
-// The weights that models stand upon, and who frees what.
+// The weights that models share, and the ownership of all handles.
 //
-// - A base frees its weights and all adapters on it when the last role upon it is released: `acquire` when a role is made,
-//   `release` when it is disposed of. Nothing else counts its users.
-// - A role frees itself in dispose(), which users reach as the dispose() of a model. What a run makes for itself
-//   (a reference, a critic, an adapter) the run frees.
-// - An adapter is the base's: `freeAdapter` (when it is removed or merged) or the end of the base frees it.
-// - Moments of an optimizer are freed by its own dispose(), before or after the model's.
-// - The core counts references: a job under way holds what it uses until its end, and a handle that nobody disposed of
-//   is freed when JavaScript collects it.
+// - A base frees its weights and all adapters on it when its last role is released: `acquire` when a role is created,
+//   `release` when it is disposed. Nothing else counts its users.
+// - A role frees itself in dispose(), which users call through the dispose() of a model. A run frees what it creates for
+//   itself (a reference, a critic, an adapter).
+// - A base owns its adapters: `freeAdapter` (when one is removed or merged) or the end of the base frees them.
+// - Optimizer state is freed by the optimizer's own dispose(), before or after the model's.
+// - The core counts references: a running job keeps what it uses until it ends, and a handle that was never disposed is
+//   freed when JavaScript collects it.
 import type { AdapterHandle, BaseHandle, Core, DecoderSpec, Dtype } from '../addon/addon.js'
 import { call } from '../addon/call.js'
 import { loadCore } from '../addon/load.js'
@@ -17,19 +17,19 @@ import type { Family, HfConfig } from './families/index.js'
 import type { ModelSource } from './hub.js'
 import { type AdapterConfig, adapterSpec } from './lora.js'
 
-/** Where and how the weights of a model are held. */
+/** Device, precision and threads of a model. */
 export interface LoadOptions extends HubOptions {
   /** 'auto' takes the first CUDA device, else the CPU. Defaults to `'auto'`. */
   device?: 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
   /** 'auto' is float32 on the CPU and bfloat16 on CUDA; bfloat16 is refused on the CPU. Defaults to `'auto'`. */
   dtype?: 'auto' | 'float32' | 'bfloat16' | 'float64'
-  /** Threads of torch, decided once per process. An integer of at least 1. Default: OMP_NUM_THREADS, else the physical cores of this process. */
+  /** Threads of torch, set once per process. An integer of at least 1. Default: OMP_NUM_THREADS, else the physical cores of this process. */
   threads?: number
-  /** Aborts between two tensors, and what is fetched. Optional. */
+  /** Aborts loading (between two tensors) and downloads. Optional. */
   signal?: AbortSignal
 }
 
-/** The core, its threads decided before the first job. */
+/** Loads the core and sets its threads before the first job. */
 export async function openCore({ threads }: LoadOptions): Promise<Core> {
   const core = await loadCore()
   if (threads !== undefined) await call(core, () => core.configure({ threads }))
@@ -40,7 +40,7 @@ interface BaseParts {
   family: Family
   spec: DecoderSpec
   config: HfConfig
-  /** Where it was loaded from: a folder, or org/name of the Hub at a revision; null for a new one. */
+  /** Origin of the weights: a folder, or org/name of the Hub at a revision; null for new weights. */
   source: Pick<ModelSource, 'name' | 'revision'> | null
 }
 
@@ -49,7 +49,7 @@ interface Adapter {
   readonly config: AdapterConfig
 }
 
-/** Weights in memory that several roles may stand upon, with the adapters made for them. */
+/** Weights in memory that several roles may share, and the adapters on them. */
 export class Base {
   readonly core: Core
   readonly handle: BaseHandle
@@ -73,42 +73,42 @@ export class Base {
     this.dtype = parts.dtype
   }
 
-  /** An empty base on the device and in the dtype asked for; nobody uses it yet. */
+  /** Creates a base with uninitialized weights and no users, on the device and in the dtype of the options. */
   static async create(core: Core, parts: BaseParts, options: LoadOptions): Promise<Base> {
     const { device, dtype } = await placeOf(core, options)
     const handle = await call(core, () => core.createBase(parts.spec, { device, dtype }))
     return new Base(core, handle, { ...parts, device, dtype })
   }
 
-  /** The same weights a second time in memory, without adapters; nobody uses them yet. */
+  /** A copy of the weights without adapters or users. */
   async copy(): Promise<Base> {
     const { core } = this
     return new Base(core, await call(core, () => core.copyBase(this.handle)), this)
   }
 
-  /** One more role stands upon it. */
+  /** Counts one more role. */
   acquire(): void {
     this.#users++
   }
 
-  /** One role less; the last one takes the weights and their adapters with it. */
+  /** Counts one role less; after the last one the weights and adapters are freed. */
   async release(): Promise<void> {
     if (--this.#users > 0) return
     await Promise.all([...this.#adapters.values()].map(({ handle }) => this.core.dispose(handle)))
     await this.core.dispose(this.handle)
   }
 
-  /** Whether more than one role stands upon it. */
+  /** Whether more than one role uses it. */
   get isShared(): boolean {
     return this.#users > 1
   }
 
-  /** The adapters by their names. */
+  /** Adapters by name. */
   get adapters(): ReadonlyMap<string, Adapter> {
     return this.#adapters
   }
 
-  /** Throws ERR_INVALID_ARGUMENT where there is none of this name. */
+  /** The adapter of a name. Throws ERR_INVALID_ARGUMENT if there is none. */
   adapter(name: string): Adapter {
     const adapter = this.#adapters.get(name)
     if (adapter !== undefined) return adapter
@@ -119,11 +119,11 @@ export class Base {
     )
   }
 
-  /** A new adapter, which freezes the base. Throws ERR_INVALID_ARGUMENT for a name that is taken. */
+  /** Creates an adapter, which freezes the base. Throws ERR_INVALID_ARGUMENT for a name already in use. */
   async addAdapter(name: string, config: AdapterConfig): Promise<Adapter> {
     const { core } = this
     if (this.#adapters.has(name)) {
-      throw new PosttrainError('ERR_INVALID_ARGUMENT', `the model has an adapter ${name} already`)
+      throw new PosttrainError('ERR_INVALID_ARGUMENT', `the model already has an adapter ${name}`)
     }
     const handle = await call(core, () => core.createAdapter(this.handle, adapterSpec(config)))
     const adapter = { handle, config }
@@ -131,7 +131,7 @@ export class Base {
     return adapter
   }
 
-  /** A new adapter with the values of another. */
+  /** Creates an adapter with the values of another. */
   async copyAdapter(from: string, to: string): Promise<void> {
     const { core } = this
     const source = this.adapter(from)
@@ -147,7 +147,7 @@ export class Base {
   }
 }
 
-/** Device and dtype that were asked for, or that fit. */
+/** Device and dtype of the options; 'auto' resolved. */
 async function placeOf(core: Core, options: LoadOptions): Promise<{ device: string; dtype: Dtype }> {
   const { cuda } = await call(core, () => core.info())
   const asked = options.device ?? 'auto'
@@ -155,7 +155,7 @@ async function placeOf(core: Core, options: LoadOptions): Promise<{ device: stri
   if (device !== 'cpu' && cuda.devices.length === 0) {
     throw new PosttrainError(
       'ERR_INVALID_ARGUMENT',
-      `device ${device} is not there: no CUDA device answers (posttrain doctor tells why)`,
+      `device ${device} is not available: no CUDA device was found (posttrain doctor tells why)`,
     )
   }
   const dtype =
@@ -167,7 +167,7 @@ async function placeOf(core: Core, options: LoadOptions): Promise<{ device: stri
   if (device === 'cpu' && dtype === 'bfloat16') {
     throw new PosttrainError(
       'ERR_INVALID_ARGUMENT',
-      'dtype bfloat16 on the CPU is refused: its matrix products are many times slower there than in float32',
+      'dtype bfloat16 is refused on the CPU: its matrix products are many times slower there than in float32',
     )
   }
   return { device, dtype }

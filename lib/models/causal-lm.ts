@@ -13,9 +13,9 @@ import { planWeights } from './weights.js'
 
 /** Options of `CausalLM.create`. */
 export interface CreateOptions extends LoadOptions {
-  /** Decides the weights. An integer of at least 0. Defaults to `0`. */
+  /** Random seed of the weights. An integer of at least 0. Defaults to `0`. */
   seed?: number
-  /** Its ids are rows of the embedding, which has at least as many. Required. */
+  /** Must have no more tokens than the embedding has rows. Required. */
   tokenizer: Tokenizer
 }
 
@@ -35,12 +35,13 @@ export class CausalLM extends Model {
   }
 
   /**
-   * Loads a Hugging Face folder: config.json, safetensors (single or sharded), tokenizer.json and what lies beside it; or
-   * the same from the Hub, `org/name` or `org/name@revision`, through the cache that Hugging Face's own tools use. A path
-   * that is there always wins.
+   * Loads a Hugging Face folder: config.json, safetensors (single or sharded) and the tokenizer's files. `org/name` or
+   * `org/name@revision` is fetched from the Hub into the cache that Hugging Face's own tools use. Local paths take
+   * precedence.
    *
-   * @throws PosttrainError ERR_HUB and ERR_NETWORK for what cannot be fetched, ERR_INVALID_FILE for missing or damaged files, ERR_UNSUPPORTED_MODEL naming a config field
-   * or tensor that is not supported, ERR_INVALID_ARGUMENT for a device or dtype that cannot be.
+   * @throws PosttrainError ERR_HUB and ERR_NETWORK for files that cannot be fetched, ERR_INVALID_FILE for missing or
+   * damaged files, ERR_UNSUPPORTED_MODEL naming an unsupported config field or tensor, ERR_INVALID_ARGUMENT for a device
+   * or dtype that is not available.
    */
   static async load(model: string, options: LoadOptions = {}): Promise<CausalLM> {
     const source = await modelSource(model, 'model', options)
@@ -66,7 +67,7 @@ export class CausalLM extends Model {
     return new CausalLM(role, newParts(config, tokenizer, generationConfig))
   }
 
-  /** A new model with random weights from a config.json object; the same seed gives the same weights everywhere. */
+  /** Creates a model with random weights from a config.json object; a seed gives the same weights on every machine. */
   static async create(config: HfConfig, options: CreateOptions): Promise<CausalLM> {
     const family = familyOf(config)
     const spec = family.decoder(config)
@@ -144,8 +145,8 @@ export class CausalLM extends Model {
   }
 
   /**
-   * Saves a Hugging Face folder, whole or not at all, in the dtype of the weights or the one asked for; config.json
-   * says which. A folder already there is refused unless `overwrite` is set.
+   * Saves a Hugging Face folder atomically, in the dtype of the weights or `dtype`; config.json records it. An existing
+   * folder is refused unless `overwrite` is set.
    */
   override async save(directory: string, options: SaveOptions = {}): Promise<void> {
     const { family } = this.role.base
@@ -161,11 +162,11 @@ export function checkVocabulary(tokenizer: Tokenizer, spec: DecoderSpec): void {
   if (tokenizer.vocabSize <= spec.vocabSize) return
   throw new PosttrainError(
     'ERR_UNSUPPORTED_MODEL',
-    `the tokenizer has ${tokenizer.vocabSize} tokens, the model's vocab_size is ${spec.vocabSize}: they do not belong together`,
+    `the tokenizer has ${tokenizer.vocabSize} tokens, the model's vocab_size is ${spec.vocabSize}: this is not the model's tokenizer`,
   )
 }
 
-/** The parts of a model whose template and terminators are those of its files. */
+/** The parts of a model that was just read: its template and stop ids come from its files. */
 function newParts(config: HfConfig, tokenizer: Tokenizer, generationConfig: Record<string, unknown>) {
   const ids = [generationConfig.eos_token_id, config.eos_token_id, tokenizer.eosId].flat()
   const isId = (id: unknown): id is number => typeof id === 'number' && Number.isInteger(id) && id >= 0

@@ -47,15 +47,15 @@ export async function readGenerationConfig(directory: string): Promise<Json> {
 }
 
 /**
- * The path of a weight file that a folder names. A name must stay in the folder, for the index may be a stranger's; what
- * lies there under that name may be a link, which is the owner's own arrangement.
+ * The path of a weight file that the index names. A name must stay inside the folder, since the index is untrusted. The
+ * file itself may be a symbolic link, which is the owner's choice.
  */
 async function inside(directory: string, name: string): Promise<string> {
   const parts = normalize(name).split(sep)
   if (name === '' || isAbsolute(name) || parts.includes('..') || name.includes('\0')) {
     throw new PosttrainError(
       'ERR_INVALID_FILE',
-      `${directory}: the file name ${JSON.stringify(name)} leads out of the folder`,
+      `${directory}: the file name ${JSON.stringify(name)} points outside the folder`,
     )
   }
   const path = join(directory, name)
@@ -74,7 +74,7 @@ async function inside(directory: string, name: string): Promise<string> {
 
 /** The weight files of a folder: model.safetensors, or the shards of its index. */
 export async function weightFiles(directory: string): Promise<string[]> {
-  // Where both are there, transformers too takes the single file.
+  // If both exist, transformers too takes the single file.
   const single = await lstat(join(directory, 'model.safetensors')).catch(() => null)
   if (single !== null) return [await inside(directory, 'model.safetensors')]
   const index = await readJson(join(directory, 'model.safetensors.index.json'), false)

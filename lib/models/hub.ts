@@ -3,12 +3,12 @@ import { PosttrainError } from '../errors.js'
 import { repositoryOf, repositoryUnlessPath } from '../files/hub/id.js'
 import type { HubOptions, Selection } from '../files/hub/snapshot.js'
 
-/** Where a model or an adapter is read from. */
+/** Location of a model or an adapter. */
 export interface ModelSource {
   folder: string
-  /** As adapters note their base: the folder as it was named, or org/name. */
+  /** The name that adapters record for their base: the folder as the caller wrote it, or org/name. */
   name: string
-  /** Of what is on the Hub, where one was asked for. */
+  /** Revision on the Hub, if one was named. */
   revision: string | null
 }
 
@@ -16,7 +16,7 @@ const WEIGHTS = 'model.safetensors'
 const INDEX = 'model.safetensors.index.json'
 const ADAPTER = ['adapter_config.json', 'adapter_model.safetensors']
 
-/** The weight files: one, or those that the index names. */
+/** The weight files: a single file, or the index and its shards. */
 async function weights(
   names: ReadonlySet<string>,
   read: (name: string) => Promise<string>,
@@ -53,7 +53,7 @@ const modelSelection: Selection = {
       const adapter = names.has(ADAPTER[0]!)
       throw new PosttrainError(
         'ERR_HUB',
-        `it has no config.json${adapter ? ', for it is an adapter: load its base, and it with loadAdapter or --adapter' : ''}`,
+        `it has no config.json${adapter ? ' because it is an adapter: load its base, then the adapter with loadAdapter or --adapter' : ''}`,
       )
     }
     const own = ['config.json', 'generation_config.json'].filter((name) => names.has(name))
@@ -69,7 +69,7 @@ const adapterSelection: Selection = {
     if (lacking === undefined) return ADAPTER
     throw new PosttrainError(
       'ERR_HUB',
-      `it has no ${lacking}: an adapter is what PEFT writes, as safetensors`,
+      `it has no ${lacking}: an adapter must be in PEFT's format, as safetensors`,
     )
   },
 }
@@ -82,7 +82,7 @@ const SELECTIONS = {
     optional: modelSelection.optional,
     choose: (names, read) => (names.has(ADAPTER[0]!) ? adapterSelection : modelSelection).choose(names, read),
   },
-  /** A model to be made anew: all but its weights. */
+  /** A model to train from scratch: everything but its weights. */
   blank: {
     optional: tokenizerSelection.optional,
     choose: async (names, read) => {
@@ -90,7 +90,7 @@ const SELECTIONS = {
       return ['config.json', ...(await tokenizerSelection.choose(names, read))]
     },
   },
-  /** What says how large a model or an adapter is, and nothing of it. */
+  /** Only the configs, which determine the size of a model or an adapter. */
   shape: {
     optional: [],
     choose: async (names) => {
@@ -101,7 +101,7 @@ const SELECTIONS = {
   },
 } satisfies Record<string, Selection>
 
-/** The folder of a path or of `org/name[@revision]` on the Hub, with the files that are needed of the latter. */
+/** The folder of a path, or of `org/name[@revision]` on the Hub with the files that `kind` needs. */
 export async function modelSource(
   model: string,
   kind: keyof typeof SELECTIONS,

@@ -46,7 +46,7 @@ export const loraOptions = {
 /** One adapted module. */
 export type AdapterModule = AdapterSpec['modules'][number]
 
-/** What an adapter is, besides its values. */
+/** Configuration of an adapter. */
 export interface AdapterConfig {
   rank: number
   alpha: number
@@ -59,7 +59,7 @@ export interface AdapterConfig {
 
 const LINEAR = /^layers\.(\d+)\.(qkv|out|up|down)\.weight$/
 
-/** Every linear layer of the blocks by its name in the files. */
+/** All linear layers of the blocks, by their names in the files. */
 export function linearLayers(family: Family, spec: DecoderSpec): AdapterModule[] {
   return family.weights(spec).flatMap(({ name, parameter, rows }) => {
     const [, layer, linear] = LINEAR.exec(parameter) ?? []
@@ -75,7 +75,7 @@ export function linearLayers(family: Family, spec: DecoderSpec): AdapterModule[]
   })
 }
 
-/** An adapter from its options, defaults filled in. Throws ERR_INVALID_ARGUMENT for a module that is not there. */
+/** Resolves the options of an adapter. Throws ERR_INVALID_ARGUMENT for a target module that does not exist. */
 export function adapterConfig(family: Family, spec: DecoderSpec, options: LoraOptions): AdapterConfig {
   const { alpha, targetModules, ...resolved } = resolveOptions(loraOptions, options)
   const known = linearLayers(family, spec)
@@ -101,10 +101,10 @@ export function adapterSpec(config: AdapterConfig): AdapterSpec {
   return { modules, rank, dropout, dora, seed, scale: config.rsLora ? alpha / Math.sqrt(rank) : alpha / rank }
 }
 
-/** What PEFT puts before the names of the model's own modules. */
+/** PEFT's prefix of module names. */
 export const PREFIX = 'base_model.model.'
 
-/** Tensors of adapter_model.safetensors and where they live. */
+/** Tensors of adapter_model.safetensors and their native parameters. */
 export function adapterEntries(config: AdapterConfig): WeightMapEntry[] {
   return config.modules.flatMap(({ name }) => [
     { name: `${PREFIX}${name}.lora_A.weight`, parameter: `${name}.lora_A` },

@@ -19,7 +19,7 @@ import {
   type TermOf,
 } from './terms.js'
 
-/** What a model is made of besides its weights. */
+/** The parts of a model besides its weights. */
 export interface ModelParts {
   tokenizer: Tokenizer
   chatTemplate: string | null
@@ -27,21 +27,21 @@ export interface ModelParts {
 }
 
 /**
- * A model in memory: weights that it may share with others, an adapter upon them or none, and the tokenizer that they
- * belong to. What `CausalLM` and `RewardModel` have in common: adapters, single weights, losses and their gradients.
+ * A model in memory: weights that it may share with others, at most one active adapter, and a tokenizer. The common part
+ * of `CausalLM` and `RewardModel`: adapters, parameters, losses and their gradients.
  */
 export abstract class Model {
-  /** config.json, as it will be saved. */
+  /** config.json as it is saved. */
   readonly config: HfConfig
   readonly tokenizer: Tokenizer
   readonly device: string
-  /** Of the weights that the forward uses. */
+  /** Precision of the weights in the forward pass. */
   readonly dtype: Dtype
   readonly vocabSize: number
-  /** Tokens of a document at most; null where nothing says. */
+  /** Maximum tokens of a document; null if the config sets no limit. */
   readonly contextLength: number | null
   readonly #role: Role
-  /** Set by a training with a template where the tokenizer has none: saved as chat_template.jinja. */
+  /** Set by a training run with its own template if the tokenizer has none; saved as chat_template.jinja. */
   #chatTemplate: string | null
   #adopted: Template | null = null
   #stopIds: readonly number[]
@@ -60,7 +60,7 @@ export abstract class Model {
   }
 
   /**
-   * The role behind the model, for the rooms that compute with it.
+   * The role behind the model, for the modules that compute with it.
    *
    * @internal
    */
@@ -69,15 +69,15 @@ export abstract class Model {
   }
 
   /**
-   * A second model on the same weights in memory, with an adapter of its own or, by default, none: the reference of a
-   * run is the same base with the adapter off. Each is disposed of alone; the weights go with the last.
+   * A second model on the same weights in memory with its own choice of adapter, by default none: the reference of a
+   * LoRA run is the base without the adapter. Each is disposed separately; the last one frees the weights.
    */
   abstract view(options?: { adapter?: string | null }): Promise<Model>
 
-  /** The same weights a second time in memory, which neither shares with the other; adapters stay behind. */
+  /** An independent copy of the weights, without adapters. */
   abstract clone(): Promise<Model>
 
-  /** Saves a folder that transformers opens, whole or not at all. */
+  /** Saves a folder that transformers opens, atomically. */
   abstract save(directory: string, options?: SaveOptions): Promise<void>
 
   /** Names of the adapters on this model's weights. */
@@ -91,65 +91,65 @@ export abstract class Model {
   }
 
   /**
-   * Adds low-rank updates (LoRA, arXiv 2106.09685) and puts them to use: from now on they alone are trained, with the
-   * head of a reward model, and the base is frozen. A starts Kaiming-uniform, B as zero, so that nothing changes at
-   * first.
+   * Adds a LoRA adapter (low-rank updates, arXiv 2106.09685) and activates it. From then on only the adapter is trained,
+   * with the head of a reward model, and the base is frozen. A starts Kaiming-uniform and B as zero, so the model's
+   * outputs do not change at first.
    *
-   * @throws PosttrainError ERR_INVALID_ARGUMENT for a name that is taken, or a target module that is not there.
+   * @throws PosttrainError ERR_INVALID_ARGUMENT for a name already in use, or a target module that does not exist.
    */
   async addAdapter(name: string, options: LoraOptions = {}): Promise<void> {
     await this.#role.addAdapter(name, options)
   }
 
   /**
-   * Reads an adapter as PEFT writes it, from a folder or the Hub, and puts it to use. Throws ERR_INVALID_FILE for one of
-   * another base.
+   * Loads an adapter in PEFT's format from a folder or the Hub, and activates it. Throws ERR_INVALID_FILE if it belongs
+   * to another base.
    */
   async loadAdapter(name: string, adapter: string, options: HubOptions = {}): Promise<void> {
     const read = await openPeft(adapter, this.#role.base, options)
     await this.#role.loadAdapter(name, read)
-    // A base that knows no chat is asked as its adapter was trained.
+    // A base without a chat template takes the one its adapter was trained with.
     if (read.chatTemplate !== null && this.#chatTemplate === null)
       this.adoptTemplate(Template.fromSource(read.chatTemplate))
   }
 
-  /** A second adapter with the values of the first, which stays as it is while the first is trained on. */
+  /** Copies an adapter; training the first does not change the copy. */
   async copyAdapter(from: string, to: string): Promise<void> {
     await this.#role.base.copyAdapter(from, to)
   }
 
-  /** Which adapter this model uses from now on; null: the base alone. */
+  /** Activates an adapter; null: the base alone. */
   async setAdapter(name: string | null): Promise<void> {
     await this.#role.setAdapter(name)
   }
 
-  /** Writes the adapter in use as a folder that PEFT opens, with the tokenizer beside it. */
+  /** Saves the active adapter and the tokenizer as a folder that PEFT opens. */
   async saveAdapter(directory: string, options: { overwrite?: boolean } = {}): Promise<void> {
     const overwrite = options.overwrite === true
     await writeAdapterFolder(directory, { ...this.parts, role: this.#role, overwrite })
   }
 
-  /** Adds the adapter in use to the weights, computed in float32, and takes it off: save() then writes a plain model. */
+  /** Merges the active adapter into the weights in float32 and removes it; save() then writes a plain model. */
   async mergeAdapter(): Promise<void> {
     await this.#role.mergeAdapter()
   }
 
-  /** Source of the chat template that generation and saving use; null where there is none. */
+  /** Source of the chat template for generation and saving; null if there is none. */
   get chatTemplate(): string | null {
     return this.#chatTemplate
   }
 
-  /** The template that a training used where the model had none: what later ones take without being told. */
+  /** The template of a training run on a model that had none: the default of later runs. */
   get adoptedTemplate(): Template | null {
     return this.#adopted
   }
 
-  /** Ids that end a response: every one of generation_config's, config's and the template's terminators. */
+  /** Ids that end a response: those of generation_config.json, of config.json, and the template's terminator. */
   get stopIds(): readonly number[] {
     return this.#stopIds
   }
 
-  /** Notes the template that a training used: saved with the model where it had none, its terminator among the stop ids. */
+  /** Adopts the template of a training run: saved with the model if it had none; its terminator joins the stop ids. */
   adoptTemplate(template: Template): void {
     if (this.#chatTemplate === null) this.#adopted = template
     this.#chatTemplate ??= template.sourceFor(this.tokenizer)
@@ -159,10 +159,10 @@ export abstract class Model {
   }
 
   /**
-   * Gradients of a loss term, or of several over one forward, added to those already there: the sum of the terms by
-   * their coefficients, divided by `normalizer`. One term gives its sums, a list gives a list. To accumulate exactly
-   * over several batches give all of them the count of the whole step. A failed or aborted call leaves the gradients
-   * unusable until `zeroGrad()`.
+   * Accumulates the gradients of one loss term, or of several over one forward pass: the sum of coefficient times term,
+   * divided by `normalizer`. Returns the sums of the term, or a list of sums for a list. For exact gradient accumulation
+   * over several batches, pass the count of the whole step as the normalizer of each. A failed or aborted call leaves
+   * the gradients unusable until `zeroGrad()`.
    *
    * ```ts
    * const { loss } = await model.backward(batch, { kind: 'crossEntropy' })
@@ -186,7 +186,7 @@ export abstract class Model {
     const packed = toPacked(batch)
     const terms = listOf(given)
     const normalizer = asked ?? countOf(packed, terms)
-    // Without labels there is nothing to divide, and no gradient.
+    // Without labels the loss and its gradients are zero.
     const divisor = normalizer === 0 ? 1 : normalizer
     const results = await this.#role.backward(
       packed,
@@ -198,7 +198,7 @@ export abstract class Model {
     return isList(given) ? sums : sums[0]!
   }
 
-  /** The same sums without gradients. */
+  /** Returns the sums of `backward` without computing gradients. */
   async evaluate<Kind extends TermKind>(
     batch: Batch,
     term: TermOf<Kind>,
@@ -219,12 +219,12 @@ export abstract class Model {
     return isList(given) ? sums : sums[0]!
   }
 
-  /** Every weight by its name in the files; a tied head is not listed twice. */
+  /** All parameters by their names in the files; a tied head is listed once. */
   async parameters(): Promise<Parameter[]> {
     return await this.#role.parameters()
   }
 
-  /** A copy of a weight, as float32, in the layout of the files. */
+  /** A copy of a parameter as float32, in the layout of the files. */
   async getParameter(name: string): Promise<{ shape: number[]; values: Float32Array }> {
     return await this.#role.getTensor(name, 'value')
   }
@@ -238,22 +238,22 @@ export abstract class Model {
     await this.#role.setTensor(name, values)
   }
 
-  /** Sets all gradients to zero, and clears the mark of a failed backward. */
+  /** Sets all gradients to zero and clears the mark of a failed backward pass. */
   async zeroGrad(): Promise<void> {
     await this.#role.zeroGrad()
   }
 
-  /** Writes only what is trained, the weights or the adapter, as one file, for a checkpoint. */
+  /** Writes only what is trained, the weights or the adapter, as one checkpoint file. */
   async saveWeights(path: string, signal?: AbortSignal): Promise<void> {
     await this.#role.saveTrained(path, signal)
   }
 
-  /** Reads what saveWeights wrote. */
+  /** Reads a file that saveWeights wrote. */
   async loadWeights(path: string): Promise<void> {
     await this.#role.loadTrained(path)
   }
 
-  /** Frees the weights. Calls under way end with ERR_DISPOSED, later ones are refused. */
+  /** Frees the weights. Running and later calls fail with ERR_DISPOSED. */
   async dispose(): Promise<void> {
     await this.#role.dispose()
   }
@@ -262,18 +262,18 @@ export abstract class Model {
     await this.dispose()
   }
 
-  /** The tokenizer, template and stop ids as they are now: those of a view, a clone and a saved folder. */
+  /** The current tokenizer, template and stop ids, for a view, a clone or a saved folder. */
   protected get parts(): ModelParts {
     return { tokenizer: this.tokenizer, chatTemplate: this.#chatTemplate, stopIds: this.#stopIds }
   }
 
-  /** What save() is given and finds: the weights of the base, in their own dtype by default. */
+  /** The arguments of a save: the weights of the base, in their own dtype by default. */
   protected toSave(options: SaveOptions) {
     const { adapter } = this.#role
     if (adapter !== null) {
       throw new PosttrainError(
         'ERR_INVALID_ARGUMENT',
-        `save() writes the weights of the base, and the adapter ${adapter} is in use: saveAdapter() writes it, mergeAdapter() adds it to the weights`,
+        `save() writes the weights of the base, but the adapter ${adapter} is active: save it with saveAdapter(), or merge it into the weights with mergeAdapter()`,
       )
     }
     return {

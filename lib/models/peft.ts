@@ -11,7 +11,7 @@ import { type AdapterConfig, adapterEntries, linearLayers, PREFIX } from './lora
 import { shapeInFile } from './shapes.js'
 import { SCORE } from './weights.js'
 
-/** Tensors of an adapter's folder. */
+/** The weights in an adapter's folder. */
 export const ADAPTER_WEIGHTS = 'adapter_model.safetensors'
 
 /** Name of the scalar head in the file of an adapter. */
@@ -59,10 +59,10 @@ export function peftConfig(
   }
 }
 
-/** Fields of adapter_config.json that would change the result, and the values with which they do not. */
+/** Fields of adapter_config.json that can change the result, and the values with which they do not. */
 const NEUTRAL: Record<string, readonly unknown[]> = {
   bias: ['none', undefined, null],
-  // The others (pissa, olora, loftq, ...) take their start out of the base's weights, in PEFT again at each loading.
+  // The others (pissa, olora, loftq, ...) subtract their initial update from the base, in PEFT again at every load.
   init_lora_weights: [true, false, 'gaussian', 'orthogonal', 'eva', undefined, null],
   rank_pattern: [undefined, null],
   alpha_pattern: [undefined, null],
@@ -111,21 +111,21 @@ export async function readPeftConfig(directory: string): Promise<Record<string, 
   return config
 }
 
-/** An adapter that lies in a folder. */
+/** An adapter in a folder. */
 export interface PeftAdapter {
   folder: string
   config: AdapterConfig
-  /** It has a scalar head. */
+  /** Whether it has a scalar head. */
   scored: boolean
-  /** Of the training that it comes from, where it lies beside it. */
+  /** The template that it was trained with, if the folder has it. */
   chatTemplate: string | null
   path: string
   entries: WeightMapEntry[]
 }
 
 /**
- * The adapter of a folder or of the Hub, its values not loaded yet. Throws ERR_INVALID_FILE for one that does not fit
- * the base.
+ * Reads the config and header of an adapter from a folder or the Hub; its values are not loaded yet. Throws
+ * ERR_INVALID_FILE if it does not fit the base.
  */
 export async function openPeft(from: string, base: Base, options: HubOptions): Promise<PeftAdapter> {
   const { core, family, spec } = base
@@ -138,7 +138,7 @@ export async function openPeft(from: string, base: Base, options: HubOptions): P
   return { folder, config, scored, chatTemplate, path, entries: peftEntries(config, scored) }
 }
 
-/** Tensors of the file of an adapter, with the scalar head where there is one. */
+/** Tensors in an adapter's file, the scalar head included. */
 export function peftEntries(config: AdapterConfig, scored: boolean): WeightMapEntry[] {
   return [...adapterEntries(config), ...(scored ? [{ ...SCORE, name: SCORE_IN_ADAPTER }] : [])]
 }
@@ -169,7 +169,7 @@ function readAdapter(
   if (head !== undefined && head.join() !== `1,${spec.hiddenSize}`) {
     throw new PosttrainError(
       'ERR_INVALID_FILE',
-      `${where}: ${SCORE_IN_ADAPTER} has shape [${head.join(', ')}], a reward model's head on this model has [1, ${spec.hiddenSize}]`,
+      `${where}: ${SCORE_IN_ADAPTER} has shape [${head.join(', ')}], a reward head on this model has [1, ${spec.hiddenSize}]`,
     )
   }
   const scored = present.delete(SCORE_IN_ADAPTER)
@@ -183,7 +183,7 @@ function readAdapter(
     seed: 0,
     modules,
   }
-  // Before an adapter is made, which freezes the base.
+  // Checked before the adapter is created, which freezes the base.
   const asked = adapterShapes(read, family, spec)
   for (const { name, parameter } of adapterEntries(read)) {
     const [shape, needed] = [present.get(name), asked.get(parameter)!]
@@ -191,7 +191,7 @@ function readAdapter(
     if (shape!.join() !== needed.join()) {
       throw new PosttrainError(
         'ERR_INVALID_FILE',
-        `${where}: ${name} has shape [${shape!.join(', ')}], rank ${rank} on this model asks for [${needed.join(', ')}]: the adapter was made for another base`,
+        `${where}: ${name} has shape [${shape!.join(', ')}], rank ${rank} on this model requires [${needed.join(', ')}]: the adapter belongs to another base`,
       )
     }
   }
@@ -199,7 +199,7 @@ function readAdapter(
   if (stranger !== undefined || modules.length === 0) {
     throw new PosttrainError(
       'ERR_INVALID_FILE',
-      `${where}: ${stranger ?? 'it'} ${stranger === undefined ? 'has no update of any layer' : 'does not belong to any linear layer'} of this model: the adapter was made for another base`,
+      `${where}: ${stranger ?? 'it'} ${stranger === undefined ? 'has no update of any layer' : 'does not belong to any linear layer'} of this model: the adapter belongs to another base`,
     )
   }
   return { config: read, scored }

@@ -17,11 +17,11 @@ import { planWeights } from './weights.js'
 
 /** Options of `RewardModel.load`. */
 export interface RewardLoadOptions extends LoadOptions {
-  /** A model in memory and the folder or id it came from: an adapter made for that one shares its weights. Optional. */
+  /** A loaded model whose weights are shared if it is the adapter's base. Optional. */
   onto?: {
-    /** Its weights are shared. Required. */
+    /** The model whose weights are shared. Required. */
     model: CausalLM
-    /** Folder or Hub id of that model, as the adapter names its base. Required. */
+    /** Folder or Hub id of that model, in the form in which the adapter names its base. Required. */
     directory: string
   }
 }
@@ -41,7 +41,7 @@ export async function isRewardModel(directory: string): Promise<boolean> {
   return architecture?.endsWith('ForSequenceClassification') === true && labelsOf(config) === 1
 }
 
-/** A reward model, or a language model with a head of zeros: the base of an adapter that brings its own. */
+/** Opens the base of an adapter that has its own head: a reward model, or a language model with a zero head. */
 export async function openScoredBase(model: string, options: LoadOptions): Promise<RewardModel> {
   const { folder } = await modelSource(model, 'reward', options)
   if (await isRewardModel(folder)) return await RewardModel.load(model, options)
@@ -49,7 +49,7 @@ export async function openScoredBase(model: string, options: LoadOptions): Promi
   return await RewardModel.fromCausalLM(language, { seed: null })
 }
 
-/** A reward model that is an adapter with a head: its base is opened, or shared. `given`: as the caller named it. */
+/** Loads an adapter with a head on its base, which is opened or shared. `given`: the name that the caller used. */
 async function loadAdapted(
   given: string,
   directory: string,
@@ -79,15 +79,15 @@ async function loadAdapted(
   }
 }
 
-/** A prompt and an answer to it, as token ids. */
+/** A prompt and its completion, as token ids. */
 export interface PromptCompletion {
   promptIds: Int32Array
   completionIds: Int32Array
 }
 
 /**
- * A model that gives a text one number: a decoder whose head `score` (no bias) is read at the last token. In files it
- * is Hugging Face's sequence classification with num_labels 1. Also the critic of PPO, read at every token.
+ * A model that scores a text with one number: a decoder whose head `score` (no bias) is read at the last token. Its
+ * files are Hugging Face sequence classification with num_labels 1. Also the critic of PPO, read at every token.
  *
  * ```ts
  * const reward = await RewardModel.load('./reward')
@@ -100,9 +100,8 @@ export class RewardModel extends Model {
   }
 
   /**
-   * Loads a folder of sequence classification with one label, such as this package or transformers saved; or an adapter
-   * of one, with the base that it names, or upon a model that has this base in memory already (`onto`). From the Hub, as
-   * CausalLM.load.
+   * Loads a sequence classifier with one label, saved by this package or by transformers, from a folder or the Hub. An
+   * adapter of one is loaded with the base that it names, or on a loaded model with that base (`onto`).
    *
    * @throws PosttrainError ERR_INVALID_FILE, ERR_UNSUPPORTED_MODEL (more than one label, or no score head).
    */
@@ -139,9 +138,9 @@ export class RewardModel extends Model {
   }
 
   /**
-   * A reward model on the weights of a language model, which both then share: training it without an adapter changes
-   * that model too. The head is drawn from a normal distribution of standard deviation 1 / sqrt(hidden + 1), or starts
-   * as zero with `seed: null`. `adapter`: one that is there already.
+   * Creates a reward model that shares the weights of a language model: training it without an adapter changes that
+   * model too. The head is drawn from a normal distribution of standard deviation 1 / sqrt(hidden + 1), or starts as
+   * zero with `seed: null`. `adapter`: name of an existing adapter.
    */
   static async fromCausalLM(
     model: CausalLM,
@@ -156,17 +155,17 @@ export class RewardModel extends Model {
     })
   }
 
-  /** A second reward model on the same weights, with a head of its own that starts as this one's. */
+  /** A second reward model on the same weights, with its own copy of the head. */
   override async view(options: { adapter?: string | null } = {}): Promise<RewardModel> {
     return new RewardModel(await this.role.view(options.adapter), this.parts)
   }
 
-  /** The same weights and head a second time in memory, which neither shares with the other; adapters stay behind. */
+  /** An independent copy of the weights and the head, without adapters. */
   override async clone(): Promise<RewardModel> {
     return new RewardModel(await this.role.clone(), this.parts)
   }
 
-  /** The score of each text, read at its last token. */
+  /** The raw score of each text, read at its last token. */
   async scores(
     rows: readonly (PromptCompletion | Int32Array)[],
     options: { signal?: AbortSignal } = {},
@@ -185,18 +184,18 @@ export class RewardModel extends Model {
     return await call(core, (cancel) => core.scores(handle, { inputIds, offsets }, cancel), options.signal)
   }
 
-  /** The head where each label of the batch is predicted, [T]; 0 where there is no label: what a critic says. */
+  /** A critic's values, [T]: the head at the position that predicts each label of the batch; 0 where there is no label. */
   async values(batch: Batch, options: { signal?: AbortSignal } = {}): Promise<Float64Array> {
     const { core, handle } = this.role
     return await call(core, (cancel) => core.values(handle, toPacked(batch), cancel), options.signal)
   }
 
   /**
-   * Saves a folder of sequence classification with one label, which transformers opens with equal scores. Transformers
-   * looks for the last token that is not the pad token, so one that no text ends with is noted as such: the model's own
-   * where that is not a terminator, else another special token.
+   * Saves a sequence classifier with one label, which has the same scores in transformers. Transformers reads the score
+   * at the last token that is not the pad token, so the saved pad token must be one that no text ends with: the
+   * model's own if it is not a stop token, else another special token.
    *
-   * @throws PosttrainError ERR_INVALID_ARGUMENT where the tokenizer has no such token, or an adapter is in use.
+   * @throws PosttrainError ERR_INVALID_ARGUMENT if the tokenizer has no such token, or an adapter is in use.
    */
   override async save(directory: string, options: SaveOptions & { padToken?: string } = {}): Promise<void> {
     const toSave = this.toSave(options)
@@ -218,15 +217,15 @@ export class RewardModel extends Model {
   }
 
   /**
-   * The token that save() notes as padding: one that no text ends with, so that transformers finds the last token behind
-   * it. Throws ERR_INVALID_ARGUMENT where there is none, or `padToken` is not one.
+   * The pad token that save() writes: one that no text ends with, so that transformers finds the last token of a text.
+   * Throws ERR_INVALID_ARGUMENT if there is none, or `padToken` is not one.
    */
   padFor(padToken?: string): { id: number; token: string } {
     const ends = new Set([...this.stopIds, this.tokenizer.eosId])
     if (padToken !== undefined) {
       const id = this.tokenizer.tokenToId(padToken)
       if (id !== undefined && !ends.has(id)) return { id, token: padToken }
-      const why = id === undefined ? 'is not in the vocabulary' : 'ends an answer'
+      const why = id === undefined ? 'is not in the vocabulary' : 'ends a response'
       throw new PosttrainError('ERR_INVALID_ARGUMENT', `padToken ${JSON.stringify(padToken)} ${why}`)
     }
     const { padId } = this.tokenizer
@@ -238,7 +237,7 @@ export class RewardModel extends Model {
     if (found !== undefined) return found
     throw new PosttrainError(
       'ERR_INVALID_ARGUMENT',
-      'the tokenizer has no special token but those that end an answer, and transformers would take the end of an answer for padding: name a padToken of the vocabulary that no answer ends with',
+      'the tokenizer has no special token except those that end a response, and transformers would take the end of a response for padding: name a padToken of the vocabulary that no response ends with',
     )
   }
 }

@@ -17,7 +17,7 @@ import type { PeftAdapter } from './peft.js'
 import { planWeights, SCORE } from './weights.js'
 
 export interface Parameter {
-  /** As in the files, such as `model.layers.0.self_attn.q_proj.weight`. */
+  /** Name in the files, such as `model.layers.0.self_attn.q_proj.weight`. */
   name: string
   shape: number[]
   dtype: Dtype
@@ -25,8 +25,8 @@ export interface Parameter {
 }
 
 /**
- * What every model in memory is: a base that it may share with others, an adapter upon it or none, and a scalar head
- * or none. `CausalLM` and `RewardModel` say what is done with it.
+ * The native part of a model: a base that it may share with others, an optional adapter and an optional scalar head.
+ * `CausalLM` and `RewardModel` build on it.
  */
 export class Role {
   readonly base: Base
@@ -42,7 +42,7 @@ export class Role {
     this.scored = scored
   }
 
-  /** A role on a base. `score`: with a scalar head, drawn from the seed, or zero without one. */
+  /** Creates a role on a base. `score`: with a scalar head, drawn from the seed, or zero without a seed. */
   static async create(
     base: Base,
     options: { adapter?: string | null; score?: { seed?: number } } = {},
@@ -63,12 +63,12 @@ export class Role {
     }
   }
 
-  /** A second role on the same base, with an adapter or none; a scalar head starts as this one's. */
+  /** A second role on the same base, with an adapter or none, and a copy of the scalar head. */
   async view(adapter: string | null = null): Promise<Role> {
     return await this.#likeThis(this.base, adapter)
   }
 
-  /** A role on a copy of the base, without adapters; a scalar head starts as this one's. */
+  /** A role on a copy of the base, without adapters, and a copy of the scalar head. */
   async clone(): Promise<Role> {
     return await this.#likeThis(await this.base.copy(), null)
   }
@@ -78,7 +78,7 @@ export class Role {
     return this.#handle
   }
 
-  /** The core that runs it. Throws ERR_DISPOSED after dispose(), as the handle does. */
+  /** The core. Throws ERR_DISPOSED after dispose(), as `handle` does. */
   get core(): Core {
     this.#refuseDisposed()
     return this.base.core
@@ -88,7 +88,7 @@ export class Role {
     return this.#disposed
   }
 
-  /** Name of the adapter in use; null for the base alone. */
+  /** Name of the active adapter; null for the base alone. */
   get adapter(): string | null {
     return this.#adapter
   }
@@ -97,13 +97,13 @@ export class Role {
     return this.#adapter === null ? null : this.base.adapter(this.#adapter).config
   }
 
-  /** What the adapter in use is. Throws ERR_INVALID_ARGUMENT where there is none, naming who asks. */
+  /** Configuration of the active adapter. Throws ERR_INVALID_ARGUMENT if there is none; `what` names the caller. */
   activeConfig(what: string): AdapterConfig {
     const config = this.adapterConfig
     if (config !== null) return config
     throw new PosttrainError(
       'ERR_INVALID_ARGUMENT',
-      `${what}: no adapter is in use; addAdapter or setAdapter first`,
+      `${what}: no adapter is active; call addAdapter or setAdapter first`,
     )
   }
 
@@ -113,7 +113,7 @@ export class Role {
     await this.setAdapter(name)
   }
 
-  /** Loads an adapter and puts it to use, with its scalar head where this role has one; else nothing changes. */
+  /** Loads and activates an adapter, with its scalar head if this role has one. A failure changes nothing. */
   async loadAdapter(name: string, adapter: PeftAdapter): Promise<void> {
     const { core } = this.base
     const { folder, config, scored, path, entries } = adapter
@@ -144,7 +144,7 @@ export class Role {
     this.#adapter = name
   }
 
-  /** Takes the adapter in use off and frees it. */
+  /** Deactivates the active adapter and frees it. */
   async removeAdapter(): Promise<void> {
     this.activeConfig('removeAdapter')
     const name = this.#adapter!
@@ -152,7 +152,7 @@ export class Role {
     await this.base.freeAdapter(name)
   }
 
-  /** Adds the adapter in use to the weights of the base and takes it off. */
+  /** Merges the active adapter into the weights of the base and frees it. */
   async mergeAdapter(): Promise<void> {
     this.activeConfig('mergeAdapter')
     const { core, adapters, isShared } = this.base
@@ -162,8 +162,8 @@ export class Role {
       throw new PosttrainError(
         'ERR_INVALID_ARGUMENT',
         isShared
-          ? 'mergeAdapter changes the weights of the base, which another model uses too: dispose of it first'
-          : `mergeAdapter changes the weights of the base, which its other adapters (${others.join(', ')}) would no longer fit: save this one with saveAdapter(), and merge it into a base that is loaded for it (or with posttrain merge)`,
+          ? 'mergeAdapter changes the weights of the base, which another model shares: dispose that model first'
+          : `mergeAdapter changes the weights of the base, which its other adapters (${others.join(', ')}) would no longer fit: save this one with saveAdapter(), then merge it into a freshly loaded base (or use posttrain merge)`,
       )
     }
     await call(core, () => core.mergeAdapter(this.base.adapter(name).handle))
@@ -196,7 +196,7 @@ export class Role {
     await call(core, () => core.zeroGrad(this.handle))
   }
 
-  /** Every weight by its name in the files; a tied head is not listed twice. */
+  /** All parameters by their names in the files; a tied head is listed once. */
   async parameters(): Promise<Parameter[]> {
     const { core } = this.base
     const native = await call(core, () => core.parameters(this.handle))
@@ -222,12 +222,12 @@ export class Role {
     await call(core, () => core.setTensor(this.handle, this.#entry(name), values))
   }
 
-  /** Weights of the base, and the scalar head where there is one: what a plain model folder holds. */
+  /** The content of a plain model folder: weights of the base, and the scalar head if there is one. */
   get plainEntries(): WeightMapEntry[] {
     return [...this.base.family.weights(this.base.spec), ...(this.scored ? [SCORE] : [])]
   }
 
-  /** Writes what this role trains as one file, for a checkpoint: the adapter, or the whole model. */
+  /** Writes what is trained, the adapter or the whole model, as one checkpoint file. */
   async saveTrained(path: string, signal?: AbortSignal): Promise<void> {
     const { core, dtype } = this.base
     const config = this.adapterConfig
@@ -239,7 +239,7 @@ export class Role {
     )
   }
 
-  /** Reads what saveTrained wrote. */
+  /** Reads a file that saveTrained wrote. */
   async loadTrained(path: string): Promise<void> {
     const { core, family, spec } = this.base
     if (this.adapterConfig !== null) {
@@ -254,7 +254,7 @@ export class Role {
     })
   }
 
-  /** Calls under way end with ERR_DISPOSED, later ones are refused. The base goes with its last user. */
+  /** Frees the role; the last user of a base frees the base. Running and later calls fail with ERR_DISPOSED. */
   async dispose(): Promise<void> {
     if (this.#disposed) return
     this.#disposed = true

@@ -9,17 +9,17 @@ import { ADAPTER_WEIGHTS, peftConfig, peftEntries } from './peft.js'
 import type { Role } from './role.js'
 import { shardsOf } from './weights.js'
 
-/** How a folder is saved. */
+/** Options of saving a folder. */
 export interface SaveOptions {
-  /** Of the weights in the file. Default: that of the weights in memory; float32 where these are float64. */
+  /** Dtype of the saved weights. Default: that of the weights in memory; float32 for float64. */
   dtype?: Exclude<Dtype, 'float64'>
-  /** Replaces a folder that is there, which is refused without. Defaults to `false`. */
+  /** Replaces an existing folder, which is refused otherwise. Defaults to `false`. */
   overwrite?: boolean
-  /** Aborts between two tensors; nothing is left then. Optional. */
+  /** Aborts between two tensors and leaves no files. Optional. */
   signal?: AbortSignal
 }
 
-/** All that a saved model is made of. */
+/** The content of a saved model. */
 export interface SavedModel {
   role: Role
   dtype: Dtype
@@ -29,13 +29,13 @@ export interface SavedModel {
   stopIds: readonly number[]
   tokenizer: Tokenizer
   chatTemplate: string | null
-  /** Noted in tokenizer_config.json where the tokenizer's own is another. */
+  /** Written to tokenizer_config.json if it differs from the tokenizer's own. */
   padToken?: string
   overwrite: boolean
   signal: AbortSignal | undefined
 }
 
-/** Writes a Hugging Face folder, whole or not at all. */
+/** Writes a Hugging Face folder atomically. */
 export async function writeModelFolder(directory: string, model: SavedModel): Promise<void> {
   const { role, dtype } = model
   const { core } = role.base
@@ -70,7 +70,7 @@ export async function writeModelFolder(directory: string, model: SavedModel): Pr
   )
 }
 
-/** Writes adapter_config.json, adapter_model.safetensors and the tokenizer, whole or not at all. */
+/** Writes adapter_config.json, adapter_model.safetensors and the tokenizer atomically. */
 export async function writeAdapterFolder(
   directory: string,
   model: Pick<SavedModel, 'role' | 'tokenizer' | 'chatTemplate' | 'overwrite'>,
@@ -93,11 +93,11 @@ export async function writeAdapterFolder(
   )
 }
 
-/** A soft-cap of 30 as 30.0: transformers reads these fields as float alone and refuses a whole number. */
+/** Writes a soft cap of 30 as 30.0: transformers requires a float in these fields and refuses an integer. */
 const withFloats = (json: string) =>
   json.replace(/^( *"(?:attn|final)_logit_softcapping": \d+)(?=,?$)/gm, '$1.0')
 
-/** What was read, with every id that ends an answer, the template's terminator among them. */
+/** generation_config.json as it was read, with all stop ids, those of the template included. */
 function generationConfig(
   { tokenizer, stopIds }: SavedModel,
   read: Record<string, unknown>,

@@ -4,7 +4,7 @@ import { type Batch, isPredicted } from '../data/index.js'
 import { PosttrainError } from '../errors.js'
 import type { Role } from './role.js'
 
-/** A model that gives logits over its vocabulary: a CausalLM. */
+/** A model with logits over its vocabulary: a CausalLM. */
 export interface LogitsModel {
   logits(batch: Batch): Promise<Float32Array>
   /** @internal */
@@ -12,13 +12,13 @@ export interface LogitsModel {
 }
 
 /**
- * One loss term of a backward. Vectors [T] have one value a token of the batch and are read where the token is a
+ * One loss term of a backward pass. Vectors [T] have one value per token of the batch and are read where the token is a
  * label; `weights` of the batch multiply crossEntropy, ppoPolicy, ppoValue, kl and fullKl. ppoValue and pairwiseReward
- * need a RewardModel, all others a CausalLM. `coefficient` is 1 where it is absent.
+ * need a RewardModel, all others a CausalLM. `coefficient` defaults to 1.
  */
 export type LossTerm = TermOver<LogitsModel>
 
-/** Further sums of each kind of term, all undivided. */
+/** Further sums of each kind of term, none of them divided by a count. */
 export interface FurtherSums {
   crossEntropy: 'correct' | 'entropySum' | 'labels'
   weightedLogProb: never
@@ -28,7 +28,7 @@ export interface FurtherSums {
   fullKl: never
   dpo: 'correct' | 'chosenReward' | 'rejectedReward' | 'chosenLogProb' | 'rejectedLogProb'
   kto: 'desirable' | 'desirableReward' | 'undesirableReward'
-  /** `rewards`: sum of the scores of all `documents`; `minReward` and `maxReward` are the extremes of them. */
+  /** `rewards`: sum of the scores of all `documents`; `minReward` and `maxReward`: the lowest and highest score. */
   pairwiseReward: 'correct' | 'margin' | 'rewards' | 'documents' | 'minReward' | 'maxReward'
 }
 
@@ -47,26 +47,26 @@ export interface EvaluateOptions {
 /** Options of `backward`. */
 export interface BackwardOptions extends EvaluateOptions {
   /**
-   * The loss of the gradients is divided by this. At least 0. Default: what the terms count in this batch, its labels,
-   * sequences or pairs by their weights; terms that count different things need one.
+   * Divides the loss and its gradients. At least 0. Default: the terms' count in this batch, that is the sum of the
+   * weights of its labels, sequences or pairs; required if the terms count different things.
    */
   normalizer?: number
-  /** Keeps only the input of each block and runs it again for the gradients: less memory, more time. Defaults to `false`. */
+  /** Activation checkpointing: keeps only each block's input and recomputes the rest; less memory, more time. Defaults to `false`. */
   checkpointing?: boolean
-  /** Other than 0: LoRA dropout is on, drawn from it. An integer of at least 0. Defaults to `0`. */
+  /** Random seed of LoRA dropout; 0 turns dropout off. An integer of at least 0. Defaults to `0`. */
   dropoutSeed?: number
 }
 
-/** A term of one of some kinds. */
+/** A term of the given kinds. */
 export type TermOf<Kind extends TermKind> = LossTerm & { kind: Kind }
 
 /**
- * Sums over what a term counts, by their weights: the labels of a batch, its sequences or its pairs. Losses and
- * entropies in nats; nothing but `loss` is divided by anything, and no sum is multiplied by the term's coefficient.
+ * Weighted sums over what a term counts: the labels, sequences or pairs of a batch. Losses and entropies are in nats.
+ * Only `loss` is divided, and no sum is multiplied by the term's coefficient.
  */
 export type LossSums<Kind extends TermKind = 'crossEntropy'> = Kind extends unknown
   ? {
-      /** lossSum / normalizer; 0 where the normalizer is 0. */
+      /** lossSum / normalizer; 0 if the normalizer is 0. */
       loss: number
       lossSum: number
       /** Sum of the weights: what a mean divides by. */
@@ -74,7 +74,7 @@ export type LossSums<Kind extends TermKind = 'crossEntropy'> = Kind extends unkn
     } & { [Name in FurtherSums[Kind]]: number }
   : never
 
-/** The sums of one term, as they come back from the core, under the names that models give them. */
+/** The core's sums of one term under their public names. */
 export function sumsOf(result: TermResult, normalizer: number): LossSums<TermKind> {
   const { loss: lossSum, count, entropy, ...further } = result
   return {
@@ -87,8 +87,8 @@ export function sumsOf(result: TermResult, normalizer: number): LossSums<TermKin
 }
 
 /**
- * The terms for the core, which knows roles and not models. Throws ERR_INVALID_ARGUMENT for terms that cannot share one
- * forward.
+ * Converts terms for the core, which knows roles and not models. Throws ERR_INVALID_ARGUMENT for terms that cannot
+ * share a forward pass.
  */
 export function nativeTerms(terms: readonly LossTerm[]): TermOver<RoleHandle>[] {
   const ignored = ignoreIndexOf(terms)
@@ -96,7 +96,7 @@ export function nativeTerms(terms: readonly LossTerm[]): TermOver<RoleHandle>[] 
     if (term.kind === 'crossEntropy' && (term.ignoreIndex ?? IGNORE_INDEX) !== ignored) {
       throw new PosttrainError(
         'ERR_INVALID_ARGUMENT',
-        `crossEntropy: ignoreIndex ${term.ignoreIndex ?? IGNORE_INDEX} cannot stand beside ${ignored}: all terms read the same labels`,
+        `crossEntropy: ignoreIndex ${term.ignoreIndex ?? IGNORE_INDEX} cannot be combined with ${ignored}: all terms read the same labels`,
       )
     }
     if (term.kind !== 'fullKl') return term
@@ -106,14 +106,14 @@ export function nativeTerms(terms: readonly LossTerm[]): TermOver<RoleHandle>[] 
   })
 }
 
-/** The ignored label of a crossEntropy among the terms, which holds for all of them. */
+/** The ignored label: that of the first crossEntropy, for all terms. */
 function ignoreIndexOf(terms: readonly LossTerm[]): number {
   return terms.find((term) => term.kind === 'crossEntropy')?.ignoreIndex ?? IGNORE_INDEX
 }
 
 /**
- * What the terms count in a batch, which a backward divides by where it is told nothing else. Throws
- * ERR_INVALID_ARGUMENT where they count different things: pairs and tokens have no common mean.
+ * The terms' count in a batch, the default normalizer of a backward pass. Throws ERR_INVALID_ARGUMENT if they count
+ * different things: pairs and tokens have no common mean.
  */
 export function countOf(batch: PackedBatch, terms: readonly LossTerm[]): number {
   const counts = terms.map((term) => countOfOne(batch, term, ignoreIndexOf(terms)))
@@ -122,7 +122,7 @@ export function countOf(batch: PackedBatch, terms: readonly LossTerm[]): number 
   const listed = terms.map(({ kind }, i) => `${kind} ${counts[i]}`).join(', ')
   throw new PosttrainError(
     'ERR_INVALID_ARGUMENT',
-    `backward: the terms count different things (${listed}), so that no count can be the default: give a normalizer`,
+    `backward: the terms count different things (${listed}), so there is no default: pass a normalizer`,
   )
 }
 
@@ -155,7 +155,7 @@ function countOfOne(batch: PackedBatch, term: LossTerm, ignored: number): number
   }
 }
 
-/** A sum over the labels of a batch; a document's first token is never one, for nothing predicts it. */
+/** Sums over the labels of a batch. A document's first token is never a label, since nothing predicts it. */
 function sumOverLabels(
   { offsets, labels }: PackedBatch,
   ignoreIndex: number,

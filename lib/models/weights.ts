@@ -10,10 +10,10 @@ const listed = (names: string[]) =>
   `${names.slice(0, 5).join(', ')}${names.length > 5 ? ` and ${names.length - 5} more` : ''}`
 
 /**
- * Which tensor of which file goes where, from the headers alone: before memory is taken for a config that does not
- * belong to the files. Every parameter must be there in its shape, and every tensor must be known.
- * A base model saved alone has no prefix; a tied head may be stored or not. `scored`: with the scalar head of a
- * sequence classifier.
+ * Maps the tensors of the files to native parameters from the headers alone, so that a config that does not match the
+ * files fails before any memory is allocated. Every parameter must exist with its shape, and every tensor must be known.
+ * A base model saved without its head has no prefix; a tied head may be stored or not. `scored`: with the scalar head
+ * of a sequence classifier.
  */
 export async function planWeights(
   core: Pick<Core, 'readHeader'>,
@@ -29,7 +29,7 @@ export async function planWeights(
       if (owner.has(name))
         throw new PosttrainError(
           'ERR_INVALID_FILE',
-          `${name} stands in ${owner.get(name)!.path} and in ${path}`,
+          `${name} is in both ${owner.get(name)!.path} and ${path}`,
         )
       owner.set(name, { path, shape })
     }
@@ -51,7 +51,7 @@ export async function planWeights(
     if (shape.length !== asked.length || shape.some((size, d) => size !== asked[d])) {
       throw new PosttrainError(
         'ERR_INVALID_FILE',
-        `${path}: ${name} has shape [${shape.join(', ')}], the config asks for [${asked.join(', ')}]`,
+        `${path}: ${name} has shape [${shape.join(', ')}], the config requires [${asked.join(', ')}]`,
       )
     }
     byFile.set(path, [...(byFile.get(path) ?? []), { ...entry, name }])
@@ -59,7 +59,7 @@ export async function planWeights(
   if (missing.length > 0) {
     throw new PosttrainError(
       'ERR_INVALID_FILE',
-      `the model's files have no ${listed(missing)}; config.json asks for ${missing.length > 1 ? 'them' : 'it'}`,
+      `the model's files have no ${listed(missing)}; config.json requires ${missing.length > 1 ? 'them' : 'it'}`,
     )
   }
   const unexpected = [...owner.keys()].filter((name) => {
@@ -80,7 +80,7 @@ export async function planWeights(
 
 const BYTES: Record<Dtype, number> = { float32: 4, bfloat16: 2, float16: 2, float64: 8 }
 
-/** Tensors of one file at most. */
+/** Largest size of one file. */
 export const SHARD_BYTES = 5e9
 
 export interface Shard {
@@ -88,7 +88,7 @@ export interface Shard {
   entries: WeightMapEntry[]
 }
 
-/** How the weights are cut into files, and the index that says so; no index where one file holds all. */
+/** Splits the weights into files and writes their index; no index for a single file. */
 export function shardsOf(
   entries: readonly { entry: WeightMapEntry; values: number }[],
   dtype: Dtype,

@@ -193,7 +193,7 @@ test('what cannot be is said in one sentence: adapters of other bases and tasks,
     t.is(stderr.trim().split('\n').length, 1, stderr)
   }
   const dpo = ['dpo', ...machine, '--data', data]
-  await fails(1, /made for another base/, ...dpo, '--adapter', fixture('adapters/llama'))
+  await fails(1, /belongs to another base/, ...dpo, '--adapter', fixture('adapters/llama'))
   const torn = join(folder, 'torn')
   cpSync(fixture('adapters/llama'), torn, { recursive: true })
   const file = join(torn, 'adapter_model.safetensors')

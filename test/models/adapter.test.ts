@@ -60,7 +60,7 @@ test('several adapters stand on one base and do not meet', async (t) => {
     t.throwsAsync(model.mergeAdapter(), { code: 'ERR_INVALID_ARGUMENT', message })
   await merge(/which its other adapters \(subset\) would no longer fit/)
   const view = await model.view()
-  await merge(/which another model uses too: dispose of it first/)
+  await merge(/which another model shares: dispose that model first/)
   await view.dispose()
   await t.throwsAsync(model.addAdapter('peft'), { code: 'ERR_INVALID_ARGUMENT', message: /already/ })
 })

@@ -156,12 +156,12 @@ const invalid: [what: string, model: string, spoil: (folder: string) => void, sa
     config({ num_hidden_layers: 3 }),
     /no model\.layers\.2\..*config\.json/,
   ],
-  ['a config wider than the files', 'llama', config({ hidden_size: 32 }), /has shape .*the config asks for/],
+  ['a config wider than the files', 'llama', config({ hidden_size: 32 }), /has shape .*the config requires/],
   [
     'a vocab_size far above the files',
     'llama',
     config({ vocab_size: 2 ** 31 }),
-    /embed_tokens\.weight has shape \[67, 24\], the config asks for \[2147483648, 24\]/,
+    /embed_tokens\.weight has shape \[67, 24\], the config requires \[2147483648, 24\]/,
   ],
   [
     'an intermediate_size far above the files',
@@ -177,7 +177,7 @@ const invalid: [what: string, model: string, spoil: (folder: string) => void, sa
       cpSync(join(f, SHARD), join(f, 'more.safetensors'))
       index((m) => (m.x = 'more.safetensors'))(f)
     },
-    /stands in .* and in /,
+    /is in both .* and /,
   ],
   ['an index that is not JSON', 'mistral', text(INDEX, 'x'), /index\.json is not valid JSON/],
   [
@@ -196,12 +196,12 @@ const invalid: [what: string, model: string, spoil: (folder: string) => void, sa
     'an index that leads up',
     'mistral',
     shardNamed('../outside.safetensors'),
-    /"\.\.\/outside\.safetensors" leads out/,
+    /"\.\.\/outside\.safetensors" points outside/,
   ],
-  ['an index that leads up half-way', 'mistral', shardNamed('a/../../outside.safetensors'), /leads out/],
-  ['an index with an absolute name', 'mistral', shardNamed('/etc/passwd'), /"\/etc\/passwd" leads out/],
-  ['an index with an empty name', 'mistral', shardNamed(''), /leads out/],
-  ['an index with a zero byte in a name', 'mistral', shardNamed('a\0b'), /leads out/],
+  ['an index that leads up half-way', 'mistral', shardNamed('a/../../outside.safetensors'), /points outside/],
+  ['an index with an absolute name', 'mistral', shardNamed('/etc/passwd'), /"\/etc\/passwd" points outside/],
+  ['an index with an empty name', 'mistral', shardNamed(''), /points outside/],
+  ['an index with a zero byte in a name', 'mistral', shardNamed('a\0b'), /points outside/],
   ['a shard that is a folder', 'mistral', shardNamed('.'), /"\."|is not a file/],
 ]
 
@@ -345,8 +345,8 @@ test('devices and dtypes that cannot be', async (t) => {
   await model.dispose()
   if (there) t.log('skipped: there is a CUDA device')
   else {
-    await refused(t, folder, 'ERR_INVALID_ARGUMENT', /device cuda is not there/, { device: 'cuda' })
-    await refused(t, folder, 'ERR_INVALID_ARGUMENT', /device cuda:1 is not there/, { device: 'cuda:1' })
+    await refused(t, folder, 'ERR_INVALID_ARGUMENT', /device cuda is not available/, { device: 'cuda' })
+    await refused(t, folder, 'ERR_INVALID_ARGUMENT', /device cuda:1 is not available/, { device: 'cuda:1' })
   }
   const wrong = { device: 'tpu', dtype: 'int4' } as unknown as LoadOptions
   await refused(t, folder, 'ERR_INVALID_ARGUMENT', /device tpu/, wrong)

@@ -22,6 +22,6 @@ test('an ignoreIndex holds for all terms of a backward, whatever their order; tw
   }
   await t.throwsAsync(model.evaluate(batch, [{ kind: 'crossEntropy' }, crossEntropy]), {
     code: 'ERR_INVALID_ARGUMENT',
-    message: /ignoreIndex 0 cannot stand beside -100/,
+    message: /ignoreIndex 0 cannot be combined with -100/,
   })
 })

@@ -121,7 +121,7 @@ test('terms that count different things need a normalizer; evaluated, each has i
   ] as const
   await t.throwsAsync(model.backward(batch, terms), {
     code: 'ERR_INVALID_ARGUMENT',
-    message: /count different things \(kto 2, ppoPolicy 4\.75\).*give a normalizer/,
+    message: /count different things \(kto 2, ppoPolicy 4\.75\).*pass a normalizer/,
   })
   const sums = await model.backward(batch, terms, { normalizer: 2 })
   t.is(sums[1].loss, sums[1].lossSum / 2)
@@ -136,7 +136,7 @@ test('terms that cannot share a forward, and a reference without logits, are ref
     model.evaluate(batch, [{ kind: 'crossEntropy' }, { kind: 'crossEntropy', ignoreIndex: 0 }]),
     {
       code: 'ERR_INVALID_ARGUMENT',
-      message: /ignoreIndex 0 cannot stand beside -100/,
+      message: /ignoreIndex 0 cannot be combined with -100/,
     },
   )
   const term = { kind: 'fullKl', direction: 'forward', reference: scored } as const

@@ -208,8 +208,8 @@ test('a pad token that rows end with is refused before the training, also where 
   const code = 'ERR_INVALID_ARGUMENT'
   const run = (more: Partial<RewardOptions>) =>
     reward({ ...base, model, epochs: 1, output, ...more }).finish()
-  await t.throwsAsync(run({}), { code, message: /no special token but those that end an answer/ })
-  await t.throwsAsync(run({ padToken: '<eos>' }), { code, message: /padToken "<eos>" ends an answer/ })
+  await t.throwsAsync(run({}), { code, message: /no special token except those that end a response/ })
+  await t.throwsAsync(run({ padToken: '<eos>' }), { code, message: /padToken "<eos>" ends a response/ })
   await t.throwsAsync(run({ padToken: '<pad>' }), { code, message: /padToken "<pad>" is not in the vocab/ })
   t.false(existsSync(output))
   t.deepEqual(await weightsOf(model), before)
@@ -232,7 +232,7 @@ test('a pad token that rows end with is refused before the training, also where 
   }))
   await t.throwsAsync(run({ model: judge, data, template, padToken: '<|pad|>' }), {
     code,
-    message: /"<\|pad\|>" ends an answer/,
+    message: /"<\|pad\|>" ends a response/,
   })
   t.false(existsSync(output))
 })

@@ -10,7 +10,7 @@ function wrong(config: HfConfig, name: string, expected: string): PosttrainError
   return new PosttrainError('ERR_UNSUPPORTED_MODEL', `config.json: ${name} must be ${expected}, ${got}`)
 }
 
-/** Layers at most: no model has as many, and the spec of each takes memory. */
+/** Limit that guards memory: no model has as many layers. */
 const MAX_LAYERS = 10_000
 
 export function layerCount(config: HfConfig, name: string): number {
@@ -19,7 +19,7 @@ export function layerCount(config: HfConfig, name: string): number {
   return layers
 }
 
-/** A whole number of at least `min`; `fallback` where the field is absent or null. */
+/** A whole number of at least `min`; `fallback` if the field is absent or null. */
 export function integer(config: HfConfig, name: string, fallback?: number, min = 1): number {
   const value = config[name] ?? fallback
   if (typeof value !== 'number' || !Number.isInteger(value) || value < min || value > 2 ** 31) {
@@ -58,7 +58,7 @@ export function activation(config: HfConfig, name: string, fallback: keyof typeo
   throw wrong(config, name, `one of ${Object.keys(ACTIVATIONS).join(', ')}`)
 }
 
-/** Fields of any family that change the arithmetic and are not supported: each must be absent or have its neutral value. */
+/** Unsupported fields of any family that change the arithmetic: each must be absent or have a neutral value. */
 const NEUTRAL: Record<string, readonly unknown[]> = {
   quantization_config: [],
   attn_logit_softcapping: [],
@@ -78,7 +78,7 @@ const NEUTRAL: Record<string, readonly unknown[]> = {
   pretraining_tp: [1],
 }
 
-/** Throws ERR_UNSUPPORTED_MODEL naming the first field whose value would change the arithmetic, but for those in `read`. */
+/** Throws ERR_UNSUPPORTED_MODEL naming the first field, except those in `read`, whose value changes the arithmetic. */
 export function refuseFields(
   config: HfConfig,
   more: Record<string, readonly unknown[]> = {},
@@ -100,8 +100,8 @@ export function isObject(value: unknown): value is Record<string, unknown> {
 }
 
 /**
- * Rotary embedding of either dialect: `rope_theta` + `rope_scaling { type | rope_type }`, or `rope_parameters`, which
- * wins where both stand and must then agree on theta.
+ * Reads the rotary embedding in either format: `rope_theta` + `rope_scaling { type | rope_type }`, or
+ * `rope_parameters`, which takes precedence and must agree on theta.
  */
 export function rope(config: HfConfig, fallbackTheta = 10000): RopeSpec {
   const newer = config.rope_parameters
@@ -168,7 +168,7 @@ export function rope(config: HfConfig, fallbackTheta = 10000): RopeSpec {
   }
 }
 
-/** Both dialects of the rotary fields, for tools that read only one. */
+/** Writes the rotary fields in both formats, for tools that read only one. */
 export function writeRope(config: HfConfig): HfConfig {
   const { theta, kind } = rope(config)
   const newer = config.rope_parameters

@@ -1,24 +1,24 @@
 import type { DecoderSpec, WeightMapEntry } from '../../addon/addon.js'
 import type { HfConfig } from './config.js'
 
-/** What is special about one `model_type`. */
+/** One `model_type`: its config and its weights. */
 export interface Family {
   modelType: string
-  /** The class that opens it in transformers. */
+  /** Its class in transformers. */
   architecture: string
-  /** The class of its sequence classifier there, which a reward model is saved as. */
+  /** Its sequence classifier in transformers: the class of a saved reward model. */
   classifier: string
-  /** What all keys but the head's start with, and what a base model saved alone leaves out. */
+  /** Prefix of all keys but the head's; a base model saved without its head has none. */
   prefix: string
-  /** Keys of files that hold no weights: masks and frequencies that are computed. */
+  /** Keys of tensors that are not weights: masks and frequencies, which are computed. */
   ignore: readonly RegExp[]
   /** config.json -> decoder options. Throws ERR_UNSUPPORTED_MODEL naming the field. */
   decoder(config: HfConfig): DecoderSpec
-  /** Every tensor of a file and where it lives natively; without the head where it is tied. */
+  /** All tensors of the files and their native parameters, without a tied head. */
   weights(spec: DecoderSpec): WeightMapEntry[]
-  /** Standard deviation of new matrices, and the factor on those that write into the residual stream. */
+  /** Standard deviation of new matrices, and the factor on those that write to the residual stream. */
   initialization(config: HfConfig): { std: number; residualScale: number }
-  /** The longest document the model can read; null where nothing says. */
+  /** Maximum tokens of a document; null if the config sets no limit. */
   contextLength(config: HfConfig): number | null
   /** config.json as it is saved. */
   writeConfig(config: HfConfig): HfConfig

@@ -3,11 +3,11 @@ import { PosttrainError } from '../../errors.js'
 import { flag, type HfConfig, integer, isObject, positive, rope } from './config.js'
 import { llamaLike } from './llama-like.js'
 
-/** The names of gemma3's two kinds of layers, which differ in window and rotation. */
+/** gemma3's two kinds of layers, which differ in window and rotation. */
 const SLIDING = 'sliding_attention'
 const FULL = 'full_attention'
 
-/** `layer_types`, else all layers slide but each `sliding_window_pattern`-th. */
+/** `layer_types`; by default all layers have a sliding window but every `sliding_window_pattern`-th. */
 function layerTypes(config: HfConfig, layers: number): string[] {
   const types = config.layer_types ?? null
   if (types === null) {
@@ -28,7 +28,7 @@ function layerTypes(config: HfConfig, layers: number): string[] {
 
 /**
  * Rotation of the two kinds of layers: `rope_parameters` by layer type, or `rope_theta` with `rope_scaling` for the
- * full layers and `rope_local_base_freq` for the sliding ones. As in transformers, `rope_scaling` is laid over the former.
+ * full layers and `rope_local_base_freq` for the sliding ones. As in transformers, `rope_scaling` overrides the former.
  */
 function ropes(config: HfConfig): { sliding: RopeSpec; full: RopeSpec } {
   const { rope_parameters: newer, rope_scaling: older, rope_theta, rope_local_base_freq, ...rest } = config
@@ -41,7 +41,7 @@ function ropes(config: HfConfig): { sliding: RopeSpec; full: RopeSpec } {
     )
   }
   const scaling = isObject(older) ? older : {}
-  // Transformers reads the older name of the kind as default here, so the two would be different models.
+  // Transformers ignores the older field name `type` here, so the two would compute different models.
   if (scaling.rope_type === undefined && scaling.type !== undefined) {
     throw new PosttrainError(
       'ERR_UNSUPPORTED_MODEL',
@@ -55,7 +55,7 @@ function ropes(config: HfConfig): { sliding: RopeSpec; full: RopeSpec } {
   }
 }
 
-/** Both dialects, with the layer types written out. */
+/** Both formats of the rotary fields, with the layer types written out. */
 function writeConfig(config: HfConfig): HfConfig {
   const { sliding, full } = ropes(config)
   const nested = isObject(config.rope_parameters) ? config.rope_parameters : {}
@@ -76,8 +76,8 @@ function writeConfig(config: HfConfig): HfConfig {
 }
 
 /**
- * Gemma 3, text: four norms a layer which multiply by 1 + w, embeddings times sqrt(hidden size), a norm on each head
- * of q and k, layers with a sliding window and a rotation of their own (arXiv 2503.19786).
+ * Gemma 3, text: four norms per layer that multiply by 1 + w, embeddings times sqrt(hidden size), a norm on each head
+ * of q and k, and sliding-window layers with their own rotation (arXiv 2503.19786).
  */
 export const gemma3 = llamaLike({
   modelType: 'gemma3_text',

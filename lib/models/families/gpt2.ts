@@ -9,7 +9,7 @@ export const gpt2: Family = {
   architecture: 'GPT2LMHeadModel',
   classifier: 'GPT2ForSequenceClassification',
   prefix: 'transformer.',
-  // The causal mask, stored by old versions.
+  // The causal mask, which old versions stored.
   ignore: [/\.attn\.(masked_)?bias$/],
   decoder(config) {
     refuseFields(config, {

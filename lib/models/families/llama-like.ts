@@ -13,39 +13,39 @@ import {
 } from './config.js'
 import type { Family } from './family.js'
 
-/** Where the families that descend from llama differ. */
+/** The differences between families derived from llama. */
 export interface LlamaLike {
   modelType: string
   architecture: string
-  /** Where its name is not that of the architecture. */
+  /** Default: the architecture's name with ForSequenceClassification. */
   classifier?: string
   qkvBias(config: HfConfig): boolean
   outBias(config: HfConfig): boolean
   mlpBias(config: HfConfig): boolean
   qkNorm: boolean
   headDim(config: HfConfig): number
-  /** Window of each layer; null sees all. */
+  /** Attention window of each layer; null is full attention. */
   windows(config: HfConfig, layers: number): (number | null)[]
-  /** What transformers takes for fields that config.json leaves out, where it differs from llama's. */
+  /** Transformers' defaults for fields missing from config.json, if they differ from llama's. */
   defaults?: HfConfig
-  /** Fields that this family reads though others refuse them. */
+  /** Fields that this family reads and others refuse. */
   reads?: readonly string[]
-  /** Fields of this family alone that change the arithmetic, and their neutral values. */
+  /** Further unsupported fields of this family that change the arithmetic, and their neutral values. */
   neutral?: Record<string, readonly unknown[]>
-  /** Rotation of each layer; the config's one where absent. */
+  /** Rotation of each layer; default: the config's for all. */
   ropes?(config: HfConfig, layers: number): RopeSpec[]
-  /** Options of all layers that llama has not. */
+  /** Layer options that llama does not have. */
   layer?(config: HfConfig): Pick<LayerSpec, 'postNorm' | 'attentionScale'>
-  /** Options of the decoder that llama has not. */
+  /** Decoder options that llama does not have. */
   decoder?(config: HfConfig): Pick<DecoderSpec, 'embeddingMultiplier' | 'logitSoftCap'>
   normOffset?: boolean
-  /** The field of the activation; default hidden_act. */
+  /** Name of the activation's field; default: hidden_act. */
   activationField?: string
-  /** config.json as it is saved; default: both dialects of one rotation. */
+  /** config.json as it is saved; default: the rotary fields in both formats. */
   writeConfig?(config: HfConfig): HfConfig
 }
 
-/** hidden_size / num_attention_heads where head_dim is absent. */
+/** head_dim, by default hidden_size / num_attention_heads. */
 export function derivedHeadDim(config: HfConfig): number {
   const heads = integer(config, 'num_attention_heads')
   const hidden = integer(config, 'hidden_size')
@@ -58,7 +58,7 @@ export function derivedHeadDim(config: HfConfig): number {
   return integer(config, 'head_dim', Math.floor(hidden / heads))
 }
 
-/** qwen's rule: `layer_types`, else the layers from max_window_layers on, and only if use_sliding_window. */
+/** Qwen's windows: `layer_types`, else layers from max_window_layers on; only with use_sliding_window. */
 export function qwenWindows(config: HfConfig, layers: number): (number | null)[] {
   const types = config.layer_types ?? null
   const window = flag(config, 'use_sliding_window', false) ? integer(config, 'sliding_window', 4096) : null
@@ -108,7 +108,7 @@ function layerWeights(spec: LayerSpec, i: number): WeightMapEntry[] {
         ]
       : []),
     ...linear('self_attn.o_proj', 'out', spec.outBias),
-    // With norms of outputs the name that llama has for the MLP's input is attention's output's.
+    // With output norms, post_attention_layernorm normalizes the output of attention, not the input of the MLP.
     ...(spec.postNorm
       ? [
           { name: `${at}post_attention_layernorm.weight`, parameter: `${to}attentionPostNorm.weight` },
@@ -122,7 +122,7 @@ function layerWeights(spec: LayerSpec, i: number): WeightMapEntry[] {
   ]
 }
 
-/** A family with RMSNorm before attention and a gated MLP, rotary positions and grouped queries. */
+/** A family with RMSNorm, a gated MLP, rotary positions and grouped-query attention. */
 export function llamaLike(family: LlamaLike): Family {
   const complete = (config: HfConfig): HfConfig => ({ ...family.defaults, ...config })
   return {

@@ -1,7 +1,7 @@
 import { flag } from './config.js'
 import { derivedHeadDim, llamaLike } from './llama-like.js'
 
-/** Llama 2 and 3, SmolLM2, TinyLlama, Yi: no biases unless the config asks for them. */
+/** Llama 2 and 3, SmolLM2, TinyLlama, Yi: no biases unless the config sets them. */
 export const llama = llamaLike({
   modelType: 'llama',
   architecture: 'LlamaForCausalLM',

@@ -1,7 +1,7 @@
 import { integer } from './config.js'
 import { derivedHeadDim, llamaLike } from './llama-like.js'
 
-/** Mistral: as llama without biases; a sliding window over all layers, 4096 where the field is absent, none where it is null. */
+/** Mistral: llama without biases; a sliding window in all layers, 4096 if the field is absent, none if it is null. */
 export const mistral = llamaLike({
   modelType: 'mistral',
   architecture: 'MistralForCausalLM',

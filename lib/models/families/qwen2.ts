@@ -1,6 +1,6 @@
 import { derivedHeadDim, llamaLike, qwenWindows } from './llama-like.js'
 
-/** Qwen 2 and 2.5: biases on q, k and v, hard-coded; `sliding_window` counts only with `use_sliding_window`. */
+/** Qwen 2 and 2.5: always biases on q, k and v; `sliding_window` applies only with `use_sliding_window`. */
 export const qwen2 = llamaLike({
   modelType: 'qwen2',
   architecture: 'Qwen2ForCausalLM',
