@@ -336,7 +336,7 @@ test('no folder, and a file in place of one', async (t) => {
 
 test('devices and dtypes that cannot be', async (t) => {
   const folder = fixture('models/llama')
-  await refused(t, folder, 'ERR_INVALID_ARGUMENT', /bfloat16 on the CPU is refused/, {
+  await refused(t, folder, 'ERR_INVALID_ARGUMENT', /bfloat16 is refused on the CPU/, {
     device: 'cpu',
     dtype: 'bfloat16',
   })

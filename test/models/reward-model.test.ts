@@ -182,7 +182,7 @@ test('what is no reward model is refused by name', async (t) => {
   await using judge = await RewardModel.fromCausalLM(language)
   await t.throwsAsync(judge.loadAdapter('two', folder), {
     code: 'ERR_INVALID_FILE',
-    message: /score\.weight has shape \[2, 24\], a reward model's head/,
+    message: /score\.weight has shape \[2, 24\], a reward head/,
   })
   t.true((await language.parameters()).every(({ trainable }) => trainable))
   await t.throwsAsync(model.scores([new Int32Array()]), { code: 'ERR_INVALID_ARGUMENT', message: /text 0/ })
