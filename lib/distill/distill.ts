@@ -27,7 +27,7 @@ export function distill(options: DistillOptions): DistillRun {
   if (resolved.model === undefined && resolved.endpoint === undefined) {
     throw new PosttrainError(
       'ERR_INVALID_ARGUMENT',
-      'distill: a teacher is missing: name a local model (option model) or an endpoint (option endpoint)',
+      'distill: no teacher: set a local model (option model) or an endpoint (option endpoint)',
     )
   }
   return new DistillRun(resolved.output, (control) => run(resolved, control))

@@ -17,7 +17,7 @@ export async function openEndpoint(endpoint: Endpoint, timeoutMs: number): Promi
   if (!key && baseUrl === undefined) {
     throw new PosttrainError(
       'ERR_INVALID_ARGUMENT',
-      'distill: there is no API key: set OPENAI_API_KEY, or name a server that needs none with endpoint.baseUrl',
+      'distill: no API key: set OPENAI_API_KEY, or use a server that needs none with endpoint.baseUrl',
     )
   }
   const client = new openai.OpenAI({
@@ -63,9 +63,9 @@ export async function openEndpoint(endpoint: Endpoint, timeoutMs: number): Promi
     } catch (error) {
       if (signal.aborted) throw new AbortError(signal.reason)
       if (error instanceof TeacherFailure) throw error
-      if (late) throw new TeacherFailure('transport', `no answer within ${timeoutMs} ms`)
+      if (late) throw new TeacherFailure('transport', `no response within ${timeoutMs} ms`)
       if (!(error instanceof openai.APIError) || error.status === undefined) {
-        throw new TeacherFailure('transport', clear(`${address} gave no answer: ${causes(error)}`))
+        throw new TeacherFailure('transport', clear(`${address} did not respond: ${causes(error)}`))
       }
       throw failureOf(error, clear(error.message), address, endpoint.model)
     } finally {
@@ -104,17 +104,17 @@ function failureOf(error: APIError, message: string, address: string, model: str
   if (status === 401) {
     return new PosttrainError(
       'ERR_INVALID_ARGUMENT',
-      `${address} does not take the API key (${message}): set OPENAI_API_KEY`,
+      `${address} rejects the API key (${message}): set OPENAI_API_KEY`,
     )
   }
   if (status === 404) {
     return new PosttrainError(
       'ERR_INVALID_ARGUMENT',
-      `${address} knows no chat completions or no model ${model} (${message}): look at endpoint.baseUrl and endpoint.model`,
+      `${address} has no chat completions API or no model ${model} (${message}): check endpoint.baseUrl and endpoint.model`,
     )
   }
   if (error.code === 'insufficient_quota') {
-    return new PosttrainError('ERR_IO', `${address} says that the account is used up (${message})`)
+    return new PosttrainError('ERR_IO', `${address} reports that the quota is used up (${message})`)
   }
   if (status === 408 || status === 409 || status === 429 || status! >= 500) {
     return new TeacherFailure('transport', message, retryAfter(error.headers))

@@ -22,7 +22,7 @@ export async function openLocalModel(
     if (own) await teacher.dispose()
     throw new PosttrainError(
       'ERR_INVALID_ARGUMENT',
-      `distill: ${own ? model : 'the model'} has no chat template, so it cannot be asked: take a model made for chat`,
+      `distill: ${own ? model : 'the model'} has no chat template, so it cannot be prompted: use a chat model`,
     )
   }
   const batches = new Batches(teacher, batchSize)

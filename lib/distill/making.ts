@@ -56,7 +56,7 @@ export async function* makeRows(
       if (failures < options.maxFailures) return
       throw new PosttrainError(
         failure.kind === 'transport' ? 'ERR_IO' : 'ERR_DATA',
-        `distill: ${failures} in a row without a good answer, the last one ${origin}: ${failure.message}; what is done is in ${output}, go on with resume`,
+        `distill: ${failures} failures in a row, the last one ${origin}: ${failure.message}; the finished rows are in ${output}, continue with resume`,
       )
     }
     const context = { options, seeds, rows, asker, control, write, failed }
@@ -142,7 +142,7 @@ async function refuseSame(data: string, output: string): Promise<void> {
   if (from !== null && from === to) {
     throw new PosttrainError(
       'ERR_INVALID_ARGUMENT',
-      `distill: ${output} is the file of the seeds: take another output`,
+      `distill: output ${output} is the seed file itself: use another output`,
     )
   }
 }

@@ -5,94 +5,86 @@ import type { SeedSource } from './options.js'
 
 /** Options of `distill`. */
 export interface DistillOptions {
-  /** Seeds: rows with instruction, prompt or messages, or paragraphs in .txt. Required. */
+  /** Seeds: rows with instruction, prompt or messages, or paragraphs of a .txt file. Required. */
   data: SeedSource
-  /** File of the rows made, one JSON object a line. Required. */
+  /** Output file of rows, one JSON object per line. Required. */
   output: string
   /**
-   * answer the seeds; extend them by new instructions with answers; rank answers to them. Defaults to
-   * `'answer'`.
+   * answer: answer the seeds; extend: write new instructions and answer them (self-instruct); rank: rank
+   * answers into preference data. Defaults to `'answer'`.
    */
   mode?: 'answer' | 'extend' | 'rank' | undefined
-  /** A local model that teaches: a model, its folder, or org/name on the Hub. Optional. */
+  /** Local teacher: a model, its folder, or org/name on the Hub. Optional. */
   model?: string | CausalLM | undefined
-  /** An OpenAI-compatible endpoint that teaches. Optional. */
+  /** OpenAI-compatible endpoint of the teacher. Optional. */
   endpoint?:
     | {
-        /** Name of the model that teaches, at an OpenAI-compatible endpoint. Not empty. Required. */
+        /** Teacher model name at the OpenAI-compatible endpoint. Not empty. Required. */
         model: string
-        /** Address of the endpoint, such as http://localhost:8000/v1. Default: OPENAI_BASE_URL, else OpenAI's. */
+        /**
+         * Base URL of the endpoint, such as http://localhost:8000/v1. Default: OPENAI_BASE_URL, else OpenAI's.
+         */
         baseUrl?: string | undefined
-        /** Default: OPENAI_API_KEY. Not empty. */
+        /** API key of the endpoint. Not empty. Default: OPENAI_API_KEY. */
         apiKey?: string | undefined
       }
     | undefined
-  /** extend: new instructions wanted. An integer of at least 1. Default: as many as there are seeds. */
+  /** extend: number of new instructions. An integer of at least 1. Default: the number of seeds. */
   count?: number | undefined
-  /** extend: new instructions asked for at once. An integer of at least 1. Defaults to `4`. */
+  /** extend: new instructions per request. An integer of at least 1. Defaults to `4`. */
   proposals?: number | undefined
-  /** extend: instructions shown as examples each time. An integer of at least 1. Defaults to `8`. */
+  /** extend: instructions shown as examples per request. An integer of at least 1. Defaults to `8`. */
   examples?: number | undefined
   /**
-   * extend: an instruction whose ROUGE-L with another one reaches this is left out. In (0, 1]. Defaults to
+   * extend: discard a new instruction whose ROUGE-L with an existing one reaches this. In (0, 1]. Defaults to
    * `0.7`.
    */
   similarity?: number | undefined
-  /**
-   * rank: answers asked for, where a row brings none of its own. An integer of at least 2. Defaults to `4`.
-   */
+  /** rank: answers generated per seed, where a row has none. An integer of at least 2. Defaults to `4`. */
   responses?: number | undefined
-  /**
-   * rank: the teacher gives each answer a score from 1 to 10, or puts them in order. Defaults to `'score'`.
-   */
+  /** rank: the teacher scores each answer from 1 to 10, or ranks them. Defaults to `'score'`. */
   judge?: 'score' | 'rank' | undefined
   /**
-   * rank: rows of prompt + responses, best first, or of prompt + chosen + rejected, the best and the worst.
-   * Defaults to `'responses'`.
+   * rank: rows of prompt + responses, best first, or of prompt + chosen (best) + rejected (worst). Defaults
+   * to `'responses'`.
    */
   form?: 'responses' | 'pairs' | undefined
   /**
-   * rank: what makes one answer better than another. Not empty. Defaults to `'correct, helpful, clear and
+   * rank: criteria by which the teacher judges answers. Not empty. Defaults to `'correct, helpful, clear and
    * harmless'`.
    */
   criteria?: string | undefined
-  /**
-   * Said to the teacher before each seed that has no system message; not written into the rows. Not empty.
-   * Optional.
-   */
+  /** System prompt for seeds that have none; not written into the rows. Not empty. Optional. */
   systemPrompt?: string | undefined
   /**
-   * Tokens of an answer at most; one that is cut off is not taken. An integer of at least 1. Defaults to
+   * Maximum tokens of an answer; truncated answers are discarded. An integer of at least 1. Defaults to
    * `1024`.
    */
   maxNewTokens?: number | undefined
-  /** Of the answers. At least 0. Default: the endpoint's own; 0.7 for a local model. */
+  /** Sampling temperature of the answers. At least 0. Default: the endpoint's own; 0.7 for a local model. */
   temperature?: number | undefined
-  /** Decides the draws and the examples shown. An integer of at least 0. Defaults to `0`. */
+  /** Random seed of sampling and of the choice of examples. An integer of at least 0. Defaults to `0`. */
   seed?: number | undefined
   /**
-   * Requests under way at once; of a local model, answers in a batch. An integer of at least 1. Defaults to
+   * Concurrent requests; for a local model, the generation batch size. An integer of at least 1. Defaults to
    * `8`.
    */
   concurrency?: number | undefined
-  /**
-   * Times that a request that failed, or an answer that is of no use, is asked again. An integer of at least
-   * 0. Defaults to `5`.
-   */
+  /** Retries after a failed request or an unusable answer. An integer of at least 0. Defaults to `5`. */
   retries?: number | undefined
-  /** Milliseconds that one request may take. An integer in [1, 86400000]. Defaults to `120000`. */
+  /** Timeout of one request in milliseconds. An integer in [1, 86400000]. Defaults to `120000`. */
   timeoutMs?: number | undefined
   /**
-   * Stop with an error after so many seeds in a row without a good answer. An integer of at least 1. Defaults
-   * to `10`.
+   * Stop with an error after this many seeds in a row without a usable answer. An integer of at least 1.
+   * Defaults to `10`.
    */
   maxFailures?: number | undefined
-  /** A seed that cannot be read ends the run, or is left out and counted. Defaults to `'error'`. */
+  /** What to do with an unreadable seed: fail, or skip and count it. Defaults to `'error'`. */
   onBadRow?: 'error' | 'skip' | undefined
-  /** Go on with the rows that are in the output file. Defaults to `false`. */
+  /** Resume from the rows in the output file. Defaults to `false`. */
   resume?: boolean | undefined
   /** Replace the output file. Defaults to `false`. */
   overwrite?: boolean | undefined
-  /** Aborts the requests under way. Optional. */
+  /** Aborts pending requests. Optional. */
   signal?: AbortSignal | undefined
 }

@@ -24,16 +24,16 @@ const onlyIn = (mode: 'extend' | 'rank', names: readonly string[]): Conflict[] =
 
 const endpoint = lazily((z) =>
   z.object({
-    model: option(z.string().min(1), 'Name of the model that teaches, at an OpenAI-compatible endpoint'),
+    model: option(z.string().min(1), 'Teacher model name at the OpenAI-compatible endpoint'),
     baseUrl: option(
       z
         .string()
         .regex(/^https?:\/\//, 'must begin with http:// or https://')
         .optional(),
-      "Address of the endpoint, such as http://localhost:8000/v1 (default: OPENAI_BASE_URL, else OpenAI's)",
+      "Base URL of the endpoint, such as http://localhost:8000/v1 (default: OPENAI_BASE_URL, else OpenAI's)",
       text('URL'),
     ),
-    apiKey: option(z.string().min(1).optional(), 'Default: OPENAI_API_KEY', false),
+    apiKey: option(z.string().min(1).optional(), 'API key of the endpoint (default: OPENAI_API_KEY)', false),
   }),
 )
 
@@ -48,95 +48,86 @@ export const distillOptions = {
           isTextOrObject,
           'must be a path, an array of rows or an async iterable of rows',
         ),
-        'Seeds: rows with instruction, prompt or messages, or paragraphs in .txt',
+        'Seeds: rows with instruction, prompt or messages, or paragraphs of a .txt file',
         text('FILE'),
       ),
       output: option(
         z.string().regex(/\.(jsonl|ndjson)$/i, 'must end in .jsonl'),
-        'File of the rows made, one JSON object a line',
+        'Output file of rows, one JSON object per line',
         text('FILE'),
       ),
       mode: option(
         z.enum(MODES).default('answer'),
-        'answer the seeds; extend them by new instructions with answers; rank answers to them',
+        'answer: answer the seeds; extend: write new instructions and answer them (self-instruct); rank: rank answers into preference data',
       ),
       model: option(
         custom<string | CausalLM>(
           'string | CausalLM',
           (value) =>
             (typeof value === 'string' && value !== '') || (isObject(value) && 'chatTemplate' in value),
-          'must be a folder, or a model such as CausalLM.load() gives',
+          'must be a folder, or a model from CausalLM.load()',
         ).optional(),
-        'A local model that teaches: a model, its folder, or org/name on the Hub',
-        text('DIR', 'Folder of a local model that teaches, or org/name on the Hub'),
+        'Local teacher: a model, its folder, or org/name on the Hub',
+        text('DIR', 'Local teacher model: its folder, or org/name on the Hub'),
       ),
-      endpoint: option(endpoint().optional(), 'An OpenAI-compatible endpoint that teaches'),
-      count: option(
-        count().optional(),
-        'extend: new instructions wanted (default: as many as there are seeds)',
-      ),
-      proposals: option(count().default(4), 'extend: new instructions asked for at once'),
-      examples: option(count().default(8), 'extend: instructions shown as examples each time'),
+      endpoint: option(endpoint().optional(), 'OpenAI-compatible endpoint of the teacher'),
+      count: option(count().optional(), 'extend: number of new instructions (default: the number of seeds)'),
+      proposals: option(count().default(4), 'extend: new instructions per request'),
+      examples: option(count().default(8), 'extend: instructions shown as examples per request'),
       similarity: option(
         z.number().gt(0).max(1).default(0.7),
-        'extend: an instruction whose ROUGE-L with another one reaches this is left out',
+        'extend: discard a new instruction whose ROUGE-L with an existing one reaches this',
       ),
-      responses: option(
-        z.int().min(2).default(4),
-        'rank: answers asked for, where a row brings none of its own',
-      ),
+      responses: option(z.int().min(2).default(4), 'rank: answers generated per seed, where a row has none'),
       judge: option(
         z.enum(['score', 'rank']).default('score'),
-        'rank: the teacher gives each answer a score from 1 to 10, or puts them in order',
+        'rank: the teacher scores each answer from 1 to 10, or ranks them',
       ),
       form: option(
         z.enum(['responses', 'pairs']).default('responses'),
-        'rank: rows of prompt + responses, best first, or of prompt + chosen + rejected, the best and the worst',
+        'rank: rows of prompt + responses, best first, or of prompt + chosen (best) + rejected (worst)',
       ),
       criteria: option(
         z.string().min(1).default('correct, helpful, clear and harmless'),
-        'rank: what makes one answer better than another',
+        'rank: criteria by which the teacher judges answers',
       ),
       systemPrompt: option(
         z.string().min(1).optional(),
-        'Said to the teacher before each seed that has no system message; not written into the rows',
+        'System prompt for seeds that have none; not written into the rows',
       ),
       maxNewTokens: option(
         count().default(1024),
-        'Tokens of an answer at most; one that is cut off is not taken',
+        'Maximum tokens of an answer; truncated answers are discarded',
       ),
       temperature: option(
         z.number().min(0).optional(),
-        "Of the answers (default: the endpoint's own; 0.7 for a local model)",
+        "Sampling temperature of the answers (default: the endpoint's own; 0.7 for a local model)",
       ),
-      seed: option(z.int().min(0).default(0), 'Decides the draws and the examples shown'),
+      seed: option(z.int().min(0).default(0), 'Random seed of sampling and of the choice of examples'),
       concurrency: option(
         count().default(8),
-        'Requests under way at once; of a local model, answers in a batch',
+        'Concurrent requests; for a local model, the generation batch size',
       ),
-      retries: option(
-        z.int().min(0).default(5),
-        'Times that a request that failed, or an answer that is of no use, is asked again',
-      ),
-      timeoutMs: option(count().max(86_400_000).default(120_000), 'Milliseconds that one request may take'),
+      retries: option(z.int().min(0).default(5), 'Retries after a failed request or an unusable answer'),
+      timeoutMs: option(count().max(86_400_000).default(120_000), 'Timeout of one request in milliseconds'),
       maxFailures: option(
         count().default(10),
-        'Stop with an error after so many seeds in a row without a good answer',
+        'Stop with an error after this many seeds in a row without a usable answer',
       ),
       onBadRow: option(
         z.enum(['error', 'skip']).default('error'),
-        'A seed that cannot be read ends the run, or is left out and counted',
+        'What to do with an unreadable seed: fail, or skip and count it',
       ),
-      resume: option(z.boolean().default(false), 'Go on with the rows that are in the output file'),
+      resume: option(z.boolean().default(false), 'Resume from the rows in the output file'),
       overwrite: option(z.boolean().default(false), 'Replace the output file'),
-      signal: option(abortSignal(), 'Aborts the requests under way', false),
+      signal: option(abortSignal(), 'Aborts pending requests', false),
     }),
   ),
   conflicts: [
     {
       option: 'model',
       when: (given) => given('endpoint'),
-      because: 'cannot stand beside endpoint: there is one teacher',
+      because: 'cannot be combined with endpoint: a run has one teacher',
     },
     {
       option: 'timeoutMs',
@@ -148,7 +139,7 @@ export const distillOptions = {
     {
       option: 'overwrite',
       when: (_, options) => options.overwrite === true && options.resume === true,
-      because: 'cannot stand beside resume: go on with the output file, or replace it',
+      because: 'cannot be combined with resume: continue the output file, or replace it',
     },
   ],
 } satisfies OptionSet

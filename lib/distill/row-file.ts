@@ -35,11 +35,11 @@ export class RowFile {
     if (found && found.size > 0 && !resume && !overwrite) {
       throw new PosttrainError(
         'ERR_INVALID_ARGUMENT',
-        `${path} already exists: go on with it (resume), replace it (overwrite), or take another output`,
+        `${path} already exists: continue it (resume), replace it (overwrite), or use another output`,
       )
     }
     await mkdir(dirname(resolve(path)), { recursive: true }).catch((cause) => {
-      throw ioError('making the folder of', path, cause)
+      throw ioError('creating the folder of', path, cause)
     })
     const lock = `${path}.lock`
     const unlock = await takeLock(
@@ -47,7 +47,7 @@ export class RowFile {
       (pid) =>
         new PosttrainError(
           'ERR_INVALID_ARGUMENT',
-          `${path} is being written by process ${pid}: wait for it, or take another output (if there is no such process, remove ${lock})`,
+          `${path} is being written by process ${pid}: wait for it, or use another output (if no such process exists, remove ${lock})`,
         ),
     ).catch((cause) => {
       throw cause instanceof PosttrainError ? cause : ioError('locking', path, cause)
@@ -72,7 +72,7 @@ export class RowFile {
       if (typeof id !== 'string' || !id.startsWith(`${mode}-`)) {
         throw new PosttrainError(
           'ERR_DATA',
-          `${origin.source}:${origin.line}: seedId must begin with ${mode}-: the file was not written by distill in mode ${mode}, take another output`,
+          `${origin.source}:${origin.line}: seedId must begin with ${mode}-: the file was not written by distill in mode ${mode}, use another output`,
         )
       }
       rows.push(row as DistilledRow)

@@ -48,7 +48,7 @@ export async function readSeeds(
   }
   if (seeds.size === 0) {
     const where = typeof source === 'string' ? source : 'the data'
-    throw new PosttrainError('ERR_DATA', `distill: ${where} has no seeds, and ${badRows} rows that are bad`)
+    throw new PosttrainError('ERR_DATA', `distill: ${where} has no seeds (bad rows skipped: ${badRows})`)
   }
   return { seeds: [...seeds.values()], duplicates, badRows }
 }
@@ -57,11 +57,11 @@ function readSeed(row: unknown, origin: Origin, mode: DistillMode): Seed {
   const fields = fieldsOf(row, origin)
   // A paragraph of a .txt file is asked as it stands.
   const asked = typeof fields.text === 'string' ? { text: fields.text } : readPrompt(row, origin)
-  if ('tools' in asked) throw bad(origin, 'tools', 'cannot be given to a teacher: leave such rows out')
+  if ('tools' in asked) throw bad(origin, 'tools', 'cannot be passed to a teacher: remove rows with tools')
   const said: Message[] = 'text' in asked ? [{ role: 'user', content: asked.text }] : asked.messages
   const last = said.at(-1)!
   if (last.role !== 'user' || last.content.trim() === '') {
-    throw bad(origin, 'the last message', 'must be a question: of role user, and not empty')
+    throw bad(origin, 'the last message', 'must be a question with role user, not empty')
   }
   if (mode === 'extend' && typeof fields.instruction !== 'string' && !('text' in asked)) {
     throw bad(origin, 'messages', 'cannot be extended: expected instruction, prompt or text')
@@ -81,7 +81,7 @@ function responsesOf(fields: Fields, origin: Origin): string[] | null {
   const pair = fields.chosen !== undefined || fields.rejected !== undefined
   const given = pair ? [fields.chosen, fields.rejected] : fields.responses
   if (given === undefined) return null
-  const expected = 'must be at least two different answers, none of them empty'
+  const expected = 'must be at least two different answers, none empty'
   const field = pair ? 'chosen and rejected' : 'responses'
   const texts = Array.isArray(given) ? given.map(answerText) : []
   if (texts.some((text) => text === null || text.trim() === '')) throw bad(origin, field, expected)

@@ -127,7 +127,7 @@ export function extending(context: Context): Tasks {
         control.wake()
       })
       if (fresh.length === 0 && taken < wanted) {
-        throw new TeacherFailure('answer', 'all new instructions are too much like others that are there')
+        throw new TeacherFailure('answer', 'all new instructions are too similar to existing ones')
       }
       const answers = await Promise.allSettled(fresh.map((proposal) => answer(number, proposal)))
       const broken = answers.find((result) => result.status === 'rejected')

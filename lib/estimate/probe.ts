@@ -143,7 +143,7 @@ async function longest(tokens: number, measure: (words: number) => Promise<numbe
   if ((await measure(1)) > tokens) {
     throw new PosttrainError(
       'ERR_INVALID_ARGUMENT',
-      `the probe has no row of ${tokens} tokens: the template alone is longer`,
+      `the probe cannot make a row of ${tokens} tokens: the chat template alone is longer`,
     )
   }
   while (low < high) {

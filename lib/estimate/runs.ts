@@ -81,7 +81,7 @@ export function sizesOf(run: RunShape, documents?: number): Sizes {
     if (!Number.isFinite(promptTokens)) {
       throw new PosttrainError(
         'ERR_INVALID_ARGUMENT',
-        'nothing says how long a prompt of this model may be: give maxPromptLength',
+        'the model states no context length, so the prompt length is unknown: set maxPromptLength',
       )
     }
     const tokens = promptTokens + labels
@@ -117,7 +117,7 @@ export function countedRun(run: RunShape, sizes: Sizes): CountedRun {
   if (added && run.adapter) {
     throw new PosttrainError(
       'ERR_INVALID_ARGUMENT',
-      'lora adds an adapter, and the model has one in use: leave out lora to train that one further, or merge it first',
+      'lora adds an adapter, but the model already uses one: omit lora to continue training it, or merge it first',
     )
   }
   const trained = added ? adapterConfig(model.family, model.spec, added) : run.adapter

@@ -62,7 +62,7 @@ export async function writeFolderAtomic(
 ): Promise<void> {
   const temporary = temporaryName(path)
   await mkdir(dirname(path), { recursive: true }).catch((error) => {
-    throw ioError('making the folder of', path, error)
+    throw ioError('creating the folder of', path, error)
   })
   try {
     await mkdir(temporary)

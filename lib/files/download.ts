@@ -170,7 +170,7 @@ class Transfer {
     const got = this.#hash.digest('hex')
     if (expected === undefined || got === expected) return null
     const name = sha256 === undefined ? 'git hash' : 'sha256'
-    return this.#refused(`its ${name} is ${got} and must be ${expected}: the server or a proxy changed it`)
+    return this.#refused(`its ${name} is ${got}, expected ${expected}: the server or a proxy changed it`)
   }
 
   #refused(why: string, cause?: unknown): PosttrainError {
@@ -209,7 +209,7 @@ class Transfer {
     }
     if (status === 416) {
       await this.#restart()
-      return { reason: this.#refused('the server has fewer bytes than are here already'), waitMs: 0 }
+      return { reason: this.#refused('the server has fewer bytes than were already downloaded'), waitMs: 0 }
     }
     if (status !== 200 && status !== 206)
       throw this.#options.refusal?.(answer) ?? this.#refused(`the server answered ${status}`)
@@ -218,7 +218,7 @@ class Transfer {
       const [, from, of] = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(headers['content-range'] ?? '') ?? []
       if (Number(from) !== this.received) {
         await this.#restart()
-        return { reason: this.#refused('the server sent another part than the one asked for'), waitMs: 0 }
+        return { reason: this.#refused('the server sent a different byte range than requested'), waitMs: 0 }
       }
       total = of === '*' ? null : Number(of)
     } else {
@@ -227,7 +227,7 @@ class Transfer {
     }
     const expected = this.#options.expectedBytes ?? null
     if (total !== null && expected !== null && total !== expected)
-      throw this.#refused(`it has ${total} bytes and must have ${expected}`)
+      throw this.#refused(`it has ${total} bytes, expected ${expected}`)
     this.#total = expected ?? total
     const { etag } = headers
     this.#validator = etag?.startsWith('"') ? etag : null
@@ -243,7 +243,7 @@ class Transfer {
     if (free >= needed) return
     throw new PosttrainError(
       'ERR_IO',
-      `${this.#folder} has ${free} bytes free and ${shown(this.#url)} needs ${needed}: make room`,
+      `${this.#folder} has ${free} bytes free, ${shown(this.#url)} needs ${needed}: free some disk space`,
     )
   }
 
@@ -260,7 +260,7 @@ class Transfer {
     })()
     for await (const piece of pieces) {
       if (this.#total !== null && this.received + piece.length > this.#total)
-        throw this.#refused(`more than its ${this.#total} bytes came`)
+        throw this.#refused(`the server sent more than the expected ${this.#total} bytes`)
       await writeAll(this.#file, piece, this.received)
       this.#hash.update(piece)
       this.received += piece.length

@@ -105,7 +105,7 @@ export async function textOf({ body, url }: Answer, limit = 64 * 2 ** 20): Promi
   try {
     for await (const piece of body as AsyncIterable<Buffer>) {
       size += piece.length
-      if (size > limit) throw new Error(`the answer is longer than ${limit} bytes`)
+      if (size > limit) throw new Error(`the response is longer than ${limit} bytes`)
       pieces.push(piece)
     }
   } catch (cause) {
@@ -149,7 +149,7 @@ async function ask(url: URL, headers: Record<string, string>, options: RequestOp
             : httpRequest(url, common)
       let response: IncomingMessage | undefined
       message.setTimeout(stallTimeoutMs, () => {
-        const silent = new Error(`nothing came for ${stallTimeoutMs / 1000} seconds`)
+        const silent = new Error(`no data for ${stallTimeoutMs / 1000} seconds`)
         if (response) response.destroy(silent)
         else message.destroy(silent)
       })

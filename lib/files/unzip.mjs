@@ -104,7 +104,7 @@ async function entriesOf(file) {
 function placeOf(folder, name, entry) {
   const path = resolve(folder, name)
   if (path.startsWith(resolve(folder) + sep)) return path
-  throw new Error(`${entry.name} leaves the folder`)
+  throw new Error(`${entry.name} points outside the folder`)
 }
 
 /**
@@ -131,7 +131,7 @@ export async function unzip(archive, folder, wanted = () => true, options = {}) 
       const local = await readAt(file, entry.offset, 30)
       const start = entry.offset + 30 + local.readUInt16LE(26) + local.readUInt16LE(28)
       if (entry.method !== 0 && entry.method !== 8)
-        throw new Error(`${entry.name} is packed in an unknown way`)
+        throw new Error(`${entry.name} uses an unsupported compression method`)
       if (entry.link || Math.max(entry.packed, entry.size) < inMemory) {
         const packed = await readAt(file, start, entry.packed)
         const bytes = entry.method === 8 ? zlib.inflateRawSync(packed) : packed

@@ -60,10 +60,10 @@ export function archiveFor(variant: Variant, env: Env = process.env): Archive {
 export function suitableVariant(): { variant: Variant; because: string } {
   const driver = driverVersion()
   if (driver === null && !existsSync('/dev/nvidiactl'))
-    return { variant: 'cpu', because: 'there is no NVIDIA driver' }
+    return { variant: 'cpu', because: 'no NVIDIA driver was found' }
   const problem = driverProblem(driver)
   if (problem !== null) return { variant: 'cpu', because: problem }
   if (!archives().some(({ platform, variant }) => platform === platformName() && variant === 'cu130'))
     return { variant: 'cpu', because: `there is no CUDA libtorch for ${platformName()}` }
-  return { variant: 'cu130', because: `there is an NVIDIA driver${driver === null ? '' : ` (${driver})`}` }
+  return { variant: 'cu130', because: `an NVIDIA driver was found${driver === null ? '' : ` (${driver})`}` }
 }

@@ -23,13 +23,13 @@ const isTree = (folder: string) => existsSync(join(folder, 'lib', libraryNames()
 export function lookAtGiven(path: string, variant: Variant | 'auto'): Given {
   const from = resolve(path)
   const status = statSync(from, { throwIfNoEntry: false })
-  if (status === undefined) throw unfit(from, 'it is not there')
+  if (status === undefined) throw unfit(from, 'it does not exist')
   if (status.isFile()) {
     if (/\.(zip|whl)$/.test(from) && !isNvidia(basename(from)))
       return { tree: null, archive: from, wheels: [] }
     throw unfit(
       from,
-      isNvidia(basename(from)) ? 'give the folder of NVIDIA’s wheels' : 'it is no .zip and no .whl',
+      isNvidia(basename(from)) ? 'pass the folder of NVIDIA’s wheels' : 'it is neither a .zip nor a .whl',
     )
   }
   const tree = [from, join(from, 'torch'), join(from, 'libtorch')].find(isTree) ?? null
@@ -38,7 +38,7 @@ export function lookAtGiven(path: string, variant: Variant | 'auto'): Given {
   const wheels = names.filter(isNvidia).map(inFolder)
   const archive = tree === null ? bestArchive(names.filter(isTorch), variant) : undefined
   if (tree === null && archive === undefined && wheels.length === 0)
-    throw unfit(from, `there is no lib/${libraryNames().cpu}, no libtorch archive and no wheel in it`)
+    throw unfit(from, `it has no lib/${libraryNames().cpu}, no libtorch archive and no wheel`)
   return { tree, archive: archive === undefined ? null : inFolder(archive), wheels }
 }
 
@@ -56,5 +56,5 @@ function bestArchive(names: string[], variant: Variant | 'auto'): string | undef
 }
 
 function unfit(path: string, why: string): PosttrainError {
-  return new PosttrainError('ERR_INVALID_ARGUMENT', `No libtorch can be taken from ${path}: ${why}.`)
+  return new PosttrainError('ERR_INVALID_ARGUMENT', `Cannot install libtorch from ${path}: ${why}.`)
 }

@@ -150,7 +150,7 @@ export class Installation {
     if (this.#env.POSTTRAIN_OFFLINE === '1')
       throw new PosttrainError(
         'ERR_LIBTORCH_NOT_FOUND',
-        `POSTTRAIN_OFFLINE=1 forbids to fetch ${url}; bring the file here by other means and run \`posttrain libtorch install --from FILE\`.`,
+        `POSTTRAIN_OFFLINE=1 forbids downloading ${url}; copy the file here manually and run \`posttrain libtorch install --from FILE\`.`,
       )
     await download(url, path, {
       sha256,
@@ -161,7 +161,7 @@ export class Installation {
       onRetry: (reason) => onEvent?.({ type: 'retry', reason: reason.message }),
     }).catch((cause) => {
       if (!(cause instanceof PosttrainError) || cause.code !== 'ERR_NETWORK') throw cause
-      const more = 'or bring the file here by other means and run `posttrain libtorch install --from FILE`'
+      const more = 'or copy the file here manually and run `posttrain libtorch install --from FILE`'
       throw new PosttrainError('ERR_NETWORK', `${cause.message}; ${more}.`, { cause })
     })
     return path
@@ -176,7 +176,7 @@ export class Installation {
     if (hash.digest('hex') !== official.sha256)
       throw new PosttrainError(
         'ERR_INVALID_FILE',
-        `${path} has another sha256 than the official file of this name (${official.sha256}); fetch it again.`,
+        `The sha256 of ${path} differs from that of the official file (${official.sha256}); download it again.`,
       )
   }
 
@@ -200,7 +200,7 @@ export class Installation {
       if (signal?.aborted || 'syscall' in (cause as Error)) throw cause
       throw new PosttrainError(
         'ERR_INVALID_FILE',
-        `${archive} cannot be unpacked: ${(cause as Error).message}; delete it and fetch it again.`,
+        `${archive} cannot be unpacked: ${(cause as Error).message}; delete it and download it again.`,
         { cause },
       )
     }
@@ -228,14 +228,14 @@ export class Installation {
       if (problem !== null)
         throw new PosttrainError(
           'ERR_LIBTORCH_NOT_FOUND',
-          `This libtorch needs ${missing.join(', ')}, which its archive lacks, and ${problem}; on a Linux machine with pip run \`${pipCommandFor(requirements, 'FOLDER')}\`, then here \`posttrain libtorch install --variant cu130 --from FOLDER\`.`,
+          `This libtorch needs ${missing.join(', ')}, which its archive does not contain, and ${problem}; on a Linux machine with pip run \`${pipCommandFor(requirements, 'FOLDER')}\`, then here \`posttrain libtorch install --variant cu130 --from FOLDER\`.`,
         )
       await add(readdirSync(wheels).map((name) => join(wheels, name)))
     }
   }
 
   async #pip(requirements: string[], folder: string): Promise<string | null> {
-    if (this.#env.POSTTRAIN_OFFLINE === '1') return 'POSTTRAIN_OFFLINE=1 forbids to fetch them'
+    if (this.#env.POSTTRAIN_OFFLINE === '1') return 'POSTTRAIN_OFFLINE=1 forbids downloading them'
     this.#options.onEvent?.({ type: 'pip', requirements })
     const { signal } = this.#options
     const problem = await pipDownload(requirements, folder, signal)
@@ -252,12 +252,12 @@ export class Installation {
     if (!full.startsWith(`${version}+`))
       throw new PosttrainError(
         'ERR_LIBTORCH_VERSION',
-        `${this.#options.from ?? 'The archive'} holds libtorch ${stated}, and this posttrain needs ${version}.`,
+        `${this.#options.from ?? 'The archive'} contains libtorch ${stated}, but this version of posttrain needs ${version}.`,
       )
     if (this.#asked !== 'auto' && !full.endsWith(`+${this.#asked}`))
       throw new PosttrainError(
         'ERR_INVALID_ARGUMENT',
-        `${this.#options.from ?? 'The archive'} holds libtorch ${full}, and variant ${this.#asked} was asked for.`,
+        `${this.#options.from ?? 'The archive'} contains libtorch ${full}, but variant ${this.#asked} was requested.`,
       )
     return full
   }

@@ -66,7 +66,7 @@ export async function pipDownload(
     const { code, tail } = await run(program!, [...first, ...args], signal)
     return code === 0 ? null : `pip: ${tail.trim().split('\n').at(-1) || `exit code ${code}`}`
   }
-  return 'there is no pip here'
+  return 'pip is not installed'
 }
 
 function run(

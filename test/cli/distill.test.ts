@@ -147,5 +147,5 @@ test('without a key and without an address it says what to set', async (t) => {
     { env: { OPENAI_API_KEY: undefined } },
   )
   t.is(code, 1)
-  t.regex(stderr, /there is no API key: set OPENAI_API_KEY/)
+  t.regex(stderr, /no API key: set OPENAI_API_KEY/)
 })

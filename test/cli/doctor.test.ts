@@ -62,8 +62,8 @@ test('without libtorch: exit code 1 and what to do', (t) => {
       ['POSTTRAIN_LIBTORCH', 'not set'],
       ['LIBTORCH', 'not set'],
       ['package', 'not installed'],
-      ['cache', 'nothing there'],
-      ['python', 'not asked for (LIBTORCH_USE_PYTORCH=1)'],
+      ['cache', 'empty'],
+      ['python', 'not enabled (LIBTORCH_USE_PYTORCH=1)'],
     ],
   )
   t.is(check.core, undefined)

@@ -94,7 +94,7 @@ test('rewards: a folder is a model of its own, an adapter shares the base, a fun
     '4',
   ])
   t.is(refused.code, 1)
-  t.regex(refused.stderr, /lora adds an adapter, and the model has one in use/)
+  t.regex(refused.stderr, /lora adds an adapter, but the model already uses one/)
 })
 
 test.serial('of a model on the Hub its config alone is fetched', async (t) => {

@@ -20,7 +20,7 @@ test.serial('model, adapter and data of the Hub on the command line', async (t) 
   t.is(run.code, 0, run.stderr)
   t.is(eventsIn(run.stdout).at(-1)?.type, 'end')
   t.regex(run.stderr, /^Fetching org\/tiny: 5 files, \d+ kB$/m)
-  t.regex(run.stderr, /^Fetching the data set org\/rows: 1 files/m)
+  t.regex(run.stderr, /^Fetching the dataset org\/rows: 1 files/m)
   t.regex(run.stderr, /^Fetched org\/tiny: /m)
   const adapter = join(output, 'adapter')
   t.is(
@@ -35,7 +35,7 @@ test.serial('model, adapter and data of the Hub on the command line', async (t) 
   await (await CausalLM.load(merged)).dispose()
   const wrong = await posttrain(['generate', '--model', 'org/none', '--prompt', 'a'])
   t.is(wrong.code, 1)
-  t.regex(wrong.stderr, /^posttrain: org\/none is neither a path here nor a model on .*\n$/)
+  t.regex(wrong.stderr, /^posttrain: org\/none is neither a local path nor a model on .*\n$/)
 })
 
 test('the bar of a download, and the lines where there is no terminal', (t) => {

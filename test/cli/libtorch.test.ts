@@ -56,7 +56,7 @@ test('a wrong use is exit code 2, a failure 1 in one sentence', (t) => {
     t.is(libtorch(args, env).status, 2, args.join(' '))
   const offline = libtorch(['install', '--variant', 'cpu'], env)
   t.is(offline.status, 1)
-  t.regex(offline.stderr, /^posttrain: POSTTRAIN_OFFLINE=1 forbids to fetch .*--from FILE`\.\n$/)
+  t.regex(offline.stderr, /^posttrain: POSTTRAIN_OFFLINE=1 forbids downloading .*--from FILE`\.\n$/)
 })
 
 test('urls: all that a machine without a network needs, from the mirror where one is set', (t) => {

@@ -141,7 +141,7 @@ test('busy, broken, silent and garbled endpoints are asked again', async (t) => 
   t.like(events.at(-1), { written: 6, failed: 0, requests: 12, retries: 6 })
   const retries = events.filter((event) => event.type === 'retry')
   t.is(retries.find(({ reason }) => reason.includes('slow down'))?.waitMs, 1000)
-  t.is(reasons(events, 'retry').filter((reason) => reason === 'no answer within 400 ms').length, 2)
+  t.is(reasons(events, 'retry').filter((reason) => reason === 'no response within 400 ms').length, 2)
   for (const { waitMs } of retries) t.true(waitMs >= 350 && waitMs <= 1000)
   t.is(new Set(linesOf(options.output).map(({ instruction }) => instruction)).size, 6)
 })
@@ -192,7 +192,7 @@ test('what is wrong with a request is not asked again; what is wrong with all en
   const options = optionsFor(t, server, many(20))
   const refused = await t.throwsAsync(distill({ ...options, concurrency: 1 }).finish(), {
     code: 'ERR_INVALID_ARGUMENT',
-    message: /does not take the API key.*set OPENAI_API_KEY/,
+    message: /rejects the API key.*set OPENAI_API_KEY/,
   })
   t.false(refused!.message.includes('sk-test-key'))
   t.is(server.asked.length, 3)
@@ -211,7 +211,7 @@ test('an endpoint that answers nothing of use ends the run after maxFailures', a
   const options = { ...optionsFor(t, server, many(20)), retries: 0, maxFailures: 3 }
   await t.throwsAsync(distill({ ...options, concurrency: 1 }).finish(), {
     code: 'ERR_IO',
-    message: /3 in a row.*rows:3: 503/,
+    message: /3 failures in a row.*rows:3: 503/,
   })
   t.is(server.asked.length, 3)
   const nobody = { model: 'big', baseUrl: 'http://127.0.0.1:9/v1' }
@@ -309,7 +309,7 @@ test("another's file is not touched", async (t) => {
     message: /:1: seedId must begin with answer-/,
   })
   await t.throwsAsync(distill({ ...options, data: options.output, overwrite: true }).finish(), {
-    message: /is the file of the seeds/,
+    message: /is the seed file itself/,
   })
   t.is(readFileSync(options.output, 'utf8'), '{"mine": 1}\n')
   const first = distill({ ...options, overwrite: true })[Symbol.asyncIterator]()
@@ -329,13 +329,13 @@ test('bad options and bad seeds', async (t) => {
       code: 'ERR_INVALID_ARGUMENT',
       message,
     })
-  refused({ endpoint: undefined }, /a teacher is missing/)
-  refused({ model: 'folder' }, /model cannot stand beside endpoint/)
+  refused({ endpoint: undefined }, /no teacher/)
+  refused({ model: 'folder' }, /model cannot be combined with endpoint/)
   refused({ count: 3 }, /count has no effect without mode 'extend'/)
   refused({ judge: 'rank', mode: 'extend' }, /judge has no effect without mode 'rank'/)
   refused({ output: 'rows.txt' }, /output must end in \.jsonl/)
   refused({ concurency: 3 }, /did you mean concurrency\?/)
-  refused({ resume: true, overwrite: true }, /overwrite cannot stand beside resume/)
+  refused({ resume: true, overwrite: true }, /overwrite cannot be combined with resume/)
   refused({ endpoint: { model: 'big', baseUrl: 'localhost' } }, /endpoint\.baseUrl must begin with http/)
   const bad = async (rows: object[], message: RegExp, more: object = {}) =>
     t.throwsAsync(distill({ ...options, ...more, data: rows as never }).finish(), {

@@ -101,7 +101,7 @@ test('rounds that bring nothing, and answers that do not come, are counted, and 
   const repeating = await teacherServer(t, () => JSON.stringify(['Name the capital of France']))
   await t.throwsAsync(distill({ ...optionsFor(t, repeating), maxFailures: 3 }).finish(), {
     code: 'ERR_DATA',
-    message: /3 in a row without a good answer, the last one round 3: all new instructions are too much like/,
+    message: /3 failures in a row, the last one round 3: all new instructions are too similar/,
   })
   const talking = await teacherServer(t, () => 'I would love to help you!')
   await t.throwsAsync(distill({ ...optionsFor(t, talking), maxFailures: 1, retries: 2 }).finish(), {

@@ -282,7 +282,7 @@ test('a save that fails leaves the old folder as it was, and nothing beside it',
   writeFileSync(file, 'x')
   await t.throwsAsync(model.save(join(file, 'saved')), {
     code: 'ERR_IO',
-    message: /making the folder of .*file.saved failed/,
+    message: /creating the folder of .*file.saved failed/,
   })
   await t.throwsAsync(model.save(file, { overwrite: false }), { code: 'ERR_IO' })
   t.is(readFileSync(file, 'utf8'), 'x')

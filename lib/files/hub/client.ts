@@ -62,7 +62,7 @@ export class HubClient {
     while (next !== null) {
       const answer: Answer = await this.ask(next)
       const entries: unknown = JSON.parse(await textOf(answer))
-      if (!Array.isArray(entries)) throw this.#strange('gives no list of files')
+      if (!Array.isArray(entries)) throw this.#strange('returns no list of files')
       for (const entry of entries as {
         type?: string
         path?: string
@@ -81,7 +81,7 @@ export class HubClient {
       next = following === undefined ? null : new URL(following, next).href
       // The token goes with the next page.
       if (next !== null && new URL(next).origin !== new URL(this.#settings.endpoint).origin)
-        throw this.#strange('continues its list of files elsewhere')
+        throw this.#strange('continues its list of files on another server')
     }
     return files
   }
@@ -115,17 +115,18 @@ export class HubClient {
 
   #file(path: unknown, hash: unknown, bytes: unknown): RemoteFile {
     if (typeof path !== 'string' || !isSafePath(path))
-      throw this.#strange(`names a file ${JSON.stringify(path)}, which leads out of its folder`)
+      throw this.#strange(`names a file ${JSON.stringify(path)}, which points outside its folder`)
     if (typeof hash !== 'string' || !/^([0-9a-f]{40}|[0-9a-f]{64})$/.test(hash))
-      throw this.#strange(`gives no hash of ${path}`)
-    if (!Number.isSafeInteger(bytes) || (bytes as number) < 0) throw this.#strange(`gives no size of ${path}`)
+      throw this.#strange(`returns no hash for ${path}`)
+    if (!Number.isSafeInteger(bytes) || (bytes as number) < 0)
+      throw this.#strange(`returns no size for ${path}`)
     return { path, hash, bytes: bytes as number }
   }
 
   #strange(what: string): PosttrainError {
     return new PosttrainError(
       'ERR_NETWORK',
-      `${this.#settings.endpoint} answers for ${nameOf(this.repository)} as no Hub does: it ${what}; check HF_ENDPOINT`,
+      `${this.#settings.endpoint} does not respond like a Hub for ${nameOf(this.repository)}: it ${what}; check HF_ENDPOINT`,
     )
   }
 
@@ -147,7 +148,7 @@ export class HubClient {
     try {
       return JSON.parse(text)
     } catch {
-      throw this.#strange('sends what is not JSON')
+      throw this.#strange('returns invalid JSON')
     }
   }
 
@@ -183,33 +184,33 @@ export class HubClient {
       case 'GatedRepo':
         return fail(
           token === null
-            ? `${name} is gated: ask for access at ${page}, then set HF_TOKEN to a token of yours`
-            : `${name} is gated and the token may not read it: ask for access at ${page}`,
+            ? `${name} is gated: request access at ${page}, then set HF_TOKEN to your access token`
+            : `${name} is gated and the token has no access: request access at ${page}`,
         )
       case 'RevisionNotFound':
         return fail(
-          `${id} has no revision ${revision} on ${endpoint}: name a branch, tag or commit of ${page}`,
+          `${id} has no revision ${revision} on ${endpoint}: use a branch, tag or commit listed at ${page}`,
         )
       case 'EntryNotFound':
-        return fail(`${name} has no such file on ${endpoint}: ${shown(url)}; look at ${page}`)
+        return fail(`${name} has no such file on ${endpoint}: ${shown(url)}; see ${page}`)
       case 'DisabledRepo':
         return fail(`${name} was disabled on ${endpoint}`)
     }
     if (status === 401 && token !== null && /invalid/i.test(String(said)))
       return fail(
-        `${endpoint} does not accept the token: make another at ${endpoint}/settings/tokens and set HF_TOKEN`,
+        `${endpoint} does not accept the token: create a new one at ${endpoint}/settings/tokens and set HF_TOKEN`,
       )
     if (status === 401 || status === 404) {
       const none =
         type === 'dataset'
-          ? `${endpoint} has no data set ${id}`
-          : `${id} is neither a path here nor a model on ${endpoint}`
+          ? `${endpoint} has no dataset ${id}`
+          : `${id} is neither a local path nor a model on ${endpoint}`
       return fail(
-        `${none}: check the name, ${token === null ? 'and set HF_TOKEN where it is private' : 'and whether the token may read it'}`,
+        `${none}: check the name, ${token === null ? 'and set HF_TOKEN if it is private' : 'and that the token has access'}`,
       )
     }
     if (status === 403)
-      return fail(`${endpoint} refuses ${name}${said ? ` (${said})` : ''}: take a token that is allowed to`)
+      return fail(`${endpoint} refuses ${name}${said ? ` (${said})` : ''}: use a token with access to it`)
     return other
   }
 }

@@ -30,12 +30,15 @@ export function repositoryOf(text: string, revision?: string): Repository | null
   if (own !== undefined && revision !== undefined && own !== revision) {
     throw new PosttrainError(
       'ERR_INVALID_ARGUMENT',
-      `${text} names the revision ${own} and the option revision is ${revision}: give one of them`,
+      `${text} names the revision ${own}, but the option revision is ${revision}: pass only one`,
     )
   }
   const wanted = own ?? revision ?? DEFAULT_REVISION
   if (!isRevision(wanted)) {
-    throw new PosttrainError('ERR_INVALID_ARGUMENT', `${JSON.stringify(wanted)} is no branch, tag or commit`)
+    throw new PosttrainError(
+      'ERR_INVALID_ARGUMENT',
+      `${JSON.stringify(wanted)} is not a valid branch, tag or commit`,
+    )
   }
   return { type: 'model', id, revision: wanted }
 }
@@ -46,7 +49,7 @@ export async function repositoryUnlessPath(text: string, revision?: string): Pro
     if (revision === undefined) return null
     throw new PosttrainError(
       'ERR_INVALID_ARGUMENT',
-      `revision is given and ${text} is a path here, which has none: write hf://org/name for what is on the Hub`,
+      `revision cannot be used with the local path ${text}: write hf://org/name for a repository on the Hub`,
     )
   }
   return repositoryOf(text, revision)
@@ -64,7 +67,7 @@ export function hubFileOf(text: string): { repository: Repository; path: string 
   if (repository === null || !isSafePath(path!)) {
     throw new PosttrainError(
       'ERR_INVALID_ARGUMENT',
-      `${text} names no file of the Hub: write hf://datasets/org/name/file.jsonl, with @revision after the name where another than main is meant`,
+      `${text} is not a file on the Hub: write hf://datasets/org/name/file.jsonl, with @revision after the name for a revision other than main`,
     )
   }
   return { repository: { ...repository, type: datasets === undefined ? 'model' : 'dataset' }, path: path! }
@@ -81,5 +84,5 @@ export const isCommit = (revision: string) => /^[0-9a-f]{40}$/.test(revision)
 /** For people: without the revision that is meant anyway. */
 export function nameOf({ type, id, revision }: Repository): string {
   const name = revision === DEFAULT_REVISION ? id : `${id}@${revision}`
-  return type === 'dataset' ? `the data set ${name}` : name
+  return type === 'dataset' ? `the dataset ${name}` : name
 }

@@ -80,7 +80,7 @@ export async function upload(
     if (answer.status >= 200 && answer.status < 300) return answer
     throw new PosttrainError(
       'ERR_NETWORK',
-      `${file.path} cannot be sent to ${shown(url)}: the server answered ${answer.status}; push again, what is there already is not sent twice`,
+      `${file.path} cannot be sent to ${shown(url)}: the server answered ${answer.status}; push again, files already uploaded are not sent twice`,
     )
   }
   if (chunk === undefined) {

@@ -34,16 +34,16 @@ export async function push(
 ): Promise<{ commit: string; url: string }> {
   const repository = repositoryOf(to, options.revision)
   if (repository === null) {
-    throw new PosttrainError('ERR_INVALID_ARGUMENT', `${to} is no name of a repository: write org/name`)
+    throw new PosttrainError('ERR_INVALID_ARGUMENT', `${to} is not a repository name: write org/name`)
   }
   const settings = hubSettings(options.token)
   if (settings.offline) {
-    throw new PosttrainError('ERR_HUB', `${to} cannot be pushed to, for HF_HUB_OFFLINE is set`)
+    throw new PosttrainError('ERR_HUB', `cannot push to ${to}: HF_HUB_OFFLINE is set`)
   }
   if (settings.token === null) {
     throw new PosttrainError(
       'ERR_HUB',
-      `${to} cannot be pushed to without a token: make one that may write at ${settings.endpoint}/settings/tokens and set HF_TOKEN`,
+      `cannot push to ${to} without a token: create one with write access at ${settings.endpoint}/settings/tokens and set HF_TOKEN`,
     )
   }
   const files = await filesOf(directory)
@@ -86,7 +86,7 @@ async function filesOf(directory: string): Promise<LocalFile[]> {
     const inner = (await has('model')) ? 'model' : (await has('adapter')) ? 'adapter' : null
     throw new PosttrainError(
       'ERR_INVALID_FILE',
-      `${directory} has neither config.json nor adapter_config.json${inner === null ? ': name the folder of a model or an adapter' : `: ${join(directory, inner)} is what is to be pushed`}`,
+      `${directory} has neither config.json nor adapter_config.json${inner === null ? ': pass the folder of a model or an adapter' : `: push ${join(directory, inner)} instead`}`,
     )
   }
   const root = await realpath(directory)
@@ -113,9 +113,9 @@ async function filesOf(directory: string): Promise<LocalFile[]> {
 /** The file behind a link. Throws ERR_INVALID_FILE for one that leads out of the folder: nobody asked to publish that. */
 async function linked(root: string, path: string): Promise<Stats> {
   const [target, found] = await Promise.all([realpath(path), stat(path)]).catch(() => [])
-  if (target === undefined || found === undefined) throw refusal(path, 'is a link that leads nowhere')
+  if (target === undefined || found === undefined) throw refusal(path, 'is a broken link')
   if (target !== root && !target.startsWith(root + sep))
-    throw refusal(path, `is a link out of the folder, to ${target}`)
+    throw refusal(path, `is a link to ${target}, outside the folder`)
   if (!found.isFile()) throw refusal(path, `is a link to ${target}, which is not a file`)
   return found
 }
@@ -123,7 +123,7 @@ async function linked(root: string, path: string): Promise<Stats> {
 const refusal = (path: string, why: string) =>
   new PosttrainError(
     'ERR_INVALID_FILE',
-    `${path} ${why}, and is not pushed: put the file itself there, or remove it`,
+    `${path} ${why}, and cannot be pushed: replace it with the file itself, or remove it`,
   )
 
 /** The repository and its branch, made where they are not there. */
@@ -154,7 +154,7 @@ async function prepare(client: HubClient, endpoint: string, options: PushOptions
   if (wanted && ((await client.json(main)) as { private?: boolean }).private !== true) {
     throw new PosttrainError(
       'ERR_HUB',
-      `${id} is on ${endpoint} already and is public: make it private in its settings there, or push without private`,
+      `${id} already exists on ${endpoint} and is public: make it private in its settings, or push without private`,
     )
   }
   if (revision === 'main' || (await refusedFor(client.info())) === null) return

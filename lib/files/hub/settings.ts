@@ -33,7 +33,7 @@ export function hubSettings(token?: string, env: Env = process.env): HubSettings
   if (!URL.canParse(endpoint) || !/^https?:/.test(endpoint)) {
     throw new PosttrainError(
       'ERR_INVALID_ARGUMENT',
-      `HF_ENDPOINT is ${endpoint}, which is no http(s) address`,
+      `HF_ENDPOINT is ${endpoint}, which is not an http(s) URL`,
     )
   }
   return {

@@ -131,7 +131,7 @@ class Visit {
     const commit = await this.cache.commitOf(this.#repository.revision)
     const missing =
       commit === null
-        ? 'nothing of it'
+        ? 'nothing cached'
         : await this.#missing(commit, await this.cache.files(commit), selection)
     if (missing === null) {
       if (error !== null) this.#told.unreachable((error as Error).message)
@@ -140,13 +140,13 @@ class Visit {
     if (error !== null) {
       const { message } = error as Error
       if (this.#repository.type === 'dataset') throw error
-      throw new PosttrainError('ERR_NETWORK', `${this.#repository.id} is no path here, and ${message}`, {
+      throw new PosttrainError('ERR_NETWORK', `${this.#repository.id} is not a local path, and ${message}`, {
         cause: error,
       })
     }
     throw new PosttrainError(
       'ERR_HUB',
-      `${nameOf(this.#repository)} cannot be fetched, for HF_HUB_OFFLINE is set, and ${this.cache.folder} does not have it (${missing}): fetch it once without HF_HUB_OFFLINE`,
+      `${nameOf(this.#repository)} cannot be fetched: HF_HUB_OFFLINE is set and ${this.cache.folder} does not have it (${missing}); fetch it once without HF_HUB_OFFLINE`,
     )
   }
 

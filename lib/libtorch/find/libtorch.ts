@@ -171,12 +171,12 @@ function fromShelf(env: Env): Libtorch | string {
     const found = at(join(shelf, name, 'torch'), 'cache')
     if (found) return found
   }
-  return all.length === 0 ? 'nothing there' : `only ${all.join(', ')}, and not a whole ${version}`
+  return all.length === 0 ? 'empty' : `only ${all.join(', ')}, no complete ${version}`
 }
 
 /** Accepts the same minor version only; another one is silently wrong. */
 function fromPython(env: Env): Libtorch | string {
-  if (env.LIBTORCH_USE_PYTORCH !== '1') return 'not asked for (LIBTORCH_USE_PYTORCH=1)'
+  if (env.LIBTORCH_USE_PYTORCH !== '1') return 'not enabled (LIBTORCH_USE_PYTORCH=1)'
   const program = "import importlib.util as u; print(u.find_spec('torch').submodule_search_locations[0])"
   const run = spawnSync('python3', ['-c', program], { encoding: 'utf8', env: { ...process.env, ...env } })
   if (run.error) return `no python3 (${run.error.message})`
@@ -186,7 +186,7 @@ function fromPython(env: Env): Libtorch | string {
   const { minor } = libtorchConstants()
   return found.version?.startsWith(`${minor}.`)
     ? found
-    : `version ${found.version} in ${found.folder}, and ${minor} is needed`
+    : `version ${found.version} in ${found.folder}, but ${minor} is needed`
 }
 
 /**
@@ -241,14 +241,14 @@ export function remedy({ source, libraries, version }: Libtorch): string {
   switch (source) {
     case 'cache': {
       const variant = (version ?? basename(dirname(dirname(libraries)))).endsWith('+cpu') ? 'cpu' : 'cu130'
-      return `run \`npx posttrain libtorch install --variant ${variant} --force\` to fetch it again`
+      return `run \`npx posttrain libtorch install --variant ${variant} --force\` to download it again`
     }
     case 'package':
-      return 'install posttrain again, with its optional dependencies'
+      return 'reinstall posttrain with its optional dependencies'
     case 'python':
       return 'unset LIBTORCH_USE_PYTORCH and run `npx posttrain libtorch install`'
     case 'option':
-      return `give the folder of a libtorch ${libtorchConstants().version}`
+      return `pass the folder of a libtorch ${libtorchConstants().version}`
     case 'POSTTRAIN_LIBTORCH':
     case 'LIBTORCH':
       return `unset ${source} and run \`npx posttrain libtorch install\`, or point it at a libtorch ${libtorchConstants().version}`
@@ -267,7 +267,7 @@ export function checkLibtorch(libtorch: Libtorch): void {
   if (libtorch.version !== null && !libtorch.version.startsWith(`${minor}.`)) {
     throw new PosttrainError(
       'ERR_LIBTORCH_VERSION',
-      `libtorch in ${libtorch.folder} (${libtorch.source}) is version ${libtorch.version}, and this build of posttrain needs ${minor}; ${remedy(libtorch)}.`,
+      `libtorch in ${libtorch.folder} (${libtorch.source}) is version ${libtorch.version}, but this build of posttrain needs ${minor}; ${remedy(libtorch)}.`,
     )
   }
   if (libtorch.source !== 'cache') return
