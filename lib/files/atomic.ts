@@ -3,7 +3,7 @@ import { mkdir, open, readdir, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { PosttrainError } from '../errors.js'
 
-/** ERR_IO that says what was done to which file; what is typed already stays. */
+/** Wraps a failure in an ERR_IO that names the operation and the file; a PosttrainError passes unchanged. */
 export function ioError(doing: string, path: string, cause: unknown): PosttrainError {
   if (cause instanceof PosttrainError) return cause
   return new PosttrainError('ERR_IO', `${doing} ${path} failed: ${(cause as Error).message}`, { cause })
@@ -21,7 +21,7 @@ export async function syncPath(path: string): Promise<void> {
 const temporaryName = (path: string) =>
   join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`)
 
-/** Writes a file so that it is either the old one or the new one, whatever happens: temporary name, sync, rename, sync of the folder. */
+/** Replaces a file atomically: temporary name, sync, rename, sync of the folder. */
 export async function writeFileAtomic(path: string, data: string | Uint8Array): Promise<void> {
   const temporary = temporaryName(path)
   try {
@@ -41,7 +41,7 @@ export async function writeFileAtomic(path: string, data: string | Uint8Array): 
   }
 }
 
-/** Syncs every file of a folder that other code has written, and the folder itself. */
+/** Syncs every file of a folder, and the folder itself. */
 async function syncFolder(path: string): Promise<void> {
   for (const entry of await readdir(path, { withFileTypes: true })) {
     const inside = join(path, entry.name)
@@ -52,8 +52,8 @@ async function syncFolder(path: string): Promise<void> {
 }
 
 /**
- * Makes a folder that is there whole or not at all: `fill` writes into a temporary one beside it, which is synced and
- * then renamed. A folder already there is refused, or with `replace` gives way at the last moment.
+ * Creates a folder atomically: `fill` writes into a temporary one beside it, which is synced and then renamed. An
+ * existing folder is an error; with `replace` it is replaced by the final rename.
  */
 export async function writeFolderAtomic(
   path: string,

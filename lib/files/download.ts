@@ -7,36 +7,36 @@ import { ioError, syncPath } from './atomic.js'
 import { type Answer, isTemporary, pause, request, retryAfterMs, STALL_TIMEOUT_MS, shown } from './http.js'
 
 export interface DownloadProgress {
-  /** Bytes of the file that are here, those of earlier attempts included. */
+  /** Bytes downloaded so far, earlier attempts included. */
   receivedBytes: number
-  /** null where the server does not say. */
+  /** null if the server does not state it. */
   totalBytes: number | null
 }
 
 export interface DownloadOptions {
-  /** The hash that the file must have; with one, what an earlier process left is gone on with. */
+  /** Expected hash; with one, a partial file of an earlier process is resumed. */
   sha256?: string | undefined
   /** Git blob hash of a file of `expectedBytes`. */
   gitSha1?: string
   expectedBytes?: number
-  /** Where the bytes are kept until all are there; default `<path>.partial`. */
+  /** Partial file; default `<path>.partial`. */
   partial?: string
   headers?: Record<string, string>
-  /** Says what an answer that is no success means; by default its status is named. */
+  /** Turns an unsuccessful response into an error; by default one that names its status. */
   refusal?: (answer: Answer) => PosttrainError
   onProgress?: (progress: DownloadProgress) => void
-  /** Told before each further attempt. */
+  /** Called before each retry. */
   onRetry?: (reason: Error) => void
   signal?: AbortSignal | undefined
-  /** Further attempts, one after another without a MiB of progress; default 5. */
+  /** Retries in a row without a MiB of progress; default 5. */
   retries?: number
-  /** Before the first further attempt; doubles up to 30 seconds. Default one second. */
+  /** Delay before the first retry; doubles up to 30 seconds. Default one second. */
   retryDelayMs?: number
-  /** The longest silence of the server; default 30 seconds. */
+  /** Maximum time without data from the server; default 30 seconds. */
   stallTimeoutMs?: number
 }
 
-/** An attempt that failed and may be made again. */
+/** A failed attempt that may be retried. */
 interface Setback {
   reason: PosttrainError
   waitMs?: number | null
@@ -45,11 +45,11 @@ interface Setback {
 const PROGRESS_BYTES = 2 ** 20
 
 /**
- * Fetches a URL into a file that is there whole and right, or not at all. What a cut leaves is gone on with (Range), in
- * this call as well as in a later one. One at a time for each path: see `waitForLock`.
+ * Downloads a URL into a file, complete and verified or not at all. An interrupted transfer is resumed (Range), by this
+ * call or a later one. Only one call per path at a time: see `waitForLock`.
  *
- * @throws PosttrainError ERR_NETWORK where the server cannot be reached, refuses, or its bytes are not those expected;
- * ERR_IO where they cannot be written; AbortError.
+ * @throws PosttrainError ERR_NETWORK if the server cannot be reached, refuses, or sends unexpected bytes; ERR_IO if they
+ * cannot be written; AbortError.
  */
 export async function download(
   url: string | URL,
@@ -73,7 +73,7 @@ export async function download(
       await file.close()
     }
     await rename(partial, path).catch(async (error: NodeJS.ErrnoException) => {
-      // Another one, whom no lock held back, was quicker with the same bytes.
+      // Another process, not held back by the lock, finished the same bytes first.
       const there = await stat(path).catch(() => null)
       if (error.code !== 'ENOENT' || there?.size !== transfer.received) throw error
     })
@@ -117,7 +117,7 @@ class Transfer {
         const wrong = this.#wrong()
         if (wrong === null) return
         await this.#restart()
-        // Bytes of an earlier process may be of another version of the file: once more, from the start.
+        // Bytes of an earlier process may belong to another version of the file: restart once.
         if (!resumed) throw wrong
         resumed = false
         onRetry?.(wrong)
@@ -131,7 +131,7 @@ class Transfer {
     }
   }
 
-  /** Reads what an earlier process left; without a hash nobody could say that it belongs to this file. */
+  /** Hashes the partial file of an earlier process. Without an expected hash it cannot be verified and is discarded. */
   async #takeUp(): Promise<void> {
     const { size } = await this.#file.stat()
     const { sha256, gitSha1 } = this.#options
@@ -177,7 +177,7 @@ class Transfer {
     return new PosttrainError('ERR_NETWORK', `${shown(this.#url)} cannot be downloaded: ${why}`, { cause })
   }
 
-  /** One request; null when the body came to its end. */
+  /** Sends one request; null when the body was received to its end. */
   async #attempt(): Promise<Setback | null> {
     const { headers, signal, stallTimeoutMs = STALL_TIMEOUT_MS } = this.#options
     const range: Record<string, string> = {}
@@ -201,7 +201,7 @@ class Transfer {
     }
   }
 
-  /** Looks at the headers: from where the bytes come, and how many there are. */
+  /** Reads the headers: offset and size of the body. */
   async #begin(answer: Answer): Promise<Setback | null> {
     const { status, headers } = answer
     if (isTemporary(status)) {
@@ -250,7 +250,7 @@ class Transfer {
   async #receive({ body }: Answer): Promise<Setback | null> {
     const { signal, onProgress } = this.#options
     let broken: Error | null = null
-    // Only what the network throws is a setback; the disk and the callback throw too.
+    // Only network errors are retried; errors of the disk and the callback are not.
     const pieces = (async function* () {
       try {
         yield* body as AsyncIterable<Buffer>

@@ -5,11 +5,11 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { AbortError, PosttrainError } from '../errors.js'
 import { proxyFor, proxyHeaders, tunnel } from './proxy.js'
 
-/** An answer whose body is still to be read, or to be destroyed. */
+/** A response whose body is yet to be read or destroyed. */
 export interface Answer {
   status: number
   headers: IncomingHttpHeaders
-  /** Where it came from, after redirects. */
+  /** Final URL, after redirects. */
   url: URL
   body: IncomingMessage
 }
@@ -17,10 +17,10 @@ export interface Answer {
 export interface RequestOptions {
   method?: 'GET' | 'HEAD' | 'POST' | 'PUT'
   headers?: Record<string, string>
-  /** A stream is opened anew for each attempt. */
+  /** A function opens a new stream for each attempt. */
   body?: string | Uint8Array | (() => Readable)
   signal?: AbortSignal | undefined
-  /** The longest silence, connecting included; default 30 seconds. */
+  /** Maximum time without data, connecting included; default 30 seconds. */
   stallTimeoutMs?: number
   /** True if a redirect may be followed; by default all are. */
   follow?: (answer: Answer, to: URL) => boolean
@@ -29,17 +29,17 @@ export interface RequestOptions {
 const MAX_REDIRECTS = 10
 export const STALL_TIMEOUT_MS = 30_000
 
-/** A URL for people: without user and without the query, in which signatures and tokens stand. */
+/** A URL for messages: without user and query, which may contain signatures and tokens. */
 export function shown(url: URL | string): string {
   const { origin, pathname } = new URL(url)
   return origin + pathname
 }
 
 /**
- * Asks, through a proxy where the environment names one, and follows redirects; any status is an answer. Credentials
- * never go to another origin than the one they were given for.
+ * Sends a request, through the proxy of the environment if set, and follows redirects; resolves for any status.
+ * Credentials are never sent to another origin.
  *
- * @throws PosttrainError ERR_NETWORK where nothing answers, AbortError.
+ * @throws PosttrainError ERR_NETWORK if there is no response, AbortError.
  */
 export async function request(url: string | URL, options: RequestOptions = {}): Promise<Answer> {
   let at = new URL(url)
@@ -59,7 +59,7 @@ export async function request(url: string | URL, options: RequestOptions = {}): 
   }
 }
 
-/** As `request`, and asks again where nothing answers or the server says that it is for now. */
+/** `request` with retries after network errors and temporary statuses. */
 export async function requestAgain(
   url: string | URL,
   options: RequestOptions & { retries?: number; retryDelayMs?: number } = {},
@@ -79,7 +79,7 @@ export async function requestAgain(
   }
 }
 
-/** Statuses after which the same request may well succeed. */
+/** Whether the same request may succeed later. */
 export function isTemporary(status: number): boolean {
   return [408, 425, 429, 500, 502, 503, 504].includes(status)
 }
@@ -98,7 +98,7 @@ export async function pause(ms: number, signal?: AbortSignal | undefined): Promi
   })
 }
 
-/** The whole body as text; what is longer than `limit` bytes is an error. */
+/** Reads the whole body as text; throws if it is longer than `limit` bytes. */
 export async function textOf({ body, url }: Answer, limit = 64 * 2 ** 20): Promise<string> {
   const pieces: Buffer[] = []
   let size = 0
@@ -155,7 +155,7 @@ async function ask(url: URL, headers: Record<string, string>, options: RequestOp
       })
       message.on('response', (came) => {
         response = came
-        // Whoever reads the body hears of its end; nobody does where only the headers are wanted.
+        // A reader of the body gets the error itself; without a reader it must not be uncaught.
         came.on('error', () => undefined)
         resolve({ status: came.statusCode!, headers: came.headers, url, body: came })
       })

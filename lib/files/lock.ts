@@ -4,12 +4,12 @@ import { resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AbortError } from '../errors.js'
 
-/** Locks that this process holds. */
+/** Locks held by this process. */
 const held = new Set<string>()
 
 /**
- * Takes the lock file `path`, until the function it gives is called. The lock of a process that is no more is taken
- * over. Throws what `refuse` makes while this process or another one, which it is told, holds it.
+ * Takes the lock file `path`; call the returned function to release it. The lock of a dead process is taken over. Throws
+ * the error of `refuse` while this process or another holds the lock; `refuse` gets the holder's pid.
  */
 export async function takeLock(path: string, refuse: (pid: number) => Error): Promise<() => Promise<void>> {
   const key = resolve(path)
@@ -28,8 +28,8 @@ export async function takeLock(path: string, refuse: (pid: number) => Error): Pr
 }
 
 /**
- * As `takeLock`, but waits while another holds the lock; `onWait` is told once whom it waits for. `isStale` says that a
- * lock is not to be minded: its holder's number may be another process's by now.
+ * Waits for the lock, then takes it as `takeLock` does; `onWait` is called once with the holder's pid. A lock that
+ * `isStale` reports is removed: its pid may belong to another process by now.
  */
 export async function waitForLock(
   path: string,
@@ -63,12 +63,12 @@ async function takeFile(path: string, refuse: (pid: number) => Error): Promise<v
   const own = unique()
   await writeFile(own, `${process.pid}\n`)
   try {
-    // A link is made whole or not at all, and never over another.
+    // A link is created atomically and never replaces another file.
     while (!(await linked(own, path))) {
       const pid = await holder(path)
       if (pid === null) continue
       if (pid !== process.pid && isAlive(pid)) throw refuse(pid)
-      // Only one of two that find a dead process's lock gets it by this name.
+      // Of two processes that find a dead process's lock, only one can rename it.
       const old = unique()
       if (!(await rename(path, old).then(() => true, isMissing))) continue
       const moved = await holder(old)
@@ -80,7 +80,7 @@ async function takeFile(path: string, refuse: (pid: number) => Error): Promise<v
   }
 }
 
-/** The process that holds a lock; null where the lock has just gone. */
+/** Pid of the process that holds a lock; null if the lock has just been released. */
 async function holder(path: string): Promise<number | null> {
   try {
     return Number(await readFile(path, 'utf8'))

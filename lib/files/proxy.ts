@@ -8,8 +8,8 @@ type Env = Record<string, string | undefined>
 const portOf = (url: URL) => url.port || (url.protocol === 'https:' ? '443' : '80')
 
 /**
- * The proxy for a URL by HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY, in small letters or capitals; null where it is
- * asked directly. (Node 20 does not look at them by itself.)
+ * The proxy for a URL by HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY, in lower or upper case; null for a direct
+ * connection. (Node 20 does not read these variables itself.)
  */
 export function proxyFor(url: URL, env: Env = process.env): URL | null {
   const variable = (name: string) => env[name] || env[name.toUpperCase()] || ''
@@ -34,7 +34,7 @@ export function proxyHeaders(proxy: URL): Record<string, string> {
   return { 'Proxy-Authorization': `Basic ${Buffer.from(user).toString('base64')}` }
 }
 
-/** A TLS connection to the host of an https URL through a tunnel (CONNECT) that the proxy makes. */
+/** Opens a TLS connection to the host of an https URL through the proxy's CONNECT tunnel. */
 export async function tunnel(
   proxy: URL,
   to: URL,
@@ -66,7 +66,7 @@ export async function tunnel(
     ask.on('error', reject)
     ask.end()
   })
-  // The tunnel's own limit has served; what asks through it sets its own.
+  // The timeout was for the tunnel; requests through it set their own.
   socket.setTimeout(0)
   return connectTls({ socket, ...(isIP(to.hostname) === 0 && { servername: to.hostname }) })
 }

@@ -100,7 +100,7 @@ async function entriesOf(file) {
   return entries
 }
 
-/** The place of `name` in the folder; throws where it is outside. */
+/** Path of `name` inside the folder; throws if it is outside. */
 function placeOf(folder, name, entry) {
   const path = resolve(folder, name)
   if (path.startsWith(resolve(folder) + sep)) return path
@@ -108,13 +108,13 @@ function placeOf(folder, name, entry) {
 }
 
 /**
- * Extracts the entries for which `wanted` is true into `folder`; gives how many.
+ * Extracts the entries for which `wanted` is true into `folder`; returns their number.
  *
  * @param {string} archive
  * @param {string} folder
  * @param {(name: string) => boolean} [wanted]
- * @param {{ rename?: (name: string) => string, onEntry?: (bytes: number) => void }} [options] `rename` gives the name
- * that an entry gets; `onEntry` is told the packed bytes of each entry that is passed.
+ * @param {{ rename?: (name: string) => string, onEntry?: (bytes: number) => void }} [options] `rename` maps the name
+ * of an entry; `onEntry` is called with the packed bytes of each entry, skipped ones included.
  * @returns {Promise<number>}
  */
 export async function unzip(archive, folder, wanted = () => true, options = {}) {

@@ -370,7 +370,7 @@ test('CUDA without pip: which libraries are missing and the exact command; then 
   t.is(refused?.error?.code, 'ERR_LIBTORCH_NOT_FOUND')
   t.regex(
     refused!.error!.message,
-    /needs libcudart\.so\.13, libcusparse\.so\.12, .*no pip.*pip download .*--dest FOLDER nvidia-cuda-runtime==13\.0\.96 nvidia-cusparse==12\.6\.3\.3`, then here `posttrain libtorch install --variant cu130 --from FOLDER`/,
+    /needs libcudart\.so\.13, libcusparse\.so\.12, .*pip is not installed.*pip download .*--dest FOLDER nvidia-cuda-runtime==13\.0\.96 nvidia-cusparse==12\.6\.3\.3`, then here `posttrain libtorch install --variant cu130 --from FOLDER`/,
   )
   t.false(existsSync(homeIn(cache, 'cu130')))
   const wheels = newFolder()

@@ -6,7 +6,7 @@ import { isCommit, type Repository } from './id.js'
 /**
  * The folder of one repository in the Hub's cache, laid out as Hugging Face's own tools do it: `blobs/` by hash,
  * `snapshots/<commit>/` with links to them, `refs/<revision>` with a commit, `.no_exist/<commit>/` with empty files for
- * what a commit is known not to have.
+ * paths that a commit is known not to have.
  */
 export class RepositoryCache {
   readonly folder: string
@@ -18,7 +18,7 @@ export class RepositoryCache {
     this.#locks = join(cache, '.locks', name)
   }
 
-  /** The commit of a revision as far as it is known here; null where it is not. */
+  /** The cached commit of a revision; null if unknown. */
   async commitOf(revision: string): Promise<string | null> {
     if (isCommit(revision)) return revision
     const text = await readFile(join(this.folder, 'refs', ...revision.split('/')), 'utf8').catch(() => '')
@@ -34,7 +34,7 @@ export class RepositoryCache {
     return join(this.folder, 'snapshots', commit)
   }
 
-  /** Paths of the files of a commit that are here, with slashes. */
+  /** Paths of the cached files of a commit, with slashes. */
   async files(commit: string): Promise<Set<string>> {
     const root = this.snapshot(commit)
     const found = new Set<string>()
@@ -69,7 +69,7 @@ export class RepositoryCache {
     return join(this.#locks, `${hash}.posttrain.lock`)
   }
 
-  /** Puts a blob that is here into a snapshot: a relative link, or a copy where links cannot be made. */
+  /** Places a cached blob into a snapshot: a relative link, or a copy where links cannot be made. */
   async place(commit: string, path: string, hash: string): Promise<void> {
     const at = join(this.snapshot(commit), ...path.split('/'))
     const blob = this.blob(hash)
@@ -78,7 +78,7 @@ export class RepositoryCache {
       if ((await stat(at).catch(() => null)) !== null) return
       await rm(at, { force: true })
       await symlink(relative(dirname(at), blob), at).catch(async (error: NodeJS.ErrnoException) => {
-        // Another process was quicker.
+        // Another process created it first.
         if (error.code === 'EEXIST') return
         if (!['EPERM', 'ENOTSUP', 'ENOSYS', 'EACCES'].includes(error.code ?? '')) throw error
         await link(blob, at).catch(() => copyFile(blob, at))

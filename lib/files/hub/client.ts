@@ -11,12 +11,12 @@ export interface RemoteFile {
   hash: string
 }
 
-/** As git's large files are spoken of. */
+/** Media type of the Git LFS API. */
 export const LFS_JSON = 'application/vnd.git-lfs+json'
 
 const encoded = (path: string) => path.split('/').map(encodeURIComponent).join('/')
 
-/** Asks one Hub about one repository. */
+/** Client of one repository on one Hub. */
 export class HubClient {
   readonly repository: Repository
   readonly #settings: HubSettings
@@ -28,7 +28,7 @@ export class HubClient {
     this.#signal = signal
   }
 
-  /** The token only where it belongs. */
+  /** Sends the token to the endpoint's origin only. */
   headersFor(url: string): Record<string, string> {
     return new URL(url).origin === new URL(this.#settings.endpoint).origin ? this.headers : {}
   }
@@ -38,7 +38,7 @@ export class HubClient {
     return token === null ? {} : { Authorization: `Bearer ${token}` }
   }
 
-  /** The commit that the revision stands for now. */
+  /** Current commit of the revision. */
   async commit(): Promise<string> {
     return (await this.info()).sha
   }
@@ -79,14 +79,14 @@ export class HubClient {
         String(answer.headers.link ?? ''),
       )?.[1]
       next = following === undefined ? null : new URL(following, next).href
-      // The token goes with the next page.
+      // The request for the next page carries the token.
       if (next !== null && new URL(next).origin !== new URL(this.#settings.endpoint).origin)
         throw this.#strange('continues its list of files on another server')
     }
     return files
   }
 
-  /** One file at the revision, and the commit it is of. */
+  /** Metadata of one file at the revision, and its commit. */
   async head(path: string): Promise<{ file: RemoteFile; commit: string }> {
     const answer = await this.ask(this.url(this.repository.revision, path), {
       method: 'HEAD',
@@ -130,7 +130,7 @@ export class HubClient {
     )
   }
 
-  /** The JSON that the Hub answers; `value` is sent to it as JSON. */
+  /** JSON response of the Hub; `value` is posted as JSON. */
   async json(
     url: string,
     value?: unknown,
@@ -156,7 +156,7 @@ export class HubClient {
     return await textOf(await this.ask(url, more))
   }
 
-  /** An answer of the Hub that is no refusal. */
+  /** Sends a request to the Hub; throws its refusal for a status of 400 or above. */
   async ask(url: string, more: Parameters<typeof requestAgain>[1] = {}): Promise<Answer> {
     const answer = await requestAgain(url, { headers: this.headers, signal: this.#signal, ...more })
     if (answer.status < 400) {
@@ -167,7 +167,7 @@ export class HubClient {
     throw this.refusal(answer)
   }
 
-  /** One sentence for what the Hub refuses: why, and what to do. */
+  /** Error for a refused request: why, and what to do. */
   refusal({ status, headers, url }: Answer): PosttrainError {
     const { endpoint, token } = this.#settings
     const { type, id, revision } = this.repository

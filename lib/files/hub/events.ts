@@ -24,7 +24,7 @@ export interface HubProgressEvent {
   totalBytes: number
 }
 
-/** A download was cut and is taken up again. */
+/** A download was interrupted and is retried. */
 export interface HubRetryEvent {
   type: 'retry'
   repository: string
@@ -32,7 +32,7 @@ export interface HubRetryEvent {
   reason: string
 }
 
-/** Another process fetches the same file. */
+/** Waiting for another process that downloads the same file. */
 export interface HubWaitEvent {
   type: 'wait'
   repository: string
@@ -40,7 +40,7 @@ export interface HubWaitEvent {
   pid: number
 }
 
-/** Nothing answers, and what is in the cache is used. */
+/** The Hub cannot be reached; the cached files are used. */
 export interface HubUnreachableEvent {
   type: 'unreachable'
   repository: string
@@ -51,7 +51,7 @@ export interface HubEndEvent {
   type: 'end'
   repository: string
   direction: 'download' | 'upload'
-  /** The folder of the snapshot; the address of the commit that was sent. */
+  /** Folder of the snapshot, or URL of the pushed commit. */
   path: string
 }
 
@@ -60,15 +60,14 @@ export type HubListener = (event: HubEvent) => void
 const listeners = new Set<HubListener>()
 
 /**
- * Tells `listener` of everything that comes from the Hub in this process, data files included, until the function that
- * it gives is called.
+ * Calls `listener` with every Hub event of this process, data files included. Call the returned function to stop.
  */
 export function onHubEvent(listener: HubListener): () => void {
   listeners.add(listener)
   return () => listeners.delete(listener)
 }
 
-/** Tells of one repository. */
+/** Emits the events of one repository. */
 export class Told {
   readonly #repository: string
   readonly #own: HubListener | undefined

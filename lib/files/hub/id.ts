@@ -14,14 +14,14 @@ const ID = new RegExp(`^(${NAME}/${NAME})(?:@(.+))?$`)
 const SCHEME = 'hf://'
 const DEFAULT_REVISION = 'main'
 
-/** Branches and tags may have slashes; nothing that leads out of a folder may stand in one. */
+/** Branches and tags may have slashes, but no `.` or `..` segments. */
 function isRevision(text: string): boolean {
   return /^[\w.+-]+(\/[\w.+-]+)*$/.test(text) && !/(^|\/)\.{1,2}(\/|$)/.test(text)
 }
 
 /**
- * The repository of `org/name` or `org/name@revision`, with or without `hf://`; null where the text is no such id. A
- * revision given apart says the same as one after the @.
+ * The repository of `org/name` or `org/name@revision`, with or without `hf://`; null if the text is no such id. The
+ * `revision` argument is equivalent to one after the @.
  */
 export function repositoryOf(text: string, revision?: string): Repository | null {
   const bare = text.startsWith(SCHEME) ? text.slice(SCHEME.length) : text
@@ -43,7 +43,7 @@ export function repositoryOf(text: string, revision?: string): Repository | null
   return { type: 'model', id, revision: wanted }
 }
 
-/** As `repositoryOf`, unless a file or folder of this name is there: a path always wins. */
+/** `repositoryOf`, or null if a file or folder of this name exists: local paths take precedence. */
 export async function repositoryUnlessPath(text: string, revision?: string): Promise<Repository | null> {
   if ((await stat(text).catch(() => null)) !== null) {
     if (revision === undefined) return null
@@ -57,7 +57,7 @@ export async function repositoryUnlessPath(text: string, revision?: string): Pro
 
 export const isHubFile = (text: string) => text.startsWith(SCHEME)
 
-/** The repository and path of `hf://datasets/org/name[@revision]/path`, or of the same without `datasets/`, of a model. */
+/** The repository and path of `hf://datasets/org/name[@revision]/path`; without `datasets/`, of a model repository. */
 export function hubFileOf(text: string): { repository: Repository; path: string } {
   const [, datasets, owner, name, revision, path] =
     /^hf:\/\/(datasets\/)?(?!datasets\/)([^/@]+)\/([^/@]+)(?:@((?:refs\/(?:pr|convert)\/)?[^/]+))?\/(.+)$/.exec(
@@ -81,7 +81,7 @@ export function isSafePath(path: string): boolean {
 
 export const isCommit = (revision: string) => /^[0-9a-f]{40}$/.test(revision)
 
-/** For people: without the revision that is meant anyway. */
+/** Name for messages, without the default revision. */
 export function nameOf({ type, id, revision }: Repository): string {
   const name = revision === DEFAULT_REVISION ? id : `${id}@${revision}`
   return type === 'dataset' ? `the dataset ${name}` : name

@@ -54,7 +54,7 @@ export async function askForUpload(
   return new Map(objects.map((object) => [object.oid, object]))
 }
 
-/** Sends one large file, whole or in the parts that the Hub asks for. */
+/** Uploads one large file, whole or in the parts requested by the Hub. */
 export async function upload(
   client: HubClient,
   file: LargeFile,
@@ -104,7 +104,7 @@ export async function upload(
     }
     await client.text(href, {
       method: 'POST',
-      // The address itself is the permission.
+      // The URL is signed, so no token is sent.
       headers: { Accept: LFS_JSON, 'Content-Type': LFS_JSON },
       body: JSON.stringify({ oid: file.oid, parts }),
     })
@@ -117,7 +117,7 @@ export async function upload(
     })
 }
 
-/** Bytes of a file, counted as they go. */
+/** Stream of a byte range of a file that reports progress. */
 function counted(path: string, from: number, end: number, onProgress: (bytes: number) => void) {
   let sent = from
   const counter = new Transform({

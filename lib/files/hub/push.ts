@@ -12,20 +12,20 @@ import type { HubOptions } from './snapshot.js'
 
 /** Options of `push`. */
 export interface PushOptions extends HubOptions {
-  /** Makes a new repository private; one that is there stays as it is. Defaults to `false`. */
+  /** Makes a new repository private; an existing one is not changed. Defaults to `false`. */
   private?: boolean | undefined
   /** Title of the commit. Defaults to `'Upload by posttrain'`. */
   message?: string | undefined
 }
 
 /**
- * Sends the files of a model or adapter folder to `org/name` on the Hub in one commit; the repository, and a branch that
- * `revision` names, are made where they are not there. Files of the repository that the folder does not have stay.
+ * Uploads the files of a model or adapter folder to `org/name` on the Hub in one commit. Creates the repository, and the
+ * branch of `revision`, if they do not exist. Files of the repository that the folder does not have are kept.
  *
- * A link to a file in the folder is sent as that file.
+ * A link to a file in the folder is uploaded as that file.
  *
- * @throws PosttrainError ERR_HUB where the Hub refuses, ERR_NETWORK where it does not answer, ERR_INVALID_FILE for a
- * folder that is neither, or has a link that leads out of it or to a folder.
+ * @throws PosttrainError ERR_HUB if the Hub refuses, ERR_NETWORK if it does not respond, ERR_INVALID_FILE for a folder
+ * that is neither, or has a link to a folder or to outside.
  */
 export async function push(
   directory: string,
@@ -48,7 +48,7 @@ export async function push(
   }
   const files = await filesOf(directory)
   const { signal } = options
-  // Only who pushes needs what speaks with the Hub.
+  // Loaded only when pushing.
   const { HubClient } = await import('./client.js')
   const { askForUpload, upload } = await import('./large-files.js')
   const client = new HubClient(repository, settings, signal)
@@ -79,7 +79,7 @@ export async function push(
   return { commit: commitOid, url }
 }
 
-/** Every file of a model or adapter folder but hidden ones; nothing that lies outside of it. */
+/** Every file of a model or adapter folder except hidden ones; none from outside the folder. */
 async function filesOf(directory: string): Promise<LocalFile[]> {
   const has = async (...path: string[]) => (await stat(join(directory, ...path)).catch(() => null)) !== null
   if (!(await has('config.json')) && !(await has('adapter_config.json'))) {
@@ -110,7 +110,7 @@ async function filesOf(directory: string): Promise<LocalFile[]> {
   return files
 }
 
-/** The file behind a link. Throws ERR_INVALID_FILE for one that leads out of the folder: nobody asked to publish that. */
+/** The file behind a link. Throws ERR_INVALID_FILE for one to outside the folder, which must not be published. */
 async function linked(root: string, path: string): Promise<Stats> {
   const [target, found] = await Promise.all([realpath(path), stat(path)]).catch(() => [])
   if (target === undefined || found === undefined) throw refusal(path, 'is a broken link')
@@ -126,7 +126,7 @@ const refusal = (path: string, why: string) =>
     `${path} ${why}, and cannot be pushed: replace it with the file itself, or remove it`,
   )
 
-/** The repository and its branch, made where they are not there. */
+/** Creates the repository and its branch if they do not exist. */
 async function prepare(client: HubClient, endpoint: string, options: PushOptions): Promise<void> {
   const { id, revision } = client.repository
   const wanted = options.private === true
@@ -150,7 +150,7 @@ async function prepare(client: HubClient, endpoint: string, options: PushOptions
       visibility: wanted ? 'private' : 'public',
     })
   }
-  // Before anything of it is sent.
+  // Checked before any file is uploaded.
   if (wanted && ((await client.json(main)) as { private?: boolean }).private !== true) {
     throw new PosttrainError(
       'ERR_HUB',
@@ -161,7 +161,7 @@ async function prepare(client: HubClient, endpoint: string, options: PushOptions
   await client.json(`${client.api}/branch/${encodeURIComponent(revision)}`, {})
 }
 
-/** Which files are large ones is the Hub's to say; the lines of the commit. */
+/** Asks the Hub which files are large, and makes the lines of the commit. */
 async function sorted(
   client: HubClient,
   files: readonly LocalFile[],

@@ -9,10 +9,10 @@ type Env = Record<string, string | undefined>
 /** Settings of the Hub in the environment, read as Hugging Face's own tools do. */
 export interface HubSettings {
   endpoint: string
-  /** Where repositories are kept. */
+  /** Folder of cached repositories. */
   cache: string
   token: string | null
-  /** No request is made. */
+  /** Makes no request. */
   offline: boolean
 }
 
@@ -23,7 +23,7 @@ function expanded(path: string, env: Env): string {
   return resolve(named.replace(/^~(?=$|[\\/])/, homedir()))
 }
 
-/** `token` goes before the environment's. */
+/** Reads the settings; `token` overrides the environment's. */
 export function hubSettings(token?: string, env: Env = process.env): HubSettings {
   const home = expanded(
     env.HF_HOME ?? join(env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'huggingface'),

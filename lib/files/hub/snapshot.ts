@@ -11,11 +11,11 @@ import { hubSettings } from './settings.js'
 
 /** Options of access to the Hub; HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE set the rest. */
 export interface HubOptions {
-  /** A branch, tag or commit; the same as `org/name@revision`. Defaults to `'main'`. */
+  /** Branch, tag or commit, equivalent to `org/name@revision`. Defaults to `'main'`. */
   revision?: string | undefined
-  /** Access token of the Hub. Default: HF_TOKEN, or what `hf auth login` has stored. */
+  /** Access token of the Hub. Default: HF_TOKEN, or the token stored by `hf auth login`. */
   token?: string | undefined
-  /** Called with what is fetched or sent, and how far it is. Optional. */
+  /** Called with the progress of downloads and uploads. Optional. */
   onHub?: ((event: HubEvent) => void) | undefined
   /** Aborts requests and downloads. Optional. */
   signal?: AbortSignal | undefined
@@ -24,20 +24,19 @@ export interface HubOptions {
 /** Which files of a repository are needed. */
 export interface Selection {
   /**
-   * Those that are needed of the names there are; `read` gives the text of one. Throws ERR_HUB where something essential
-   * is not among them.
+   * Selects the needed files among `names`; `read` returns the text of one. Throws ERR_HUB if an essential file is missing.
    */
   choose(names: ReadonlySet<string>, read: (name: string) => Promise<string>): Promise<string[]>
-  /** Files that `choose` would take but can do without. */
+  /** Files that `choose` takes if they exist. */
   optional: readonly string[]
 }
 
-/** Downloads at once. */
+/** Concurrent downloads. */
 const PARALLEL = 3
-/** A lock whose holder has written nothing for so long is not waited for. */
+/** A lock is stale after its holder has written nothing for this long. */
 const STALE_MS = 5 * 60_000
 
-/** A folder with the files of a repository that are needed, fetched where they are not in the cache yet. */
+/** Returns a folder with the needed files of a repository; downloads those not cached. */
 export async function hubSnapshot(
   repository: Repository,
   selection: Selection,
@@ -69,7 +68,7 @@ export async function hubSnapshot(
   return result(commit)
 }
 
-/** The path of one file, such as hf://datasets/org/name/train.jsonl, fetched where it is not in the cache yet. */
+/** Returns the local path of one file, such as hf://datasets/org/name/train.jsonl; downloads it if not cached. */
 export async function hubFile(url: string, options: Omit<HubOptions, 'revision'> = {}): Promise<string> {
   const { repository, path } = hubFileOf(url)
   const visit = new Visit(repository, options)
@@ -96,7 +95,7 @@ export async function hubFile(url: string, options: Omit<HubOptions, 'revision'>
   return at(found.commit)
 }
 
-/** One repository, its cache and its Hub. */
+/** One repository with its cache and its Hub client. */
 class Visit {
   readonly cache: RepositoryCache
   readonly client: HubClient
@@ -124,9 +123,9 @@ class Visit {
     return (await this.#missing(commit, files, selection)) === null
   }
 
-  /** The commit that the cache has for the revision, where the Hub cannot or must not be asked. */
+  /** The cached commit of the revision, when the Hub is unreachable or offline mode is set. */
   async fromCache(selection: Selection, error: unknown): Promise<string> {
-    // Only where nothing answers: what the Hub refuses stays refused.
+    // Only for network errors: a refusal of the Hub stays an error.
     if (error !== null && (error as PosttrainError).code !== 'ERR_NETWORK') throw error
     const commit = await this.cache.commitOf(this.#repository.revision)
     const missing =
@@ -162,13 +161,13 @@ class Visit {
     }
   }
 
-  /** Brings files into the snapshot of their commit. */
+  /** Downloads files into the snapshot of their commit. */
   async fetch(commit: string, wanted: readonly RemoteFile[]): Promise<void> {
     const here = await this.cache.files(commit)
     const absent = wanted.filter(({ path }) => !here.has(path))
     const known = await Promise.all(absent.map(({ hash }) => stat(this.cache.blob(hash)).catch(() => null)))
     const fetched = absent.filter((_, i) => known[i] === null)
-    // Two names may stand for one blob.
+    // Two names may share one blob.
     const queue = [...new Map(fetched.map((file) => [file.hash, file])).values()]
     if (queue.length > 0) this.#told.start('download', queue)
     await this.#fetchBlobs(commit, queue)
@@ -176,7 +175,7 @@ class Visit {
     if (fetched.length > 0) this.#told.end('download', this.cache.snapshot(commit))
   }
 
-  /** The first failure ends the others too. */
+  /** Downloads blobs concurrently; the first failure aborts the others. */
   async #fetchBlobs(commit: string, queue: RemoteFile[]): Promise<void> {
     const abort = new AbortController()
     const signal = AbortSignal.any([abort.signal, ...(this.#signal ? [this.#signal] : [])])
