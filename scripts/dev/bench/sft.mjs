@@ -2,7 +2,7 @@
 // Ours against transformers + TRL's SFTTrainer (its defaults, and its best settings for a CPU) on the same rows in the
 // same order, alternating in one run; prints ratios of tokens/s and of peak memory, and how far the losses differ.
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -47,7 +47,9 @@ for await (const { inputIds, labels } of loader.epoch(0)) {
 }
 if (rows.length < batch * steps)
   throw new Error(`${values.data} has ${rows.length} rows, ${batch * steps} are needed`)
-const path = join(mkdtempSync(join(tmpdir(), 'posttrain-bench-')), 'rows.json')
+const scratch = mkdtempSync(join(tmpdir(), 'posttrain-bench-'))
+process.on('exit', () => rmSync(scratch, { recursive: true, force: true }))
+const path = join(scratch, 'rows.json')
 writeFileSync(path, JSON.stringify(rows))
 const tokensOf = (step) =>
   rows.slice(step * batch, (step + 1) * batch).reduce((sum, { inputIds }) => sum + inputIds.length, 0)

@@ -1,7 +1,7 @@
 // A real model against transformers: the same chat ids, logits, greedy answers, and losses of SFT steps on real rows.
 // node scripts/dev/real/parity.mjs --model DIR --data ROWS.jsonl [--python PYTHON] [--steps 50]
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -80,6 +80,7 @@ const rowsOf = ({ inputIds, labels, offsets }) =>
     labels: [...labels.slice(offsets[d], offsets[d + 1])],
   }))
 const folder = mkdtempSync(join(tmpdir(), 'posttrain-parity-'))
+process.on('exit', () => rmSync(folder, { recursive: true, force: true }))
 writeFileSync(
   join(folder, 'in.json'),
   JSON.stringify({ chats, maxNewTokens, learningRate, batches: batches.map(rowsOf) }),
