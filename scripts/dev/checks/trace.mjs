@@ -107,8 +107,9 @@ const RUNS = {
   rloo: (given) => posttrain.rloo({ ...policy, reward, groupSize: 4, ...given }),
 }
 
-const TIMED = new Set(['seconds', 'tokensPerSecond', 'path', 'output', 'model'])
-const untimed = (event) => Object.fromEntries(Object.entries(event).filter(([name]) => !TIMED.has(name)))
+/** Fields of events that are times, places or sentences for people. */
+const LEFT_OUT = new Set(['seconds', 'tokensPerSecond', 'path', 'output', 'model', 'message'])
+const numbersOf = (event) => Object.fromEntries(Object.entries(event).filter(([name]) => !LEFT_OUT.has(name)))
 const hash = (bytes) => createHash('sha256').update(bytes).digest('hex').slice(0, 16)
 
 /** Hashes of every tensor file that a run left: checkpoints with moments, the model or adapter, the critic. */
@@ -125,7 +126,7 @@ async function trace(name, start, model, given) {
   try {
     const events = []
     for await (const event of start({ model, output: join(output, 'run'), ...given }))
-      events.push(untimed(event))
+      events.push(numbersOf(event))
     const parameters = createHash('sha256')
     for (const parameter of await model.parameters()) {
       const { values } = await model.getParameter(parameter.name)
