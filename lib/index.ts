@@ -1,5 +1,5 @@
 export type { Dtype, PackedBatch } from './addon/addon.js'
-export type { Reals } from './addon/terms.js'
+export type { Reals, TermOver } from './addon/terms.js'
 export { IGNORE_INDEX } from './addon/training.js'
 export type { Lengths } from './data/encode/report.js'
 export {

@@ -1,15 +1,14 @@
 import type { PairLossName } from '../options/pair-losses.js'
-import type { RoleHandle } from './handles.js'
-
 /** float64 values; float32 ones are widened. */
 export type Reals = Float64Array | Float32Array
 
 /**
  * One loss term of a backward pass. Vectors [T] have one value per token of the batch and are read where the token is a
  * label; `weights` of the batch multiply crossEntropy, ppoPolicy, ppoValue, kl and fullKl. Terms over log-probabilities
- * need a language-model head, ppoValue and pairwiseReward a scalar head. `coefficient` defaults to 1.
+ * need a language-model head, ppoValue and pairwiseReward a scalar head. `coefficient` defaults to 1. `Reference`
+ * is a model in the public interface and a native handle at the boundary.
  */
-export type LossTerm<Reference = RoleHandle> =
+export type TermOver<Reference> =
   | { kind: 'crossEntropy'; coefficient?: number; ignoreIndex?: number }
   /** -sum of weights[t] * log p(label t), for custom losses: the gradient with respect to log p is -weights. */
   | { kind: 'weightedLogProb'; coefficient?: number; weights: Reals }

@@ -1,5 +1,5 @@
 import type { CancelHandle, RoleHandle } from './handles.js'
-import type { LossTerm, TermResult } from './terms.js'
+import type { TermOver, TermResult } from './terms.js'
 
 /** Label of a token without a loss: torch's default `ignore_index`. */
 export const IGNORE_INDEX = -100
@@ -31,7 +31,7 @@ export interface TrainingCalls {
   backward(
     role: RoleHandle,
     batch: PackedBatch,
-    terms: LossTerm[],
+    terms: TermOver<RoleHandle>[],
     options: BackwardOptions,
     cancel?: CancelHandle,
   ): Promise<TermResult[]>
@@ -39,7 +39,7 @@ export interface TrainingCalls {
   evaluate(
     role: RoleHandle,
     batch: PackedBatch,
-    terms: LossTerm[],
+    terms: TermOver<RoleHandle>[],
     options: { temperature?: number },
     cancel?: CancelHandle,
   ): Promise<TermResult[]>

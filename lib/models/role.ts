@@ -2,9 +2,9 @@ import type {
   BackwardOptions,
   Core,
   Dtype,
-  LossTerm,
   PackedBatch,
   RoleHandle,
+  TermOver,
   TermResult,
   WeightMapEntry,
 } from '../addon/addon.js'
@@ -173,7 +173,7 @@ export class Role {
 
   async backward(
     batch: PackedBatch,
-    terms: LossTerm[],
+    terms: TermOver<RoleHandle>[],
     options: BackwardOptions,
     signal?: AbortSignal,
   ): Promise<TermResult[]> {
@@ -183,7 +183,7 @@ export class Role {
 
   async evaluate(
     batch: PackedBatch,
-    terms: LossTerm[],
+    terms: TermOver<RoleHandle>[],
     options: { temperature?: number },
     signal?: AbortSignal,
   ): Promise<TermResult[]> {

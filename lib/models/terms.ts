@@ -1,4 +1,4 @@
-import type { PackedBatch, RoleHandle, LossTerm as TermOver, TermResult } from '../addon/addon.js'
+import type { PackedBatch, RoleHandle, TermOver, TermResult } from '../addon/addon.js'
 import { IGNORE_INDEX } from '../addon/training.js'
 import { type Batch, isPredicted } from '../data/index.js'
 import { PosttrainError } from '../errors.js'
