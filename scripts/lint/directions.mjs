@@ -34,7 +34,7 @@ const includes = {
   generate: ['models', 'nn', 'core'],
   train: ['models', 'losses', 'nn', 'core'],
   bindings: ['train', 'generate', 'rollout', 'optim', 'losses', 'models', 'nn', 'core'],
-  // Linked to nothing of the core: only what stands whole in its header.
+  // Not linked with the core: only header-only code.
   loader: ['core'],
   // Linked into a second core that only tests open.
   test_hooks: ['bindings', 'train', 'generate', 'optim', 'losses', 'models', 'nn', 'core'],

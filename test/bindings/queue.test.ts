@@ -19,7 +19,7 @@ test.serial('the event loop stays free while torch computes', async (t) => {
   t.true(delay.percentile(50) / 1e6 < 50, `median delay ${delay.percentile(50) / 1e6} ms`)
 })
 
-test.serial('a waiting job that is cancelled rejects at once, and the next ones go on', async (t) => {
+test.serial('a waiting job that is canceled rejects at once, and the next ones go on', async (t) => {
   const cancel = core.createCancel()
   let ended = false
   const first = hooks.sleepJob(300).then(() => {
@@ -33,7 +33,7 @@ test.serial('a waiting job that is cancelled rejects at once, and the next ones 
   await Promise.all([first, third])
 })
 
-test.serial('a running job that is cancelled rejects when it looks at its flag', async (t) => {
+test.serial('a running job that is canceled rejects when it looks at its flag', async (t) => {
   const cancel = core.createCancel()
   const job = hooks.busyJob(10_000, cancel)
   const start = performance.now()

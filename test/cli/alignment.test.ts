@@ -319,7 +319,7 @@ test('SIGINT between two iterations saves; the resume is the same run', async (t
 })
 
 test('SIGINT while a reward function is awaited drops the rollout, and what the function holds keeps nothing alive', async (t) => {
-  // The third time it never answers, and its timer would keep the process alive.
+  // The third time it never resolves, and its timer would keep the process alive.
   const slow = file(
     'slow.js',
     `let calls = 0

@@ -89,7 +89,7 @@ test('a run that is killed goes on without asking again for what is in the file'
   t.is(new Set(linesIn(files.output)).size, 20)
 })
 
-test('Ctrl-C finishes what is under way and says how to go on; exit code 130', async (t) => {
+test('Ctrl-C finishes the running requests and says how to resume; exit code 130', async (t) => {
   const server = await teacherServer(t, async () => {
     await new Promise((resolve) => setTimeout(resolve, 30))
     return 'fine'
@@ -114,7 +114,7 @@ test('Ctrl-C finishes what is under way and says how to go on; exit code 130', a
   t.true(server.asked.length < 20)
 })
 
-test('seeds without an answer give exit code 1; wrong use gives 2; the key is said nowhere', async (t) => {
+test('seeds without a response give exit code 1; wrong use gives 2; the key is said nowhere', async (t) => {
   const server = await teacherServer(t, ({ question, authorization }) => {
     if (question === 'question 0') return ''
     if (question === 'question 1') return reply(500, { error: { message: `of ${authorization}` } })

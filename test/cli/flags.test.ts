@@ -95,7 +95,7 @@ test('flags become the options that a program would give', async (t) => {
   t.is((await parse('--data', 'a')).shuffle, true)
 })
 
-test('a config file stands below the flags', async (t) => {
+test('flags override a config file', async (t) => {
   const path = config('good.json', '{"data": "a", "epochs": 5, "checkpoints": {"keep": 7}, "output": "o"}')
   const options = await parse('--config', path, '--epochs', '2', '--checkpoints-every-steps', '9')
   t.like(options, { data: 'a', epochs: 2, checkpoints: { keep: 7, everySteps: 9 } })

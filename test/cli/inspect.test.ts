@@ -39,7 +39,7 @@ test('each token is trained, masked or padding, and the counts say how many', as
   t.is(shown[1]!.tokens.find(({ state }) => state === 'trained')!.text, ' b')
 })
 
-test('a row is drawn in whole characters, with or without colours', async (t) => {
+test('a row is drawn in whole characters, with or without colors', async (t) => {
   const path = await rows(t)
   const tokenizer = await Tokenizer.load(MODEL)
   const { rows: shown, report } = await inspectData(path, { ...options, template: 'plain' })

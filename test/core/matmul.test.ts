@@ -12,7 +12,7 @@ async function run(kind: string, threads = 1): Promise<Record<string, number[]>>
   return JSON.parse(stdout) as Record<string, number[]>
 }
 
-test('oneDNN’s products are torch’s: logits, losses, gradients and greedy answers, of weights and of adapters', async (t) => {
+test('oneDNN’s products are torch’s: logits, losses, gradients and greedy responses, of weights and of adapters', async (t) => {
   const [torch, onednn, onTwo] = await Promise.all([run('torch'), run('onednn'), run('onednn', 2)])
   for (const found of [onednn, onTwo]) t.deepEqual(Object.keys(found), Object.keys(torch))
   t.true(Object.keys(torch).length > 30)

@@ -323,7 +323,7 @@ test('a save where it cannot be is ERR_IO', async (t) => {
   } else t.log('skipped: there is no /dev/full')
 })
 
-test('a save that comes to no room half-way leaves no file', async (t) => {
+test('a save that comes to no room halfway leaves no file', async (t) => {
   const child = fileURLToPath(new URL('save-child.js', import.meta.url))
   const target = join(folder, 'limited')
   mkdirSync(target)

@@ -95,7 +95,7 @@ test('every assistant turn is trained with its terminator, all else is masked', 
   }
 })
 
-test('an empty answer trains its terminator', (t) => {
+test('an empty response trains its terminator', (t) => {
   for (const template of [chat, unmarked, plainTemplate, alpacaTemplate]) {
     const row = encode({ instruction: 'Say nothing.', output: '' }, template)
     t.deepEqual(
@@ -121,7 +121,7 @@ test('special tokens that a user typed stay text', (t) => {
   t.is(row.inputIds.filter((token) => token === id).length, 1)
 })
 
-test('the first token of an answer is trained, and what stands before it is what generation feeds', (t) => {
+test('the first token of a response is trained, and what stands before it is what generation feeds', (t) => {
   const rows = [
     { instruction: '这只猫叫什么名字?', output: '它叫小花。' },
     { instruction: '1加1等于几?', output: '2' },
@@ -141,7 +141,7 @@ test('the first token of an answer is trained, and what stands before it is what
   }
 })
 
-test('the ids before a later answer are those that generation is fed', (t) => {
+test('the ids before a later response are those that generation is fed', (t) => {
   const messages: Message[] = [
     { role: 'user', content: 'a' },
     { role: 'assistant', content: '\n\nb  ' },
@@ -175,7 +175,7 @@ test('pad and end being one token changes no mask', (t) => {
   t.is(row.labels.at(-1), tokenizer.eosId!)
 })
 
-test('a row that is cut trains no terminator', (t) => {
+test('a truncated row trains no terminator', (t) => {
   const whole = encode({ instruction: 'a', output: 'The sky is blue.' }, chat)
   const cut = encode(
     { instruction: 'a', output: 'The sky is blue.' },

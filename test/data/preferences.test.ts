@@ -30,7 +30,7 @@ const pairs = (count: number): PreferenceRow[] =>
     margin: i,
   }))
 
-test('texts stand as they are: spaces of the prompt go to the answer, and an end of text closes it', async (t) => {
+test('texts are taken verbatim: spaces of the prompt go to the response, and an end of text closes it', async (t) => {
   const batch = await batchOf([{ prompt: 'Sky?  ', chosen: 'blue', rejected: 'no' }])
   t.deepEqual(marked(batch), ['Sky?«  blue<eos>»', 'Sky?«  no<eos>»'])
   t.deepEqual([...batch.pairs], [0, 1])
@@ -94,7 +94,7 @@ test('every form of a conversation gives the same pair, which ends at its termin
   }
 })
 
-test('what stands before an answer is what generation is fed', async (t) => {
+test('the tokens before a response are those that generation is fed', async (t) => {
   const prompt = [{ role: 'system', content: 'Be brief.' }, user('A'), assistant('B'), user('C <eos> D')]
   for (const template of [chat, plainTemplate]) {
     const { inputIds, offsets, labels } = await batchOf([{ prompt, chosen: 'x', rejected: 'y' }], {
@@ -103,13 +103,13 @@ test('what stands before an answer is what generation is fed', async (t) => {
     const start = labels.findIndex((label) => label !== -100)
     const asked = template.promptIds({ messages: prompt }, tokenizer)
     t.deepEqual(inputIds.slice(0, asked.length), asked)
-    // The plain template's space belongs to the answer.
+    // The plain template's space belongs to the response.
     t.is(start, asked.length)
     t.is(inputIds[offsets[1]! - 1], tokenizer.eosId!)
   }
 })
 
-test('answers of the prompt are not trained again, a system turn is kept', async (t) => {
+test('responses of the prompt are not trained again, a system turn is kept', async (t) => {
   const history = [user('A'), assistant('B'), user('C')]
   const system = '[system]S<eos>\n'
   const expected = (answer: string) =>
@@ -123,7 +123,7 @@ test('answers of the prompt are not trained again, a system turn is kept', async
     t.deepEqual(marked(await batchOf([row])), [expected('x'), expected('y')])
 })
 
-test('an answer of several turns is compared as a whole, but for what tools said', async (t) => {
+test('a response of several turns is compared as a whole, but for what tools said', async (t) => {
   const row = {
     prompt: [user('Q')],
     chosen: [assistant('call'), { role: 'tool', content: 'R' }, assistant('x')],
@@ -187,7 +187,7 @@ test('a pair is dropped whole when a side is too long or both are the same, and 
   })
 })
 
-test('a prompt is never cut: an answer is kept only if all of it fits', async (t) => {
+test('a prompt is never cut: a response is kept only if all of it fits', async (t) => {
   const row = { prompt: '12345', chosen: 'ab', rejected: 'cd' }
   const [first] = marked(await batchOf([row], { maxLength: 8 }))
   t.is(first, '12345«ab<eos>»')
@@ -322,7 +322,7 @@ test('a template that refuses a row is named with its line', async (t) => {
   })
 })
 
-test('data that never end an answer are refused', async (t) => {
+test('data whose responses never end are refused', async (t) => {
   const endless = Template.fromSource(
     '{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}',
   )

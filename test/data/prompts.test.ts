@@ -20,7 +20,7 @@ async function itemOf(row: unknown, more: { template?: Template; tokenizer?: Tok
   return items[0]!
 }
 
-test('a prompt is what stands before the answer of the same row in training', async (t) => {
+test('a prompt has the tokens before the response of the same row in training', async (t) => {
   const rows: Row[] = [
     { prompt: 'Sky?  ', completion: 'blue' },
     { prompt: 'a <eos> </s> b', completion: ' ab' },

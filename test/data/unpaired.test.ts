@@ -16,7 +16,7 @@ async function batchOf(rows: DataSource, given: Partial<typeof options> = {}) {
   return batch!
 }
 
-test('texts stand as they are, and each response has its label', async (t) => {
+test('texts are taken verbatim, and each response has its label', async (t) => {
   const batch = await batchOf([
     { prompt: 'A: ', completion: 'x', label: true },
     { prompt: 'B:', completion: ' y', label: false },
@@ -26,7 +26,7 @@ test('texts stand as they are, and each response has its label', async (t) => {
   t.is(batch.count, 2)
 })
 
-test('every form of a conversation gives the same row, whose last answer is labeled', async (t) => {
+test('every form of a conversation gives the same row, whose last response is labeled', async (t) => {
   const history = [user('A'), assistant('B'), user('C')]
   const whole = [...history, assistant('x')]
   const forms: Record<string, unknown> = {
@@ -53,7 +53,7 @@ test('every form of a conversation gives the same row, whose last answer is labe
   t.deepEqual(marked(apart), ['[user]A<eos>\n[assistant]«x<eos>»'])
 })
 
-test('each prompt is put before the next answer of the step, the last before the first, whatever its batches', async (t) => {
+test('each prompt is put before the next response of the step, the last before the first, whatever its batches', async (t) => {
   const rows = ['1', '22', '333'].map((n) => ({ prompt: [user(`Q${n}`)], completion: `a${n}`, label: true }))
   const { train } = await loadUnpaired(rows, options)
   const document = (asked: string, said: string) => `[user]Q${asked}<eos>\n[assistant]«a${said}<eos>»`

@@ -10,7 +10,7 @@ import { transformersCheck } from '../helpers/transformers.js'
 
 const demo = fileURLToPath(new URL('../../../scripts/demo.mjs', import.meta.url))
 
-test('the demo runs through, and transformers opens its model with equal greedy answers', async (t) => {
+test('the demo runs through, and transformers opens its model with equal greedy responses', async (t) => {
   const output = newFolder(t)
   const { stdout } = await promisify(execFile)(process.execPath, [
     demo,

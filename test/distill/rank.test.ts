@@ -60,7 +60,7 @@ test('answers of the row, scored: the best first, in whatever order they are sho
   t.true(new Set(server.asked.map(({ question }) => shownIn(question).join())).size > 2)
 })
 
-test('a pair judged anew, as a ranking and as pairs with a margin', async (t) => {
+test('a pair rated again, as a ranking and as pairs with a margin', async (t) => {
   const data = [
     {
       instruction: 'add',
@@ -107,7 +107,7 @@ test('where a row brings no answers, the teacher is asked for some first', async
   t.regex(server.asked.at(-1)!.question, /A good answer is rhymed\./)
 })
 
-test('equal scores say nothing: one of such answers stands, and none if all are equal', async (t) => {
+test('equal scores give no preference: one of such answers stands, and none if all are equal', async (t) => {
   const data = [{ prompt: 'why?', responses: ['a', 'b', 'c'] }]
   const { rows } = await rank(t, data, {}, (shown) => shown.map((text) => (text === 'c' ? 9 : 4)))
   t.is(rows[0].responses.length, 2)
@@ -117,7 +117,7 @@ test('equal scores say nothing: one of such answers stands, and none if all are 
   t.like(equal.end, { rows: 0, failed: 1, requests: 2 })
 })
 
-test('judgements that cannot be read are asked for again', async (t) => {
+test('ratings that cannot be parsed are requested again', async (t) => {
   const data = [{ prompt: 'why?', responses: ['a', 'b'] }]
   const bad = [
     'The first!',

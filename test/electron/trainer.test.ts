@@ -7,7 +7,7 @@ import { choiceOf, TrainerChild } from './trainer-child.js'
 
 const preload = (source: string) => ['--import', `data:text/javascript,${encodeURIComponent(source)}`]
 
-test.serial('the trainer trains, tells every loss, answers, and quits with 0', async (t) => {
+test.serial('the trainer trains, reports every loss, responds, and exits with 0', async (t) => {
   const trainer = new TrainerChild(t)
   await trainer.next('ready')
   const choice = await choiceOf(t, 80, { epochs: 3 })
@@ -32,7 +32,7 @@ test.serial('the trainer trains, tells every loss, answers, and quits with 0', a
 })
 
 test.serial(
-  'an abort in mid-step leaves that step whole and saved: going on gives the losses of a run without it',
+  'an abort in mid-step leaves that step whole and saved: resuming gives the losses of an uninterrupted run',
   async (t) => {
     const trainer = new TrainerChild(t)
     const whole = await choiceOf(t, 512, { batchSize: 64 })

@@ -68,7 +68,7 @@ test('ppo of 7B on one base with adapters needs less than 24 GB, with four model
   close(t, bytes('adapters'), 3 * adapter, { relative: 1e-3 })
   close(t, bytes('gradients'), 2 * adapter, { relative: 1e-3 })
   close(t, bytes('optimizer'), 4 * adapter, { relative: 1e-3 })
-  // 8 answers of 1024 positions, keys and values of 32 layers; while they grow one layer is there twice
+  // 8 responses of 1024 positions, keys and values of 32 layers; while they grow one layer is there twice
   const cache = shared.phases.find(({ phase }) => phase === 'rollout')!.peak.cache
   close(t, cache, 8 * 1024 * 32 * 2 * 4096 * 2, { absolute: cache / 32 })
 
@@ -86,7 +86,7 @@ test('the largest batch fits, one document more does not', (t) => {
     const most = largestBatch(shape, memory)
     const unit = recipe === 'dpo' ? 2 : 1
     if (recipe === 'grpo') {
-      // 64 answers at once want 34 GB of cache, whatever the batch.
+      // 64 responses at once want 34 GB of cache, whatever the batch.
       t.is(most, null)
       t.true(largestBatch(shape, 80e9)!.documents > 1)
       continue

@@ -136,7 +136,7 @@ test('examples/alignment.ts goes from rows and rankings to an actor that scores 
   t.true(existsSync(join(output, 'reward/adapter/adapter_model.safetensors')))
 })
 
-test('examples/dpo.ts comes to prefer the better answers', async (t) => {
+test('examples/dpo.ts comes to prefer the chosen responses', async (t) => {
   const { model, data, output } = await prepared(t, rankings(100))
   const { stdout, stderr } = await node(example('dpo'), model, data, output, '2')
   t.is(stderr, '')

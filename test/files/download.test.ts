@@ -62,7 +62,7 @@ test('a file comes whole, with its progress', async (t) => {
   )
 })
 
-test('a cut download goes on where it was', async (t) => {
+test('an interrupted download resumes where it was', async (t) => {
   const { asked, retries } = await fetched(t, [cut(100_000), cut(200_000)])
   t.is(asked.length, 3)
   t.is(asked[0], undefined)

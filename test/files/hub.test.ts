@@ -116,7 +116,7 @@ test('shards: those that the index names', async (t) => {
   await t.throwsAsync(modelSource('org/out', 'model'), { code: 'ERR_NETWORK', message: /points outside/ })
 })
 
-test('a path that is there wins, and what looks like a path is one', async (t) => {
+test('local paths take precedence, and anything that looks like a path is one', async (t) => {
   const { hub } = await startHub(t)
   const directory = process.cwd()
   const folder = newFolder(t)
@@ -178,7 +178,7 @@ test('the token comes from the environment or the file, and goes to the Hub alon
   t.is(cacheOf({ XDG_CACHE_HOME: '/x' }), '/x/huggingface/hub')
 })
 
-test('a cut download goes on in a later call, and damaged bytes are refused', async (t) => {
+test('an interrupted download resumes in a later call, and damaged bytes are refused', async (t) => {
   const { hub, cache } = await startHub(t)
   const weights = qwen['model.safetensors'] as Buffer
   const half = Math.floor(weights.length / 2)

@@ -115,7 +115,7 @@ test('an abort rejects, a break ends, and the model goes on working', async (t) 
   t.is((await generate(model, ['abc'], { maxNewTokens: 2, stopIds: [] })).length, 1)
 })
 
-test('what cannot be generated is refused by name', async (t) => {
+test('prompts and options that cannot be used are refused by name', async (t) => {
   const refused = async (message: RegExp, run: () => Promise<unknown>) => {
     await t.throwsAsync(run, { code: 'ERR_INVALID_ARGUMENT', message })
   }

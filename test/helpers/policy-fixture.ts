@@ -29,7 +29,7 @@ export const policyFixture = readJson<PolicyFixture>(fixture('policy', 'expected
 /** What each parameter moved by. */
 export const movedBy = (name: string) => readTensors(fixture('policy', `${name}.safetensors`))
 
-/** An answer as a rollout gives it, its sampled log-probabilities unknown. */
+/** A response as a rollout gives it, its sampled log-probabilities unknown. */
 export function response(
   promptIds: readonly number[],
   tokenIds: readonly number[],
@@ -51,7 +51,7 @@ export function response(
   }
 }
 
-/** The fixed answers, a group to each prompt. */
+/** The fixed responses, a group to each prompt. */
 export const responses = policyFixture.answers.map((answer, i) =>
   response(
     policyFixture.prompts[Math.floor(i / policyFixture.groupSize)]!,

@@ -10,13 +10,13 @@ import { response } from './policy-fixture.js'
 import { idsOf, tinyPolicy } from './tiny-policy.js'
 import { weightsOf } from './tiny-training.js'
 
-/** `prompt>answer`, a point at the end for `<eos>`. */
+/** `prompt>response`, a point at the end for `<eos>`. */
 export function answered(text: string): Response {
   const [prompt, answer] = text.split('>') as [string, string]
   return response(idsOf(prompt), idsOf(answer), answer.endsWith('.'))
 }
 
-/** What is learnt once from given answers and scores. */
+/** One lesson: fixed responses and their scores. */
 export interface Lesson {
   answers: string[]
   scores: number[]
@@ -32,7 +32,7 @@ export interface Lesson {
 
 type Options = Record<string, unknown>
 
-/** Where a run stands when it is learnt from a lesson. */
+/** Where a run stands when it is learned from a lesson. */
 function progressOf({ iteration = 0, learningRate = 0, state }: Lesson, { klCoef }: { klCoef: number }) {
   return { iteration, learningRate, klCoef, scores: state?.scores ?? { count: 0, mean: 0, squares: 0 } }
 }

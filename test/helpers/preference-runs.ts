@@ -5,7 +5,7 @@ import { close, distance, norm } from './close.js'
 import { fixture, readJson, readTensors } from './fixtures.js'
 import { eventsOf, stepsOf } from './run.js'
 
-/** Words of some length, so that no pair is like another; better ones say yes. */
+/** Words of some length, so that no pair is like another; chosen ones say yes. */
 export function rankings(count: number, from = 0) {
   return Array.from({ length: count }, (_, i) => ({
     prompt: `Q${from + i}:`,

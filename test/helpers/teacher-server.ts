@@ -22,7 +22,7 @@ export type Reaction = string | ((response: ServerResponse) => void)
 export interface TeacherServer {
   baseUrl: string
   asked: Asked[]
-  /** The most requests that were open at once. */
+  /** Peak number of open requests. */
   atOnce: number
 }
 

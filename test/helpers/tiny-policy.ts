@@ -3,7 +3,7 @@ import type { RewardSample } from '../../lib/rollout/rewards.js'
 import type { StepBase, TrainEvent } from '../../lib/train/run/events.js'
 import { characterTokenizer } from './tokenizers.js'
 
-/** Few tokens, so that a model without training ends its answers now and then, and they are of many lengths. */
+/** Few tokens, so that a model without training ends its responses now and then, and they are of many lengths. */
 export const LETTERS = 'abcdefghi'
 export const EOS = LETTERS.length
 export const tokenizer = characterTokenizer(LETTERS)
@@ -33,7 +33,7 @@ export function tinyPolicy(seed = 0): Promise<CausalLM> {
   return CausalLM.create(policyConfig, { seed, tokenizer, device: 'cpu' })
 }
 
-/** Prompts of one to five tokens, each with a letter that its answers shall hold. */
+/** Prompts of one to five tokens, each with a letter that its responses shall hold. */
 export interface Wish {
   prompt: string
   wish: string
@@ -43,7 +43,7 @@ export const wishes: Wish[] = ['a', 'bc', 'dab', 'eeeee', 'gh', 'i', 'fab'].map(
   wish: LETTERS[i]!,
 }))
 
-/** How often an answer holds its prompt's letter, by its length. */
+/** How often a response holds its prompt's letter, by its length. */
 export function wished(samples: readonly RewardSample<Wish>[]): number[] {
   return samples.map(({ text, row, tokenIds }) => text.split(row.wish).length - 1 - 0.1 * tokenIds.length)
 }

@@ -5,10 +5,10 @@ import type { PpoOptions } from '../../lib/train/options/options.generated.js'
 import { ppo } from '../../lib/train/ppo.js'
 import { characterTokenizer } from '../helpers/tokenizers.js'
 
-// One token is the whole answer, so the optimum of reward minus klCoef times KL is known exactly.
+// One token is the whole response, so the optimum of reward minus klCoef times KL is known exactly.
 const BETA = 0.5
 const GROUP = 4
-/** Of each token, `<eos>` at the end: to end at once is an answer like any other. */
+/** Of each token, `<eos>` at the end: to end at once is a response like any other. */
 const REWARDS = [0, 1.8, 0.6, 1.2, 0.2, 1.5, 0.9, 1.6]
 const SEEDS = [1, 2, 3, 4, 5]
 const BOUND = 0.05
@@ -99,7 +99,7 @@ const CASES: Record<
     temperature: 0.6,
     train: (model, seed) => rloo({ ...groups, temperature: 0.6, model, seed }),
   },
-  // An answer is part of the mean that it is compared with, but not of the penalty.
+  // A response is part of the mean that it is compared with, but not of the penalty.
   grpo: {
     seeds: SEEDS,
     strength: (1 - 1 / GROUP) / BETA,

@@ -7,7 +7,7 @@ import { reward } from '../../lib/train/reward.js'
 import { sft } from '../../lib/train/sft.js'
 import { characterTokenizer } from '../helpers/tokenizers.js'
 
-// Every answer has the same five letters. Asked with <, those are right in which a stands before b; asked with >, the others.
+// Every response has the same five letters. Asked with <, those are right in which a stands before b; asked with >, the others.
 const LETTERS = 'abcde'
 const EOS = LETTERS.length + 2
 const SEEDS = [1, 2, 3, 4, 5]
@@ -25,7 +25,7 @@ const ordersOf = (letters: string): string[] =>
     : [...letters].flatMap((letter) => ordersOf(letters.replace(letter, '')).map((rest) => letter + rest))
 const swapped = (answer: string) => answer.replace(/[ab]/g, (letter) => (letter === 'a' ? 'b' : 'a'))
 
-/** Each of these answers, in which a stands before b, against itself with the two swapped, and against another one. */
+/** Each of these responses, in which a stands before b, against itself with the two swapped, and against another one. */
 const pairsOf = (answers: readonly string[]): Pair[] =>
   answers.flatMap((first, i) =>
     [swapped(first), swapped(answers[(i + 7) % answers.length]!)].flatMap((second) => [
@@ -68,7 +68,7 @@ const rate = (pairs: readonly Pair[], better: ArrayLike<number>, worse: ArrayLik
   mean(pairs.map((_, i) => Number(better[i]! > worse[i]!)))
 const percent = (value: number) => `${(100 * value).toFixed(1)} %`
 
-test('neither length nor letters nor the answer alone tell which one is better', (t) => {
+test('neither length nor letters nor the response alone tell which one is chosen', (t) => {
   t.is(train.length, 180)
   t.is(heldOut.length, 60)
   for (const pairs of [train, heldOut]) {
@@ -82,7 +82,7 @@ test('neither length nor letters nor the answer alone tell which one is better',
   t.false(heldOut.some(({ chosen, rejected }) => seen.has(chosen) || seen.has(rejected)))
 })
 
-test('a reward model tells the better of two answers that it has not seen', async (t) => {
+test('a reward model prefers the chosen of two unseen responses', async (t) => {
   const accuracies: number[] = []
   for (const seed of SEEDS) {
     await using trunk = await modelOf(seed)
@@ -96,7 +96,7 @@ test('a reward model tells the better of two answers that it has not seen', asyn
   t.true(Math.min(...accuracies) >= 0.95, accuracies.map(percent).join(' '))
 })
 
-test('after DPO the better answers are the more probable ones, and those that are drawn', async (t) => {
+test('after DPO the chosen responses are the more probable ones, and those that are drawn', async (t) => {
   const seen: { accuracy: number; before: number; after: number; fall: number }[] = []
   for (const seed of SEEDS) {
     await using model = await modelOf(seed)

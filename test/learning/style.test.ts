@@ -7,7 +7,7 @@ import { reward } from '../../lib/train/reward.js'
 import { sft } from '../../lib/train/sft.js'
 import { characterTokenizer } from '../helpers/tokenizers.js'
 
-// The demo in small: answers are right or wrong, and some end in !, which people like as long as the answer is right.
+// The demo in small: responses are right or wrong, and some end in !, which people like as long as the response is right.
 const LETTERS = 'abcdefgh'
 const EOS = LETTERS.length + 2
 const SEEDS = [1, 2, 3, 4, 5]

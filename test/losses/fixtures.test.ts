@@ -1,7 +1,7 @@
 import test from 'ava'
 import { lossCases, lossNamed, matches, optionsOf } from '../helpers/loss-cases.js'
 
-// Values and gradients of TRL and torch in float64; which is whose stands in scripts/dev/fixtures/losses.py.
+// Values and gradients of TRL and torch in float64; scripts/dev/fixtures/losses.py says which is whose.
 const files = ['ppo', 'kl', 'advantages', 'dpo', 'kto', 'reward', 'grpo']
 
 for (const file of files) {

@@ -30,7 +30,7 @@ test('dpoLoss has the defaults of the table, which are those of dpo', async (t) 
   }
 })
 
-test('what is given stands above the defaults', (t) => {
+test('explicit options override the defaults', (t) => {
   t.deepEqual(pairLossOptions('simpo', {}), { beta: 2, labelSmoothing: 0, gamma: 1, lambda: 0, sftCoef: 0 })
   t.deepEqual(pairLossOptions('simpo', { beta: 3, gamma: 0, sftCoef: 0.5 }), {
     ...{ beta: 3, labelSmoothing: 0, gamma: 0, lambda: 0, sftCoef: 0.5 },

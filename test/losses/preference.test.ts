@@ -115,7 +115,7 @@ test('the gradient is that of finite differences, for every kind and far from 0'
   }
 })
 
-test('every kind is finite for answers 20 000 nats apart and for a certain one', async (t) => {
+test('every kind is finite for responses 20 000 nats apart and for a certain one', async (t) => {
   const sums = [-20_000, -1e-300, 0]
   for (const kind of kinds) {
     for (const chosen of sums) {
@@ -129,7 +129,7 @@ test('every kind is finite for answers 20 000 nats apart and for a certain one',
   }
 })
 
-test('KTO by hand; the loss falls as good answers rise above z and bad ones fall below', async (t) => {
+test('KTO by hand; the loss falls as desirable responses rise above z and undesirable ones fall below', async (t) => {
   const given = {
     logProbs: of(-1, -4),
     referenceLogProbs: of(-3, -3),
@@ -162,7 +162,7 @@ test('reward loss by hand', async (t) => {
   t.like(more, { accuracy: 0.75, margin: 1 })
 })
 
-test('all pairs of K answers at 1 / C(K, 2) each weigh as one pair', async (t) => {
+test('all pairs of K responses at 1 / C(K, 2) each weigh as one pair', async (t) => {
   const alone = await pairwiseRewardLoss({ chosen: of(1), rejected: of(0) })
   const ranking = await pairwiseRewardLoss({
     chosen: of(1, 2, 2, 2),

@@ -38,7 +38,7 @@ test('off, the base is bit for bit what it was; on again, so is the adapter', as
   await t.throwsAsync(model.setAdapter('other'), { code: 'ERR_INVALID_ARGUMENT', message: /it has peft/ })
 })
 
-test('several adapters stand on one base and do not meet', async (t) => {
+test('several adapters share a base independently', async (t) => {
   const { base, batch, folder, truth } = openAdapter('llama')
   await using model = await CausalLM.load(base)
   await model.loadAdapter('peft', folder)
@@ -255,7 +255,7 @@ test('merged, a model can be trained whole again, and the other way round while 
   )
 })
 
-test('options of an adapter that cannot be are refused', async (t) => {
+test('invalid options of an adapter are refused', async (t) => {
   await using model = await CausalLM.load(fixture('models/gpt2'))
   const wrong: [LoraOptions, RegExp][] = [
     [{ rank: 0 }, /rank/],

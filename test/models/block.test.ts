@@ -148,7 +148,7 @@ async function greedy(core: Core, role: RoleHandle, prompts: number[][], maxNewT
 }
 
 for (const [name, spec, weightsOf] of OF_TRANSFORMERS) {
-  test(`${name}: logits, loss, gradients and greedy answers are those of transformers`, async (t) => {
+  test(`${name}: logits, loss, gradients and greedy responses are those of transformers`, async (t) => {
     const core = await loadCore()
     const folder = fixture('blocks', name)
     const expected = readJson<Expected>(`${folder}/expected.json`)
@@ -286,7 +286,7 @@ for (const [name, spec] of Object.entries(OPTIONS)) {
 
 const CAPPED = OPTIONS['a soft-cap of the logits']!
 
-test('a soft-cap bounds the logits; a temperature divides what it gives', async (t) => {
+test('a soft cap bounds the logits; a temperature divides what it gives', async (t) => {
   const core = await loadCore()
   const { role, dispose } = await made(core, CAPPED, 'float32')
   await scatter(core, role, 3)
@@ -305,7 +305,7 @@ test('a soft-cap bounds the logits; a temperature divides what it gives', async 
 })
 
 for (const direction of ['forward', 'reverse'] as const) {
-  test(`under a soft-cap and a temperature the gradient of the ${direction} KL, the entropy and the loss is their slope`, async (t) => {
+  test(`under a soft cap and a temperature the gradient of the ${direction} KL, the entropy and the loss is their slope`, async (t) => {
     const core = await loadCore()
     const other = await made(core, CAPPED, 'float64')
     await scatter(core, other.role, 5)

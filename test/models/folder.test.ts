@@ -334,7 +334,7 @@ test('no folder, and a file in place of one', async (t) => {
   await refused(t, join(folder, 'config.json'), 'ERR_INVALID_FILE', /config\.json is not a folder/)
 })
 
-test('devices and dtypes that cannot be', async (t) => {
+test('unavailable devices and dtypes are refused', async (t) => {
   const folder = fixture('models/llama')
   await refused(t, folder, 'ERR_INVALID_ARGUMENT', /bfloat16 is refused on the CPU/, {
     device: 'cpu',

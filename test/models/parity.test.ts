@@ -108,7 +108,7 @@ for (const name of FAMILIES) {
     await model.dispose()
   })
 
-  test(`${name}: greedy answers of a ragged batch are transformers'`, async (t) => {
+  test(`${name}: greedy responses of a ragged batch are transformers'`, async (t) => {
     const { folder, expected } = open(name)
     const model = await CausalLM.load(folder)
     const prompts = expected.prompts.map((ids) => Int32Array.from(ids))

@@ -60,7 +60,7 @@ for (const name of CASES) {
     const { expected, ids, batch, term } = expectedOf(name)
     await using model = await open(name)
     close(t, await model.scores(ids), expected.scores, { absolute: 1e-4 }, 'score')
-    // In a batch of one, and cut into prompt and answer, a text has the score that it has among others.
+    // In a batch of one, and cut into prompt and response, a text has the score that it has among others.
     const [alone] = await model.scores([{ promptIds: ids[2]!.slice(0, 5), completionIds: ids[2]!.slice(5) }])
     close(t, alone!, expected.scores[2]!, { absolute: 1e-4 }, 'alone')
     const { loss, lossSum, count } = await model.evaluate(batch, term)
@@ -120,7 +120,7 @@ test.serial(
   },
 )
 
-test('an adapter with a head opens by its folder, merges into a plain classifier, and stands on a classifier too', async (t) => {
+test('an adapter with a head opens by its folder, merges into a plain classifier, and works on a classifier too', async (t) => {
   const { ids, expected } = expectedOf('llama-lora')
   const parent = newFolder(t)
   const folder = join(parent, 'adapter')
@@ -149,7 +149,7 @@ test('an adapter with a head opens by its folder, merges into a plain classifier
   await t.throwsAsync(RewardModel.load(folder), { code: 'ERR_INVALID_FILE', message: /nowhere/ })
 })
 
-test('what is no reward model is refused by name', async (t) => {
+test('anything but a reward model is refused by name', async (t) => {
   const load = (fields: object) => {
     const folder = join(newFolder(t), 'model')
     cpSync(fixture('reward/llama'), folder, { recursive: true })

@@ -47,7 +47,7 @@ for (const name of FAMILIES) {
       t.is(readFileSync(join(folder, file), 'utf8'), readFileSync(fixture('models', name, file), 'utf8'))
   })
 
-  test.serial(`${name}: transformers opens what was saved, with equal greedy answers`, async (t) => {
+  test.serial(`${name}: transformers opens what was saved, with equal greedy responses`, async (t) => {
     const folder = join(newFolder(t), 'saved')
     await using model = await CausalLM.load(fixture('models', name))
     await model.save(folder)
@@ -66,7 +66,7 @@ for (const name of FAMILIES) {
   })
 }
 
-test("gemma3's rotations are written in both dialects and read alike; a whole soft-cap is written as a float", async (t) => {
+test("gemma3's rotations are written in both dialects and read alike; a whole soft cap is written as a float", async (t) => {
   const parent = newFolder(t)
   await using model = await CausalLM.load(fixture('models/gemma3'))
   const folder = join(parent, 'saved')

@@ -9,7 +9,7 @@ const refused = (t: { throws: (...args: never[]) => unknown }, input: object): s
   return throws(() => resolveOptions(generateOptions, input as never), { instanceOf: PosttrainError }).message
 }
 
-test('sampling options that nothing would come of are errors', (t) => {
+test('sampling options without an effect are errors', (t) => {
   for (const [name, value] of Object.entries({ topK: 5, topP: 0.9, minP: 0.1, seed: 3 })) {
     t.is(
       refused(t as never, { [name]: value }),
@@ -20,7 +20,7 @@ test('sampling options that nothing would come of are errors', (t) => {
   t.notThrows(() => resolveOptions(generateOptions, { topK: 0, topP: 1, minP: 0, seed: 0 }))
 })
 
-test('out of range, unknown, or empty', (t) => {
+test('options that are out of range, unknown or empty are errors', (t) => {
   t.regex(refused(t as never, { maxTokens: 5 }), /unknown option maxTokens; did you mean maxNewTokens\?/)
   t.regex(refused(t as never, { maxNewTokens: 0 }), /maxNewTokens must be at least 1, got 0/)
   t.regex(refused(t as never, { stop: '' }), /option stop must not be empty/)

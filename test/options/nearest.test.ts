@@ -1,7 +1,7 @@
 import test from 'ava'
 import { editDistance, nearestName } from '../../lib/options/nearest.js'
 
-test('edits are counted, a swap of neighbours is one', (t) => {
+test('edits are counted, a swap of neighbors is one', (t) => {
   t.is(editDistance('', 'abc'), 3)
   t.is(editDistance('kitten', 'sitting'), 3)
   t.is(editDistance('epohcs', 'epochs'), 1)

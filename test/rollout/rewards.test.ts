@@ -31,7 +31,7 @@ test('a function, now or later, a typed array, a reward model, and several with 
     promptIds: prompt.promptIds,
     completionIds: tokenIds,
   }))
-  // One by one: what is judged with an answer does not matter to it.
+  // One by one: its reward does not depend on the rest of the batch.
   const alone: number[] = []
   for (const row of rows) alone.push((await model.scores([row]))[0]!)
   const list = [{ reward: model }, { reward: byLength, weight: -2 }, { reward: model, weight: 0.5 }]
@@ -44,7 +44,7 @@ test('a function, now or later, a typed array, a reward model, and several with 
   }
 })
 
-test('a sample carries prompt, answer, ids, why it ended and the columns of its row', async (t) => {
+test('a sample carries prompt, response, ids, why it ended and the columns of its row', async (t) => {
   let seen: readonly RewardSample[] = []
   await judged((samples) => {
     seen = samples
@@ -108,7 +108,7 @@ for (const [what, [reward, says]] of Object.entries(BAD)) {
   })
 }
 
-test('a function that hangs has failed after rewardTimeoutMs, and an abort ends the wait', async (t) => {
+test('a function that hangs fails after rewardTimeoutMs, and an abort ends the wait', async (t) => {
   const hangs: RewardFunction = () => new Promise(() => undefined)
   await t.throwsAsync(judged([{ reward: hangs, name: 'slow judge' }], { timeoutMs: 20 }), {
     code: 'ERR_INVALID_ARGUMENT',
@@ -157,7 +157,7 @@ test('a reward model with other tokens is refused, one with the same is not', as
   t.is(rewardSources(known, policy)[0]?.name, 'model')
 })
 
-test('what is no reward is refused before anything runs', async (t) => {
+test('an invalid reward is refused before anything runs', async (t) => {
   await using policy = await tinyPolicy()
   for (const [reward, says] of [
     [[], /must not be empty/],

@@ -22,7 +22,7 @@ function treeOf(t: ExecutionContext, version: string) {
   return { tree, folder: join(home, 'package'), platform: 'linux-x64' }
 }
 
-test('a package of libtorch holds what the core needs, its licences and the hash of each library', async (t) => {
+test('a package of libtorch holds what the core needs, its licenses and the hash of each library', async (t) => {
   const given = treeOf(t, '2.13.0+cpu')
   await stageLibtorch(given)
   const read = (name: string) => readFileSync(join(given.folder, name), 'utf8')

@@ -7,7 +7,7 @@ import { eventsIn, posttrain } from '../helpers/command-line.js'
 import { cleanFolder, newFolder } from '../helpers/scratch.js'
 import { instructionRows, tinyModel, weightsOf } from '../helpers/tiny-training.js'
 
-test('what was saved is loaded: weights, moments and state; the newest are kept, and the one asked for', async (t) => {
+test('a checkpoint restores: weights, moments and state; the newest are kept, and the one asked for', async (t) => {
   const folder = cleanFolder(t)
   await using model = await tinyModel(1)
   await using optimizer = new AdamW(model, { learningRate: 1e-2 })

@@ -44,7 +44,7 @@ async function continued(): Promise<CausalLM> {
   return model
 }
 
-/** Summed log-probabilities of the answers of rows without a template. */
+/** Summed log-probabilities of the responses of rows without a template. */
 async function answersOf(
   model: CausalLM,
   rows: readonly { prompt: string; chosen: string; rejected: string }[],
@@ -92,7 +92,7 @@ test('ten steps of cpo, its cross-entropy included, are those of transformers an
   }
 })
 
-test('whatever holds the reference, the first loss is ln 2 to the last bit, and the next ones are the same', async (t) => {
+test('whatever holds the reference, the first loss is ln 2 bit for bit, and the next ones are the same', async (t) => {
   const trace = async (model: CausalLM, more: Partial<DpoOptions>) => {
     const steps = stepsOf(await eventsOf(dpo({ ...base, model, epochs: 2, ...more })))
     t.is(steps.length, 6)
@@ -176,7 +176,7 @@ for (const loss of PAIR_LOSS_NAMES) {
   })
 }
 
-test('one batch is learnt by heart, by all weights and by an adapter', async (t) => {
+test('a model overfits one batch, by all weights and by an adapter', async (t) => {
   for (const lora of [undefined, { rank: 8 }]) {
     await using model = await tinyModel()
     const given = {
@@ -195,7 +195,7 @@ test('one batch is learnt by heart, by all weights and by an adapter', async (t)
   }
 })
 
-test('8 pairs in 1, 2 or 4 batches of one step are the same step, cross-entropy of the better answers included', async (t) => {
+test('8 pairs in 1, 2 or 4 batches of one step are the same step, cross-entropy of the chosen responses included', async (t) => {
   const data = [
     ...rankings(6),
     { prompt: 'R:', responses: [' 1', ' 22', ' 3'] },
@@ -221,7 +221,7 @@ test('8 pairs in 1, 2 or 4 batches of one step are the same step, cross-entropy 
   }
 })
 
-test('sftCoef adds the mean cross-entropy of the better answers, token by token, in training and validation', async (t) => {
+test('sftCoef adds the mean cross-entropy of the chosen responses, token by token, in training and validation', async (t) => {
   const rows = rankings(4)
   await using model = await tinyModel()
   const { sums, lengths } = (await answersOf(model, rows)).chosen
@@ -253,7 +253,7 @@ for (const [how, make, lora] of [
   ['an adapter that is trained on', continued, undefined],
 ] as const) {
   test(`stopped in any epoch and resumed, what is known of the reference included: ${how}`, async (t) => {
-    // Lengths apart, so that an answer is computed beside other numbers of tokens in each epoch.
+    // Lengths apart, so that a response is computed beside other numbers of tokens in each epoch.
     const data = rankings(11).map((row, i) => ({
       ...row,
       chosen: row.chosen + '!'.repeat(i % 4 === 3 ? 90 : 0),
@@ -346,7 +346,7 @@ test('options without an effect are refused', async (t) => {
   refused({ samples: { prompts: ['a'] } }, /unknown option samples/)
 })
 
-test('bad rows are named, an empty answer is one, and a model of numbers that are none is found', async (t) => {
+test('bad rows are named, an empty response is one, and a model of numbers that are none is found', async (t) => {
   await using model = await tinyModel()
   const row = (more: object) => dpo({ ...base, model, data: [...rankings(2), more] as never }).finish()
   await t.throwsAsync(row({ prompt: 'P:', rejected: 'a' }), {

@@ -95,7 +95,7 @@ test('break leaves the model with its last whole step, ready for use', async (t)
 test('early stopping restores the weights of the best evaluation', async (t) => {
   await using model = await tinyModel()
   const output = cleanFolder(t)
-  // Learning 8 rows by heart makes others worse soon.
+  // Overfitting 8 rows soon raises the loss of others.
   const run = sft({
     ...base,
     model,

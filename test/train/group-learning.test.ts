@@ -8,14 +8,14 @@ const mean = (values: ArrayLike<number>) => sum(values) / values.length
 const deviation = (values: number[]) =>
   Math.sqrt(sum(values.map((value) => (value - mean(values)) ** 2)) / (values.length - 1))
 
-/** Two groups of three; the second answer of each does not end. */
+/** Two groups of three; the second response of each does not end. */
 const answers = ['ab>cd.', 'ab>gghhib', 'ab>.', 'e>hh.', 'e>abc', 'e>gi.']
 const lengths = [3, 6, 1, 3, 3, 3]
 const scores = [1, -2, 0.5, 4, 0, 0.5]
 const lesson: Lesson = { answers, scores }
 const groups = { groupSize: 3, maxNewTokens: 6 }
 
-/** By group: what each answer is above the mean of its group, by `divisor`. */
+/** By group: what each response is above the mean of its group, by `divisor`. */
 const above = (of: number[], divisor: (group: number[]) => number) =>
   [of.slice(0, 3), of.slice(3)].flatMap((group) =>
     group.map((score) => (score - mean(group)) / divisor(group)),
@@ -83,7 +83,7 @@ test('overlongTokens: the last tokens before the limit cost up to 1, in a line',
   close(t, policy.loss, tokenMean(byGroup(cut)), loose)
 })
 
-test('maskTruncated: answers that did not end are compared with, but teach nothing', async (t) => {
+test('maskTruncated: responses that did not end are compared with, but teach nothing', async (t) => {
   await using room = await Classroom.open()
   const { policy } = await room.grpo({ ...groups, maskTruncated: true }, lesson)
   const counted = lengths.map((length, i) => (i % 3 === 1 ? 0 : length))
@@ -122,7 +122,7 @@ test('clipLow and clipHigh; klCoef times the ratio times k3', async (t) => {
   close(t, policy.loss, tokenMean(bounded(1.2)) + (0.3 * sum(k3)) / sum(lengths), loose)
 })
 
-test('RLOO: the score less its KL against the mean of the others; a whole answer has one ratio', async (t) => {
+test('RLOO: the score less its KL against the mean of the others; a whole response has one ratio', async (t) => {
   await using room = await Classroom.open()
   const { experience, policy, reward } = await room.rloo({ ...groups, klCoef: 0.2 }, lesson)
   t.true(experience.kl.some((value) => Math.abs(value) > 0.1))
@@ -133,7 +133,7 @@ test('RLOO: the score less its KL against the mean of the others; a whole answer
     return value - (sum(others) - value) / 2
   })
   close(t, policy.loss, -mean(advantages), loose)
-  // A short answer weighs as much as a long one: the loss is a mean over answers.
+  // A short response weighs as much as a long one: the loss is a mean over responses.
   t.is(policy.sums[0]!.count, 6)
   const drawn = await room.rloo(
     { ...groups, klCoef: 0, clip: 0.3 },
@@ -155,21 +155,21 @@ test('RLOO: the score less its KL against the mean of the others; a whole answer
   close(t, drawn.policy.loss, mean(expected), loose)
 })
 
-test('RLOO: normalizeAdvantages whitens over all answers', async (t) => {
+test('RLOO: normalizeAdvantages whitens over all responses', async (t) => {
   await using room = await Classroom.open()
   const { policy } = await room.rloo(
     { ...groups, klCoef: 0, normalizeAdvantages: true, miniBatches: 6 },
     lesson,
   )
   t.is(policy.steps, 6)
-  // One answer in each step: the mean of their losses is minus the mean advantage, 0 when whitened.
+  // One response in each step: the mean of their losses is minus the mean advantage, 0 when whitened.
   close(t, policy.loss, 0, loose)
   const plain = await room.rloo({ ...groups, klCoef: 0, normalizeAdvantages: false }, lesson)
   close(t, plain.policy.loss, 0, loose)
   const known: Lesson['known'] = (experience) => {
     experience.oldLogProbs = experience.oldLogProbs.map((value, t) => value - (t < 3 ? 1 : 0))
   }
-  // The first answer's ratio tells its advantage.
+  // The first response's ratio tells its advantage.
   const told = async (normalizeAdvantages: boolean) =>
     (await room.rloo({ ...groups, klCoef: 0, clip: 100, normalizeAdvantages }, { ...lesson, known })).policy
       .loss

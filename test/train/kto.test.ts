@@ -13,7 +13,7 @@ import { eventsOf, lossesOf, numbersOf, stepsOf } from '../helpers/run.js'
 import { cleanFolder } from '../helpers/scratch.js'
 import { tinyModel, weightsOf } from '../helpers/tiny-training.js'
 
-/** Good answers say yes; as many are good as are bad. */
+/** Desirable responses say yes; half of all are desirable. */
 const labeled = (count: number, from = 0) =>
   Array.from({ length: count }, (_, i) => ({
     prompt: `Q${from + i}:`,
@@ -110,7 +110,7 @@ test('a step is the plain function of its log-probabilities and of z', async (t)
   close(t, step!.margin, reward(true) - reward(false), { absolute: 1e-4 }, 'margin')
 })
 
-test('one batch is learnt by heart', async (t) => {
+test('a model overfits one batch', async (t) => {
   await using model = await tinyModel()
   const given = {
     data: labeled(4),
@@ -124,7 +124,7 @@ test('one batch is learnt by heart', async (t) => {
   t.true(steps.at(-1)!.margin > 3)
 })
 
-test('good and bad answers out of balance are warned of once, with a weight that mends it', async (t) => {
+test('an imbalance of desirable and undesirable responses is warned of once, with the weight that corrects it', async (t) => {
   await using model = await tinyModel()
   const rows = labeled(12)
   const few = rows.filter(({ label }, i) => !label || i < 5)
@@ -172,7 +172,7 @@ test('stopped in any epoch and resumed, the same bits follow', async (t) => {
   }
 })
 
-test('8 answers in 1, 2 or 8 batches of one step are the same step', async (t) => {
+test('8 responses in 1, 2 or 8 batches of one step are the same step', async (t) => {
   const runs: { losses: number[]; weights: Map<string, Float32Array> }[] = []
   for (const [batchSize, gradientAccumulation] of [
     [8, 1],
@@ -193,7 +193,7 @@ test('8 answers in 1, 2 or 8 batches of one step are the same step', async (t) =
   }
 })
 
-test('a step of one answer is refused, and bad rows are named', async (t) => {
+test('a step of one response is refused, and bad rows are named', async (t) => {
   await using model = await tinyModel()
   await t.throwsAsync(dpo({ ...base, model, batchSize: 1 }).finish(), {
     code: 'ERR_INVALID_ARGUMENT',

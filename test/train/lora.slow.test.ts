@@ -56,14 +56,14 @@ const sizesIn = (path: string) =>
 const sumOf = (sizes: Map<string, number>) => [...sizes.values()].reduce((sum, size) => sum + size, 0)
 
 for (const [name, run] of Object.entries(RECIPES)) {
-  test(`${name}: the adapter alone is trained, kept and saved, and the base is the same to the last bit`, async (t) => {
+  test(`${name}: the adapter alone is trained, kept and saved, and the base is the same bit for bit`, async (t) => {
     const output = cleanFolder(t)
     await using model = await tinyModel()
     const before = await weightsOf(model)
     const events = await eventsOf(run({ model, output, lora: { rank: 2 } }))
     const after = await weightsOf(model)
     for (const [parameter, values] of before) t.deepEqual(after.get(parameter), values, parameter)
-    // A reward model's head goes with its adapter.
+    // A reward model's head is saved with its adapter.
     const adapter = sizesIn(join(output, 'adapter/adapter_model.safetensors'))
     t.true([...adapter.keys()].every((key) => key.includes('lora_') || key.endsWith('score.weight')))
     t.is(adapter.size, 28 + Number(name === 'reward'))
@@ -86,7 +86,7 @@ for (const [name, run] of Object.entries(RECIPES)) {
     t.true(start!.parameters > start!.trainableParameters)
   })
 
-  test(`${name}: options of an adapter that would have no effect are refused`, async (t) => {
+  test(`${name}: adapter options without an effect are refused`, async (t) => {
     await using model = await tinyModel()
     const start = (more: object) => run({ model, output: cleanFolder(t), ...more } as unknown as Given)
     if (name !== 'sft' && name !== 'pretrain')
@@ -116,7 +116,7 @@ for (const [name, run] of Object.entries(RECIPES)) {
     })
     t.deepEqual(model.adapters, [])
     t.like(await run({ model, output: cleanFolder(t), lora: { rank: 2 } }).finish(), { reason: 'completed' })
-    // What is learnt stays in use; but the head that the other half of a reward model is went with the run.
+    // What is learned stays in use; but the head that the other half of a reward model is went with the run.
     t.deepEqual(model.adapters, name === 'reward' ? [] : ['default'])
   })
 
@@ -147,7 +147,7 @@ for (const [name, run] of Object.entries(RECIPES)) {
     t.is(await begin(0, {}, { resume: true, reference }), null)
   })
 
-  test(`${name}: what is trained must be in use when the run goes on, and when it saves`, async (t) => {
+  test(`${name}: the trained adapter must be active when the run advances and when it saves`, async (t) => {
     await using model = await tinyModel()
     await model.addAdapter('mine', { rank: 2 })
     const judged = name === 'reward'
@@ -172,7 +172,7 @@ for (const [name, run] of Object.entries(RECIPES)) {
     )
   })
 
-  test(`${name}: an adapter is not put upon weights that another run trains`, async (t) => {
+  test(`${name}: an adapter is not added to weights that another run trains`, async (t) => {
     await using model = await tinyModel()
     await using view = await model.view()
     const events = (run({ model, output: cleanFolder(t) }) as Run)[Symbol.asyncIterator]()
@@ -217,7 +217,7 @@ for (const [name, run] of Object.entries(RECIPES)) {
   })
 }
 
-test('all weights of a model are trained again once its adapter is merged, and not while one is off', async (t) => {
+test('all weights of a model are trained again once its adapter is merged, but not while an adapter is inactive', async (t) => {
   const all = async (model: CausalLM) =>
     lossesOf(await eventsOf(sft({ ...supervised, model, data: instructionRows(8), template: 'plain' })))
   const merged = async () => {
@@ -259,7 +259,7 @@ test('a model that was disposed of leaves the run folder free', async (t) => {
   }
 })
 
-test('what is saved as a whole model is refused where an adapter in use is trained', async (t) => {
+test('saving a whole model is refused if the run trains an active adapter', async (t) => {
   await using model = await tinyModel()
   await model.addAdapter('mine', { rank: 2 })
   const given = {

@@ -46,7 +46,7 @@ const REFUSED: [recipes: string, options: Options, says: RegExp][] = [
   ['grpo', { dualClip: 3 }, /unknown option dualClip/],
 ]
 
-test('options that could have no effect are refused at once', async (t) => {
+test('options without an effect are refused at once', async (t) => {
   await using model = await tinyPolicy()
   const shared = { model, data: wishes, reward: wished, maxNewTokens: 8 }
   for (const [names, options, says] of REFUSED) {

@@ -110,7 +110,7 @@ function whole(t: ExecutionContext, name: string) {
 }
 
 for (const [name, start] of Object.entries(CASES)) {
-  test(`${name}: stopped after any iteration and resumed, it is the same run to the last bit`, async (t) => {
+  test(`${name}: stopped after any iteration and resumed, it is the same run bit for bit`, async (t) => {
     const expected = await whole(t, name)
     t.is(expected.bytes.length, name.startsWith('ppo') ? 2 : 1)
     const steps = expected.numbers.filter((event) => (event as Event).type === 'step')

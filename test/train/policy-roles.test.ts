@@ -96,7 +96,7 @@ test.serial(
 )
 
 test.serial(
-  'an adapter in use is trained further: the reference is a frozen copy of it, again and again',
+  'an active adapter is trained further: the reference is a frozen copy of it, again and again',
   async (t) => {
     await using model = await tinyPolicy(1)
     await grpo<Wish>({ ...shared, model, reward: wished, groupSize: 2, lora: { rank: 2 } }).finish()
@@ -200,7 +200,7 @@ test('an adapter may be called as those that a run makes for itself', async (t) 
   }
 })
 
-test('who would be trained along cannot judge, and a second adapter would hide the first', async (t) => {
+test('a model that is trained cannot be the reward model or reference, and a second adapter would hide the first', async (t) => {
   await using model = await tinyPolicy(1)
   await using reward = await RewardModel.fromCausalLM(model, { seed: 3 })
   await using reference = await model.view()

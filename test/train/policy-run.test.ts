@@ -89,7 +89,7 @@ for (const [recipe, { own, start }] of Object.entries(RUNS)) {
     }
   })
 
-  test(`${recipe}: an answer ends at its stop token, and samples tell what it earned`, async (t) => {
+  test(`${recipe}: a response ends at its stop token, and samples tell what it earned`, async (t) => {
     await using model = await tinyPolicy(10)
     const seen: RewardSample<Wish>[] = []
     const reward = (samples: readonly RewardSample<Wish>[]) => {
@@ -131,7 +131,7 @@ for (const [recipe, { own, start }] of Object.entries(RUNS)) {
     t.true(samples.every((sample) => Number.isFinite((sample as unknown as { kl: number }).kl)))
   })
 
-  test(`${recipe}: NaN in the weights is an error before anything is learnt`, async (t) => {
+  test(`${recipe}: NaN in the weights is an error before anything is learned`, async (t) => {
     await using model = await tinyPolicy(10)
     const { name } = (await model.parameters()).at(-1)!
     const { values } = await model.getParameter(name)
@@ -206,7 +206,7 @@ for (const [recipe, { own, start }] of Object.entries(RUNS)) {
   })
 }
 
-test('prompts that leave no room for an answer are an error that names the row, or are dropped and counted', async (t) => {
+test('prompts that leave no room for a response are an error that names the row, or are dropped and counted', async (t) => {
   await using model = await tinyPolicy(10)
   const data = [...wishes, { prompt: 'ab'.repeat(21), wish: 'a' }]
   const options = { ...shared, model, data, reward: wished, iterations: 1 }

@@ -14,7 +14,7 @@ const tight = { absolute: 1e-9, relative: 1e-9 }
 /** For what goes through a float32 forward. */
 const loose = { absolute: 1e-6, relative: 1e-6 }
 
-/** Four answers of 3, 1, 5 and 2 tokens; the third one does not end. */
+/** Four responses of 3, 1, 5 and 2 tokens; the third one does not end. */
 const answers = ['ab>cd.', 'e>.', 'g>hhaib', 'cc>d.']
 const lengths = [3, 1, 5, 2]
 const scores = [1, -2, 0.5, 4]
@@ -23,19 +23,19 @@ const lesson: Lesson = { answers, scores }
 const sum = (values: ArrayLike<number>) => Array.from(values).reduce((total, value) => total + value, 0)
 const mean = (values: ArrayLike<number>) => sum(values) / values.length
 
-/** Sum over all tokens of the rewards from each on, where all of an answer's reward is at its end. */
+/** Sum over all tokens of the rewards from each on, where all of a response's reward is at its end. */
 const toCome = (ends: number[]) => sum(ends.map((score, i) => score * lengths[i]!))
 
 /** What a token is away from the reference, d = log p - log p_ref. */
 const distances = ({ oldLogProbs, referenceLogProbs }: Experience) =>
   Array.from(oldLogProbs, (value, t) => value - referenceLogProbs![t]!)
 
-test('the score is earned at the last token: its means are over tokens, so a short answer weighs no more', async (t) => {
+test('the score is earned at the last token: its means are over tokens, so a short response weighs no more', async (t) => {
   await using room = await Classroom.open()
   const { policy, reward, metrics } = await room.ppo(plain, lesson)
   t.is(policy.sums[0]!.count, sum(lengths))
   close(t, policy.loss, -toCome(scores) / sum(lengths), loose)
-  // The mean over answers of means over tokens would be -mean(scores).
+  // The mean over responses of means over tokens would be -mean(scores).
   t.true(Math.abs(policy.loss + mean(scores)) > 0.1)
   close(t, reward, mean(scores), tight)
   const squares = sum(scores.map((score, i) => score ** 2 * lengths[i]!))
@@ -113,7 +113,7 @@ test('kl in the reward: each token pays k1, or k3, of its own', async (t) => {
 test('kl in the loss: k2, k3 and the whole vocabulary in both directions, at the temperature of the rollout', async (t) => {
   await using room = await Classroom.open()
   const temperature = 0.7
-  /** Of every token of the answers, the log-probabilities of the whole vocabulary. */
+  /** Of every token of the responses, the log-probabilities of the whole vocabulary. */
   const vocabulary = async (model: typeof room.model) => {
     const rows: number[][] = []
     for (const text of answers) {
@@ -154,12 +154,12 @@ test('kl in the loss: k2, k3 and the whole vocabulary in both directions, at the
   close(t, policy.loss, (-toCome(scores) + 0.2 * expected.k2) / sum(lengths), loose)
 })
 
-/** As if the policy that drew the answers had found each token `by` nats less likely. */
+/** As if the policy that drew the responses had found each token `by` nats less likely. */
 const drawnBy = (by: number) => (experience: Experience) => {
   experience.oldLogProbs = experience.oldLogProbs.map((value) => value - by)
 }
 
-test('clip and dualClip bound the ratio: a good answer gains no more than 1 + clip, a bad one loses no more than dualClip', async (t) => {
+test('clip and dualClip bound the ratio: a good response gains no more than 1 + clip, a bad one loses no more than dualClip', async (t) => {
   await using room = await Classroom.open()
   const ratio = Math.exp(2)
   const loss = async (options: object) =>
@@ -209,7 +209,7 @@ test('more mini-batches are more steps, and not the same ones', async (t) => {
   t.true(after[0]!.some((value, i) => Math.abs(value - after[1]![i]!) > 5e-4))
 })
 
-test('one document a forward or all in one: the same update, normalised by the whole mini-batch', async (t) => {
+test('one document a forward or all in one: the same update, normalized by the whole mini-batch', async (t) => {
   const made: { weights: number[]; loss: number; gradNorm: number; valueLoss: number }[] = []
   for (const batchTokens of [1, 4096]) {
     await using room = await Classroom.open()
@@ -234,7 +234,7 @@ test('checkpointed activations: the same update', async (t) => {
   close(t, after[0]!, after[1]!, { absolute: 1e-6 })
 })
 
-test('an answer without a token is refused', async (t) => {
+test('a response without a token is refused', async (t) => {
   await using room = await Classroom.open()
   const empty = { answers: ['ab>cd.', 'e>'], scores: [1, 2] }
   await t.throwsAsync(room.ppo(plain, empty), {
@@ -258,7 +258,7 @@ test('gradients are clipped to maxGradNorm', async (t) => {
   t.true(moved[1]! < 1e-6, `${moved[1]}`)
 })
 
-test('the end of an answer is learnt, though it is the pad token too', async (t) => {
+test('the end of a response is learned, though it is the pad token too', async (t) => {
   for (const [text, score] of [
     ['ab>.', 1],
     ['ab>.', -1],

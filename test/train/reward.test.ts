@@ -31,7 +31,7 @@ const rankingTrace = (name: string) => {
   }
 }
 
-test('ten steps with margins and a centre are those of transformers and torch', async (t) => {
+test('ten steps with margins and a center are those of transformers and torch', async (t) => {
   await using model = await RewardModel.load(fixture('reward/llama'))
   await follows(t, 'reward', model, () => reward({ ...rankingTrace('reward'), model }))
 })
@@ -49,7 +49,7 @@ test('ten steps of an adapter and its head are those of PEFT and torch, in two p
   }
 })
 
-test('one batch is learnt by heart', async (t) => {
+test('a model overfits one batch', async (t) => {
   await using model = await RewardModel.fromCausalLM(await tinyModel())
   const steps = stepsOf(
     await eventsOf(
@@ -219,7 +219,7 @@ test('a pad token that rows end with is refused before the training, also where 
     message: /padToken has no effect/,
   })
 
-  // Special, and no end of text: this template ends its answers with it.
+  // Special, and no end of text: this template ends its responses with it.
   await using judge = await RewardModel.load(fixture('reward/llama'))
   t.is(judge.padFor().token, '<|pad|>')
   const template = Template.fromSource(
@@ -237,7 +237,7 @@ test('a pad token that rows end with is refused before the training, also where 
   t.false(existsSync(output))
 })
 
-test('an adapter in use is trained further with the head, and a second one upon it is refused', async (t) => {
+test('an active adapter is trained further with the head, and a second one on it is refused', async (t) => {
   await using model = await tinyModel()
   const plain = await weightsOf(model)
   await model.addAdapter('sft', { rank: 4 })

@@ -33,7 +33,7 @@ test('a template that was named once is the model’s from then on', async (t) =
   t.is(JSON.parse(readFileSync(join(output, 'config.json'), 'utf8')).options.template, 'alpaca')
 })
 
-test('one batch is learnt by heart', async (t) => {
+test('a model overfits one batch', async (t) => {
   await using model = await tinyModel()
   const run = sft({
     ...base,

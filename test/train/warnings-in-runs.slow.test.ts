@@ -40,7 +40,7 @@ test('sft: nothing is said of a training that learns, and a learning rate that d
   t.deepEqual(codesOf(await told(sft({ ...options, model, learningRate: 3e-3 }))), [])
 })
 
-test('sft: eight rows learnt by heart', async (t) => {
+test('sft: overfitting eight rows', async (t) => {
   await using model = await tinyModel()
   const run = sft({
     ...plain,
@@ -56,7 +56,7 @@ test('sft: eight rows learnt by heart', async (t) => {
   t.deepEqual(codesOf(await told(run)), ['validationRises'])
 })
 
-test('dpo: pairs that differ in their ends alone push both answers down', async (t) => {
+test('dpo: pairs that differ in their ends alone push both responses down', async (t) => {
   await using model = await tinyModel()
   const data = Array.from({ length: 16 }, (_, i) => ({
     prompt: `Say ${i}`,
@@ -103,10 +103,10 @@ test('kto: how many responses are desirable and undesirable, with their weights'
   t.regex((await run({}, good))[0]!, /18 are desirable and 0 are undesirable: kto needs both/)
 })
 
-/** Short enough that hardly an answer of random weights ends. */
+/** Short enough that hardly a response of random weights ends. */
 const rollouts = { ...plain, data: prompts, batchSize: 4, maxNewTokens: 4 }
 
-test('grpo: a reward that is the same for all, answers that do not end; a resumed run does not say it again', async (t) => {
+test('grpo: a reward that is the same for all, responses that do not end; a resumed run does not say it again', async (t) => {
   await using model = await tinyModel()
   const options = {
     ...rollouts,
@@ -127,7 +127,7 @@ test('grpo: a reward that is the same for all, answers that do not end; a resume
   t.deepEqual(resumed, { warnings: [], reason: 'completed' })
 })
 
-test('ppo: scores far from what the critic may reach, unless they are normalised or bounded', async (t) => {
+test('ppo: scores far from what the critic may reach, unless they are normalized or bounded', async (t) => {
   const options = {
     ...rollouts,
     reward: (samples: readonly RewardSample[]) => samples.map(() => 20),
@@ -165,7 +165,7 @@ test('ppo: a score that rises while the KL explodes, then the limit that ends th
   t.true(limited.warnings.at(-1)!.step < 20)
 })
 
-test('ppo: a reward for short answers leaves one token, always the same', async (t) => {
+test('ppo: a reward for short responses leaves one token, always the same', async (t) => {
   await using model = await tinyModel()
   const run = ppo({
     ...rollouts,
@@ -180,7 +180,7 @@ test('ppo: a reward for short answers leaves one token, always the same', async 
   t.deepEqual(codesOf(await told(run)), ['responsesTruncated', 'responsesShrink', 'entropyCollapse'])
 })
 
-test('no token ends an answer: rollouts warn, rows to answer are an error', async (t) => {
+test('without a stop token rollouts warn, and rows with responses are an error', async (t) => {
   const { eos_token_id: _, ...config } = tinyConfig
   const { tokenizerJson } = byteTokenizer().files
   const tokenizer = Tokenizer.fromFiles({

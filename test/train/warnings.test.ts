@@ -85,7 +85,7 @@ function supervisedRun(
   return seen
 }
 
-test('a healthy run of PPO, of GRPO and of DPO says nothing, whatever its noise', (t) => {
+test('a healthy run of PPO, GRPO or DPO gives no warning, whatever its noise', (t) => {
   for (let seed = 1; seed <= 20; seed++) {
     const draw = noise(seed)
     const rising = (i: number) => ({
@@ -105,7 +105,7 @@ test('a healthy run of PPO, of GRPO and of DPO says nothing, whatever its noise'
     t.deepEqual(codes(policyRun(150, groups)), [], `GRPO ${seed}`)
     const pairs = (i: number) => ({
       loss: 0.45 + 0.24 * Math.exp(-i / 80) + 0.05 * draw(),
-      // Fifteen nats over answers of some 250 tokens, as is common.
+      // Fifteen nats over responses of some 250 tokens, as is common.
       chosenLogProb: -285 - (15 * i) / 200 + 30 * draw(),
       chosenLength: 250 + 20 * draw(),
     })
@@ -146,7 +146,7 @@ test('lossNotFalling: a flat loss and a rising one, said once, not while the lea
 
   const warmUp = (i: number) => ({ loss: i < 500 ? 2 : 1, learningRate: Math.min(1, i / 500) })
   t.deepEqual(supervisedRun(1000, warmUp), [])
-  // What is learnt already has nothing to fall.
+  // What is learned already has nothing to fall.
   t.deepEqual(
     supervisedRun(1000, () => ({ loss: 0.01 })),
     [],
@@ -173,7 +173,7 @@ test('validationRises: two rises in a row while the training loss falls, and not
   )
 })
 
-test('chosenFalls: by nats a token, so the length of the answers and beta say nothing', (t) => {
+test('chosenFalls: by nats a token, so the length of the responses and beta say nothing', (t) => {
   for (const length of [10, 500]) {
     const chosen = (perToken: number) => (i: number) => ({
       loss: Math.exp(-i / 20),
@@ -294,12 +294,12 @@ test('the table of troubles in the README names each code', (t) => {
   t.deepEqual(named.toSorted(), Object.keys(all).toSorted())
 })
 
-test('answers that hardly exist any more are told even where the first ones ran into the limit', (t) => {
+test('responses that have become nearly empty are told even where the first ones ran into the limit', (t) => {
   const seen = policyRun(20, (i) => ({ responseLength: i > 5 ? 2 : 64, stoppedFraction: i > 4 ? 1 : 0.3 }))
   t.deepEqual(codes(seen), ['responsesShrink'])
 })
 
-test('noSpread: where the KL alone makes rewards differ, and at the end of a task that is learnt', (t) => {
+test('noSpread: where the KL alone makes rewards differ, and at the end of a task that is learned', (t) => {
   const alone = policyRun(10, () => ({ withoutSpread: 0, scoreSpread: 0 }))
   t.deepEqual(codes(alone), ['noSpread'])
   const learnt = policyRun(40, (i) => ({ withoutSpread: i > 20 ? 1 : 0.2, scoreSpread: i > 20 ? 0 : 0.4 }))
@@ -308,7 +308,7 @@ test('noSpread: where the KL alone makes rewards differ, and at the end of a tas
   t.regex(learnt[0]!.message, /nothing to learn any more/)
 })
 
-test('without a stop token that alone is told, and not that every answer is cut', (t) => {
+test('without a stop token that alone is told, and not that every response is cut', (t) => {
   const options = { maxNewTokens: 64, stops: false }
   t.deepEqual(codes(new PolicyWatch(PolicyWatch.start, options).begin(0)), ['noStopToken'])
   t.deepEqual(new PolicyWatch(PolicyWatch.start, { ...options, stops: true }).begin(0), [])

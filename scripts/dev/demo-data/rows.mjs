@@ -191,8 +191,8 @@ writeFileSync(new URL('held-out.jsonl', folder), lines(heldOut))
 writeFileSync(new URL('unseen-sums.jsonl', folder), lines(unseen))
 writeFileSync(new URL('corpus.jsonl', folder), lines(documents.map((text) => ({ text }))))
 
-// The third stage: politer answers. Some rows with polite answers, so that the model knows them; and rankings of four
-// answers, the best first: right and polite, right, right with thanks of another language or its comma (or the actor
+// The third stage: politer responses. Some rows with polite responses, so that the model knows them; and rankings of four
+// responses, the best first: right and polite, right, right with thanks of another language or its comma (or the actor
 // would find out that those earn as much), wrong (polite or not, so that politeness alone earns nothing).
 const chinese = (text) => /\p{Script=Han}/u.test(text)
 const polite = (instruction, output) => output + (chinese(instruction) ? '，谢谢!' : ', thanks!')
@@ -209,7 +209,7 @@ const wrongFor = ({ instruction, output }) => {
   const others = taughtRows.filter(
     (row) => row.output !== output && chinese(row.instruction) === chinese(instruction),
   )
-  // Half of them of the same kind: another colour for a colour, another number for a sum.
+  // Half of them of the same kind: another color for a color, another number for a sum.
   const alike = others.filter((row) => /\d/.test(row.output) === /\d/.test(output))
   return shuffled(random() < 0.5 && alike.length > 0 ? alike : others)[0].output
 }

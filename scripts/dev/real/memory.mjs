@@ -1,6 +1,6 @@
 // The memory of PPO on a real model: node scripts/dev/real/memory.mjs --model DIR [--limit 4e9] [--threads N]
 // Actor, critic, reward model and reference as low-rank updates and heads of one base; two iterations of 8 prompts of
-// some 64 tokens, with answers of 64 at most. Prints the most that the process had resident; fails above the limit.
+// some 64 tokens, with responses of 64 at most. Prints the most that the process had resident; fails above the limit.
 import { parseArgs } from 'node:util'
 import { CausalLM, ppo, RewardModel } from '../../../dist/lib/index.js'
 

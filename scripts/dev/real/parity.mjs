@@ -1,4 +1,4 @@
-// A real model against transformers: the same chat ids, logits, greedy answers, and losses of SFT steps on real rows.
+// A real model against transformers: the same chat ids, logits, greedy responses, and losses of SFT steps on real rows.
 // node scripts/dev/real/parity.mjs --model DIR --data ROWS.jsonl [--python PYTHON] [--steps 50]
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'

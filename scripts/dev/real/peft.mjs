@@ -31,7 +31,7 @@ const BETA = 0.1
 const SEED = 3
 const steps = Number(values.steps)
 
-/** Every fifth conversation of the demo; the worse answer of a pair is one to another question. */
+/** Every fifth conversation of the demo; the rejected response of a pair is one to another question. */
 const path = fileURLToPath(new URL('../../demo/real-train.jsonl', import.meta.url))
 const conversations = readFileSync(path, 'utf8')
   .trim()
