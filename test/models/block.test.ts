@@ -4,8 +4,8 @@ import type {
   Core,
   DecoderSpec,
   LayerSpec,
-  LossTerm,
   RoleHandle,
+  TermOver,
   WeightMapEntry,
 } from '../../lib/addon/addon.js'
 import { loadCore } from '../../lib/addon/load.js'
@@ -228,7 +228,12 @@ async function scatter(core: Core, role: RoleHandle, seed: number) {
 }
 
 /** Change of the loss along a direction, against the gradient's. */
-async function checkGradient(t: ExecutionContext, spec: DecoderSpec, terms: LossTerm[], temperature: number) {
+async function checkGradient(
+  t: ExecutionContext,
+  spec: DecoderSpec,
+  terms: TermOver<RoleHandle>[],
+  temperature: number,
+) {
   const core = await loadCore()
   const { role, dispose } = await made(core, spec, 'float64')
   const parameters = await scatter(core, role, 1)
@@ -310,7 +315,7 @@ for (const direction of ['forward', 'reverse'] as const) {
     const other = await made(core, CAPPED, 'float64')
     await scatter(core, other.role, 5)
     const zeros = new Float64Array(BATCH.inputIds.length)
-    const terms: LossTerm[] = [
+    const terms: TermOver<RoleHandle>[] = [
       { kind: 'fullKl', direction, reference: other.role, coefficient: 0.7 },
       { kind: 'ppoPolicy', oldLogProbs: zeros, advantages: zeros, entropyCoefficient: 0.5 },
       { kind: 'crossEntropy' },
