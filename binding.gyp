@@ -1,4 +1,4 @@
-# The build that releases are made from (prebuildify runs it). Needs POSTTRAIN_LIBTORCH; see scripts/build-gyp.mjs.
+# Release build (prebuildify runs it). Needs POSTTRAIN_LIBTORCH; see scripts/build-gyp.mjs.
 # The files come from native/sources.json, which CMakeLists.txt reads too.
 {
   'variables': {
@@ -38,7 +38,7 @@
       'product_prefix': '',
       'product_name': 'posttrain_core',
       'sources': ['<!@(node -p "require(\'./native/sources.json\').core.join(\' \')")'],
-      # OpenMP is compiled for and not linked: its symbols come from the copy that libtorch itself has loaded.
+      # OpenMP is enabled but not linked: its symbols come from the copy that libtorch itself has loaded.
       'conditions': [
         ['OS=="linux"', {
           'product_extension': 'torch<(minor).so',

@@ -10,7 +10,7 @@ namespace {
 
 Napi::Value field(const Napi::Object& object, const char* name) { return object.Get(name); }
 
-// none where the field is absent or null
+// None where the field is absent or null
 std::optional<double> optional_number(const Napi::Object& object, const char* name) {
   if (!has_value(object, name)) return std::nullopt;
   return number_field(object, name);

@@ -17,8 +17,8 @@ namespace posttrain::bindings {
 /** One JavaScript environment, main or worker. */
 struct Client {
   napi_threadsafe_function settle = nullptr;
-  // Guards `alive` against the end of the environment: afterwards nothing of Node-API may be
-  // touched (some versions of Node abort when a worker exits with a call to its thread-safe
+  // Guards `alive` against the end of the environment: afterwards no Node-API call is
+  // allowed (some versions of Node abort when a worker exits with a call to its thread-safe
   // function in flight).
   std::mutex mutex;
   bool alive = true;
@@ -39,7 +39,7 @@ std::shared_ptr<Client> find_client(napi_env env) {
   return found == clients.end() ? nullptr : found->second;
 }
 
-/** V8 collects handles sooner when it knows what they hold. */
+/** Reports native memory to V8, which then collects handles sooner. */
 void tell_memory(napi_env env, Client& client) {
   const int64_t now = core::allocated_bytes();
   if (std::abs(now - client.told_bytes) <= int64_t{16} << 20) return;
@@ -48,7 +48,7 @@ void tell_memory(napi_env env, Client& client) {
   client.told_bytes = now;
 }
 
-// Plain Node-API and no exception leaves: it also runs while a worker is being terminated, when
+// Plain Node-API, and no exception escapes: it also runs while a worker is being terminated, when
 // every call fails.
 void settle_on_javascript(napi_env env, napi_value, void*, void* data) {
   const std::unique_ptr<std::shared_ptr<Job>> holder(static_cast<std::shared_ptr<Job>*>(data));
@@ -168,8 +168,8 @@ void release_later(std::shared_ptr<Owned> object) {
   try {
     TorchThread::instance().post(job);
   } catch (...) {
-    // The process is exiting: the memory goes with it, and freeing it here could meet a running
-    // job.
+    // The process is exiting: its memory goes with it, and freeing here could race with a
+    // running job.
     new std::shared_ptr<Job>(std::move(job));
   }
 }
@@ -219,7 +219,7 @@ Napi::Function synchronous_method(Napi::Env env, Napi::Value (*body)(const Napi:
 }
 
 void register_engine(Napi::Env env, Napi::Object exports) {
-  // Opened twice in one environment: the client is there already.
+  // Opened twice in one environment: the client already exists.
   if (find_client(env) == nullptr) {
     const auto client = std::make_shared<Client>();
     NAPI_THROW_IF_FAILED_VOID(
@@ -231,7 +231,7 @@ void register_engine(Napi::Env env, Napi::Object exports) {
       const std::lock_guard lock(clients_mutex);
       clients[env] = client;
     }
-    // Added after the function's own hook, so it runs before that: jobs end while their client can
+    // Added after the function's own hook, so it runs earlier: jobs end while their client can
     // still be found.
     napi_add_env_cleanup_hook(env, end_client, static_cast<napi_env>(env));
   }

@@ -22,8 +22,8 @@ void release_later(std::shared_ptr<Owned> object);
 /** Cancels the jobs that use `object`, which then reject with ERR_DISPOSED. */
 void cancel_users(const std::shared_ptr<Owned>& object);
 
-/** Raises the flag; jobs under it that still wait reject at once, a running one when it looks at
- * its flag. */
+/** Raises the flag: its waiting jobs reject at once, a running one when it next checks the
+ * flag. */
 void raise(core::Cancel& cancel);
 
 /** A function of the exports whose C++ exceptions become the rejection of the Promise it returns.

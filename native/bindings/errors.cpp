@@ -43,7 +43,7 @@ Failure failure_of(const std::exception_ptr& exception) {
     if (tells_of_memory(text)) return out_of_memory(text);
     return {core::ErrorCode::internal, text};
   } catch (const std::bad_alloc&) {
-    return out_of_memory("the system has not enough memory");
+    return out_of_memory("the system is out of memory");
   } catch (const Napi::Error& error) {
     const std::string text = error.Message();
     if (tells_of_memory(text)) return out_of_memory(text);

@@ -15,13 +15,13 @@ struct Failure {
   std::string message;
 };
 
-/** Failure of a call whose signal was raised. */
+/** Failure of a call whose signal was aborted. */
 Failure aborted();
-/** The one place that knows which exception has which code; anything unknown is ERR_INTERNAL.
- * Throws nothing. */
+/** Maps every exception to its code, in this one place; unknown ones are ERR_INTERNAL. Does not
+ * throw. */
 Failure failure_of(const std::exception_ptr& exception);
 /** An Error with that code; its name is AbortError where the call was aborted. Null in an
- * environment that is being ended. */
+ * environment that is shutting down. */
 napi_value error_of(napi_env env, const Failure& failure);
 
 }  // namespace posttrain::bindings

@@ -73,8 +73,8 @@ Napi::Value dispose(const Napi::CallbackInfo& info) {
 }  // namespace
 
 Napi::Value wrap(Napi::Env env, const char* kind, std::shared_ptr<Owned> object) {
-  // A cancel flag is no native memory to speak of: it is not counted, and needs no torch thread to
-  // die on.
+  // A cancel flag holds almost no native memory: it is not counted and may be freed on any
+  // thread.
   const bool counted = kind != kCancel;
   if (counted) ++live;
   auto external = Napi::External<Box>::New(env, new Box{kind, std::move(object)},

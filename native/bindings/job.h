@@ -17,7 +17,7 @@ using Reply = std::function<Napi::Value(Napi::Env)>;
 /** Body of a job; runs on the torch thread and may throw anything. */
 using Work = std::function<Reply(const core::Cancel&)>;
 
-/** Native state behind a JavaScript handle: what a job holds while it runs. */
+/** Native state behind a JavaScript handle; jobs that use it keep it alive. */
 class Owned {
  public:
   virtual ~Owned() = default;
@@ -26,12 +26,12 @@ class Owned {
 struct Client;
 
 struct Job {
-  std::shared_ptr<Client> client;  // null: a release that nobody awaits
+  std::shared_ptr<Client> client;  // null: a release without a Promise
   napi_deferred deferred = nullptr;
   std::vector<std::shared_ptr<Owned>> uses;
   std::shared_ptr<core::Cancel> cancel = std::make_shared<core::Cancel>();
   std::atomic<bool> disposed{false};  // cancelled by dispose(), not by the caller
-  bool settled = false;               // rejected while it waited; guarded by the queue's mutex
+  bool settled = false;               // rejected while queued; guarded by the queue's mutex
   Work work;
   Reply reply;
   std::optional<Failure> failure;

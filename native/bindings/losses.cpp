@@ -14,7 +14,7 @@
 namespace posttrain::bindings {
 namespace {
 
-/** A copy of a Float32Array or Float64Array as a matrix of its own precision. */
+/** Copies a Float32Array or Float64Array to a matrix of the same precision. */
 at::Tensor matrix_of(const Napi::Value& value, int64_t rows, int64_t columns, const char* what) {
   const bool typed = value.IsTypedArray();
   const auto type = typed ? value.As<Napi::TypedArray>().TypedArrayType() : napi_int8_array;
@@ -88,7 +88,7 @@ double total(const std::vector<double>& weights) {
   return sum;
 }
 
-/** Mean loss, means of the further sums, and the gradient where it is asked for. */
+/** Mean loss, means of the further sums, and the gradient if requested. */
 Reply mean_reply(losses::Sums sums, double normalizer, bool wanted, std::vector<double> gradient) {
   return [=](Napi::Env env) -> Napi::Value {
     const double divisor = normalizer == 0 ? 1 : normalizer;

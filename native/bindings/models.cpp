@@ -153,7 +153,7 @@ Napi::Value read_header(const Napi::CallbackInfo& info) {
         tensor.Set("shape", shape);
         tensors.Set(i, tensor);
       }
-      // A null prototype: a key of a file may be called __proto__.
+      // A null prototype: a key of a file may be named __proto__.
       auto metadata = Napi::Object::New(env);
       for (const auto& [key, value] : header.metadata) {
         metadata.DefineProperty(Napi::PropertyDescriptor::Value(

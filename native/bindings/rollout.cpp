@@ -47,7 +47,7 @@ Napi::Value whiten(const Napi::CallbackInfo& info) {
   });
 }
 
-/** The KL estimate of each token, and from it and the scores the rewards. */
+/** KL estimate of each token, and the rewards from these and the scores. */
 Napi::Value token_rewards(const Napi::CallbackInfo& info) {
   const auto object = object_of(info[0], "options");
   const auto log_probs = doubles_field(object, "logProbs");
@@ -84,7 +84,7 @@ Napi::Value group_advantages(const Napi::CallbackInfo& info) {
   const auto method = string_field(object, "method");
   TORCH_CHECK_VALUE(method == "grpo" || method == "rloo",
                     "[rollout] method must be grpo or rloo, got ", method);
-  // None: rloo, which does not divide
+  // None for rloo, which does not divide
   std::optional<rollout::RewardScale> scale;
   if (method == "grpo") scale = rollout::reward_scale_of(string_field(object, "scaleRewards"));
   return submit(info.Env(), {}, nullptr, [=](const core::Cancel&) {

@@ -9,7 +9,7 @@
 
 namespace posttrain::bindings {
 
-/** The fields of a JavaScript object; `uses`, where given, gets the handles that are read. */
+/** The fields of a JavaScript object; `uses`, unless null, collects the handles that are read. */
 class ObjectFields final : public train::Fields {
  public:
   explicit ObjectFields(Napi::Object object, std::vector<std::shared_ptr<Owned>>* uses = nullptr)
@@ -31,11 +31,11 @@ class ObjectFields final : public train::Fields {
 
 struct Terms {
   std::vector<train::LossTerm> terms;
-  /** Handles that the terms name: other roles. */
+  /** Handles of other roles that the terms refer to. */
   std::vector<std::shared_ptr<Owned>> uses;
 };
 
-/** The list of tagged loss terms of a backward. Throws ValueError naming what is wrong. */
+/** Loss terms of a backward, tagged by kind. Throws ValueError naming the invalid field. */
 Terms terms_of(const Napi::Value& value);
 
 }  // namespace posttrain::bindings

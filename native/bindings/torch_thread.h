@@ -10,21 +10,21 @@
 
 namespace posttrain::bindings {
 
-/** Hands the job's outcome to its environment; from any thread. */
+/** Delivers the job's outcome to its environment; callable from any thread. */
 void settle(const std::shared_ptr<Job>& job);
 
 /** The one thread of the process that calls torch, and its queue: first in, first out. */
 class TorchThread {
  public:
-  // Never destroyed: at exit its thread may still sleep in it.
+  // Never destroyed: at exit its thread may still be waiting inside it.
   static TorchThread& instance();
 
   /** Throws ERR_DISPOSED when the process is exiting. The first call starts the thread. */
   void post(std::shared_ptr<Job> job);
 
   /**
-   * Raises the flag of every job that `matches`. Those that wait are rejected at once; the running
-   * one when it looks at its flag. What a waiting job holds is still released on the torch thread,
+   * Raises the flag of every job that `matches`. Waiting jobs reject at once, the running one
+   * when it next checks its flag. Objects of a waiting job are still released on the torch thread,
    * when its turn comes.
    */
   void cancel_if(const std::function<bool(Job&)>& matches);
@@ -32,11 +32,11 @@ class TorchThread {
   /** Waits until no job of that client runs. */
   void await_client(const Client* client);
 
-  /** Cancels everything and joins the thread for at most `timeout_ms`; false if a job still runs
-   * then. */
+  /** Cancels everything and joins the thread for at most `timeout_ms`; false if a job is still
+   * running. */
   bool shutdown(int64_t timeout_ms);
 
-  /** Number of torch's threads, once per process: an error when another number is already in force.
+  /** Sets the number of torch's threads, once per process; throws if another number is already set.
    */
   void set_threads(int64_t threads);
 

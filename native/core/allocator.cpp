@@ -29,7 +29,7 @@ constexpr size_t kLarge = size_t{1} << 20;
 constexpr size_t kPage = size_t{1} << 12;
 
 std::atomic<int64_t> in_use{0};
-/** Most of in_use since the last reset. */
+/** Peak of in_use since the last reset. */
 std::atomic<int64_t> highest{0};
 std::atomic<int64_t> failing_after{-1};
 
@@ -49,7 +49,7 @@ int64_t count(int64_t bytes) {
   return now;
 }
 
-/** Up to a whole number of eighths of its power of two, so that nearly equal shapes find each
+/** Rounded up to an eighth of its power of two, so that nearly equal shapes reuse each
  * other's blocks. */
 size_t rounded(size_t bytes) {
   const size_t step = std::max(kPage, std::bit_floor(bytes) / 8);
@@ -62,7 +62,7 @@ class Blocks {
   void* take(size_t bytes) {
     {
       const std::lock_guard lock(mutex_);
-      // A block up to an eighth larger serves; more would waste what others need.
+      // Reuses a block at most an eighth larger; more would waste memory.
       const auto found = free_.lower_bound(bytes);
       if (found != free_.end() && found->first <= bytes + bytes / 8) {
         auto node = free_.extract(found);
@@ -112,8 +112,8 @@ class Blocks {
   using Free = std::multimap<size_t, void*>;
 
   static void* map(size_t bytes) {
-    // Huge pages are not asked for: finding them made a first step 0.3 s longer, and later steps no
-    // shorter.
+    // No huge pages are requested: they made a first step 0.3 s slower, and later steps no
+    // faster.
     void* block = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     return block == MAP_FAILED ? nullptr : block;
   }
@@ -162,7 +162,7 @@ class Allocator final : public c10::Allocator {
     if (bytes == 0) return {nullptr, nullptr, &release, cpu};
     if (failing_after.load(std::memory_order_relaxed) >= 0 && failing_after.fetch_sub(1) == 0)
       fail(bytes);
-    // No machine has so much, and rounding up would overflow.
+    // No machine has that much, and rounding up would overflow.
     if (bytes > SIZE_MAX / 2) fail(bytes);
     void* data = nullptr;
     if (bytes >= kLarge) {

@@ -5,12 +5,12 @@
 
 namespace posttrain::core {
 
-/** Thrown where a job looks at its flag; becomes an AbortError. */
+/** Thrown where a job checks its raised flag; becomes an AbortError. */
 struct Cancelled : std::exception {
   const char* what() const noexcept override { return "cancelled"; }
 };
 
-/** A flag per job, looked at between layers, micro-batches and tokens; raised with its parent too.
+/** Cancel flag of a job, checked between layers, micro-batches and tokens; a parent raises it too.
  */
 class Cancel {
  public:

@@ -18,7 +18,7 @@ c10::DeviceAllocator* cuda_allocator() {
 
 std::vector<CudaDevice> cuda_devices() {
   std::vector<CudaDevice> devices;
-  // Never closed: it may have started threads of its own.
+  // Never closed: it may have started its own threads.
   void* driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
   if (driver == nullptr) return devices;
   const auto init = reinterpret_cast<int (*)(unsigned)>(dlsym(driver, "cuInit"));

@@ -10,16 +10,16 @@ struct CudaDevice {
   int64_t total_bytes;
 };
 
-/** The devices of the driver, asked through libcuda itself; empty without a driver. */
+/** Devices of the driver, queried through libcuda itself; empty without a driver. */
 std::vector<CudaDevice> cuda_devices();
 
 struct CudaMemory {
-  int64_t allocated_bytes = 0;  // of tensors now alive
-  int64_t reserved_bytes = 0;   // those, and what is kept for reuse
+  int64_t allocated_bytes = 0;  // of live tensors
+  int64_t reserved_bytes = 0;   // those, and memory kept for reuse
 };
 /** Memory of this process on one device. */
 CudaMemory cuda_memory(int device);
-/** Gives what is kept for reuse back to the devices. */
+/** Returns memory kept for reuse to the devices. */
 void release_cuda_memory();
 
 }  // namespace posttrain::core

@@ -4,7 +4,7 @@
 
 namespace posttrain::core {
 
-/** The codes by which JavaScript tells errors apart. */
+/** Error codes that JavaScript sees. */
 enum class ErrorCode {
   aborted,
   invalid_argument,
@@ -45,7 +45,7 @@ constexpr const char* name_of(ErrorCode code) {
   return "ERR_INTERNAL";
 }
 
-/** An error whose code reaches JavaScript as it is. */
+/** An error whose code reaches JavaScript unchanged. */
 class Error : public std::runtime_error {
  public:
   Error(ErrorCode code, const std::string& message) : std::runtime_error(message), code_(code) {}

@@ -42,13 +42,13 @@ bool prefers_onednn() {
     TORCH_CHECK_VALUE(name == "torch" || name == "onednn",
                       "POSTTRAIN_MATMUL must be auto, torch or onednn, got ", name);
     TORCH_CHECK_VALUE(name == "torch" || at::hasMKLDNN(),
-                      "POSTTRAIN_MATMUL is onednn, which this libtorch is built without");
+                      "POSTTRAIN_MATMUL is onednn, but this libtorch is built without it");
     return name == "onednn";
   }();
   return answer;
 }
 
-// Products with a short side are worth it only for many tokens.
+// Products with a short side gain from oneDNN only with many tokens.
 bool onednn_serves(const at::Tensor& x, int64_t one_side, int64_t other_side) {
   if (!x.is_cpu() || x.scalar_type() != at::kFloat) return false;
   const int64_t shorter = std::min(one_side, other_side), longer = std::max(one_side, other_side);
@@ -56,8 +56,8 @@ bool onednn_serves(const at::Tensor& x, int64_t one_side, int64_t other_side) {
   return worth && prefers_onednn();
 }
 
-// Calls run(from, size) for blocks that cover [0, count) but for fewer than 8 at the end; gives
-// their beginning
+// Calls run(from, size) for blocks that cover [0, count) except fewer than 8 at the end; returns
+// where those begin
 template <class Run>
 int64_t in_blocks(int64_t count, Run run) {
   int64_t from = 0;
@@ -67,7 +67,7 @@ int64_t in_blocks(int64_t count, Run run) {
   return from;
 }
 
-// Rows [from, end) with rows of zeros after them
+// Rows [from, end) padded with rows of zeros
 at::Tensor last_block(const at::Tensor& x, int64_t from) {
   auto padded = at::zeros({kSmallestBlock, x.size(1)}, x.options());
   padded.narrow(0, 0, x.size(0) - from).copy_(x.narrow(0, from, x.size(0) - from));
@@ -133,7 +133,7 @@ void add_transposed_product(at::Tensor& out_MN, const at::Tensor& a_TM, const at
     return;
   }
   const int64_t count = a_TM.size(0);
-  // Columns of a wider matrix are copied as they lie: oneDNN would copy them transposed.
+  // Columns of a wider matrix are copied in their layout: oneDNN would copy them transposed.
   const auto add = [&](const at::Tensor& a, const at::Tensor& b) {
     at::native::mkldnn_matmul(a.contiguous().t(), b.contiguous(), out_MN, 1,
                               static_cast<float>(scale));

@@ -6,10 +6,10 @@ namespace posttrain::core {
 /**
  * Matrix products over T tokens. Torch's own go through MKL, which on AMD processors uses kernels
  * of 256 bits; where such a processor has AVX-512, oneDNN's kernels are more than twice as fast in
- * float32 and take their place. oneDNN compiles a kernel for each shape (about 1 ms and 0.5 MB), so
+ * float32 and are used instead. oneDNN compiles a kernel for each shape (about 1 ms and 0.5 MB), so
  * tokens are taken in blocks of a few fixed sizes, whatever their number.
  *
- * POSTTRAIN_MATMUL=torch|onednn decides otherwise; it is read once.
+ * POSTTRAIN_MATMUL=torch|onednn overrides the choice; it is read once.
  */
 void multiply(at::Tensor& out_TN, const at::Tensor& x_TK, const at::Tensor& w_KN);
 /** The bias may be undefined. */
@@ -21,7 +21,7 @@ void add_product(at::Tensor& out_TN, const at::Tensor& x_TK, const at::Tensor& w
 void add_transposed_product(at::Tensor& out_MN, const at::Tensor& a_TM, const at::Tensor& b_TN,
                             double scale = 1);
 
-/** Distance of the rows of a buffer that products with so many columns are fast in. */
+/** Row stride with which products of this many columns are fast. */
 int64_t fast_stride(int64_t columns);
 
 }  // namespace posttrain::core

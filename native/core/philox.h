@@ -6,7 +6,7 @@
 
 namespace posttrain::core {
 
-/** Purpose of a stream of numbers; two uses never share numbers. */
+/** Purpose of a random stream; two purposes never share numbers. */
 enum class Stream : uint32_t { initialization = 1, sampling = 2, dropout = 3 };
 
 /** Philox4x32-10 (Salmon et al. 2011, 'Parallel random numbers: as easy as 1, 2, 3'). */

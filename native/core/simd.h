@@ -19,12 +19,12 @@
 
 namespace posttrain::core {
 
-/** exp for |x| <= 87 within 2 ulp; smaller x give 1e-38, NaN is not kept. Made of operations that
- * vectorise. */
+/** exp for |x| <= 87 within 2 ulp; smaller x give 1e-38, NaN is not kept. Uses only operations that
+ * vectorize. */
 POSTTRAIN_INLINE float exp_f32(float x) {
   x = x > -87.0f ? x : -87.0f;
   x = x < 87.0f ? x : 87.0f;
-  // Adding and taking away 1.5 * 2^23 rounds to the nearest integer.
+  // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer.
   const float n = (x * 1.44269504088896341f + 12582912.0f) - 12582912.0f;
   float r = x - n * 0.693359375f;
   r = r + n * 2.12194440e-4f;

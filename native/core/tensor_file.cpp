@@ -37,7 +37,7 @@ int read_fully(int descriptor, void* target, size_t count, uint64_t offset) {
   return 0;
 }
 
-/** A file being written: removed unless it is finished. */
+/** A file being written, removed unless finish() is called. */
 class Output {
  public:
   explicit Output(const std::string& path)
@@ -76,7 +76,7 @@ class Output {
   }
 
  private:
-  /** Never a device or a pipe. */
+  /** Removes the file; never a device or a pipe. */
   void remove() {
     if (regular_) ::unlink(path_.c_str());
   }
@@ -154,7 +154,7 @@ TensorFile::TensorFile(const std::string& path)
     if (bytes.size() == 8) {
       uint64_t header = 0;
       for (int i = 7; i >= 0; --i) header = header << 8 | bytes[i];
-      // An absurd size is refused by parse() itself, before anything of that size is allocated.
+      // parse() itself rejects an absurd size, before that much is allocated.
       if (header <= 100'000'000 && header <= size - 8) {
         bytes.resize(8 + header);
         if (const int error = read_fully(descriptor_, bytes.data() + 8, header, 8))
@@ -207,7 +207,7 @@ void write_tensor_file(const std::string& path, const std::vector<TensorToWrite>
     const auto values = tensor.produce();
     TORCH_CHECK(values.is_cpu() && values.is_contiguous() && values.scalar_type() == tensor.dtype &&
                     values.sizes() == at::IntArrayRef(tensor.shape),
-                "[tensor_file] ", tensor.name, " was not produced as announced");
+                "[tensor_file] ", tensor.name, " does not have the announced dtype or shape");
     if (values.nbytes() > 0) output.write(values.const_data_ptr(), values.nbytes());
   }
   output.finish();

@@ -15,13 +15,13 @@ namespace posttrain::core {
  */
 struct TensorEntry {
   std::string name;
-  std::string dtype;  // safetensors' own name: F32, BF16, ...
+  std::string dtype;  // name in safetensors: F32, BF16, ...
   std::vector<int64_t> shape;
   uint64_t begin = 0;
   uint64_t end = 0;
 };
 
-/** A validated header of safetensors, from bytes (so that it can be fuzzed without files). Throws
+/** A validated safetensors header, parsed from bytes (it can be fuzzed without files). Throws
  * Error(ERR_INVALID_FILE). */
 struct TensorHeader {
   std::vector<TensorEntry> entries;  // in order of their offsets
@@ -39,7 +39,7 @@ class TensorFile {
   TensorFile& operator=(const TensorFile&) = delete;
 
   const TensorHeader& header() const { return header_; }
-  /** nullptr when there is none of that name. */
+  /** Null for an unknown name. */
   const TensorEntry* find(const std::string& name) const;
   /** A CPU tensor of the file's own dtype and shape. */
   at::Tensor read(const TensorEntry& entry) const;
@@ -65,7 +65,7 @@ struct TensorToWrite {
 void write_tensor_file(const std::string& path, const std::vector<TensorToWrite>& tensors,
                        const std::map<std::string, std::string>& metadata, const Cancel& cancel);
 
-/** F32 <-> at::kFloat and so on; throws Error(ERR_INVALID_FILE) for a name we do not read. */
+/** F32 <-> at::kFloat and so on; throws Error(ERR_INVALID_FILE) for an unsupported dtype. */
 at::ScalarType scalar_type_of(const std::string& dtype);
 std::string dtype_name_of(at::ScalarType type);
 

@@ -11,7 +11,7 @@ namespace {
 
 constexpr uint64_t kHeaderAtMost = 100'000'000;
 
-/** The subset of JSON that a safetensors header is made of, read strictly. */
+/** Strict reader of the subset of JSON that safetensors headers use. */
 class Reader {
  public:
   Reader(const char* text, size_t length, const std::string& where)
@@ -94,7 +94,7 @@ class Reader {
       ++at_;
     }
     if (at_ == start || (*start == '0' && at_ - start > 1))
-      fail("the header has something other than a whole number where a size must stand");
+      fail("the header has something other than a whole number where a size is expected");
     return value;
   }
 
@@ -226,7 +226,7 @@ void check_size(const Reader& reader, const TensorEntry& entry, uint64_t data_si
   if (entry.end < entry.begin || entry.end > data_size) {
     reader.fail(entry.name + ": its bytes " + std::to_string(entry.begin) + " to " +
                 std::to_string(entry.end) + " are outside the data of " +
-                std::to_string(data_size) + " bytes; the file is torn or damaged");
+                std::to_string(data_size) + " bytes; the file is truncated or damaged");
   }
   if (entry.end - entry.begin != bytes) {
     reader.fail(entry.name + ": its shape needs " + std::to_string(bytes) +
@@ -268,17 +268,17 @@ TensorHeader TensorHeader::parse(const uint8_t* bytes, size_t length, uint64_t f
   refuse_other_formats(bytes, length, where);
   if (length < 8 || file_size < 8)
     throw Error(ErrorCode::invalid_file,
-                where + " is too short to be safetensors; the file is torn or empty");
+                where + " is too short to be safetensors; the file is truncated or empty");
   uint64_t size = 0;
   for (int i = 7; i >= 0; --i) size = size << 8 | bytes[i];
   if (size > kHeaderAtMost || size > file_size - 8 || size < 2) {
     throw Error(ErrorCode::invalid_file, where + ": its header says it has " +
                                              std::to_string(size) + " bytes in a file of " +
                                              std::to_string(file_size) +
-                                             "; this is not safetensors, or the file is torn");
+                                             "; this is not safetensors, or the file is truncated");
   }
   if (length < 8 + size)
-    throw Error(ErrorCode::invalid_file, where + ": the header could not be read whole");
+    throw Error(ErrorCode::invalid_file, where + ": the header could not be read completely");
   Reader reader(reinterpret_cast<const char*>(bytes) + 8, size, where);
   if (bytes[8] != '{') reader.fail("the header does not start with '{'; this is not safetensors");
   const uint64_t data_start = 8 + size, data_size = file_size - data_start;
@@ -299,15 +299,15 @@ TensorHeader TensorHeader::parse(const uint8_t* bytes, size_t length, uint64_t f
     } while (reader.take(','));
     reader.expect('}');
   }
-  if (!reader.done()) reader.fail("something follows the JSON of the header");
+  if (!reader.done()) reader.fail("unexpected data follows the JSON of the header");
   std::stable_sort(header.entries.begin(), header.entries.end(), [](const auto& a, const auto& b) {
     return a.begin != b.begin ? a.begin < b.begin : a.end < b.end;
   });
   uint64_t covered = 0;
   for (auto& entry : header.entries) {
     if (entry.begin != covered)
-      reader.fail(entry.name + (entry.begin < covered ? " overlaps another tensor"
-                                                      : " leaves a hole before it"));
+      reader.fail(entry.name +
+                  (entry.begin < covered ? " overlaps another tensor" : " leaves a gap before it"));
     covered = entry.end;
     entry.begin += data_start;
     entry.end += data_start;

@@ -13,10 +13,10 @@
 namespace posttrain::generate {
 namespace {
 
-/** So few that float32 adds their exponentials well. */
+/** Few enough that float32 sums their exponentials accurately. */
 constexpr int64_t kBlock = 4096;
 
-// The highest logit; NaN where one is not finite
+// The highest logit; NaN if any is not finite
 POSTTRAIN_SIMD float highest_of(const float* x, int64_t n) {
   float highest = -std::numeric_limits<float>::infinity(), nothing = 0;
 #pragma omp simd reduction(max : highest) reduction(+ : nothing)
@@ -27,7 +27,7 @@ POSTTRAIN_SIMD float highest_of(const float* x, int64_t n) {
   return highest + nothing;
 }
 
-// y = exp((x - highest) scale); gives the sum of a block
+// y = exp((x - highest) scale); returns the sum of a block
 POSTTRAIN_SIMD float exponentials(const float* x, int64_t n, float highest, float scale, float* y) {
   float sum = 0;
 #pragma omp simd reduction(+ : sum)
@@ -65,7 +65,7 @@ void narrow(Candidates& candidates, std::span<const float> logits, const Samplin
   const auto size = static_cast<int32_t>(logits.size());
   const bool cut = options.top_k > 0 && options.top_k < size;
   if (cut || options.top_p < 1) {
-    // By falling logit; ties by id, so that the order is the same everywhere.
+    // In descending order of logits; ties by id, so that the order is the same everywhere.
     const auto before = [&](int32_t a, int32_t b) {
       return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
     };
@@ -108,7 +108,7 @@ Draw sample(std::span<const float> logits, const std::vector<int32_t>& history,
   const float highest = highest_of(logits.data(), static_cast<int64_t>(logits.size()));
   if (!std::isfinite(highest)) {
     throw core::Error(core::ErrorCode::non_finite,
-                      "[generate] the model gave logits that are not finite: its weights are "
+                      "[generate] the model returned non-finite logits: its weights are "
                       "damaged or training diverged");
   }
   const double temperature = options.temperature > 0 ? options.temperature : 1;

@@ -26,7 +26,7 @@ struct Draw {
  * One token from one row of logits. Order: repetition penalty (Keskar et al. 2019, arXiv
  * 1909.05858), temperature, top-k, top-p (Holtzman et al. 2020, arXiv 1904.09751), min-p (arXiv
  * 2407.01082), softmax, draw. The draw depends on (seed, row, position) alone. Throws
- * Error(ERR_NON_FINITE) where the logits are.
+ * Error(ERR_NON_FINITE) for non-finite logits.
  */
 Draw sample(std::span<const float> logits, const std::vector<int32_t>& history,
             const Sampling& options, uint32_t row, uint32_t position);

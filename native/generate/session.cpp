@@ -12,7 +12,7 @@ namespace posttrain::generate {
 Session::Session(std::shared_ptr<models::Role> role, std::vector<std::vector<int32_t>> prompts,
                  SessionOptions options)
     : role_(std::move(role)), options_(std::move(options)) {
-  TORCH_CHECK_VALUE(!prompts.empty(), "[generate] there is no prompt");
+  TORCH_CHECK_VALUE(!prompts.empty(), "[generate] no prompts");
   TORCH_CHECK_VALUE(options_.max_new_tokens > 0, "[generate] maxNewTokens must be at least 1, got ",
                     options_.max_new_tokens);
   const int64_t vocab = role_->base->spec().vocab_size;
@@ -31,7 +31,7 @@ void Session::reserve(int64_t positions) {
   const auto& spec = role_->base->spec();
   const auto options =
       at::TensorOptions().dtype(role_->base->dtype()).device(role_->base->device());
-  // Room for all that may come, but in steps of doubling, since most rows end early.
+  // Grows by doubling up to the longest possible row, since most rows end early.
   int64_t longest = 0;
   for (const auto& row : rows_) {
     longest = std::max(
@@ -49,7 +49,7 @@ void Session::reserve(int64_t positions) {
       cache.keys.narrow(2, 0, capacity_).copy_(caches_[i].keys);
       cache.values.narrow(2, 0, capacity_).copy_(caches_[i].values);
     }
-    // One layer after another, so that only one is there twice.
+    // One layer after another, so that only one is held twice.
     caches_[i] = std::move(cache);
   }
   capacity_ = capacity;

@@ -18,30 +18,30 @@ struct SessionOptions {
 struct Advance {
   struct Finished {
     int32_t row;
-    bool stopped;  // else it reached max_new_tokens
+    bool stopped;  // otherwise it reached max_new_tokens
   };
   std::vector<int32_t> rows, ids;
   std::vector<float> log_probs;
   std::vector<Finished> finished;
 };
 
-/** A running generation of B ragged prompts: short jobs advance it, so that no job waits for
- * anybody. */
+/** Generation from B ragged prompts, advanced by short jobs so that other jobs are not
+ * held up. */
 class Session {
  public:
   Session(std::shared_ptr<models::Role> role, std::vector<std::vector<int32_t>> prompts,
           SessionOptions options);
 
-  /** Prefills at the first call; then up to `tokens` decoding steps over the rows that still run.
+  /** Prefills at the first call; then up to `tokens` decoding steps over the unfinished rows.
    */
   Advance advance(int64_t tokens, const core::Cancel& cancel);
-  /** Ends rows early. */
+  /** Finishes rows early. */
   void finish(const std::vector<int32_t>& rows);
 
  private:
   struct Row {
-    int32_t index;                 // as the caller counts
-    std::vector<int32_t> history;  // prompt and what was produced
+    int32_t index;                 // in the caller's order
+    std::vector<int32_t> history;  // prompt and generated tokens
     int64_t produced = 0;
     bool running = true;
   };
@@ -49,7 +49,7 @@ class Session {
   at::Tensor decode(const core::Cancel& cancel);
   /** Draws one token for every row from hidden [B, D]. */
   void draw(const at::Tensor& hidden_BD, Advance& result);
-  /** Drops rows that have ended from the caches. */
+  /** Drops finished rows from the caches. */
   void compact();
   void reserve(int64_t positions);
 

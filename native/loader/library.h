@@ -15,15 +15,15 @@ struct LibraryNames {
 };
 extern const LibraryNames kNames;
 
-/** Opens with all symbols resolved and none of them global; null where that fails. */
+/** Opens a library with all symbols resolved and none of them global; null on failure. */
 void* open_library(const std::string& path);
-/** Why the last open_library failed. */
+/** Reason why the last open_library failed. */
 std::string open_error();
 void* find_symbol(void* library, const char* name);
-/** Opens no other file than the one that is named: relative paths are searched for elsewhere. */
+/** True where opening the path opens that very file: relative ones are searched for elsewhere. */
 bool is_absolute(const std::string& path);
 bool file_exists(const std::string& path);
-/** Keeps the library that contains this address until the process ends. */
+/** Keeps the library that contains this address loaded until the process ends. */
 void keep_loaded(const void* address);
 
 }  // namespace posttrain::loader

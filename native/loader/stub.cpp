@@ -1,4 +1,4 @@
-// posttrain.node: links nothing of libtorch. It opens libtorch by absolute path, checks its version
+// posttrain.node: does not link libtorch. It opens libtorch by absolute path, checks its version
 // before any C++ symbol is touched, opens the CUDA libraries if there is a device for them, and
 // only then the core.
 #include <node_api.h>
@@ -50,12 +50,12 @@ bool driver_answers() {
   const auto count_of =
       reinterpret_cast<int (*)(int*)>(loader::find_symbol(driver, "cuDeviceGetCount"));
   int count = 0;
-  // Never closed: it may have started threads of its own.
+  // Never closed: it may have started its own threads.
   return init != nullptr && count_of != nullptr && init(0) == 0 && count_of(&count) == 0 &&
          count > 0;
 }
 
-// NVIDIA's libraries in the order of their needs; those that lie elsewhere are found by libtorch's
+// NVIDIA's libraries, dependencies first; those in other folders are found through libtorch's
 // own RPATH.
 const char* const kCudaLibraries[] = {
     "libcudart.so.13",   "libcupti.so.13",     "libnvshmem_host.so.3", "libnvJitLink.so.13",
@@ -75,7 +75,7 @@ Opened open_libtorch(const std::string& folder, const std::string& cuda, bool an
     if (loader::file_exists(folder + "/" + name)) open_or_fail(folder + "/" + name, announce);
   }
   open_or_fail(folder + "/" + loader::kNames.c10, announce);
-  // From here on a library of another folder would be mixed with this one's c10.
+  // From here on, a library of another folder would be mixed with this folder's c10.
   if (!announce) opened_libtorch = folder;
   const std::string cpu_path = folder + "/" + loader::kNames.torch_cpu;
   void* cpu = open_or_fail(cpu_path, announce);
@@ -83,7 +83,7 @@ Opened open_libtorch(const std::string& folder, const std::string& cuda, bool an
       reinterpret_cast<uint64_t (*)()>(loader::find_symbol(cpu, "aoti_torch_abi_version"));
   if (version_of == nullptr) {
     throw Failure{core::ErrorCode::libtorch_version,
-                  cpu_path + " does not tell its version; posttrain needs libtorch " +
+                  cpu_path + " does not report its version; posttrain needs libtorch " +
                       std::to_string(POSTTRAIN_TORCH_MAJOR) + "." +
                       std::to_string(POSTTRAIN_TORCH_MINOR)};
   }
@@ -99,7 +99,7 @@ Opened open_libtorch(const std::string& folder, const std::string& cuda, bool an
                       std::to_string(POSTTRAIN_TORCH_MAJOR) + "." +
                       std::to_string(POSTTRAIN_TORCH_MINOR)};
   }
-  // Before any operation: libtorch caches its first answer to whether there is CUDA.
+  // Before any operation: libtorch caches its first check for CUDA.
   const std::string cuda_path = folder + "/" + loader::kNames.torch_cuda;
   if (cuda != "off" && loader::file_exists(cuda_path) && (cuda == "on" || driver_answers())) {
     try {
@@ -109,7 +109,7 @@ Opened open_libtorch(const std::string& folder, const std::string& cuda, bool an
       open_or_fail(cuda_path, announce);
       opened.cuda = true;
     } catch (const Failure& failure) {
-      // The CPU goes on; the caller tells why CUDA does not.
+      // Falls back to the CPU; the caller reports why CUDA failed.
       opened.cuda_error = failure.message;
     }
   }
@@ -118,7 +118,7 @@ Opened open_libtorch(const std::string& folder, const std::string& cuda, bool an
 
 Opened libtorch_state;
 
-/** Arguments of open() and probe(); every path is absolute, for names are looked up elsewhere. */
+/** Arguments of open() and probe(); paths are absolute, since names are searched for elsewhere. */
 std::string string_field(napi_env env, napi_value object, const char* name) {
   napi_value value;
   napi_valuetype type = napi_undefined;
@@ -203,7 +203,7 @@ napi_value open(napi_env env, napi_callback_info info) {
   }
 }
 
-// probe({ libtorch, cuda }): opens an unknown libtorch, for a child process that may die of it
+// probe({ libtorch, cuda }): opens an unknown libtorch, in a child process, which it may crash
 napi_value probe(napi_env env, napi_callback_info info) {
   size_t count = 1;
   napi_value argument;
@@ -217,7 +217,7 @@ napi_value probe(napi_env env, napi_callback_info info) {
   }
 }
 
-// state(): what open() found
+// state(): the libtorch, core and CUDA that open() found
 napi_value state(napi_env env, napi_callback_info) {
   const std::lock_guard lock(mutex);
   return state_object(env, libtorch_state);
@@ -226,8 +226,8 @@ napi_value state(napi_env env, napi_callback_info) {
 }  // namespace
 
 NAPI_MODULE_INIT() {
-  // The end of the last worker that uses it would unload this library, and with it what it knows of
-  // the process.
+  // Otherwise the end of the last worker that uses this library would unload it, with its
+  // process-wide state.
   loader::keep_loaded(reinterpret_cast<const void*>(&open_or_fail));
   const struct {
     const char* name;

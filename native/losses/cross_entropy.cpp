@@ -19,7 +19,7 @@ POSTTRAIN_SIMD float highest_of(const float* x, int64_t n) {
   return highest;
 }
 
-// Sums of e = exp(x - highest) and of e * (x - highest), in blocks so that float32 does not lose
+// Sums of e = exp(x - highest) and of e * (x - highest), in blocks so that float32 keeps
 // the small ones
 POSTTRAIN_SIMD void exponential_sums(const float* x, int64_t n, float highest, double* sum,
                                      double* product) {
@@ -61,7 +61,7 @@ void fill_nan(T* x, int64_t n) {
   std::fill(x, x + n, std::numeric_limits<T>::quiet_NaN());
 }
 
-// entropy = log s - (sum e d) / s with d = x - highest: a logit that is not finite makes it so too
+// entropy = log s - (sum e d) / s with d = x - highest: a non-finite logit makes it non-finite
 template <class T>
 RowLoss finish_row(T* x, int64_t columns, int64_t target, double highest, double sum,
                    double product, bool gradient) {

@@ -18,13 +18,13 @@ struct RowScale {
   double entropy = 0;
 };
 
-/** The scale of row `r`, whose loss is known by now. Called once a row, from several threads. */
+/** Scale of row `r`, given its loss. Called once a row, from several threads. */
 using ScaleOf = std::function<RowScale(int64_t r, const RowLoss& loss)>;
 
 /**
  * Cross-entropy of one row of V logits, -log softmax(x)[target]; where `scale_of` is given the
  * logits are replaced by the gradient, nll * (softmax(x) - onehot(target)) - entropy * p (log p +
- * H), with the scale of row `r`. A row with a logit that is not finite gives NaN throughout, never
+ * H), with the scale of row `r`. A row with a non-finite logit gives NaN throughout, never
  * a number.
  */
 RowLoss cross_entropy_row(float* logits, int64_t columns, int64_t target, int64_t r,
@@ -36,7 +36,7 @@ struct CrossEntropy {
   /** Mean over the counted rows; 0 where there are none. */
   double loss;
   int64_t count;
-  /** Gradient of the mean, [N, V]; undefined when none was asked for. */
+  /** Gradient of the mean, [N, V]; undefined unless requested. */
   at::Tensor gradient;
 };
 

@@ -71,7 +71,7 @@ double kl_full(std::span<const double> log_probs, std::span<const double> refere
   for (size_t i = 0; i < log_probs.size(); ++i) {
     const double d = log_probs[i] - reference[i];
     const double p = std::exp(forward ? reference[i] : log_probs[i]);
-    // A token that cannot be drawn costs nothing.
+    // A token of probability 0 adds nothing.
     if (p == 0) continue;
     sum += forward ? -p * d : p * d;
     if (!gradient.empty()) gradient[i] += scale * (forward ? -p : p * (d + 1));

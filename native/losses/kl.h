@@ -14,7 +14,7 @@ namespace posttrain::losses {
 enum class KlEstimator { k1, k2, k3 };
 KlEstimator kl_estimator_of(const std::string& name);
 
-/** Over the whole vocabulary: forward is sum p_ref (log p_ref - log p), the textbook's penalty,
+/** Over the whole vocabulary: forward is sum p_ref (log p_ref - log p), the textbook penalty,
  * reverse sum p (log p - log p_ref). */
 enum class KlDirection { forward, reverse };
 KlDirection kl_direction_of(const std::string& name);

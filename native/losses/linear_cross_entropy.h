@@ -15,17 +15,17 @@ struct LinearCrossEntropy {
   std::vector<double> entropy;
   /** True where the target was the most probable token, [R]. */
   std::vector<uint8_t> correct;
-  /** Gradient of the sum over rows of nll and entropy, each times its scale, [R, D]; undefined when
-   * none was asked for. */
+  /** Gradient of the sum over rows of nll and entropy, each times its scale, [R, D]; undefined
+   * unless requested. */
   at::Tensor dhidden_RD;
 };
 
 /**
- * Cross-entropy of the softmax of the head's logits in chunks of rows: [R, V] is never made. With
- * `scale_of`, the gradient of each chunk is computed while its logits are at hand (6 V D operations
- * a row instead of 8 for recomputing them): dW is added to the head's gradient buffer at once, dh
- * is returned. A row whose loss is not finite has a gradient of NaN. Statistics are float32,
- * float64 for float64 weights.
+ * Cross-entropy of the softmax of the head's logits in chunks of rows: [R, V] is never
+ * materialized. With `scale_of`, the gradient of each chunk is computed while its logits are in
+ * memory (6 V D operations a row instead of 8 for recomputing them): dW is added to the head's
+ * gradient buffer at once, dh is returned. A row with a non-finite loss has a gradient of NaN.
+ * Statistics are float32, float64 for float64 weights.
  */
 LinearCrossEntropy linear_cross_entropy(const at::Tensor& hidden_RD, const nn::Head& head,
                                         const std::vector<int64_t>& targets,

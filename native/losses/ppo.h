@@ -17,7 +17,7 @@ struct PpoPolicyOptions {
   bool sequence = false;
 };
 
-/** R labels; `documents` [R] ascending, used at the level of sequences only. */
+/** R labels; `documents` [R] ascending, used for sequence-level ratios only. */
 struct PolicyInput {
   std::span<const double> log_probs, old_log_probs, advantages, weights;
   std::span<const double> importance;  // or empty

@@ -18,7 +18,7 @@ double log_sigmoid(double x) {
 // Derivative of sigmoid
 double bell(double x) { return sigmoid(x) * sigmoid(-x); }
 
-// Name, whether it is free of a reference, whether it divides by lengths, defaults.
+// Name, whether it is reference-free, whether it divides by lengths, defaults.
 constexpr std::array kTable{
     DpoEntry{"sigmoid", false, false, {.kind = DpoKind::sigmoid}},
     DpoEntry{"sigmoidNorm", false, true, {.kind = DpoKind::sigmoid_norm}},
@@ -59,7 +59,7 @@ const DpoEntry& dpo_entry(const std::string& name) {
   for (const auto& entry : kTable) {
     if (name == entry.name) return entry;
   }
-  TORCH_CHECK_VALUE(false, "[dpo] there is no loss of kind ", name);
+  TORCH_CHECK_VALUE(false, "[dpo] unknown loss kind ", name);
 }
 
 const DpoEntry& dpo_entry(DpoKind kind) { return kTable.at(static_cast<size_t>(kind)); }
@@ -131,14 +131,14 @@ PairLoss dpo_loss(const PairInput& pair, const DpoOptions& options) {
       constexpr double kTau = 0.05;
       const double y = x / kTau, m = sigmoid(y), slope = bell(y) / kTau;
       const double logistic = -log_sigmoid(x);
-      // m exp(-x): apart, far below 0, they are 0 and infinity.
+      // m exp(-x), joined: far below 0 the factors are 0 and infinity.
       const double exponential = std::exp(log_sigmoid(y) - x);
       return of_margin(
           (1 - m) * logistic + exponential,
           -slope * logistic - (1 - m) * sigmoid(-x) + exponential * (sigmoid(-y) / kTau - 1));
     }
     case DpoKind::dpop: {
-      // At lc = 0, where training starts, the penalty has no slope yet, as relu has none.
+      // At lc = 0, where training starts, the penalty has slope 0, as relu has.
       const bool fallen = lc < 0;
       const double y = b * (lc - lr + (fallen ? options.lambda * lc : 0)), slope = -b * sigmoid(-y);
       return {-log_sigmoid(y), slope * (fallen ? 1 + options.lambda : 1), -slope};

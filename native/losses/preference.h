@@ -36,14 +36,14 @@ struct DpoOptions {
   double gamma = 0;
   double lambda = 0;
 };
-/** Throws ValueError for a beta that is not above 0 and the like. */
+/** Throws ValueError for options out of range, such as a beta of 0. */
 void check(const DpoOptions& options);
 
 /** A loss of the table: its name, what it needs, and its defaults, as in
  * lib/options/pair-losses.ts. */
 struct DpoEntry {
   const char* name;
-  /** Compares with no reference. */
+  /** Needs no reference. */
   bool reference_free;
   /** Divides log-probabilities by the tokens of the responses. */
   bool lengths;
@@ -51,11 +51,11 @@ struct DpoEntry {
 };
 /** All losses, in the order of DpoKind. */
 std::span<const DpoEntry> dpo_table();
-/** Throws ValueError where there is no loss of that name. */
+/** Throws ValueError for an unknown name. */
 const DpoEntry& dpo_entry(const std::string& name);
 const DpoEntry& dpo_entry(DpoKind kind);
 
-/** Summed log-probabilities and numbers of tokens of both responses. */
+/** Summed log-probabilities and token counts of both responses. */
 struct PairInput {
   double chosen, rejected;
   double chosen_reference = 0, rejected_reference = 0;
@@ -87,7 +87,7 @@ struct ExampleLoss {
  */
 ExampleLoss kto_loss(double log_prob, double reference, bool desirable, const KtoOptions& options);
 
-/** -logsig(better - worse - margin) + center (better + worse)^2: Bradley & Terry 1952; centring:
+/** -logsig(better - worse - margin) + center (better + worse)^2: Bradley & Terry 1952; centering:
  * arXiv 2312.09244. */
 PairLoss pairwise_reward_loss(double better, double worse, double margin, double center);
 

@@ -5,13 +5,13 @@
 
 namespace posttrain::losses {
 
-/** Sums of one term over what it counts (tokens, sequences or pairs); nothing is divided by
- * anything. */
+/** Sums of one term over what it counts (tokens, sequences or pairs); none is
+ * divided. */
 struct Sums {
   double loss = 0;
-  /** Sum of the weights: what a mean divides by. */
+  /** Sum of the weights: the divisor of a mean. */
   double count = 0;
-  /** Further sums by their names on the other side of the boundary. */
+  /** Further sums by their JavaScript names. */
   std::vector<std::pair<std::string, double>> more;
 };
 

@@ -26,8 +26,9 @@ Adapter::Adapter(std::shared_ptr<Decoder> base, AdapterSpec spec)
                     "[adapter] the scale must be finite and above 0, got ", spec_.scale);
   TORCH_CHECK_VALUE(spec_.dropout >= 0 && spec_.dropout < 1,
                     "[adapter] dropout must be in [0, 1), got ", spec_.dropout);
-  TORCH_CHECK_VALUE(!spec_.dora || spec_.dropout == 0, "[adapter] DoRA has no dropout here");
-  TORCH_CHECK_VALUE(!spec_.modules.empty(), "[adapter] there is no module to adapt");
+  TORCH_CHECK_VALUE(!spec_.dora || spec_.dropout == 0,
+                    "[adapter] DoRA cannot be combined with dropout");
+  TORCH_CHECK_VALUE(!spec_.modules.empty(), "[adapter] no modules to adapt");
   const auto options = at::TensorOptions()
                            .dtype(base_->dtype() == at::kDouble ? at::kDouble : at::kFloat)
                            .device(base_->device());
@@ -46,7 +47,7 @@ Adapter::Adapter(std::shared_ptr<Decoder> base, AdapterSpec spec)
     TORCH_CHECK_VALUE(module.first_row >= 0 && module.first_row + rows <= weight->value.size(0),
                       "[adapter] the rows of ", module.name, " are outside its layer");
     TORCH_CHECK_VALUE(!index_.contains(module.name + ".lora_A"), "[adapter] ", module.name,
-                      " is named twice");
+                      " is listed twice");
     nn::LowRank low{module.first_row, rows};
     low.a = add(module.name + ".lora_A", {spec_.rank, weight->value.size(1)});
     low.b = add(module.name + ".lora_B", {rows, spec_.rank});
@@ -88,7 +89,8 @@ void Adapter::copy_from(Adapter& other) {
   for (auto& parameter : parameters_) {
     const auto* source = other.find(parameter.name);
     TORCH_CHECK_VALUE(source != nullptr && source->value.sizes() == parameter.value.sizes(),
-                      "[adapter] ", parameter.name, " is not the same in both adapters");
+                      "[adapter] ", parameter.name,
+                      " is missing or has another shape in the other adapter");
     parameter.value.copy_(source->value);
   }
 }

@@ -9,7 +9,7 @@
 
 namespace posttrain::models {
 
-/** One module as the files of an adapter name it, and where it lives in the decoder. */
+/** One module by its name in adapter files, and its place in the decoder. */
 struct AdapterModule {
   /** Such as model.layers.0.self_attn.q_proj. */
   std::string name;
@@ -33,8 +33,8 @@ struct AdapterSpec {
 /**
  * Low-rank updates of some linear layers of one base. Parameters are `<module>.lora_A` [r, in],
  * `<module>.lora_B` [out, r] and, for DoRA, `<module>.lora_magnitude_vector` [out]; float32,
- * float64 upon a float64 base. The base is frozen while
- * one is there.
+ * float64 on a float64 base. The base is frozen while
+ * it has an adapter.
  */
 class Adapter {
  public:
@@ -44,14 +44,14 @@ class Adapter {
   Adapter& operator=(const Adapter&) = delete;
 
   std::deque<nn::Parameter>& parameters() { return parameters_; }
-  /** Null for a name that is not there. */
+  /** Null for an unknown name. */
   nn::Parameter* find(const std::string& name);
   const BlockModules& block(size_t i) const { return blocks_[i]; }
   const std::shared_ptr<Decoder>& base() const { return base_; }
 
-  /** A Kaiming-uniform (a = sqrt 5), B zero, magnitudes the norms of the base's rows. */
+  /** A Kaiming-uniform (a = sqrt 5), B zero, magnitudes the row norms of the base. */
   void initialize(uint64_t seed);
-  /** Takes the values of an adapter with the same modules. */
+  /** Copies the values of an adapter with the same modules. */
   void copy_from(Adapter& other);
   /** Adds the updates to the weights of the base, computed in float32. */
   void merge_into_base();

@@ -23,7 +23,7 @@ struct BlockTrace {
   at::Tensor qkv;  // [T, W], rotated
   at::Tensor attention;
   std::vector<at::Tensor> lse;
-  at::Tensor attention_rows;    // [R, heads * E]: what `out` reads
+  at::Tensor attention_rows;    // [R, heads * E]: input of `out`
   at::Tensor attention_output;  // [R, D]: before its norm, where there is one
   nn::NormTrace attention_post_norm;
   at::Tensor middle;  // [R, D]
@@ -72,8 +72,8 @@ struct Block {
   }
 
   /**
-   * [T, D] -> [T, D], or [R, D] where `rows` names the R tokens whose result is wanted: all keys
-   * and values are computed, the rest only for them. Where `cache` is given, keys and values of
+   * [T, D] -> [T, D], or [R, D] where `rows` selects the R tokens to return: keys and values are
+   * computed for all tokens, the rest only for those. With a `cache`, keys and values of
    * document d are copied to its row d.
    */
   at::Tensor forward(const at::Tensor& x_TD, const Tokens& tokens, const at::Tensor& rows,
@@ -83,8 +83,8 @@ struct Block {
   at::Tensor backward(const at::Tensor& dy, const Tokens& tokens, const at::Tensor& rows,
                       const BlockAdapter& adapter, const BlockTrace& trace,
                       const core::Cancel& cancel) const;
-  /** One new token a row: x [B, D] at positions [B]; writes keys and values at those positions of
-   * the cache. */
+  /** Decodes one new token a row: x [B, D] at positions [B]; writes keys and values at those
+   * positions of the cache. */
   at::Tensor decode(const at::Tensor& x_BD, const at::Tensor& positions_B,
                     const std::vector<int64_t>& lengths, const BlockAdapter& adapter,
                     KvCache& cache) const;

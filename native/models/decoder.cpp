@@ -87,7 +87,7 @@ nn::Rotary* Decoder::rotary_of(const LayerSpec& layer) {
 
 nn::Parameter& Decoder::parameter(const std::string& name) {
   const auto found = index_.find(name);
-  TORCH_CHECK_VALUE(found != index_.end(), "[decoder] there is no parameter named ", name);
+  TORCH_CHECK_VALUE(found != index_.end(), "[decoder] no parameter is named ", name);
   return parameters_[found->second];
 }
 
@@ -207,7 +207,7 @@ void Decoder::thaw() {
 }
 
 nn::Linear& Decoder::linear(size_t block, const std::string& name) {
-  TORCH_CHECK_VALUE(block < blocks_.size(), "[adapter] there is no layer ", block);
+  TORCH_CHECK_VALUE(block < blocks_.size(), "[adapter] the model has no layer ", block);
   auto& found = blocks_[block];
   if (name == "qkv") return found.qkv;
   if (name == "out") return found.out;

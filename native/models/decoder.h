@@ -13,7 +13,7 @@ namespace posttrain::models {
 /** Kept by the forward of the whole decoder for its backward. */
 struct DecoderTrace {
   bool checkpointing = false;
-  /** Whole traces, or with checkpointing only each block's input. */
+  /** Full traces, or with activation checkpointing only each block's input. */
   std::vector<BlockTrace> blocks;
   at::Tensor last;  // [R, D]: before the final norm
   nn::NormTrace norm;
@@ -35,8 +35,9 @@ struct ActiveAdapter {
  * final norm. Its output projection is `head()`, used by the losses and the sampler only for the
  * rows they need.
  *
- * Gradients are computed by hand, block by block, into persistent buffers: nothing is kept beyond a
- * call, a job can be cancelled between layers, and a frozen parameter costs no gradient.
+ * Gradients are computed without autograd, block by block, into persistent buffers: nothing is
+ * kept beyond a call, a job can be cancelled between layers, and a frozen parameter costs no
+ * gradient.
  */
 class Decoder {
  public:
@@ -46,9 +47,9 @@ class Decoder {
   at::Device device() const { return device_; }
   at::ScalarType dtype() const { return dtype_; }
   std::deque<nn::Parameter>& parameters() { return parameters_; }
-  /** Throws for a name that is not there. */
+  /** Throws for an unknown name. */
   nn::Parameter& parameter(const std::string& name);
-  /** Its weight is the token embedding where it is tied. */
+  /** Tied heads use the token embedding as their weight. */
   nn::Head head() {
     return {&parameter(spec_.tied ? "embed.weight" : "head.weight"), spec_.logit_multiplier,
             spec_.logit_soft_cap};
@@ -62,16 +63,16 @@ class Decoder {
    * `caches` may be null. */
   at::Tensor forward(const Tokens& tokens, const at::Tensor& rows, const ActiveAdapter& adapter,
                      DecoderTrace* trace, std::vector<KvCache>* caches, const core::Cancel& cancel);
-  /** Adds every trainable parameter's gradient, but for the head's own use, given that of forward's
-   * result. */
+  /** Adds every trainable parameter's gradient, except for the head's use of its weight, from that
+   * of the hidden states. */
   void backward(const Tokens& tokens, const at::Tensor& rows, const ActiveAdapter& adapter,
                 const at::Tensor& dhidden_RD, DecoderTrace& trace, const core::Cancel& cancel);
-  /** Final normed hidden states [B, D] of one new token a row, of length lengths[b] with it. */
+  /** Final normed hidden states [B, D] of one new token a row; lengths[b] includes it. */
   at::Tensor decode(const at::Tensor& ids_B, const std::vector<int64_t>& lengths,
                     const ActiveAdapter& adapter, std::vector<KvCache>& caches,
                     const core::Cancel& cancel);
 
-  /** No parameter gets a gradient any more, until every adapter that froze it is gone. */
+  /** Freezes all parameters until every adapter that froze them is released. */
   void freeze();
   void thaw();
   /** The linear layer `qkv`, `out`, `up` or `down` of a block. Throws for other names. */

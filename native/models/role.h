@@ -11,7 +11,8 @@ namespace posttrain::models {
 
 /**
  * Unit of training, evaluation and sampling: a base, which roles may share, an adapter on it,
- * and beside the base's own language-model head a scalar head `score.weight` [1, D] without a bias.
+ * and besides the base's own language-model head a scalar head `score.weight` [1, D] without a
+ * bias.
  */
 class Role {
  public:
@@ -25,7 +26,7 @@ class Role {
 
   /** Adds a scalar head, normal with standard deviation 1 / sqrt(D + 1), or zero without a seed. */
   void add_score(std::optional<uint64_t> seed);
-  /** Null where there is none. */
+  /** Null without a scalar head. */
   nn::Parameter* score() { return score_.get(); }
 
   ActiveAdapter active_adapter(uint64_t dropout_seed = 0) const {

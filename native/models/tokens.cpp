@@ -20,7 +20,7 @@ Tokens tokens_of(const std::vector<int32_t>& ids, const std::vector<int32_t>& of
   for (size_t d = 0; d + 1 < offsets.size(); ++d) {
     const int64_t from = offsets[d], to = offsets[d + 1];
     TORCH_CHECK_VALUE(from < to && to <= count, "[batch] document ", d,
-                      " is empty: offsets must rise");
+                      " is empty: offsets must increase");
     for (int64_t t = from; t < to; ++t) position[t] = t - from;
     result.offsets.push_back(from);
   }

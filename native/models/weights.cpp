@@ -40,7 +40,7 @@ void load_weights(Role& role, const std::string& path, const std::vector<WeightM
     if (at::IntArrayRef(found->shape) != target.sizes()) {
       throw core::Error(core::ErrorCode::invalid_file,
                         path + ": " + entry.name + " has shape " + text_of(found->shape) +
-                            ", the config asks for " + text_of(target.sizes()));
+                            ", the config expects " + text_of(target.sizes()));
     }
     if (!at::isFloatingType(core::scalar_type_of(found->dtype))) {
       throw core::Error(core::ErrorCode::invalid_file,

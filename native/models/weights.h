@@ -8,7 +8,7 @@
 
 namespace posttrain::models {
 
-/** One tensor of a file and where it lives here; read forward it loads, read backward it saves. */
+/** Maps a tensor of a file to rows of a parameter, for loading and saving. */
 struct WeightMapEntry {
   std::string name;
   std::string parameter;
@@ -18,7 +18,7 @@ struct WeightMapEntry {
   bool transpose = false;
 };
 
-/** The part of the parameter's value (or gradient) that the entry names, in the layout of the file:
+/** The part of the parameter's value (or gradient) that the entry maps, in the layout of the file:
  * a view. */
 at::Tensor view_of(Role& role, const WeightMapEntry& entry, bool gradient);
 

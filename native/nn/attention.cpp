@@ -68,14 +68,14 @@ Qkv qkv_of(const at::Tensor& qkv_TW, const Piece& p, const AttentionShape& s) {
           heads_of(qkv_TW, p.k_from, p.q_to, s.heads + s.kv_heads, s.kv_heads, s.head_dim)};
 }
 
-// Divided by sqrt(head_dim), not multiplied by its inverse, where no scale is given: the last bit
-// differs.
+// Divided by sqrt(head_dim), not multiplied by its inverse, without a scale of its own: the last
+// bit differs.
 at::Tensor scaled(const at::Tensor& scores, const AttentionShape& s) {
   if (s.scale.has_value()) return scores * *s.scale;
   return scores / std::sqrt(static_cast<double>(s.head_dim));
 }
 
-// The reference form, where no fused kernel serves: scores [1, H, Q, K] of grouped heads
+// The reference form, where no fused kernel applies: scores [1, H, Q, K] of grouped heads
 at::Tensor plain_scores(const Qkv& x, const Piece& p, const AttentionShape& s,
                         const at::Tensor& k) {
   const auto scores = scaled(at::matmul(x.q, k.transpose(-1, -2)), s);
@@ -230,7 +230,7 @@ at::Tensor decode_attention(const at::Tensor& q_BO, const at::Tensor& keys_BKSE,
     });
     return out;
   }
-  // [B, K, G, E] x [B, K, S, E] with what a row cannot see masked
+  // [B, K, G, E] x [B, K, S, E], positions that a row cannot see masked
   const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
   const auto keys = keys_BKSE.narrow(2, 0, longest), values = values_BKSE.narrow(2, 0, longest);
   const auto q = q_BO.view({rows, shape.kv_heads, group, width});

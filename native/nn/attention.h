@@ -28,7 +28,7 @@ struct AttentionShape {
  * Causal attention of packed documents; no token sees another document. qkv [T, W] holds q, k, v of
  * each token; `offsets` [D + 1] cuts T. The log-sum-exp of each piece is kept in `lse`. Each
  * document, and within a sliding window each block of queries with the keys it can see, is one call
- * of the fused kernel into a preallocated result: no mask of a whole document is ever made.
+ * of the fused kernel into a preallocated result: no mask of a whole document is ever built.
  */
 at::Tensor packed_attention(const at::Tensor& qkv_TW, const std::vector<int64_t>& offsets,
                             const AttentionShape& shape, std::vector<at::Tensor>* lse,

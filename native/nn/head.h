@@ -6,7 +6,7 @@
 namespace posttrain::nn {
 
 /**
- * The output projection of R hidden states to V tokens: z = multiplier * h W^T, and where there is
+ * The output projection of R hidden states to V tokens: z = multiplier * h W^T, and with
  * a soft-cap c (Gemma 2, arXiv 2408.00118, section 2) the logits are c tanh(z / c). W is [V, D].
  */
 struct Head {
@@ -16,7 +16,7 @@ struct Head {
 
   /** The head that gives logits / temperature for hidden states / temperature. */
   Head at_temperature(double temperature) const;
-  /** [R, V]. With a soft-cap tanh(z / c), which the gradient needs, is kept where `tanh` is given.
+  /** [R, V]. With a soft-cap tanh(z / c), which the gradient needs, is kept in `tanh` unless null.
    */
   at::Tensor logits(const at::Tensor& hidden_RD, at::Tensor* tanh = nullptr) const;
   /** Turns h W^T into logits, in place. */

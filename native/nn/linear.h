@@ -10,7 +10,7 @@ struct Linear {
   Parameter* bias = nullptr;
 
   at::Tensor forward(const at::Tensor& x_TI, const LinearAdapter& adapter = {}) const;
-  /** Adds dW and db, and what the low-rank updates have, to the gradient buffers of trainable
+  /** Adds dW, db and the gradients of the low-rank updates to the buffers of trainable
    * parameters; returns dx [T, in]. */
   at::Tensor backward(const at::Tensor& x_TI, const at::Tensor& dy_TO,
                       const LinearAdapter& adapter = {}) const;

@@ -10,7 +10,7 @@ at::Tensor rows_of(const at::Tensor& weight_OI, const LowRank& module) {
   return weight_OI.narrow(0, module.first_row, module.rows);
 }
 
-// 0 or 1 / (1 - p), in the dtype of the adapter; undefined where nothing is dropped
+// 0 or 1 / (1 - p), in the dtype of the adapter; undefined without dropout
 at::Tensor dropout_mask(const at::Tensor& x_TI, const LowRank& module, uint64_t seed) {
   if (module.dropout == 0 || seed == 0) return {};
   auto mask = at::empty(x_TI.sizes(), at::kFloat);

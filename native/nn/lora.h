@@ -26,17 +26,17 @@ struct LowRank {
 /** The updates of one linear layer in one forward; none by default. */
 struct LinearAdapter {
   const std::vector<LowRank>* modules = nullptr;
-  /** Dropout is on only where a seed other than 0 is given: in a training that asks for it. */
+  /** Dropout is on only with a seed other than 0. */
   uint64_t dropout_seed = 0;
 
   bool empty() const { return modules == nullptr || modules->empty(); }
 };
 
-/** Changes y [T, out] = x W^T + bias into what the updated layer gives. */
+/** Turns y [T, out] = x W^T + bias into the output of the updated layer. */
 void lora_forward(at::Tensor& y_TO, const at::Tensor& x_TI, const at::Tensor& weight_OI,
                   const Parameter* bias, const LinearAdapter& adapter);
 
-/** dy as the frozen weight sees it: scaled where a magnitude stands between, else itself. */
+/** Gradient of x W^T, the frozen product: dy scaled by DoRA's magnitudes, without them dy. */
 at::Tensor lora_weight_gradient(const at::Tensor& dy_TO, const at::Tensor& weight_OI,
                                 const LinearAdapter& adapter);
 
@@ -48,7 +48,7 @@ void lora_backward(at::Tensor& dx_TI, const at::Tensor& x_TI, const at::Tensor& 
  * wider, [rows, in]. */
 at::Tensor merged_rows(const at::Tensor& weight_OI, const LowRank& module);
 
-/** ||W|| of the module's rows, [rows]: where a magnitude starts. */
+/** ||W|| of the module's rows, [rows]: the initial magnitudes. */
 at::Tensor row_norms(const at::Tensor& weight_OI, const LowRank& module);
 
 }  // namespace posttrain::nn

@@ -13,7 +13,7 @@ Activation activation_of(const std::string& name);
 
 struct MlpTrace {
   at::Tensor up;          // [T, I], gated [T, 2 I]: before the activation
-  at::Tensor activation;  // [T, I]: what `down` reads
+  at::Tensor activation;  // [T, I]: input of `down`
 };
 
 /** The low-rank updates of both layers in one forward. */

@@ -10,7 +10,7 @@ namespace posttrain::nn {
  */
 enum class Init { matrix, residual, one, zero };
 
-/** A weight and its gradient. Gradients are persistent buffers that every backward adds to. */
+/** A weight and its gradient. Gradients accumulate in persistent buffers. */
 struct Parameter {
   std::string name;
   /** In the compute dtype. */
@@ -24,7 +24,7 @@ struct Parameter {
     return value.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   }
 
-  /** The gradient buffer, made of zeros at first use. */
+  /** Gradient buffer, created as zeros at first use. */
   at::Tensor& gradient() {
     if (!grad.defined()) grad = at::zeros(value.sizes(), value.options().dtype(grad_dtype()));
     return grad;

@@ -11,7 +11,7 @@
 namespace posttrain::nn {
 namespace {
 
-// Where a rotation of that many full turns over the original context lies among the frequencies
+// Index of the frequency that makes that many full turns over the original context
 // (yarn).
 double correction_dim(double rotations, const RopeSpec& spec, double dim) {
   return dim * std::log(spec.original_max_positions / (rotations * 2 * std::numbers::pi)) /
@@ -140,7 +140,7 @@ Rotary::Rotary(const RopeSpec& spec, int64_t head_dim, at::Device device, at::Sc
 void Rotary::reserve(int64_t positions) {
   if (cos_PD_.defined() && cos_PD_.size(0) >= positions) return;
   const int64_t rows = std::max<int64_t>(positions, cos_PD_.defined() ? 2 * cos_PD_.size(0) : 64);
-  // Angles are rounded to float32 as the reference implementations round them; the functions are
+  // Angles are rounded to float32 as in the reference implementations; cosine and sine are
   // exact.
   const auto angles = at::outer(at::arange(rows, at::kFloat), inverse_frequency_).to(at::kDouble);
   cos_PD_ = (angles.cos() * attention_factor_).to(dtype_).to(device_);

@@ -6,15 +6,15 @@
 
 namespace posttrain::nn {
 
-/** Hugging Face's kinds: linear divides positions by the factor; yarn is Peng et al. 2023, arXiv
- * 2309.00071. */
+/** Kinds as in Hugging Face configs: linear divides positions by the factor; yarn is Peng et al.
+ * 2023, arXiv 2309.00071. */
 enum class RopeKind { plain, linear, llama3, yarn };
 RopeKind rope_kind_of(const std::string& name);
 
 /**
  * Rotary position embedding (Su et al. 2021, arXiv 2104.09864) of the first d components of a head.
- * In the half-split layout component i turns with component i + d/2, interleaved component 2i with
- * 2i + 1. Fields are Hugging Face's.
+ * In the half-split layout component i rotates with component i + d/2, interleaved component 2i
+ * with 2i + 1. Fields are Hugging Face's.
  */
 struct RopeSpec {
   RopeKind kind = RopeKind::plain;
@@ -41,10 +41,10 @@ struct RopeSpec {
 class Rotary {
  public:
   Rotary(const RopeSpec& spec, int64_t head_dim, at::Device device, at::ScalarType dtype);
-  /** Makes the tables long enough for positions below `positions`. */
+  /** Extends the tables to all positions below `positions`. */
   void reserve(int64_t positions);
-  /** Turns the first `heads` heads of each row of x [T, W], in place; row t is at position
-   * positions[t]. `inverse` turns back. */
+  /** Rotates the first `heads` heads of each row of x [T, W], in place; row t is at position
+   * positions[t]. `inverse` rotates back. */
   void apply(const at::Tensor& x_TW, const at::Tensor& positions_T, int64_t heads,
              bool inverse) const;
 

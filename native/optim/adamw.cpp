@@ -34,9 +34,9 @@ AdamW::AdamW(std::shared_ptr<models::Role> role, const AdamWOptions& options)
 
 StepResult AdamW::step(double learning_rate, double max_grad_norm) {
   TORCH_CHECK_VALUE(
-      !broken_, "[adamw] an earlier step failed half-way: load a checkpoint into a new optimizer");
+      !broken_, "[adamw] an earlier step failed midway: load a checkpoint into a new optimizer");
   TORCH_CHECK_VALUE(!role_->gradients_dirty,
-                    "[adamw] the last backward did not finish: call zeroGrad() before step()");
+                    "[adamw] the last backward did not complete: call zeroGrad() before step()");
   TORCH_CHECK_VALUE(std::isfinite(learning_rate) && learning_rate >= 0,
                     "[adamw] learningRate must be finite and at least 0, got ", learning_rate);
   TORCH_CHECK_VALUE(std::isfinite(max_grad_norm) && max_grad_norm >= 0,
@@ -52,7 +52,7 @@ StepResult AdamW::step(double learning_rate, double max_grad_norm) {
   if (max_grad_norm > 0 && norm + 1e-6 > max_grad_norm) {
     grad_scale = at::full({1}, (norm + 1e-6) / max_grad_norm, grads[0].options().dtype(at::kFloat));
     if (grads[0].scalar_type() == at::kDouble || !grads[0].is_cpu()) {
-      // The fused kernel's scale is float32: scale exactly instead where the gradients are wider.
+      // The fused kernel's scale is float32: float64 and device gradients are scaled beforehand.
       at::_foreach_mul_(grads, max_grad_norm / (norm + 1e-6));
       grad_scale = at::Tensor();
     }
@@ -92,7 +92,7 @@ void AdamW::update(const std::vector<size_t>& indices, double learning_rate, dou
 }
 
 void AdamW::save(const std::string& path, const core::Cancel& cancel) const {
-  TORCH_CHECK_VALUE(!broken_, "[adamw] an earlier step failed half-way: its state cannot be saved");
+  TORCH_CHECK_VALUE(!broken_, "[adamw] an earlier step failed midway: its state cannot be saved");
   std::vector<core::TensorToWrite> tensors;
   const auto add = [&](const std::string& name, const at::Tensor& tensor) {
     tensors.push_back({name, tensor.scalar_type(), tensor.sizes().vec(),
@@ -125,7 +125,7 @@ void AdamW::load(const std::string& path, const core::Cancel& cancel) {
     if (entry->shape != target.sizes().vec() ||
         core::scalar_type_of(entry->dtype) != target.scalar_type()) {
       throw core::Error(core::ErrorCode::invalid_file,
-                        path + ": the shape or dtype of " + name + " does not fit this model");
+                        path + ": the shape or dtype of " + name + " does not match this model");
     }
     copies.emplace_back(target, file.read(*entry));
   };

@@ -13,7 +13,7 @@ struct AdamWOptions {
   double beta2 = 0.999;
   double eps = 1e-8;
   double weight_decay = 0.01;
-  /** Decay only what has two dimensions; else everything. */
+  /** Decays only parameters of two or more dimensions; otherwise all. */
   bool decay_matrices_only = false;
 };
 
@@ -24,29 +24,29 @@ struct StepResult {
 
 /**
  * AdamW with decoupled weight decay (Loshchilov & Hutter 2019, arXiv 1711.05101) over the trainable
- * parameters of a role, fused. Half-precision parameters have float32 master weights here.
+ * parameters of a role, fused. Half-precision parameters have float32 master weights.
  */
 class AdamW {
  public:
   AdamW(std::shared_ptr<models::Role> role, const AdamWOptions& options);
 
   /**
-   * Clips the gradients to a global L2 norm of max_grad_norm (0: off), then updates. A norm that is
-   * not finite changes nothing, neither moments nor step count. Throws while the gradients are
-   * dirty; if the update itself fails, the optimizer throws for ever after.
+   * Clips the gradients to a global L2 norm of max_grad_norm (0: off), then updates. A non-finite
+   * norm changes nothing, neither moments nor step count. Throws while the gradients are
+   * dirty; if the update itself fails, every later call throws.
    */
   StepResult step(double learning_rate, double max_grad_norm);
 
   /** Moments, master weights and the step count; the caller renames the file. */
   void save(const std::string& path, const core::Cancel& cancel) const;
-  /** All or nothing: everything is read and checked before anything changes. */
+  /** Loads all or nothing: everything is read and checked before anything changes. */
   void load(const std::string& path, const core::Cancel& cancel);
 
  private:
   struct Slot {
     nn::Parameter* parameter;
     at::Tensor first, second;  // moments
-    at::Tensor master;         // undefined where the parameter itself is wide
+    at::Tensor master;         // undefined for parameters of full precision
     bool decays;
   };
   void update(const std::vector<size_t>& slots, double learning_rate, double weight_decay,

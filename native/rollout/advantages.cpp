@@ -12,7 +12,7 @@ void check_offsets(std::span<const int64_t> offsets, size_t count) {
   TORCH_CHECK_VALUE(!offsets.empty() && offsets.front() == 0 &&
                         offsets.back() == static_cast<int64_t>(count) &&
                         std::is_sorted(offsets.begin(), offsets.end()),
-                    "[rollout] offsets must rise from 0 to ", count);
+                    "[rollout] offsets must increase from 0 to ", count);
 }
 
 double mean_of(std::span<const double> values) {
@@ -105,7 +105,7 @@ std::vector<double> token_rewards(std::span<const double> kl, std::span<const do
   std::vector<double> result(kl.size());
   for (size_t i = 0; i < kl.size(); ++i) result[i] = -coefficient * kl[i];
   for (size_t b = 0; b < scores.size(); ++b) {
-    TORCH_CHECK_VALUE(offsets[b + 1] > offsets[b], "[rollout] response ", b, " has no token");
+    TORCH_CHECK_VALUE(offsets[b + 1] > offsets[b], "[rollout] response ", b, " has no tokens");
     result[static_cast<size_t>(offsets[b + 1] - 1)] += scores[b];
   }
   return result;

@@ -6,8 +6,8 @@
 
 namespace posttrain::rollout {
 
-// B responses of N actions in all; `offsets` [B + 1] cuts N. Positions that are not actions are not
-// there.
+// B responses of N actions in all; `offsets` [B + 1] cuts N. Other positions are
+// left out.
 
 struct Advantages {
   std::vector<double> advantages, returns;  // [N]
@@ -23,8 +23,8 @@ Advantages gae(std::span<const double> rewards, std::span<const double> values,
 
 /**
  * (x - mean) / sqrt(variance + 1e-8) over the values whose mask is not 0 (all without a mask),
- * unbiased; without `shift` the mean is added again. Others, and all where fewer than two count or
- * they do not vary, become 0.
+ * unbiased; without `shift` the mean is added back. Masked values become 0, and so do all where
+ * fewer than two count or they do not vary.
  */
 std::vector<double> whiten(std::span<const double> values, std::span<const uint8_t> mask,
                            bool shift);

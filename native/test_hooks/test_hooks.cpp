@@ -27,7 +27,7 @@ std::atomic<int64_t> live_objects{0};
 std::atomic<int64_t> freed_elsewhere{0};
 std::atomic<std::thread::id> torch_thread{};
 
-/** Content of a test handle: counts itself and notes the thread on which it dies. */
+/** Content of a test handle: counts itself and records the thread that destroys it. */
 struct TestObject : Owned {
   explicit TestObject(int64_t bytes) : tensor(at::empty({bytes}, at::kByte)) {
     torch_thread = std::this_thread::get_id();
@@ -52,7 +52,7 @@ Clock::time_point after(double milliseconds) {
   return Clock::now() + std::chrono::microseconds(static_cast<int64_t>(milliseconds * 1000));
 }
 
-/** Sleeps; looks at its flag every millisecond. */
+/** Sleeps; checks its flag every millisecond. */
 Work sleep_for(double milliseconds) {
   return [=](const core::Cancel& cancel) {
     for (const auto end = after(milliseconds); Clock::now() < end;) {
@@ -68,7 +68,7 @@ Napi::Value sleep_job(const Napi::CallbackInfo& info) {
   return submit(info.Env(), {}, cancel_of(info[1]), sleep_for(number(info[0])));
 }
 
-// busyJob(ms, cancel?): inside torch's operators all the time
+// busyJob(ms, cancel?): inside torch's operators throughout
 Napi::Value busy_job(const Napi::CallbackInfo& info) {
   const double milliseconds = number(info[0]);
   return submit(info.Env(), {}, cancel_of(info[1]), [=](const core::Cancel& cancel) {
@@ -81,7 +81,7 @@ Napi::Value busy_job(const Napi::CallbackInfo& info) {
   });
 }
 
-// stuckJob(ms): inside torch's operators, never looks at its flag
+// stuckJob(ms): inside torch's operators, never checks its flag
 Napi::Value stuck_job(const Napi::CallbackInfo& info) {
   const double milliseconds = number(info[0]);
   return submit(info.Env(), {}, nullptr, [=](const core::Cancel&) {
@@ -163,7 +163,7 @@ Napi::Value throwing_synchronously(const Napi::CallbackInfo& info) {
   throw_one(info[0].ToString().Utf8Value());
 }
 
-// failAllocation(after): the allocation after so many more fails; -1: none. Synchronous.
+// failAllocation(after): makes the allocation after that many more fail; -1: none. Synchronous.
 Napi::Value fail_allocation(const Napi::CallbackInfo& info) {
   core::fail_allocation_after(static_cast<int64_t>(number(info[0])));
   return info.Env().Undefined();

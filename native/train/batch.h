@@ -4,10 +4,10 @@
 
 namespace posttrain::train {
 
-/** The label of a token that is not to be predicted. */
+/** Label of a token that is not predicted. */
 inline constexpr int64_t kIgnoreIndex = -100;
 
-/** A packed batch as it comes over the boundary: plain numbers, copied. */
+/** A packed batch copied from JavaScript. */
 struct Batch {
   std::vector<int32_t> input_ids;  // [T]
   std::vector<int32_t> offsets;    // [D + 1]
@@ -18,7 +18,7 @@ struct Batch {
 /** The tokens at which the hidden states of a forward are read. */
 struct Rows {
   std::vector<int64_t> tokens;     // [R]: ascending
-  std::vector<int64_t> documents;  // [R]: of each
+  std::vector<int64_t> documents;  // [R]: their documents
 };
 
 /** The last token of each document. */
@@ -27,7 +27,7 @@ Rows last_tokens_of(const Batch& batch);
 /** The tokens whose next token is a label. */
 struct Labels {
   Rows rows;  // [R]: t such that labels[t + 1] counts and is in the same document
-  std::vector<int64_t> targets;  // [R]: that label
+  std::vector<int64_t> targets;  // [R]: those labels
   std::vector<double> weights;   // [R]
 };
 

@@ -8,7 +8,7 @@
 namespace posttrain::train {
 namespace {
 
-/** Hidden states at these tokens, [R, D]; at all where none are given, [T, D]. */
+/** Hidden states at `rows`, [R, D]; without rows at all tokens, [T, D]. */
 at::Tensor hidden_of(models::Role& role, const Batch& batch, const std::vector<int64_t>* rows,
                      const core::Cancel& cancel) {
   auto& base = *role.base;

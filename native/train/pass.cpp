@@ -15,7 +15,7 @@ Pass::Pass(models::Role& role, const Batch& batch, std::vector<LossTerm> terms,
 }
 
 void Pass::check() const {
-  TORCH_CHECK_VALUE(!terms_.empty(), "[backward] there is no loss term");
+  TORCH_CHECK_VALUE(!terms_.empty(), "[backward] no loss terms");
   TORCH_CHECK_VALUE(options_.normalizer > 0 && std::isfinite(options_.normalizer),
                     "[backward] the normalizer must be finite and above 0, got ",
                     options_.normalizer);
@@ -25,7 +25,7 @@ void Pass::check() const {
   for (const auto& needs : needs_) {
     TORCH_CHECK_VALUE(
         (needs.reads == Reads::scores) == (needs_[0].reads == Reads::scores),
-        "[backward] pairwiseReward reads other tokens than the other terms: give it alone");
+        "[backward] pairwiseReward reads other tokens: it cannot be combined with other terms");
   }
 }
 
@@ -34,7 +34,7 @@ int64_t Pass::ignore_index() const {
   for (const auto& needs : needs_) {
     if (!needs.ignore_index) continue;
     TORCH_CHECK_VALUE(!result || *result == *needs.ignore_index,
-                      "[backward] the terms have two values of ignoreIndex, ", *result, " and ",
+                      "[backward] the terms disagree on ignoreIndex: ", *result, " and ",
                       *needs.ignore_index);
     result = needs.ignore_index;
   }
@@ -102,8 +102,8 @@ std::vector<losses::Sums> Pass::run() {
   const auto rows_R = at::tensor(labels_.rows.tokens, at::kLong).to(decoder.device());
   models::DecoderTrace trace;
   trace.checkpointing = options_.checkpointing;
-  // A backward that works adds to gradients that an earlier one may have spoilt: only zero_grad()
-  // cleans them.
+  // A successful backward adds to gradients that a failed one may have left incomplete: only
+  // zero_grad() resets them.
   const bool spoilt = role_.gradients_dirty;
   if (options_.gradient) role_.gradients_dirty = true;
   const auto adapter = role_.active_adapter(options_.dropout_seed);
@@ -112,7 +112,7 @@ std::vector<losses::Sums> Pass::run() {
   tempered_RD_ = options_.temperature == 1 ? hidden_RD_ : hidden_RD_ / options_.temperature;
 
   if (any(reads_log_probs)) {
-    // Where each label's gradient is known with the label, its logits are made once.
+    // Where a label's gradient depends on that label alone, its logits are computed once.
     const bool at_once = !any([](Reads reads) { return reads == Reads::all_labels; });
     if (options_.gradient && at_once) {
       read_log_probs([&](int64_t r, const losses::RowLoss& loss) {

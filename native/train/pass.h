@@ -12,9 +12,9 @@ struct BackwardOptions {
   bool gradient = true;
   double normalizer = 1;
   bool checkpointing = false;
-  /** Log-probabilities are those of logits / temperature. */
+  /** Log-probabilities are taken of logits / temperature. */
   double temperature = 1;
-  /** Other than 0: LoRA dropout is on, drawn from it. */
+  /** Seed of LoRA dropout; 0 turns it off. */
   uint64_t dropout_seed = 0;
 };
 
@@ -27,8 +27,8 @@ class Pass {
   Pass(models::Role& role, const Batch& batch, std::vector<LossTerm> terms,
        const BackwardOptions& options, const core::Cancel& cancel);
 
-  /** Sums of each term, undivided. Throws ValueError where a term needs a head that the role has
-   * not, or vectors that do not fit the batch. */
+  /** Sums of each term, undivided. Throws ValueError where a term needs a head that the role
+   * lacks, or its vectors do not match the batch. */
   std::vector<losses::Sums> run();
 
  private:
@@ -40,7 +40,7 @@ class Pass {
   std::vector<losses::Sums> sums(const HiddenStates* hidden);
   /** Log-probabilities of the labels; with `scale_of` their gradient too. */
   void read_log_probs(const losses::ScaleOf& scale_of);
-  /** The gradient of one label by itself. */
+  /** Gradient scale of one label, from its own loss. */
   losses::RowScale scale_of(size_t row, const losses::RowLoss& loss) const;
 
   models::Role& role_;

@@ -137,8 +137,8 @@ test.serial(
           () => 'refused' as const,
         )
         if (outcome === 'refused') {
-          await t.throwsAsync(step(), { message: /half-way/ })
-          await t.throwsAsync(core.saveOptimizer(optimizer, join(folder, 'moments')), { message: /half-way/ })
+          await t.throwsAsync(step(), { message: /midway/ })
+          await t.throwsAsync(core.saveOptimizer(optimizer, join(folder, 'moments')), { message: /midway/ })
         }
       }
       const values = await tensors(role, entries, 'value')

@@ -198,7 +198,7 @@ test('what cannot be is said in one sentence: adapters of other bases and tasks,
   cpSync(fixture('adapters/llama'), torn, { recursive: true })
   const file = join(torn, 'adapter_model.safetensors')
   writeFileSync(file, readFileSync(file).subarray(0, -100))
-  await fails(1, /torn or damaged/, ...dpo, '--adapter', torn)
+  await fails(1, /truncated or damaged/, ...dpo, '--adapter', torn)
   const bad = join(folder, 'bad.jsonl')
   writeFileSync(bad, `${lines(rankings(2))}\n{"prompt": "P:", "chosen": "a"}`)
   await fails(1, /bad\.jsonl:3: rejected is missing/, 'dpo', ...machine, '--data', bad)

@@ -48,8 +48,8 @@ const broken: [what: string, bytes: Uint8Array, says: RegExp][] = [
   ['torn data', tensorBytes({ a: f32(0, 8) }, 7), /outside the data of 7 bytes/],
   ['tensors that overlap', tensorBytes({ a: f32(0, 8), b: f32(4, 12) }, 12), /b overlaps/],
   ['two tensors of the same bytes', tensorBytes({ a: f32(0, 8), b: f32(0, 8) }, 8), /overlaps/],
-  ['a hole between tensors', tensorBytes({ a: f32(0, 4), b: f32(8, 12) }, 12), /b leaves a hole/],
-  ['a hole before the first tensor', tensorBytes({ a: f32(4, 8) }, 8), /a leaves a hole/],
+  ['a hole between tensors', tensorBytes({ a: f32(0, 4), b: f32(8, 12) }, 12), /b leaves a gap/],
+  ['a hole before the first tensor', tensorBytes({ a: f32(4, 8) }, 8), /a leaves a gap/],
   [
     'bytes after the last tensor',
     tensorBytes({ a: f32(0, 8) }, 11),
@@ -292,7 +292,7 @@ test('a tensor of another shape, of whole numbers or not there is refused, and t
   const of = (dtype: string, shape: number[], size: number) =>
     tensorBytes({ [norm.name]: { dtype, shape, data_offsets: [0, size] } }, size)
   for (const [bytes, message] of [
-    [of('F32', [31], 124), /model\.norm\.weight has shape \[31\], the config asks for \[32\]/],
+    [of('F32', [31], 124), /model\.norm\.weight has shape \[31\], the config expects \[32\]/],
     [of('F32', [1, 32], 128), /has shape \[1, 32\]/],
     [of('I32', [32], 128), /has dtype I32, weights must be/],
     [tensorBytes({}), /has no tensor model\.norm\.weight/],

@@ -105,7 +105,7 @@ test('another library under the name of libtorch_cpu is a typed error', async (t
   const { code, error } = await open({ POSTTRAIN_LIBTORCH: folder })
   t.is(code, 0)
   t.is(error?.code, 'ERR_LIBTORCH_VERSION')
-  t.regex(error?.message ?? '', /does not tell its version/)
+  t.regex(error?.message ?? '', /does not report its version/)
 })
 
 test('a file that is no library is a typed error', async (t) => {

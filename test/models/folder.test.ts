@@ -119,7 +119,12 @@ const invalid: [what: string, model: string, spoil: (folder: string) => void, sa
     (f) => renameSync(join(f, SINGLE), join(f, 'pytorch_model.bin')),
     /pytorch_model\.bin and no model\.safetensors/,
   ],
-  ['a torn weight file', 'llama', (f) => truncateSync(join(f, SINGLE), 30_000), /model\.safetensors: .*torn/],
+  [
+    'a torn weight file',
+    'llama',
+    (f) => truncateSync(join(f, SINGLE), 30_000),
+    /model\.safetensors: .*truncated/,
+  ],
   [
     'an empty weight file',
     'llama',

@@ -140,7 +140,7 @@ for (const [recipe, { own, start }] of Object.entries(RUNS)) {
     const output = cleanFolder(t)
     await t.throwsAsync(start(model, { output }).finish(), {
       code: 'ERR_NON_FINITE',
-      message: /logits that are not finite: its weights are damaged/,
+      message: /non-finite logits: its weights are damaged/,
     })
     t.deepEqual(await weightsOf(model), before)
     t.false(existsSync(join(output, 'model')))

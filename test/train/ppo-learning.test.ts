@@ -239,7 +239,7 @@ test('a response without a token is refused', async (t) => {
   const empty = { answers: ['ab>cd.', 'e>'], scores: [1, 2] }
   await t.throwsAsync(room.ppo(plain, empty), {
     code: 'ERR_INVALID_ARGUMENT',
-    message: /response 1 has no token/,
+    message: /response 1 has no tokens/,
   })
 })
 

@@ -3,7 +3,7 @@
 
 namespace posttrain::train {
 
-/** -sum of weight * log p(label), the weights of the batch; head lm. */
+/** -sum of weight * log p(label), with the weights of the batch; head lm. */
 struct CrossEntropyTerm {
   static constexpr const char* kKind = "crossEntropy";
   double coefficient = 1;

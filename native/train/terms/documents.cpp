@@ -27,7 +27,7 @@ void check_pairs(const std::vector<int32_t>& pairs, size_t weights, size_t docum
                     " weights for ", pairs.size() / 2, " pairs");
   const auto documents = static_cast<int32_t>(document_count);
   for (const int32_t document : pairs) {
-    TORCH_CHECK_VALUE(document >= 0 && document < documents, "[backward] pairs names document ",
+    TORCH_CHECK_VALUE(document >= 0 && document < documents, "[backward] pairs refers to document ",
                       document, " of ", documents);
   }
 }

@@ -35,7 +35,7 @@ losses::Sums DpoTerm::loss(const Outputs& outputs, const Gradient& gradient) con
   const double scale = coefficient / gradient.normalizer;
   std::vector<double> lengths, derivatives(outputs.document_count, 0);
   const auto sums_D = document_sums(outputs, &lengths);
-  // Implicit reward by beta. Without a reference it is what the loss compares, as in SimPO and CPO.
+  // Implicit reward / beta; without a reference the quantity that the loss compares (SimPO, CPO).
   const auto reward = [&](double log_prob, double reference, double length) {
     if (referenced) return log_prob - reference;
     return entry.lengths ? log_prob / length : log_prob;

@@ -4,7 +4,7 @@
 
 namespace posttrain::train {
 
-/** The losses of pairs in losses/preference.h; head lm. */
+/** Pair losses in losses/preference.h; head lm. */
 struct DpoTerm {
   static constexpr const char* kKind = "dpo";
   double coefficient = 1;

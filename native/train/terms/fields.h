@@ -12,9 +12,9 @@ class Role;
 namespace posttrain::train {
 
 /**
- * Named options of one term or loss, as they come over the boundary; every array is a copy. Each
- * getter throws ValueError with the name where the type is wrong; numbers, booleans and strings
- * also where there is neither a value nor `absent`.
+ * Named options of one term or loss, from JavaScript; every array is a copy. Each
+ * getter throws ValueError with the name if the type is wrong; numbers, booleans and strings
+ * also if there is neither a value nor `absent`.
  */
 class Fields {
  public:
@@ -25,13 +25,13 @@ class Fields {
   virtual int64_t integer(const char* name, std::optional<int64_t> absent = std::nullopt) const = 0;
   virtual bool boolean(const char* name, std::optional<bool> absent = std::nullopt) const = 0;
   virtual std::string string(const char* name) const = 0;
-  /** Arrays: empty where there is no value. */
+  /** Arrays are empty without a value. */
   virtual std::vector<double> doubles(const char* name) const = 0;
   virtual std::vector<int32_t> int32s(const char* name) const = 0;
   virtual std::vector<uint8_t> bytes(const char* name) const = 0;
   virtual std::shared_ptr<models::Role> role(const char* name) const = 0;
 
-  /** None where there is no value. */
+  /** None without a value. */
   std::optional<double> number_or_none(const char* name) const {
     return has(name) ? std::optional(number(name)) : std::nullopt;
   }

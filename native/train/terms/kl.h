@@ -10,7 +10,7 @@ struct KlTerm {
   double coefficient = 1;
   losses::KlEstimator estimator;
   std::vector<double> reference_log_probs;  // of tokens
-  /** Where given, each value is multiplied by exp(log p - old), which is differentiated too. */
+  /** Unless empty, multiplies each value by exp(log p - old), differentiated as well. */
   std::vector<double> old_log_probs;  // of tokens, or empty
 
   static KlTerm read(const Fields& fields);

@@ -4,7 +4,7 @@
 
 namespace posttrain::train {
 
-/** The loss of single responses in losses/preference.h, one a document; head lm. */
+/** KTO loss of unpaired responses in losses/preference.h, one per document; head lm. */
 struct KtoTerm {
   static constexpr const char* kKind = "kto";
   double coefficient = 1;

@@ -19,10 +19,10 @@ struct HiddenStates;
 
 /** The parts of the forward that a term reads. */
 enum class Reads {
-  /** Log-probability and entropy of a label. The loss of a label needs that label alone, so its
-   * gradient is known with it and its logits are made once. */
+  /** Log-probability and entropy of a label. The loss of a label depends on that label alone, so
+   * its gradient is known at once and its logits are computed once. */
   each_label,
-  /** Log-probabilities of all labels: the loss joins several, so logits are computed a second time
+  /** Log-probabilities of all labels: the loss combines several, so logits are computed again
    * for the gradient. */
   all_labels,
   /** The scalar head where each label is predicted. */
@@ -59,8 +59,8 @@ constexpr bool reads_scalar_head(Reads reads) {
   return false;
 }
 
-/** A vector of a term with one value a token of the batch, [T]; the forward replaces it by its
- * values at the labels, [R]. */
+/** A vector of a term with one value per token of the batch, [T]; the forward replaces it with
+ * its values at the labels, [R]. */
 struct OfTokens {
   const char* name;
   std::vector<double>* values;
@@ -70,14 +70,14 @@ struct OfTokens {
 struct Needs {
   Reads reads;
   std::vector<OfTokens> of_tokens = {};
-  /** The label that does not count, where the term has one of its own. */
+  /** Ignored label, where the term sets its own. */
   std::optional<int64_t> ignore_index = std::nullopt;
 };
 
 /**
- * R rows of the forward: labels, or with Reads::scores the last tokens of documents. Where a
- * gradient is taken label by label it is a part of the R of the batch, from row `first` on. Spans
- * of what no term reads are empty, and all of them where nothing is labeled.
+ * R rows of the forward: labels, or with Reads::scores the last tokens of documents. Where
+ * gradients are taken label by label it holds a part of the R rows, from row `first` on. Spans
+ * that no term reads are empty, and all of them if nothing is labeled.
  */
 struct Outputs {
   size_t first = 0;
@@ -96,7 +96,7 @@ struct Outputs {
   }
 };
 
-/** Where a term adds its gradient of coefficient * loss / normalizer; empty or null: nowhere. */
+/** Buffers for the gradient of coefficient * loss / normalizer; empty or null: none. */
 struct Gradient {
   double normalizer = 1;
   std::span<double> log_probs, entropy, values;  // [R]
@@ -104,8 +104,8 @@ struct Gradient {
 };
 
 /**
- * A loss of one forward with a coefficient. `read` takes its options from the boundary and checks
- * them, `needs` says what it reads of the forward, `loss` gives its undivided sums and adds its
+ * A loss of one forward with a coefficient. `read` reads and checks its options from
+ * JavaScript, `needs` declares the parts of the forward, `loss` returns undivided sums and adds its
  * gradient.
  */
 template <class T>

@@ -23,7 +23,7 @@ LossTerm read_from(const std::string& kind, const Fields& fields) {
     using T = std::variant_alternative_t<I, LossTerm>;
     return kind == T::kKind ? read_as<T>(fields) : read_from<I + 1>(kind, fields);
   }
-  TORCH_CHECK_VALUE(false, "[backward] there is no loss term of kind ", kind);
+  TORCH_CHECK_VALUE(false, "[backward] unknown loss term kind ", kind);
 }
 
 }  // namespace

@@ -13,11 +13,11 @@
 
 namespace posttrain::train {
 
-/** The loss terms of a backward. Each kind is in this list and in one file beside this one. */
+/** The loss terms of a backward. Each kind is in this list and in its own file in this folder. */
 using LossTerm = std::variant<CrossEntropyTerm, WeightedLogProbTerm, PpoPolicyTerm, PpoValueTerm,
                               KlTerm, FullKlTerm, DpoTerm, KtoTerm, PairwiseRewardTerm>;
 
-/** The term whose kind is the field `kind`. Throws ValueError naming what is wrong. */
+/** Reads the term of the kind in field `kind`. Throws ValueError naming the invalid field. */
 LossTerm read_term(const Fields& fields);
 Needs needs_of(LossTerm& term);
 losses::Sums loss_of(const LossTerm& term, const Outputs& outputs, const Gradient& gradient);

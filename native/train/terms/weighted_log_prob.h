@@ -3,7 +3,7 @@
 
 namespace posttrain::train {
 
-/** -sum of weight * log p(label), the weights those of the term alone; head lm. */
+/** -sum of weight * log p(label), with weights of the term itself; head lm. */
 struct WeightedLogProbTerm {
   static constexpr const char* kKind = "weightedLogProb";
   double coefficient = 1;
