@@ -1,11 +1,11 @@
-// npm run demo: a small language model reads, then learns to answer, in front of your eyes.
-//   npm run demo                              pre-trains from scratch, fine-tunes, checks itself, lets you ask
+// npm run demo: pre-trains a small language model, fine-tunes it and aligns it with RLHF, then chats.
+//   npm run demo                              all three stages, with checks of what was learned
 //   npm run demo -- --json                    the same as JSON lines
-//   npm run demo -- --quick                   a few steps, to see that all works; answers nothing well
-//   npm run demo -- --real --model DIR        fine-tunes a real chat model with LoRA, then GRPO (SmolLM2-135M-Instruct)
+//   npm run demo -- --quick                   a few steps, to check that everything works; the model learns little
+//   npm run demo -- --real --model DIR        LoRA fine-tuning, then GRPO, of a chat model (SmolLM2-135M-Instruct)
 import { parseArgs } from 'node:util'
 import { learnFromScratch } from './demo/from-scratch.mjs'
-import { retrainRealModel } from './demo/real.mjs'
+import { fineTuneRealModel } from './demo/real.mjs'
 
 const { values } = parseArgs({
   options: {
@@ -19,7 +19,7 @@ const { values } = parseArgs({
 })
 if (values.real && !values.model) {
   process.stderr.write(
-    'npm run demo -- --real needs --model DIR, a folder with SmolLM2-135M-Instruct (scripts/dev/real/model.py makes one)\n',
+    'npm run demo -- --real requires --model DIR, a folder with SmolLM2-135M-Instruct (scripts/dev/real/model.py creates one)\n',
   )
   process.exit(2)
 }
@@ -36,7 +36,7 @@ const options = {
   ...(values.threads && { threads: Number(values.threads) }),
 }
 try {
-  process.exitCode = await (values.real ? retrainRealModel(options) : learnFromScratch(options))
+  process.exitCode = await (values.real ? fineTuneRealModel(options) : learnFromScratch(options))
 } catch (error) {
   if (abort.signal.aborted) {
     process.stderr.write('\nStopped.\n')

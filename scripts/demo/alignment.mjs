@@ -1,5 +1,5 @@
-// The third stage: people prefer polite answers, as long as they are right. A reward model learns that from rankings,
-// and PPO with its four models teaches it to the language model.
+// Stage 3, RLHF: people prefer polite answers, as long as they are correct. A reward model learns this from rankings, and
+// PPO with its four models trains the language model on its scores.
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { generate, plainTemplate, ppo, RewardModel, reward, sft } from '../../dist/lib/index.js'
@@ -9,14 +9,14 @@ const folder = fileURLToPath(new URL('.', import.meta.url))
 const POLITE = /(，谢谢!|, thanks!)$/
 const plain = (text) => text.replace(POLITE, '')
 
-/** What this stage must reach: answers drawn at temperature 1, greedy ones for what is right. */
+/** Thresholds: share of polite responses sampled at temperature 1, loss of accuracy of greedy ones, KL in nats. */
 export const ALIGNMENT_GATE = { politeBefore: 0.5, politeAfter: 0.85, lost: 0.03, kl: 3 }
 
-/** Answers drawn to each held-out question. */
+/** Responses sampled for each held-out question. */
 const DRAWS = 4
 
-/** Greedy and drawn answers to the held-out questions: how many are right, how many polite, and what they score. */
-async function look(model, judge, rows, { seed, signal }) {
+/** Accuracy of greedy responses to the held-out questions; politeness and mean score of sampled ones. */
+async function evaluate(model, judge, rows, { seed, signal }) {
   const prompts = rows.map((row) => plainTemplate.promptIds(row, model.tokenizer))
   const asked = Array.from({ length: DRAWS }, () => prompts).flat()
   const greedy = await generate(model, prompts, { maxNewTokens: 32, signal })
@@ -34,30 +34,31 @@ async function look(model, judge, rows, { seed, signal }) {
   }
 }
 
-/** Tells scores, manners and two answers before and after. */
-function tellChanges(teller, before, after, kl) {
+/** Prints scores, politeness, accuracy and two responses before and after. */
+function printChanges(printer, before, after, kl) {
   const percent = (value) => `${(100 * value).toFixed(1)} %`
-  teller.title('What judgements have changed')
-  teller.say('                                         before    after')
-  const line = (name, of) => teller.say(`  ${name.padEnd(38)} ${of(before).padEnd(9)} ${of(after)}`)
-  line('score of the reward model', ({ score }) => score.toFixed(2))
-  line('polite answers', ({ polite }) => percent(polite))
-  line('right answers to held-out questions', ({ right }) => percent(right))
-  teller.say(`  distance from what it was (KL)         ${''.padEnd(9)} ${kl.toFixed(2)} nats an answer`)
+  printer.title('Before and after RLHF')
+  printer.say('                                         before    after')
+  const line = (name, of) => printer.say(`  ${name.padEnd(38)} ${of(before).padEnd(9)} ${of(after)}`)
+  line('mean score of the reward model', ({ score }) => score.toFixed(2))
+  line('polite responses', ({ polite }) => percent(polite))
+  line('correct on held-out questions', ({ right }) => percent(right))
+  printer.say(`  KL to the reference                    ${''.padEnd(9)} ${kl.toFixed(2)} nats per response`)
   for (const i of [0, 1]) {
-    teller.say(`  ${before.samples[i].prompt}`)
-    teller.say(`    before: ${before.samples[i].text}`)
-    teller.say(`    after:  ${after.samples[i].text}`)
+    printer.say(`  ${before.samples[i].prompt}`)
+    printer.say(`    before: ${before.samples[i].text}`)
+    printer.say(`    after:  ${after.samples[i].text}`)
   }
 }
 
-/** Trains `model` on; gives what it was before and after, and whether that is enough. */
-export async function alignWithFeedback({ model, heldOut, output, quick, teller, signal, seed = 1 }) {
+/** Aligns `model`; returns its evaluation before and after, and whether it meets the thresholds. */
+export async function alignWithFeedback({ model, heldOut, output, quick, printer, signal, seed = 1 }) {
   const data = (name) => join(folder, name)
   const shared = { template: 'plain', overwrite: true, seed, signal }
 
-  teller.title(
-    'Stage 3: learning from judgements. First it reads answers of which every third is polite, so that it knows both ways.',
+  printer.title('Stage 3: RLHF')
+  printer.say(
+    'First, SFT on answers of which every third is polite, so that the model can answer either way.',
   )
   const manners = await train(
     sft({
@@ -72,11 +73,12 @@ export async function alignWithFeedback({ model, heldOut, output, quick, teller,
       ...(quick ? { maxSteps: 3 } : { epochs: 4, warmupSteps: 10 }),
       output: join(output, 'manners'),
     }),
-    teller,
+    printer,
   )
 
-  teller.title(
-    'A reward model learns from 917 rankings: a right and polite answer is better than a right one, and that is better than a wrong one, however polite.',
+  printer.title('Reward model')
+  printer.say(
+    '917 rankings: a correct, polite answer ranks above a correct one, which ranks above a wrong one, however polite.',
   )
   const trunk = await model.clone()
   const judge = await RewardModel.fromCausalLM(trunk, { seed })
@@ -95,12 +97,13 @@ export async function alignWithFeedback({ model, heldOut, output, quick, teller,
       ...(quick ? { maxSteps: 3 } : { epochs: 4, warmupSteps: 10 }),
       output: join(output, 'reward'),
     }),
-    teller,
+    printer,
   )
-  const before = await look(model, judge, heldOut, { seed, signal })
+  const before = await evaluate(model, judge, heldOut, { seed, signal })
 
-  teller.title(
-    'PPO with four models: the actor answers, the reward model scores its answers, the critic foretells the score, the reference keeps the actor near to what it was.',
+  printer.title('PPO')
+  printer.say(
+    'Four models: the actor responds, the reward model scores its responses, the critic predicts the score, and the reference (the model before PPO) keeps the actor close to it.',
   )
   let last = null
   const learning = await train(
@@ -120,17 +123,17 @@ export async function alignWithFeedback({ model, heldOut, output, quick, teller,
       klCoef: 0.08,
       output: join(output, 'ppo'),
     }),
-    teller,
+    printer,
     (event) => {
       if (event.type === 'step') last = event
     },
   )
-  const after = await look(model, judge, heldOut, { seed, signal })
+  const after = await evaluate(model, judge, heldOut, { seed, signal })
   await judge.dispose()
-  tellChanges(teller, before, after, last.kl)
+  printChanges(printer, before, after, last.kl)
   const cpuSeconds = manners.cpuSeconds + judging.cpuSeconds + learning.cpuSeconds
-  teller.say(
-    `  this stage took ${cpuSeconds.toFixed(0)} CPU seconds\n\nThe model is in ${join(output, 'ppo', 'model')}: npx posttrain chat --model ${join(output, 'ppo', 'model')}`,
+  printer.say(
+    `  this stage took ${cpuSeconds.toFixed(0)} s of CPU time\n\nModel saved in ${join(output, 'ppo', 'model')}; to chat with it: npx posttrain chat --model ${join(output, 'ppo', 'model')}`,
   )
   const passed =
     before.polite < ALIGNMENT_GATE.politeBefore &&
@@ -138,8 +141,8 @@ export async function alignWithFeedback({ model, heldOut, output, quick, teller,
     after.right >= before.right - ALIGNMENT_GATE.lost - 1e-9 &&
     last.kl <= ALIGNMENT_GATE.kl
   if (!passed && !quick)
-    teller.say(
-      "\nThis run missed the demo's own bar for this stage (less than 50 % polite before and at least 85 % after, at most 3 points of right answers lost, at most 3 nats of KL).",
+    printer.say(
+      "\nStage 3 missed the demo's thresholds (less than 50 % polite before and at least 85 % after, at most 3 points of accuracy lost, at most 3 nats of KL).",
     )
   return { before, after, kl: last.kl, cpuSeconds, rewardAccuracy: judging.accuracy ?? null, passed }
 }

@@ -1,10 +1,10 @@
-// The main demo: pre-training from nothing, fine-tuning, and learning from judgements, in about three minutes.
+// The main demo: pre-training from random weights, supervised fine-tuning and RLHF, in about three minutes.
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { CausalLM, plainTemplate, pretrain, sft, Tokenizer } from '../../dist/lib/index.js'
 import { alignWithFeedback } from './alignment.mjs'
-import { answers, conversation, Teller, train } from './stage.mjs'
+import { conversation, Printer, respond, train } from './stage.mjs'
 
 const folder = fileURLToPath(new URL('.', import.meta.url))
 const rowsOf = (name) =>
@@ -33,44 +33,42 @@ const TRAINING = {
   minLearningRateRatio: 0.05,
   maxLength: 256,
 }
-/** At least this much of the held-out rows, of all and of each task, and CPU seconds of training at most. */
+/** Thresholds: exact match on all held-out rows and on each task, and CPU seconds of training. */
 const GATE = { all: 0.97, task: 0.85, cpuSeconds: 120 }
 
 async function exactMatch(model, rows, signal) {
-  const given = await answers(
+  const responses = await respond(
     model,
     rows.map((row) => plainTemplate.prompt(row)),
     { maxNewTokens: 24, signal },
   )
   const tasks = {}
-  for (const [i, { text, stopped }] of given.entries()) {
+  for (const [i, { text, stopped }] of responses.entries()) {
     tasks[rows[i].task] ??= { right: 0, rows: 0 }
     const task = tasks[rows[i].task]
     task.rows++
     task.right += Number(stopped && text === rows[i].output)
   }
   const right = Object.values(tasks).reduce((sum, task) => sum + task.right, 0)
-  return { right, rows: rows.length, tasks, stopped: given.filter(({ stopped }) => stopped).length }
+  return { right, rows: rows.length, tasks, stopped: responses.filter(({ stopped }) => stopped).length }
 }
 
 const percent = ({ right, rows }) => `${((100 * right) / rows).toFixed(1)} % (${right} of ${rows})`
 
-function tellResults(teller, { before, after, sums, cpuSeconds }) {
-  teller.title('What it can do now')
-  teller.say(
-    'Held-out questions are new phrasings of facts it was taught in other words; no question was seen in training.',
-  )
-  teller.say(`  exact answers before fine-tuning   ${percent(before)}`)
-  teller.say(`  exact answers after                ${percent(after)}`)
+function printResults(printer, { before, after, sums, cpuSeconds }) {
+  printer.title('Results on held-out questions')
+  printer.say('They rephrase facts of the training data; none of the questions occurs in it.')
+  printer.say(`  exact match before fine-tuning     ${percent(before)}`)
+  printer.say(`  exact match after                  ${percent(after)}`)
   for (const [task, result] of Object.entries(after.tasks))
-    teller.say(`    ${task.padEnd(10)}${percent(result)}`)
-  teller.say(`  answers that stop by themselves    ${percent({ right: after.stopped, rows: after.rows })}`)
-  teller.say(`  sums it never saw in any words     ${percent(sums)} (for interest only)`)
-  teller.say(`  training took ${cpuSeconds.toFixed(0)} CPU seconds`)
+    printer.say(`    ${task.padEnd(10)}${percent(result)}`)
+  printer.say(`  responses that end by themselves   ${percent({ right: after.stopped, rows: after.rows })}`)
+  printer.say(`  sums absent from the training data ${percent(sums)} (not required)`)
+  printer.say(`  training took ${cpuSeconds.toFixed(0)} s of CPU time`)
 }
 
 export async function learnFromScratch({ output, quick, json, threads, signal }) {
-  const teller = new Teller(json)
+  const printer = new Printer(json)
   const heldOut = rowsOf('held-out.jsonl')
   const unseen = rowsOf('unseen-sums.jsonl')
   const question = '1加1等于几?'
@@ -82,8 +80,9 @@ export async function learnFromScratch({ output, quick, json, threads, signal })
     0,
   )
 
-  teller.title(
-    `Stage 1: pre-training. A model of ${(parameters / 1e6).toFixed(1)} million random weights reads plain text.`,
+  printer.title('Stage 1: pre-training')
+  printer.say(
+    `A model with ${(parameters / 1e6).toFixed(1)} million random weights learns to predict the next token of plain text.`,
   )
   const reading = await train(
     pretrain({
@@ -96,19 +95,18 @@ export async function learnFromScratch({ output, quick, json, threads, signal })
       overwrite: true,
       signal,
     }),
-    teller,
+    printer,
   )
   const asked = `User: ${question}\n`
-  const [continued] = await answers(model, [asked], { maxNewTokens: 24, signal })
-  teller.say(
-    `It has learnt to continue text, not to answer. Asked ${JSON.stringify(asked)} it goes on with\n  ${JSON.stringify(continued.text)}`,
+  const [continued] = await respond(model, [asked], { maxNewTokens: 24, signal })
+  printer.say(
+    `The model has learned to continue text, not to answer questions. It continues ${JSON.stringify(asked)} with\n  ${JSON.stringify(continued.text)}`,
   )
-  teller.event('continuation', { prompt: asked, text: continued.text })
+  printer.event('continuation', { prompt: asked, text: continued.text })
   const before = await exactMatch(model, heldOut, signal)
 
-  teller.title(
-    'Stage 2: fine-tuning. It learns to answer 918 instructions in Chinese and English; only the answers are trained.',
-  )
+  printer.title('Stage 2: supervised fine-tuning (SFT)')
+  printer.say('918 instructions in Chinese and English. Prompts are masked: only responses are trained.')
   const tuning = await train(
     sft({
       ...TRAINING,
@@ -121,46 +119,46 @@ export async function learnFromScratch({ output, quick, json, threads, signal })
       overwrite: true,
       signal,
     }),
-    teller,
+    printer,
   )
   const after = await exactMatch(model, heldOut, signal)
   const sums = await exactMatch(model, unseen, signal)
   const cpuSeconds = reading.cpuSeconds + tuning.cpuSeconds
 
-  tellResults(teller, { before, after, sums, cpuSeconds })
+  printResults(printer, { before, after, sums, cpuSeconds })
   const taught = ['1加1等于几?', '天空是什么颜色的?', '这只猫叫什么名字?', 'What colour is snow?']
-  const told = await answers(
+  const responses = await respond(
     model,
     taught.map((instruction) => plainTemplate.prompt({ instruction })),
     { maxNewTokens: 24, signal },
   )
-  for (const [i, { text }] of told.entries()) teller.say(`  ${taught[i]}  ->  ${text}`)
-  teller.say(
-    `\nThe model is in ${join(output, 'sft', 'model')}: npx posttrain chat --model ${join(output, 'sft', 'model')}`,
+  for (const [i, { text }] of responses.entries()) printer.say(`  ${taught[i]}  ->  ${text}`)
+  printer.say(
+    `\nModel saved in ${join(output, 'sft', 'model')}; to chat with it: npx posttrain chat --model ${join(output, 'sft', 'model')}`,
   )
   const taughtWell =
     after.right / after.rows >= GATE.all &&
     Object.values(after.tasks).every(({ right, rows }) => right / rows >= GATE.task) &&
     cpuSeconds <= GATE.cpuSeconds
   if (!taughtWell && !quick)
-    teller.say(
-      `\nThese two stages missed the demo's own bar (${100 * GATE.all} % in all, ${100 * GATE.task} % on each task, ${GATE.cpuSeconds} CPU seconds).`,
+    printer.say(
+      `\nStages 1 and 2 missed the demo's thresholds (exact match ${100 * GATE.all} % overall, ${100 * GATE.task} % on each task; ${GATE.cpuSeconds} s of CPU time).`,
     )
-  const alignment = await alignWithFeedback({ model, heldOut, output, quick, teller, signal })
+  const alignment = await alignWithFeedback({ model, heldOut, output, quick, printer, signal })
   const passed = taughtWell && alignment.passed
-  teller.event('result', {
+  printer.event('result', {
     before,
     after,
     unseenSums: sums,
     cpuSeconds,
-    answers: Object.fromEntries(told.map(({ text }, i) => [taught[i], text])),
+    answers: Object.fromEntries(responses.map(({ text }, i) => [taught[i], text])),
     alignment,
     passed,
   })
   await conversation(
     async (instruction) =>
-      (await answers(model, [plainTemplate.prompt({ instruction })], { maxNewTokens: 24 }))[0].text,
-    teller,
+      (await respond(model, [plainTemplate.prompt({ instruction })], { maxNewTokens: 24 }))[0].text,
+    printer,
   )
   await model.dispose()
   return passed || quick ? 0 : 1

@@ -1,9 +1,9 @@
-// The demo on a real chat model: with LoRA it gets a new name and keeps what it knew; then GRPO teaches it a whim in a second
-// adapter on the same weights.
+// The demo on a real chat model: LoRA fine-tuning gives it a new name and keeps its knowledge; then GRPO trains a second
+// adapter on the same base to start responses with a vowel.
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { CausalLM, generate, grpo, sft } from '../../dist/lib/index.js'
-import { conversation, Teller, train } from './stage.mjs'
+import { conversation, Printer, train } from './stage.mjs'
 
 const folder = fileURLToPath(new URL('.', import.meta.url))
 /** None of these questions is among the training rows. */
@@ -19,9 +19,9 @@ export const GENERAL = [
   'Why do people sleep?',
   'Say something about the moon.',
 ]
-/** What is asked in the reinforcement learning: the model as it came begins about a quarter of its answers with a vowel. */
+/** Prompts of GRPO; the original model starts about a quarter of its responses to them with a vowel. */
 const QUESTIONS = ['How are you today?', 'What can I eat for breakfast?']
-/** General text of our own, for the perplexity before and after. */
+/** General text written for this demo, for the perplexity before and after. */
 const TEXT = [
   'The river runs from the mountains through the old town and down to the sea. In spring, when the snow melts, it rises over its banks and the fields beside it turn green.',
   'A good teacher does not only explain; she asks questions and waits for the answer. Students remember what they have found out by themselves much longer than what they were told.',
@@ -52,11 +52,11 @@ async function ask(model, questions, signal) {
   )
 }
 
-/** Share of answers with a vowel first that the last five of the twenty rounds have on average. */
-export const WHIM_GATE = 0.9
+/** Threshold: mean share of responses that start with a vowel, in the last five of twenty iterations. */
+export const VOWEL_GATE = 0.9
 
-/** GRPO of a new adapter; the share of answers with a vowel first in the first and the last five rounds. */
-export async function learnWhim({ model, seed, output, quick, teller, signal }) {
+/** GRPO of a new adapter; returns the share of responses that start with a vowel in the first and last five iterations. */
+export async function learnVowels({ model, seed, output, quick, printer, signal }) {
   const scores = []
   const { cpuSeconds } = await train(
     grpo({
@@ -75,28 +75,29 @@ export async function learnWhim({ model, seed, output, quick, teller, signal }) 
       ...(output && { output, overwrite: true }),
       signal,
     }),
-    teller,
+    printer,
     (event) => {
       if (event.type === 'step') scores.push(event.score)
     },
-    // The answers are cut on purpose: a round takes seconds.
+    // Responses are cut short on purpose, so that an iteration takes seconds.
     ['responsesTruncated'],
   )
   const mean = (list) => list.reduce((sum, score) => sum + score, 0) / list.length
   return { first: mean(scores.slice(0, 5)), last: mean(scores.slice(-5)), scores, cpuSeconds }
 }
 
-export async function retrainRealModel({ model: path, output, quick, json, threads, signal }) {
-  const teller = new Teller(json)
+export async function fineTuneRealModel({ model: path, output, quick, json, threads, signal }) {
+  const printer = new Printer(json)
   const model = await CausalLM.load(path, { ...(threads && { threads }) })
   const questions = [...ABOUT_ITSELF, ...GENERAL]
-  teller.title('The model as it came')
+  printer.title('The original model')
   const before = { answers: await ask(model, questions, signal), perplexity: await perplexity(model) }
-  for (const [i, answer] of before.answers.entries()) teller.say(`  ${questions[i]}\n    ${answer}`)
-  teller.say(`  perplexity on general text: ${before.perplexity.toFixed(2)}`)
+  for (const [i, answer] of before.answers.entries()) printer.say(`  ${questions[i]}\n    ${answer}`)
+  printer.say(`  perplexity on general text: ${before.perplexity.toFixed(2)}`)
 
-  teller.title(
-    'Fine-tuning with LoRA on 106 short conversations: a new name, and a few general rows against forgetting; its own weights stay as they are',
+  printer.title('LoRA fine-tuning')
+  printer.say(
+    '106 short conversations: a new name, plus a few general rows against forgetting. The base stays frozen.',
   )
   const { cpuSeconds } = await train(
     sft({
@@ -112,53 +113,54 @@ export async function retrainRealModel({ model: path, output, quick, json, threa
       overwrite: true,
       signal,
     }),
-    teller,
+    printer,
   )
-  teller.title('The model now')
+  printer.title('The fine-tuned model')
   const after = { answers: await ask(model, questions, signal), perplexity: await perplexity(model) }
-  for (const [i, answer] of after.answers.entries()) teller.say(`  ${questions[i]}\n    ${answer}`)
+  for (const [i, answer] of after.answers.entries()) printer.say(`  ${questions[i]}\n    ${answer}`)
   const rise = after.perplexity / before.perplexity - 1
-  teller.say(
+  printer.say(
     `  perplexity on general text: ${after.perplexity.toFixed(2)} (${rise >= 0 ? '+' : ''}${(100 * rise).toFixed(1)} %)`,
   )
-  teller.say(
-    `  training took ${cpuSeconds.toFixed(0)} CPU seconds; the adapter is in ${join(output, 'real', 'adapter')}`,
+  printer.say(
+    `  training took ${cpuSeconds.toFixed(0)} s of CPU time; the adapter is in ${join(output, 'real', 'adapter')}`,
   )
   const renamed = after.answers
     .slice(0, ABOUT_ITSELF.length)
     .filter((answer) => answer.includes('Pip')).length
   if (!quick)
-    teller.say(
-      `  it calls itself Pip in ${renamed} of ${ABOUT_ITSELF.length} answers to questions it was not trained on word by word`,
+    printer.say(
+      `  it calls itself Pip in ${renamed} of ${ABOUT_ITSELF.length} responses to held-out questions`,
     )
 
   const fineTuned = model.adapter
   await model.setAdapter(null)
-  teller.title(
-    'Reinforcement learning (GRPO) of a second adapter, from the model as it came: four answers to each of two questions at a time, cut after 8 tokens, and those that start with a vowel are better',
+  printer.title('GRPO with a second adapter on the original model')
+  printer.say(
+    'Four responses of at most 8 tokens to each of two questions per iteration; the reward is 1 if a response starts with a vowel, else 0.',
   )
   const plain = await ask(model, QUESTIONS, signal)
-  const vowels = await learnWhim({
+  const vowels = await learnVowels({
     model,
     seed: 1,
     output: join(output, 'real-grpo'),
     quick,
-    teller,
+    printer,
     signal,
   })
   if (!quick)
-    teller.say(
-      `  answers that start with a vowel: ${(100 * vowels.first).toFixed(0)} % in the first five rounds, ${(100 * vowels.last).toFixed(0)} % in the last five`,
+    printer.say(
+      `  responses that start with a vowel: ${(100 * vowels.first).toFixed(0)} % in the first five iterations, ${(100 * vowels.last).toFixed(0)} % in the last five`,
     )
-  teller.say(
-    `  training took ${vowels.cpuSeconds.toFixed(0)} CPU seconds; the adapter is in ${join(output, 'real-grpo', 'adapter')}`,
+  printer.say(
+    `  training took ${vowels.cpuSeconds.toFixed(0)} s of CPU time; the adapter is in ${join(output, 'real-grpo', 'adapter')}`,
   )
   for (const [i, answer] of (await ask(model, QUESTIONS, signal)).entries())
-    teller.say(`  ${QUESTIONS[i]}\n    before: ${plain[i]}\n    now: ${answer}`)
+    printer.say(`  ${QUESTIONS[i]}\n    before: ${plain[i]}\n    after:  ${answer}`)
   await model.setAdapter(fineTuned)
-  teller.event('result', { before, after, perplexityRise: rise, renamed, vowels, cpuSeconds })
-  await conversation(async (question) => (await ask(model, [question]))[0], teller)
+  printer.event('result', { before, after, perplexityRise: rise, renamed, vowels, cpuSeconds })
+  await conversation(async (question) => (await ask(model, [question]))[0], printer)
   await model.dispose()
-  const passed = renamed >= ABOUT_ITSELF.length - 1 && rise <= 0.05 && vowels.last >= WHIM_GATE
+  const passed = renamed >= ABOUT_ITSELF.length - 1 && rise <= 0.05 && vowels.last >= VOWEL_GATE
   return quick || passed ? 0 : 1
 }

@@ -1,10 +1,10 @@
-// What both demos share: telling, training with a progress bar, asking.
+// Shared by both demos: output, training with a progress bar, chat.
 import { createInterface } from 'node:readline'
 import { Progress } from '../../dist/lib/cli/progress.js'
 import { generate } from '../../dist/lib/index.js'
 
-/** Speaks to a person, or gives JSON lines. */
-export class Teller {
+/** Prints text for people, or JSON lines. */
+export class Printer {
   constructor(json) {
     this.json = json
   }
@@ -23,10 +23,10 @@ export class Teller {
 }
 
 /**
- * Runs a training to its end with a progress bar, now and then the loss as a line; gives its end event and CPU seconds.
- * A person is not shown warnings whose codes are expected.
+ * Runs a training run to its end with a progress bar and, at each tenth, a line with the mean loss or score. Returns its
+ * end event, CPU seconds and last validation accuracy. Hides warnings whose codes are in `expected`.
  */
-export async function train(run, teller, watch = () => undefined, expected = []) {
+export async function train(run, printer, watch = () => undefined, expected = []) {
   const progress = new Progress(process.stderr)
   const before = process.cpuUsage()
   let shown = 0
@@ -36,7 +36,7 @@ export async function train(run, teller, watch = () => undefined, expected = [])
   for await (const event of run) {
     watch(event)
     if (event.type === 'evaluation' && 'accuracy' in event) accuracy = event.accuracy
-    if (teller.json) process.stdout.write(`${JSON.stringify(event)}\n`)
+    if (printer.json) process.stdout.write(`${JSON.stringify(event)}\n`)
     else if (event.type === 'step') {
       progress.show(event)
       sum += event.score ?? event.loss
@@ -47,7 +47,7 @@ export async function train(run, teller, watch = () => undefined, expected = [])
         progress.clear()
         const name = event.score === undefined ? 'loss' : 'score'
         const more = event.kl === undefined ? '' : `   KL ${event.kl.toFixed(2)}`
-        teller.say(`  step ${String(event.step).padStart(5)}   ${name} ${(sum / count).toFixed(3)}${more}`)
+        printer.say(`  step ${String(event.step).padStart(5)}   ${name} ${(sum / count).toFixed(3)}${more}`)
         sum = 0
         count = 0
       }
@@ -58,14 +58,13 @@ export async function train(run, teller, watch = () => undefined, expected = [])
   }
   progress.clear()
   const used = process.cpuUsage(before)
-  if (accuracy !== undefined)
-    teller.say(`  right order in ${(100 * accuracy).toFixed(1)} % of pairs it has not seen`)
+  if (accuracy !== undefined) printer.say(`  accuracy on held-out pairs: ${(100 * accuracy).toFixed(1)} %`)
   return { end: await run.finish(), cpuSeconds: (used.user + used.system) / 1e6, accuracy }
 }
 let total = 1
 
-/** Answers of a template's prompts, trimmed, with whether each stopped by itself. */
-export async function answers(model, prompts, options) {
+/** Trimmed responses to prompts; `stopped` if a stop token ended the response. */
+export async function respond(model, prompts, options) {
   const completions = await generate(model, prompts, options)
   return completions.map(({ text, finishReason, tokenIds }) => ({
     text: text.trim(),
@@ -74,14 +73,14 @@ export async function answers(model, prompts, options) {
   }))
 }
 
-/** Lets a person ask, where there is one. */
-export async function conversation(answer, teller) {
-  if (teller.json || !process.stdin.isTTY || !process.stdout.isTTY) return
-  teller.say('\nAsk it something (Ctrl-D ends):')
+/** Chats on a terminal; returns at once without one. */
+export async function conversation(respondTo, printer) {
+  if (printer.json || !process.stdin.isTTY || !process.stdout.isTTY) return
+  printer.say('\nChat with the model (Ctrl-D ends):')
   const lines = createInterface({ input: process.stdin, output: process.stdout, prompt: '> ' })
   lines.prompt()
   for await (const line of lines) {
-    if (line.trim() !== '') process.stdout.write(`${await answer(line.trim())}\n`)
+    if (line.trim() !== '') process.stdout.write(`${await respondTo(line.trim())}\n`)
     lines.prompt()
   }
 }

@@ -1,5 +1,5 @@
-// What the demo's third stage learns, seed by seed: node scripts/dev/checks/learning.mjs [--model runs/demo/sft/model] [--seeds 1,2,3,4,5]
-// One line a seed and the worst of each number; fails where a seed misses the stage's bar. `npm run demo` makes the model.
+// Stage 3 of the demo, for several seeds: node scripts/dev/checks/learning.mjs [--model runs/demo/sft/model] [--seeds 1,2,3,4,5]
+// One line per seed and the worst of each number; fails if a seed misses a threshold. `npm run demo` trains the model.
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -27,7 +27,7 @@ for (const seed of values.seeds.split(',').map(Number)) {
   const output = mkdtempSync(join(tmpdir(), 'posttrain-learning-'))
   const model = await CausalLM.load(values.model, { device: 'cpu', threads: 1 })
   try {
-    const result = await alignWithFeedback({ model, heldOut, output, quick: false, teller: silent, seed })
+    const result = await alignWithFeedback({ model, heldOut, output, quick: false, printer: silent, seed })
     const { before, after, kl, rewardAccuracy, cpuSeconds, passed } = result
     results.push(result)
     console.log(
