@@ -1,10 +1,11 @@
+#include "core/tensor_header.h"
+
 #include <algorithm>
 #include <cstring>
 #include <limits>
 #include <set>
 
 #include "core/error.h"
-#include "core/tensor_file.h"
 
 namespace posttrain::core {
 namespace {

@@ -1,0 +1,34 @@
+#pragma once
+#include <c10/core/ScalarType.h>
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace posttrain::core {
+
+/** One tensor of a safetensors file; `begin` and `end` are byte offsets from the start of the file.
+ */
+struct TensorEntry {
+  std::string name;
+  std::string dtype;  // name in safetensors: F32, BF16, ...
+  std::vector<int64_t> shape;
+  uint64_t begin = 0;
+  uint64_t end = 0;
+};
+
+/** A validated safetensors header, parsed from bytes (it can be fuzzed without files). Throws
+ * Error(ERR_INVALID_FILE). */
+struct TensorHeader {
+  std::vector<TensorEntry> entries;  // in order of their offsets
+  std::map<std::string, std::string> metadata;
+  static TensorHeader parse(const uint8_t* bytes, size_t length, uint64_t file_size,
+                            const std::string& where);
+};
+
+/** F32 <-> at::kFloat and so on; throws Error(ERR_INVALID_FILE) for an unsupported dtype. */
+at::ScalarType scalar_type_of(const std::string& dtype);
+std::string dtype_name_of(at::ScalarType type);
+
+}  // namespace posttrain::core
