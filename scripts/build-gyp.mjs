@@ -1,4 +1,4 @@
-// `npm run build:gyp`: compiles stub and core with node-gyp into build/Release, without a download of headers.
+// `npm run build:gyp`: compiles the stub and the core with node-gyp into build/Release, without downloading headers.
 import { copyFileSync, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join, resolve } from 'node:path'
@@ -13,7 +13,7 @@ const gypi = `{'target_defaults': {'default_configuration': 'Release',
   'configurations': {'Release': {'cflags': ['-O2']}, 'Debug': {}}, 'cflags': ['-fPIC', '-pthread']}}
 `
 
-/** A folder with include/node for node-gyp: Node's own where it was installed with it, else one with Node-API alone. */
+/** Folder with include/node for node-gyp: that of the Node installation if present, else one with Node-API only. */
 export function nodeHeaders() {
   const prefix = dirname(dirname(process.execPath))
   if (existsSync(join(prefix, 'include/node/common.gypi'))) return prefix

@@ -1,5 +1,5 @@
 // Native developer build: `node scripts/build.mjs` with POSTTRAIN_LIBTORCH set.
-// Configures build-cmake/ at the first run; later runs only compile what has changed.
+// Configures build-cmake/ in the first run; later runs compile only what has changed.
 import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { availableParallelism, freemem } from 'node:os'
 import { resolve } from 'node:path'
@@ -8,14 +8,14 @@ import { execute, SetupError, versionOf } from './setup/process.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 
-/** A compiler that reads ATen wants about 1 GB. */
+/** Compile jobs to run at once; each that includes ATen needs about 1 GB. */
 export function parallelJobs() {
   const wanted = Number(process.env.POSTTRAIN_JOBS)
   if (wanted > 0) return wanted
   return Math.max(1, Math.min(availableParallelism(), Math.floor(freemem() / 1.2e9)))
 }
 
-/** A configured folder stays with its libtorch and its place; another one starts afresh. */
+/** Removes build-cmake/ if it was configured for another libtorch or another path. */
 function forgetOtherConfiguration(libtorch) {
   const cache = resolve(root, 'build-cmake/CMakeCache.txt')
   if (!existsSync(cache)) return
@@ -29,18 +29,18 @@ function forgetOtherConfiguration(libtorch) {
   }
 }
 
-/** Says in one sentence which tool of the build is missing. */
+/** Throws a SetupError that names the missing build tool. */
 export function checkTools({ cmake = true } = {}) {
   const compiler = process.env.CXX || 'c++'
   if (process.platform !== 'win32' && !versionOf(compiler)) {
     throw new SetupError(
-      `There is no C++ compiler (${compiler}); install g++ 10 or newer, or clang 12 or newer.`,
+      `No C++ compiler was found (${compiler}); install g++ 10 or newer, or clang 12 or newer.`,
     )
   }
-  if (cmake && !versionOf('cmake')) throw new SetupError('There is no cmake; install cmake 3.19 or newer.')
+  if (cmake && !versionOf('cmake')) throw new SetupError('No cmake was found; install cmake 3.19 or newer.')
 }
 
-/** Compiles stub and core with cmake-js against the libtorch folder. */
+/** Compiles the stub and the core with cmake-js against the libtorch folder. */
 export async function buildNative(libtorch) {
   checkTools()
   const folder = resolve(libtorch)

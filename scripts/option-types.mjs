@@ -1,6 +1,6 @@
-// Writes the interfaces of the options, with what an editor shows of each, from the schemas in dist/.
-//   node scripts/option-types.mjs            writes lib/**/options.generated.ts; compile first, and again after it
-//   node scripts/option-types.mjs --check    fails where one of them is not what would be written
+// Generates the option interfaces, with the doc comments that editors show, from the schemas in dist/.
+//   node scripts/option-types.mjs            writes lib/**/options.generated.ts; compile before and after it
+//   node scripts/option-types.mjs --check    fails if one of them is stale
 import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join, posix, relative, sep } from 'node:path'
@@ -18,7 +18,7 @@ const sources = readdirSync(inRoot('lib'), { recursive: true })
 const textOf = new Map(sources.map((name) => [name, readFileSync(inRoot(name), 'utf8')]))
 const { describe, typeNameOf } = await import(pathToFileURL(inRoot('dist/lib/options/option.js')))
 
-/** What a schema is inside `.optional()`, `.default()` and `.nullable()`. */
+/** Unwraps `.optional()`, `.default()`, `.nullable()` and `.readonly()` of a schema. */
 function open(schema) {
   const found = { schema, optional: false, nullable: false, readonly: false, fallback: undefined }
   for (;;) {
@@ -59,13 +59,13 @@ function plainTypeOf(schema, indent) {
       return `{\n${fieldsOf(schema, `${indent}  `)}\n${indent}}`
     default: {
       const name = typeNameOf(schema)
-      if (name === undefined) throw new Error(`${type} has no TypeScript type here: make it with custom()`)
+      if (name === undefined) throw new Error(`${type} has no TypeScript type here: define it with custom()`)
       return name
     }
   }
 }
 
-/** Such as 'In [0, 1)', 'An integer of at least 1'. */
+/** Range of a schema, such as 'In [0, 1)' or 'An integer of at least 1'. */
 function rangeOf(schema) {
   const checks = (schema.def.checks ?? []).map((check) => check._zod.def)
   const low = checks.findLast(({ check }) => check === 'greater_than')
@@ -85,19 +85,19 @@ function rangeOf(schema) {
   return integer ?? (schema.def.type === 'number' ? 'Any finite number' : null)
 }
 
-/** What an editor shows: description, range, default. */
+/** Doc comment of an option: description, range, default. */
 function docOf(path, given) {
   const text = describe(given)?.text
   if (!text) throw new Error(`${path} has no description`)
   const { schema, optional, fallback } = open(given)
   const range = rangeOf(schema)
-  const told = [...text.matchAll(/ ?\(default: ([^()]*)\)/g)]
-  // Where a text tells of one default it comes last; of several, each stays where it belongs.
-  const body = told.length === 1 ? text.replace(told[0][0], '') : text
+  const stated = [...text.matchAll(/ ?\(default: ([^()]*)\)/g)]
+  // A single default moves to the end; several stay in place.
+  const body = stated.length === 1 ? text.replace(stated[0][0], '') : text
   const sentences = [body, range]
   if (!optional) sentences.push('Required')
   else if (fallback !== undefined) sentences.push(`Defaults to \`${quoted(fallback)}\``)
-  else if (told.length === 1) sentences.push(`Default: ${told[0][1]}`)
+  else if (stated.length === 1) sentences.push(`Default: ${stated[0][1]}`)
   else if (!/default: /i.test(text)) sentences.push('Optional')
   return sentences
     .filter((sentence) => sentence !== null)
@@ -136,7 +136,7 @@ function interfaceOf(name, set) {
   return `${commentOf(what, '')}\nexport interface ${name}${generic} {\n${fields}\n}`
 }
 
-/** The import of each type of ours that a text names. */
+/** Imports of the library's types that a text names. */
 function importsOf(text, folder) {
   const code = text.replace(/\/\*\*[\s\S]*?\*\//g, '').replace(/'[^'\n]*'/g, '')
   const own = new Set([...code.matchAll(/^export interface (\w+)/gm)].map(([, name]) => name))
@@ -155,7 +155,7 @@ function importsOf(text, folder) {
   return lines
 }
 
-/** Every schema of the library by the folder that it is in; those of the command line are nobody's to import. */
+/** Option sets of the library by folder, without those of the command line, which nobody imports. */
 async function setsByFolder() {
   const folders = new Map()
   for (const [name, source] of textOf) {
@@ -172,7 +172,7 @@ async function setsByFolder() {
   return folders
 }
 
-/** As biome.json wants it. */
+/** Formats with Biome. */
 function formatted(text, name) {
   const biome = inRoot('node_modules/@biomejs/biome/bin/biome')
   const args = [biome, 'check', '--write', `--stdin-file-path=${name}`]
@@ -197,7 +197,7 @@ for (const [folder, sets] of await setsByFolder()) {
   stale++
   if (!check) writeFileSync(inRoot(name), text)
   console.log(
-    `${relative(process.cwd(), inRoot(name))} ${check ? 'is stale: node scripts/option-types.mjs writes it anew' : 'is written'}`,
+    `${relative(process.cwd(), inRoot(name))} ${check ? 'is stale: run node scripts/option-types.mjs' : 'written'}`,
   )
 }
 process.exitCode = check && stale > 0 ? 1 : 0

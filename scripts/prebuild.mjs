@@ -1,5 +1,5 @@
-// `npm run prebuild`: compiles for this platform through binding.gyp and puts the stripped stub and core into
-// prebuilds/<platform>-<arch>/, as they are published. Ends with their sizes.
+// `npm run prebuild`: compiles for this platform through binding.gyp, writes the stripped stub and core to
+// prebuilds/<platform>-<arch>/, as they are published, and prints their sizes.
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -14,11 +14,11 @@ import { SetupError } from './setup/process.mjs'
 const root = fileURLToPath(new URL('..', import.meta.url))
 const suffix = { darwin: 'dylib', win32: 'dll' }[process.platform] ?? 'so'
 
-/** The two files of a prebuild, and nothing else. */
+/** All files of a prebuild. */
 export const prebuildFiles = ['posttrain.node', `posttrain_core.torch${constants.minor}.${suffix}`]
 export const prebuildFolder = join(root, 'prebuilds', `${process.platform}-${process.arch}`)
 
-/** Paths of this machine that are written into a file: they mean nothing to whoever installs it. */
+/** Paths of this machine found in a file; a published file must have none. */
 export function pathsOfThisMachine(file, libtorch) {
   const bytes = readFileSync(file)
   const home = homedir().length > 1 ? [`${homedir()}/`] : []
@@ -27,7 +27,7 @@ export function pathsOfThisMachine(file, libtorch) {
 
 const stamp = join(root, '.cache/prebuild')
 
-/** Hash of all that a prebuild is made of. */
+/** Hash of all inputs of a prebuild. */
 function stateOf(libtorch) {
   const hash = createHash('sha256').update(`${root}\0${resolve(libtorch)}\0`)
   const sources = readdirSync(join(root, 'native'), { recursive: true, withFileTypes: true })
@@ -37,7 +37,7 @@ function stateOf(libtorch) {
   return hash.digest('hex')
 }
 
-/** Prebuilds again where they are missing or made of something else. */
+/** Rebuilds the prebuild if it is missing or its inputs have changed. */
 export async function ensurePrebuild(libtorch) {
   const whole = prebuildFiles.every((name) => existsSync(join(prebuildFolder, name)))
   const same = whole && existsSync(stamp) && readFileSync(stamp, 'utf8') === stateOf(libtorch)
@@ -61,7 +61,7 @@ function runPrebuildify(libtorch) {
 
 export async function prebuild(libtorch) {
   checkTools({ cmake: false })
-  // prebuildify only adds: what an older version left would be published as well.
+  // prebuildify only adds files: leftovers of an older version would be published as well.
   rmSync(prebuildFolder, { recursive: true, force: true })
   rmSync(join(root, 'build/Release'), { recursive: true, force: true })
   mkdirSync(prebuildFolder, { recursive: true })
@@ -72,8 +72,7 @@ export async function prebuild(libtorch) {
   }
   for (const name of names) {
     const paths = pathsOfThisMachine(join(prebuildFolder, name), libtorch)
-    if (paths.length > 0)
-      throw new SetupError(`${name} has paths of this machine in it: ${paths.join(', ')}.`)
+    if (paths.length > 0) throw new SetupError(`${name} contains paths of this machine: ${paths.join(', ')}.`)
   }
   mkdirSync(dirname(stamp), { recursive: true })
   writeFileSync(stamp, stateOf(libtorch))

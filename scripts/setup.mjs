@@ -1,8 +1,8 @@
-// Brings a clone into working order: npm packages, libtorch, the native build, the TypeScript build.
-//   node scripts/setup.mjs                           sets up, doing only what is missing or stale
-//   node scripts/setup.mjs --run test [arguments]    ... and runs the tests (arguments go to AVA)
-//   node scripts/setup.mjs --run FILE [arguments]    ... and runs a script
-// Needs Node 20, a C++20 compiler, cmake and python3 with pip; no package is needed to run it.
+// Sets up a clone: npm packages, libtorch, the native build, the TypeScript build.
+//   node scripts/setup.mjs                           rebuilds only what is missing or stale
+//   node scripts/setup.mjs --run test [arguments]    ... then runs the tests (arguments go to AVA)
+//   node scripts/setup.mjs --run FILE [arguments]    ... then runs a script
+// Requires Node 20, a C++20 compiler, cmake and python3 with pip; no npm packages.
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -17,12 +17,12 @@ import { execute, SetupError, say } from './setup/process.mjs'
 const root = fileURLToPath(new URL('..', import.meta.url))
 const inRoot = (...parts) => join(root, ...parts)
 
-/** Hash over the contents of files and folders, and over texts that matter as well. */
+/** Hash of the contents of files and folders, and of more texts. */
 function fingerprint(paths, ...texts) {
   const hash = createHash('sha256')
   const add = (path) => {
     if (lstatSync(path).isDirectory()) {
-      // An example may have packages of its own.
+      // An example may have its own packages.
       for (const name of readdirSync(path).sort()) if (name !== 'node_modules') add(join(path, name))
     } else hash.update(relative(root, path)).update('\0').update(readFileSync(path)).update('\0')
   }
@@ -43,8 +43,8 @@ function stamp(name, value) {
   writeFileSync(inRoot('.cache', name), value)
 }
 
-/** npm leaves what it installed in a lockfile of its own; every package of ours has to be in it in its version. */
-function packagesAreThere() {
+/** True if npm's own lockfile of node_modules lists every package of ours in its version. */
+function packagesAreInstalled() {
   try {
     const ours = JSON.parse(readFileSync(inRoot('package-lock.json'), 'utf8')).packages
     const theirs = JSON.parse(readFileSync(inRoot('node_modules/.package-lock.json'), 'utf8')).packages
@@ -57,9 +57,9 @@ function packagesAreThere() {
 }
 
 async function ensurePackages() {
-  if (packagesAreThere()) return
+  if (packagesAreInstalled()) return
   if (existsSync(inRoot('node_modules')) && lstatSync(inRoot('node_modules')).isSymbolicLink()) {
-    say('node_modules is a link and differs from package-lock.json; it is left as it is')
+    say('node_modules is a link and differs from package-lock.json; it is left unchanged')
     return
   }
   say('installing npm packages')
@@ -67,8 +67,7 @@ async function ensurePackages() {
   const [program, args] = npm ? [process.execPath, [npm]] : ['npm', []]
   const options = { what: 'npm ci', cwd: root, shell: !npm && process.platform === 'win32' }
   const { code } = await execute(program, [...args, 'ci', '--no-audit', '--no-fund'], options)
-  if (code !== 0)
-    throw new SetupError('npm ci failed (see above); check the network and run the command again.')
+  if (code !== 0) throw new SetupError('npm ci failed (see above); check the network and retry.')
 }
 
 async function ensureNative(libtorch) {
@@ -102,7 +101,7 @@ function run(target, args) {
     stdio: 'inherit',
     cwd: target === 'test' ? root : undefined,
   })
-  // Ctrl-C reaches the child by itself; it decides when to end.
+  // The terminal sends Ctrl-C to the child too; the child decides when to exit.
   for (const signal of ['SIGINT', 'SIGTERM'])
     process.on(signal, () => signal === 'SIGTERM' && child.kill(signal))
   return new Promise((settle) => {
@@ -122,11 +121,11 @@ async function main() {
     await ensureTypeScript()
   })
   if (at < 0) {
-    say('all is set up')
+    say('set-up is complete')
     return 0
   }
   const target = process.argv[at + 1]
-  if (!target) throw new SetupError('--run needs `test` or a script.')
+  if (!target) throw new SetupError('--run requires `test` or a script.')
   return run(target, process.argv.slice(at + 2))
 }
 

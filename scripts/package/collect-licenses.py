@@ -1,4 +1,4 @@
-"""The licence texts that go with libtorch's libraries -> scripts/package/licenses/.
+"""Collects the license texts of libtorch's libraries into scripts/package/licenses/.
 
     python3 scripts/package/collect-licenses.py TORCH_DIST_INFO MKL_DIST_INFO GCC_COPYRIGHT GPL3
 
@@ -43,6 +43,6 @@ write(
     'mkl.txt',
     [
         ('Intel oneAPI Math Kernel Library', (mkl / 'LICENSE.txt').read_text()),
-        ('Programs of others in it', third_party.read_text()),
+        ('Third-party programs', third_party.read_text()),
     ],
 )

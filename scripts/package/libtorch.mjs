@@ -1,5 +1,5 @@
-// The package @posttrain/libtorch-<platform>: the libraries of a CPU libtorch that the core needs, their licences and
-// a manifest with the hash of each.
+// The package @posttrain/libtorch-<platform>: the CPU libraries of libtorch that the core needs, their licenses, and a
+// manifest with the hash of each.
 import { createHash } from 'node:crypto'
 import {
   copyFileSync,
@@ -21,13 +21,13 @@ import { libtorchPackage, platforms, repository, thisPlatform } from './platform
 
 const licenses = fileURLToPath(new URL('licenses/', import.meta.url))
 
-/** Libraries that every glibc system with a C++ program on it has. */
+/** Libraries present on every glibc system with the C++ runtime. */
 const ofTheSystem = /^(ld-linux[-\w]*|lib(c|m|dl|rt|util|pthread|stdc\+\+|gcc_s))\.so(\.\d+)*$/
 const ofCuda = /^lib(cu|nv|nccl|c10_cuda|torch_cuda)/
 
-/** Paths of the libraries that are wanted and, on Linux, of all that they need in their turn. */
+/** Paths of the requested libraries and, on Linux, of their dependencies. */
 function librariesOf(tree, { libraries, more = [] }) {
-  // A wheel keeps libraries of others beside torch/.
+  // A wheel keeps third-party libraries beside torch/.
   const folders = ['lib', '../torch.libs', '../nvidia/cu13/lib'].map((name) => join(tree, name))
   const found = new Map()
   const missing = []
@@ -46,14 +46,14 @@ function librariesOf(tree, { libraries, more = [] }) {
   return [...found.values()]
 }
 
-/** Why a libtorch must not be published; null where it may be. */
+/** Reason why a libtorch must not be published; null if it may be. */
 export function refusal(tree, paths) {
   const version = versionOfTree(tree)
   if (version?.split('+')[0] !== constants.version)
     return `it is version ${version}, not ${constants.version}`
   const cuda = paths.map((path) => basename(path)).filter((name) => ofCuda.test(name))
   if (cuda.length > 0 || /\+cu/.test(version)) {
-    return `it is made for CUDA (version ${version}${cuda.length > 0 ? `, needs ${cuda.join(', ')}` : ''}); NVIDIA's libraries may not be passed on`
+    return `it is made for CUDA (version ${version}${cuda.length > 0 ? `, needs ${cuda.join(', ')}` : ''}); NVIDIA's libraries may not be redistributed`
   }
   return null
 }
@@ -65,12 +65,12 @@ async function hashOf(path) {
 }
 
 /**
- * Lays the package out in `folder`. `local`: for tests on this machine; it may then be made from any libtorch of
- * the right version, and npm refuses to publish it.
+ * Writes the package to `folder`. `local` is for tests on this machine: any libtorch of the right version is accepted,
+ * and npm refuses to publish the package.
  */
 export async function stageLibtorch({ tree, folder, local = false, platform = thisPlatform }) {
   const known = platforms[platform]
-  if (!known) throw new SetupError(`There is no package of libtorch for ${platform}.`)
+  if (!known) throw new SetupError(`No libtorch package exists for ${platform}.`)
   const paths = librariesOf(tree, known)
   const problem = refusal(tree, paths)
   if (problem && !local) throw new SetupError(`${tree} cannot be published: ${problem}.`)
@@ -92,7 +92,7 @@ export async function stageLibtorch({ tree, folder, local = false, platform = th
   write('manifest.json', { version, platform, local, files })
   writeFileSync(
     join(folder, 'README.md'),
-    `The CPU libraries of libtorch ${constants.version} for ${platform}, unchanged, as the npm package posttrain opens them. Their licences are in licenses/, their sha256 in manifest.json.\n`,
+    `The CPU libraries of libtorch ${constants.version} for ${platform}, unmodified, for the npm package posttrain. Their licenses are in licenses/, their sha256 in manifest.json.\n`,
   )
   write('package.json', {
     ...libtorchPackage(platform),
@@ -101,7 +101,7 @@ export async function stageLibtorch({ tree, folder, local = false, platform = th
     ...known.manifest,
     ...(local ? { private: true } : {}),
     files: ['lib', 'licenses', 'manifest.json', 'build-version', 'README.md'],
-    // Yarn would otherwise keep it zipped, where no library can be opened.
+    // Otherwise Yarn keeps the package zipped, and its libraries cannot be opened.
     preferUnplugged: true,
     ...repository(),
     publishConfig: { access: 'public' },

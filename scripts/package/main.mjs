@@ -1,4 +1,4 @@
-// The package posttrain: what `files` in package.json lets through, with a manifest for those who install it.
+// The package posttrain: the files that `files` in package.json selects, with the published manifest.
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -9,10 +9,10 @@ import { libtorchPackage, platforms, repository } from './platforms.mjs'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 
-/** What somebody needs who compiles an installed package on a platform without prebuilds. */
+/** Packages needed to compile an installed package on a platform without prebuilds. */
 const toolsForBuilding = ['node-addon-api', 'node-api-headers', 'node-gyp']
 
-/** All files that the package may hold, from the sources that git knows; `platforms`: the folders of prebuilds/. */
+/** All files that the package may hold: derived from the sources tracked by git, plus `prebuilds`. */
 export function whitelist(prebuilds) {
   const tracked = execFileSync('git', ['ls-files', 'lib', 'native', 'scripts/setup'], {
     cwd: root,
@@ -39,7 +39,7 @@ export function whitelist(prebuilds) {
   ].sort()
 }
 
-/** package.json as it is published: no tools of this repository, the packages of libtorch added. */
+/** The published package.json: without this repository's tools, with the libtorch packages. */
 export function publishedManifest() {
   const {
     private: _,
@@ -59,22 +59,22 @@ export function publishedManifest() {
   }
 }
 
-/** Lays the package out in `folder`; `prebuilds/` and `dist/` have to be there. */
+/** Writes the package to `folder`; requires `prebuilds/` and `dist/`. */
 export function stageMain(folder) {
   const shelves = existsSync(join(root, 'prebuilds')) ? readdirSync(join(root, 'prebuilds')) : []
-  if (shelves.length === 0) throw new SetupError('There are no prebuilds; run npm run prebuild.')
+  if (shelves.length === 0) throw new SetupError('No prebuilds were found; run npm run prebuild.')
   const files = packedFiles(root)
   const prebuilds = files.filter((path) => path.startsWith('prebuilds/'))
   const allowed = new Set(whitelist(prebuilds))
   const leftOver = files.filter((path) => !allowed.has(path))
   if (leftOver.length > 0) {
-    throw new SetupError(`${leftOver[0]} is of no tracked source; delete dist/ and compile again.`)
+    throw new SetupError(`${leftOver[0]} has no tracked source; delete dist/ and compile again.`)
   }
   rmSync(folder, { recursive: true, force: true })
   for (const path of files) {
     mkdirSync(dirname(join(folder, path)), { recursive: true })
     const bytes = readFileSync(join(root, path))
-    // The sources that the maps point to are not packed, so neither are the maps.
+    // Source maps are left out, because their sources are not packed.
     const code = /^dist\/.*\.m?js$/.test(path)
     const content = code ? bytes.toString('utf8').replace(/\n\/\/# sourceMappingURL=\S+\s*$/, '\n') : bytes
     writeFileSync(join(folder, path), content, path === 'dist/lib/cli/main.js' ? { mode: 0o755 } : {})

@@ -1,10 +1,10 @@
-// npm's command line, run with the Node.js that runs this.
+// npm's command line, run with the running Node.js.
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { SetupError } from '../setup/process.mjs'
 
-/** The script of npm: the one that runs us, else the one beside node. */
+/** npm's script: the one that started this process, else the one beside node. */
 export function npmScript() {
   const prefix = dirname(dirname(process.execPath))
   const places = [
@@ -19,7 +19,7 @@ export function npmScript() {
   return script
 }
 
-/** Runs npm; resolves to its stdout. */
+/** Runs npm; returns its stdout. */
 export function npm(args, options = {}) {
   const run = spawnSync(process.execPath, [npmScript(), ...args], {
     encoding: 'utf8',
@@ -33,7 +33,7 @@ export function npm(args, options = {}) {
   return run.stdout
 }
 
-/** The paths that npm would pack of a folder. */
+/** Paths that npm would pack from a folder. */
 export function packedFiles(folder) {
   const [{ files }] = Object.values(
     JSON.parse(npm(['pack', '--dry-run', '--json', '--ignore-scripts'], { cwd: folder })),
@@ -41,7 +41,7 @@ export function packedFiles(folder) {
   return files.map(({ path }) => path).sort()
 }
 
-/** Packs a folder into `into`; the path of the tarball, its size, and what npm says is in it. */
+/** Packs a folder into `into`; returns the path of the tarball, its size and npm's data about it. */
 export function pack(folder, into) {
   mkdirSync(into, { recursive: true })
   const text = npm(['pack', '--json', '--ignore-scripts', '--pack-destination', into], { cwd: folder })

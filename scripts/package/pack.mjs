@@ -1,6 +1,6 @@
-// Makes the tarballs that are published, into .cache/package/ or --out.
-//   node scripts/package/pack.mjs libtorch [--local] [--out DIR]   of POSTTRAIN_LIBTORCH, for this platform
-//   node scripts/package/pack.mjs main [--out DIR]                 of dist/ and all that is in prebuilds/
+// Packs the published tarballs into .cache/package/ or --out.
+//   node scripts/package/pack.mjs libtorch [--local] [--out DIR]   from POSTTRAIN_LIBTORCH, for this platform
+//   node scripts/package/pack.mjs main [--out DIR]                 from dist/ and prebuilds/
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -15,7 +15,7 @@ import { thisPlatform } from './platforms.mjs'
 const root = fileURLToPath(new URL('../..', import.meta.url))
 export const packageFolder = join(root, '.cache/package')
 
-/** The tarball of before is kept where it would hold the same: compressing 440 MB takes a while. */
+/** Packs libtorch, or reuses a tarball with the same content: compressing 440 MB takes a while. */
 export async function packLibtorch({ tree, out = packageFolder, local = false }) {
   const folder = join(packageFolder, `libtorch-${thisPlatform}`)
   const kept = `${folder}.json`
@@ -59,7 +59,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
         packed = packMain(out)
         break
       default:
-        throw new SetupError('Say what to pack: libtorch or main.')
+        throw new SetupError('Name the package to pack: libtorch or main.')
     }
     console.log(
       `packed: ${packed.file} ${megabytes(packed.bytes)}, ${megabytes(packed.unpackedBytes)} unpacked, ${packed.files} files`,

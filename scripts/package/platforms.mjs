@@ -1,9 +1,9 @@
-// The platforms that a release is made for, and what of libtorch each of them gets.
+// Platforms of a release, with the libtorch libraries of each.
 import { constants } from '../setup/libtorch.mjs'
 
 /**
- * `libraries`: the libraries that the core is linked to. On Linux what they need in turn is read from them;
- * elsewhere `more` names it. `licenses`: files in licenses/.
+ * `libraries`: the libraries that the core is linked to. Their dependencies are read from them on Linux; elsewhere
+ * `more` lists them. `licenses`: files in licenses/.
  */
 export const platforms = {
   'linux-x64': {
@@ -32,13 +32,13 @@ export const platforms = {
 
 export const thisPlatform = `${process.platform}-${process.arch}`
 
-/** Libtorch's own version, so that a release of posttrain alone does not bring the same 115 MB again. */
+/** Has libtorch's own version, so that a release of posttrain alone does not download the same 115 MB again. */
 export const libtorchPackage = (platform) => ({
   name: `@posttrain/libtorch-${platform}`,
   version: constants.version,
 })
 
-/** Address of this repository, which npm wants to see in a package with provenance; unknown outside of a release. */
+/** URL of this repository, which npm requires in a package with provenance; unknown outside a release. */
 export function repository() {
   const { GITHUB_SERVER_URL: server, GITHUB_REPOSITORY: name } = process.env
   return server && name ? { repository: { type: 'git', url: `git+${server}/${name}.git` } } : {}

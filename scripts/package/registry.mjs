@@ -1,11 +1,10 @@
-// A registry on this machine for the packages of libtorch, so that npm chooses and fetches them as it does for users.
+// Local registry of the libtorch packages, so that npm selects and downloads them as it does for users.
 import { readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { libtorchPackage, platforms } from './platforms.mjs'
 
 /**
- * Serves the metadata of the packages of all platforms and the tarball of one; the tarballs that were asked for are in
- * `fetched`.
+ * Serves the metadata of the packages of all platforms and the tarball of one; `fetched` lists the requested tarballs.
  */
 export async function serveLibtorch({ platform, file, integrity, shasum }) {
   const fetched = []

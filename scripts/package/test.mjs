@@ -1,6 +1,6 @@
-// `npm run test:package`: packs, installs the tarballs without scripts in an empty folder that sees no compiler, no Python
-// and no cache, and uses what was installed. Prints numbers; exit code 1 where something does not hold.
-//   --node 20,26   with these lines of Node.js; default 20,22,24,26
+// `npm run test:package`: packs, installs the tarballs with --ignore-scripts in an empty folder without a compiler, Python
+// or cache, and runs what was installed. Prints sizes and times; exit code 1 if a check fails.
+//   --node 20,26   Node.js release lines; default 20,22,24,26
 import { spawnSync } from 'node:child_process'
 import { cpSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -40,7 +40,7 @@ function lastJson(text) {
   return line.startsWith('{') ? JSON.parse(line) : {}
 }
 
-/** What a user does, with one Node.js; the numbers of the training. */
+/** Uses the package as a user does, with one Node.js; returns the numbers of its training run. */
 function use(line, project, home) {
   const env = emptyEnvironment(home, nodeOf(line))
   const model = join(project, 'model')
@@ -86,7 +86,7 @@ function use(line, project, home) {
   return numbers
 }
 
-/** Seconds of Python's `import trl`, where there is a Python that has it. */
+/** Seconds that Python takes to import TRL; null without TRL. */
 function trlSeconds() {
   const python = process.env.POSTTRAIN_PYTHON ?? '/opt/venvs/main/bin/python'
   const started = Date.now()
@@ -120,27 +120,27 @@ async function main() {
     const installed = await installInto(project, home, posttrain.file, libtorch)
     check('npm install --ignore-scripts', installed.code === 0, installed.output)
     const { fetched } = installed
-    check('libtorch came for this platform alone', fetched.join() === thisPlatform, fetched.join())
+    check('npm downloaded libtorch for this platform only', fetched.join() === thisPlatform, fetched.join())
     for (const name of readdirSync(programs)) cpSync(join(programs, name), join(project, name))
     cpSync(join(root, 'test/fixtures/models/llama'), join(project, 'model'), { recursive: true })
     const rows = Array.from({ length: 8 }, (_, n) => ({ prompt: `${n}+1=`, completion: `${n + 1}` }))
     writeFileSync(join(project, 'rows.jsonl'), rows.map((row) => JSON.stringify(row)).join('\n'))
     const direct = Object.keys(publishedManifest().dependencies)
     const all = installedPackages(project).filter((name) => !/^(@posttrain\/.*|posttrain)$/.test(name))
-    say(`runtime dependencies: ${direct.length} (${direct.join(', ')}), ${all.length} with theirs`)
+    say(`runtime dependencies: ${direct.length} (${direct.join(', ')}), ${all.length} in total`)
     check('at most 8 runtime dependencies', direct.length <= 8, direct.join())
     for (const [n, line] of values.node.split(',').entries()) {
       const before = Date.now()
       const { importMs, firstStepMs, node } = use(line, project, home)
       if (n === 0) {
-        // The first run also tries libtorch in a child process, as after every installation.
+        // The first run also checks libtorch in a child process, as after every installation.
         const whole = installed.ms + (firstStepMs ?? Number.NaN)
         say(
           `npm install to first training step: ${(whole / 1000).toFixed(1)} s (npm install ${(installed.ms / 1000).toFixed(1)} s)`,
         )
       }
       say(
-        `${node}: import ${importMs?.toFixed(0)} ms, process start to first step ${firstStepMs} ms, all ${((Date.now() - before) / 1000).toFixed(1)} s`,
+        `${node}: import ${importMs?.toFixed(0)} ms, process start to first step ${firstStepMs} ms, total ${((Date.now() - before) / 1000).toFixed(1)} s`,
       )
     }
     const trl = trlSeconds()
@@ -152,9 +152,9 @@ async function main() {
       ).stdout,
     )
     say(
-      `process start to first step, libtorch known: ${second.firstStepMs} ms; Python's import of TRL: ${trl === null ? 'no TRL here' : `${trl.toFixed(1)} s`}`,
+      `process start to first step, libtorch already checked: ${second.firstStepMs} ms; Python's import of TRL: ${trl === null ? 'not installed' : `${trl.toFixed(1)} s`}`,
     )
-    say(`in all ${((Date.now() - started) / 1000).toFixed(0)} s after packing`)
+    say(`total ${((Date.now() - started) / 1000).toFixed(0)} s after packing`)
   } finally {
     rmSync(project, { recursive: true, force: true })
     rmSync(home, { recursive: true, force: true })

@@ -1,4 +1,4 @@
-// Finds libtorch, or brings it into the cache: by pip (the wheel holds the same tree), else from the official archive.
+// Finds libtorch, or downloads it into the cache: with pip (the wheel holds the same tree), else the official archive.
 import { createHash } from 'node:crypto'
 import {
   createReadStream,
@@ -27,7 +27,7 @@ export const constants = JSON.parse(
   readFileSync(new URL('../../native/libtorch.json', import.meta.url), 'utf8'),
 )
 
-/** The shared cache of this package, as lib/libtorch/find/libtorch.ts finds it. */
+/** Cache folder of this user, as in lib/libtorch/find/libtorch.ts. */
 export function cacheFolder(env = process.env) {
   if (env.POSTTRAIN_CACHE) return env.POSTTRAIN_CACHE
   if (process.platform === 'darwin') return join(homedir(), 'Library/Caches/posttrain')
@@ -54,14 +54,14 @@ function cachedTree(shelf) {
   return trees[0] ?? null
 }
 
-/** The libtorch folder to build against, without a download; null where there is none. */
+/** Finds the libtorch folder to build against, without a download; null if none. */
 export function findTree(env = process.env) {
   for (const name of ['POSTTRAIN_LIBTORCH', 'LIBTORCH']) {
     const folder = env[name]
     if (!folder) continue
     if (isTree(folder)) return folder
     throw new SetupError(
-      `${name} is ${folder}, where there is no lib/${cpuLibrary}; point it at a libtorch folder or unset it.`,
+      `${name} is ${folder}, which has no lib/${cpuLibrary}; point it at a libtorch folder or unset it.`,
     )
   }
   return cachedTree(join(cacheFolder(env), 'libtorch'))
@@ -94,7 +94,7 @@ async function pipDownload(pip, requirements, folder) {
     )
   const before = new Set(readdirSync(folder))
   let run = await download([])
-  // A Python that this torch has no wheel for can still fetch one made for another: only its libraries are used.
+  // If torch has no wheel for this Python, one for another Python will do: only its libraries are used.
   if (run.code !== 0) run = await download(['--python-version', '312', '--implementation', 'cp'])
   const wheels = readdirSync(folder).filter((name) => name.endsWith('.whl') && !before.has(name))
   return {
@@ -107,7 +107,7 @@ async function pipDownload(pip, requirements, folder) {
 async function fromPip(pip, folder) {
   const downloads = join(folder, 'downloads')
   mkdirSync(downloads)
-  say(`fetching libtorch ${constants.version} with pip (190 to 530 MB, once)`)
+  say(`downloading libtorch ${constants.version} with pip (190 to 530 MB, once)`)
   const { ok, wheels, tail } = await pipDownload(pip, [`torch==${constants.pip.torch}`], downloads)
   if (!ok) return tail.trim().split('\n').at(-1) ?? 'pip failed'
   for (const wheel of wheels) await unpack(wheel, folder)
@@ -128,12 +128,12 @@ async function download(url, path) {
   if (versionOf('curl')) {
     const args = ['-fL', '--retry', '3', '-C', '-', '-o', path, url]
     if (!process.stderr.isTTY) args.unshift('-sS')
-    const { code, tail } = await execute('curl', args, { what: `fetching ${url}` })
+    const { code, tail } = await execute('curl', args, { what: `downloading ${url}` })
     return code === 0 ? null : (tail.trim().split('\n').at(-1) ?? `curl ended with ${code}`)
   }
   try {
     const response = await fetch(url)
-    if (!response.ok) return `the server answered ${response.status}`
+    if (!response.ok) return `the server returned ${response.status}`
     await pipeline(Readable.fromWeb(response.body), createWriteStream(path))
     return null
   } catch (error) {
@@ -144,17 +144,17 @@ async function download(url, path) {
 async function fromArchive(folder, shelf) {
   const platform = `${process.platform}-${process.arch}`
   const archive = constants.archives[platform]?.cpu
-  if (!archive) return `there is no official archive for ${platform}`
+  if (!archive) return `no official archive for ${platform}`
   const url = `${process.env.POSTTRAIN_LIBTORCH_MIRROR ?? LIBTORCH_ARCHIVES}/${archive.path}`
   const partial = join(shelf, `${archive.sha256.slice(0, 12)}.partial`)
-  say(`fetching ${url} (${Math.round(archive.bytes / 1e6)} MB, once)`)
+  say(`downloading ${url} (${Math.round(archive.bytes / 1e6)} MB, once)`)
   const problem = await download(url, partial)
   if (problem) return problem
   const hash = createHash('sha256')
   await pipeline(createReadStream(partial), hash)
   if (hash.digest('hex') !== archive.sha256) {
     rmSync(partial)
-    return `${url} has another sha256 than the one known for it`
+    return `${url} does not have the expected sha256`
   }
   await unpack(partial, folder)
   renameSync(join(folder, 'libtorch'), join(folder, 'torch'))
@@ -162,7 +162,7 @@ async function fromArchive(folder, shelf) {
   return null
 }
 
-/** The libtorch folder, fetched into the cache where none is found; only one process fetches at a time. */
+/** Finds the libtorch folder, or downloads it into the cache; one process at a time. */
 export async function ensureLibtorch() {
   const found = findTree()
   if (found) return found
@@ -172,7 +172,7 @@ export async function ensureLibtorch() {
     if (now) return now
     if (process.env.POSTTRAIN_OFFLINE === '1') {
       throw new SetupError(
-        `No libtorch ${constants.version} was found and POSTTRAIN_OFFLINE=1 forbids fetching it; set POSTTRAIN_LIBTORCH to a libtorch folder.`,
+        `No libtorch ${constants.version} was found, and POSTTRAIN_OFFLINE=1 forbids downloading it; set POSTTRAIN_LIBTORCH to a libtorch folder.`,
       )
     }
     for (const name of readdirSync(shelf)) {
@@ -184,7 +184,7 @@ export async function ensureLibtorch() {
       const pip = pipCommand()
       const problems = []
       let source = 'pip'
-      let problem = pip ? await fromPip(pip, folder) : 'there is no pip (python3 -m pip)'
+      let problem = pip ? await fromPip(pip, folder) : 'no pip (python3 -m pip)'
       if (problem) {
         problems.push(`pip: ${problem}`)
         source = 'archive'
@@ -193,7 +193,7 @@ export async function ensureLibtorch() {
       if (problem) {
         problems.push(`archive: ${problem}`)
         throw new SetupError(
-          `Could not fetch libtorch ${constants.version} (${problems.join('; ')}); get online, or set POSTTRAIN_LIBTORCH to a libtorch folder.`,
+          `Could not download libtorch ${constants.version} (${problems.join('; ')}); check the network, or set POSTTRAIN_LIBTORCH to a libtorch folder.`,
         )
       }
       const stated = versionOfTree(join(folder, 'torch')) ?? constants.version

@@ -1,4 +1,4 @@
-// One set-up at a time: a lock file with the process id, refreshed while it is held.
+// Lock file that allows one set-up at a time: holds the process id and is refreshed while held.
 import {
   closeSync,
   mkdirSync,
@@ -29,7 +29,7 @@ function abandoned(path) {
   }
 }
 
-/** Runs `work` while holding the lock file `path`; waits as long as another living process holds it. */
+/** Runs `work` while holding the lock file `path`; waits while another live process holds it. */
 export async function withLock(path, work) {
   mkdirSync(dirname(path), { recursive: true })
   for (let waited = false; ; waited = true) {
@@ -37,7 +37,7 @@ export async function withLock(path, work) {
       const file = openSync(path, 'wx')
       writeSync(file, `${process.pid}\n${hostname()}\n`)
       closeSync(file)
-      // Two processes that found the same abandoned lock may each have removed it: the last one to write has it.
+      // Two processes may each have removed the same abandoned lock: the last one to write holds it.
       await sleep(20)
       if (readFileSync(path, 'utf8').startsWith(`${process.pid}\n`)) break
     } catch (error) {
@@ -45,7 +45,7 @@ export async function withLock(path, work) {
       if (error.code !== 'EEXIST') throw error
       if (abandoned(path)) rmSync(path, { force: true })
       else {
-        if (!waited) say('another set-up is running, waiting for it')
+        if (!waited) say('another set-up is running; waiting for it')
         await sleep(300)
       }
     }

@@ -1,14 +1,14 @@
-// Running programs with progress on stderr, and failures of one sentence.
+// Runs programs with progress on stderr; failures are one sentence.
 import { spawn, spawnSync } from 'node:child_process'
 
-/** A failure that set-up shows as its one sentence, without a stack. */
+/** A failure that set-up prints as one sentence, without a stack. */
 export class SetupError extends Error {}
 
 export function say(text) {
   process.stderr.write(`posttrain: ${text}\n`)
 }
 
-/** First line of `program --version`, or null where it cannot be run. */
+/** First line of `program --version`, or null if it cannot be run. */
 export function versionOf(program, args = ['--version']) {
   const run = spawnSync(program, args, { encoding: 'utf8' })
   if (run.error || run.status !== 0) return null
@@ -16,9 +16,9 @@ export function versionOf(program, args = ['--version']) {
 }
 
 /**
- * Runs a program with its output on our stderr; resolves to { code, tail } with the last lines of what it said.
- * `quiet` keeps the output back (it is still in `tail`). Where stderr is no terminal, a line every 20 s tells that
- * `what` is still going on.
+ * Runs a program with its output on our stderr; resolves to { code, tail }, where `tail` is the end of the output.
+ * `quiet` hides the output (`tail` still has it). If stderr is not a terminal, a line every 20 s reports that `what`
+ * is still running.
  */
 export function execute(program, args, { what, quiet = false, ...options } = {}) {
   return new Promise((settle) => {

@@ -93,7 +93,7 @@ test('when all is there, set-up does nothing', async (t) => {
   t.is(code, 0)
   t.is(
     stderr.replace(/^.*(node_modules is a link|another set-up is running).*\n/gm, ''),
-    'posttrain: all is set up\n',
+    'posttrain: set-up is complete\n',
   )
 })
 
@@ -111,7 +111,7 @@ test('offline and without libtorch, set-up says so in one sentence', async (t) =
   t.is(code, 1)
   t.regex(
     stderr,
-    /^posttrain: No libtorch 2\.13\.0 was found and POSTTRAIN_OFFLINE=1 forbids fetching it; set POSTTRAIN_LIBTORCH.*$/m,
+    /^posttrain: No libtorch 2\.13\.0 was found, and POSTTRAIN_OFFLINE=1 forbids downloading it; set POSTTRAIN_LIBTORCH.*$/m,
   )
   t.notRegex(stderr, / {4}at /)
 })
@@ -127,7 +127,7 @@ test('no pip and no network: both reasons are told, and nothing is left in the c
     t.is(code, 1)
     t.regex(
       stdout,
-      /^SetupError: Could not fetch libtorch 2\.13\.0 \(pip: there is no pip .*; archive: .+\); get online, or set/,
+      /^SetupError: Could not download libtorch 2\.13\.0 \(pip: no pip .*; archive: .+\); check the network, or set/,
     )
     t.deepEqual(readdirSync(join(cache, 'libtorch')), [])
   }
@@ -161,7 +161,7 @@ test('an archive with other bytes than the known ones is refused', async (t) => 
   const env = { PATH: pathOf(), POSTTRAIN_CACHE: cache, POSTTRAIN_LIBTORCH_MIRROR: server.url }
   const { code, stdout } = await ensure(env, { ...archiveOf(path), sha256: '0'.repeat(64) })
   t.is(code, 1)
-  t.regex(stdout, /another sha256/)
+  t.regex(stdout, /does not have the expected sha256/)
   t.deepEqual(readdirSync(join(cache, 'libtorch')), [])
   server.close()
 })
