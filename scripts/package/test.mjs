@@ -88,7 +88,7 @@ function use(line, project, home) {
 
 /** Seconds that Python takes to import TRL; null without TRL. */
 function trlSeconds() {
-  const python = process.env.POSTTRAIN_PYTHON ?? '/opt/venvs/main/bin/python'
+  const python = process.env.POSTTRAIN_PYTHON ?? 'python3'
   const started = Date.now()
   const run = spawnSync(python, ['-c', 'from trl import SFTTrainer'], { encoding: 'utf8' })
   return run.status === 0 ? (Date.now() - started) / 1000 : null
