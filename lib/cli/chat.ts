@@ -40,8 +40,8 @@ export function chatCommand(): Command {
     const terminal = process.stdin.isTTY === true
     const lines = createInterface({ input: process.stdin, output: process.stderr, terminal, prompt: '> ' })
     // Ctrl-C during a response ends the response; at the prompt, the conversation.
-    let answering: AbortController | null = null
-    const interrupt = () => (answering ? answering.abort() : lines.close())
+    let generating: AbortController | null = null
+    const interrupt = () => (generating ? generating.abort() : lines.close())
     lines.on('SIGINT', interrupt)
     process.on('SIGINT', interrupt)
     try {
@@ -49,17 +49,17 @@ export function chatCommand(): Command {
       for await (const line of lines) {
         if (line.trim() === '') break
         messages.push({ role: 'user', content: line })
-        answering = new AbortController()
+        generating = new AbortController()
         let content = ''
         try {
-          for await (const piece of chat(model, messages, { ...own, signal: answering.signal })) {
+          for await (const piece of chat(model, messages, { ...own, signal: generating.signal })) {
             content += piece.text
             process.stdout.write(piece.text)
           }
         } catch (error) {
-          if (!answering.signal.aborted) throw error
+          if (!generating.signal.aborted) throw error
         }
-        answering = null
+        generating = null
         process.stdout.write('\n')
         messages.push({ role: 'assistant', content })
         if (terminal) lines.prompt()

@@ -8,7 +8,7 @@ import { lazily } from '../options/zod.js'
 import { addFlags, readFlags, UsageError } from './flags.js'
 import { INTERRUPTED, onInterrupt } from './interrupt.js'
 import { modelFields } from './machine.js'
-import { duration } from './progress.js'
+import { counted, duration } from './progress.js'
 import { print } from './train.js'
 
 const idleBesideEndpoint = Object.keys(modelFields()).map(
@@ -31,7 +31,7 @@ export const set = {
       }),
       ...modelFields(),
       json: option(z.boolean().default(false), 'One JSON event per line on stdout, and nothing else there'),
-      quiet: option(z.boolean().default(false), 'No progress'),
+      quiet: option(z.boolean().default(false), 'Hide progress'),
     })
   }),
   conflicts: [...distillOptions.conflicts, ...idleBesideEndpoint],
@@ -84,7 +84,7 @@ export function distillCommand(): Command {
   })
 }
 
-/** The exit code, and what to do where it is not 0. */
+/** Returns the exit code; prints what to do if it is not 0. */
 function conclude({ reason, rows, total, output }: DistillEndEvent): number {
   if (reason === 'stopped') {
     process.stderr.write(
@@ -109,14 +109,15 @@ export function reporter(line: (text: string) => unknown, now = Date.now): (even
         first = event.finished
         startedAt = now()
         const left = [
-          event.duplicates > 0 ? `${event.duplicates} duplicates` : '',
-          event.badRows > 0 ? `${event.badRows} bad rows left out` : '',
+          event.duplicates > 0 ? counted(event.duplicates, 'duplicate') : '',
+          event.badRows > 0 ? `${counted(event.badRows, 'bad row')} left out` : '',
         ].filter(Boolean)
         line(
-          `${event.seeds} seeds${left.length > 0 ? ` (${left.join(', ')})` : ''}, teacher ${event.teacher}`,
+          `${counted(event.seeds, 'seed')}${left.length > 0 ? ` (${left.join(', ')})` : ''}, teacher ${event.teacher}`,
         )
-        if (event.repaired) line(`The last line of ${event.output} was incomplete and is written again`)
-        if (event.finished > 0) line(`${event.finished} of ${event.total} rows are already there`)
+        if (event.repaired)
+          line(`The last line of ${event.output} was incomplete; its row is generated again`)
+        if (event.finished > 0) line(`${event.finished} of ${counted(event.total, 'row')} already written`)
         break
       }
       case 'row': {
@@ -124,8 +125,10 @@ export function reporter(line: (text: string) => unknown, now = Date.now): (even
         shownAt = now()
         const seconds = (now() - startedAt) / 1000
         const left = (seconds / (event.done - first)) * (event.total - event.done)
-        const trouble = `${retries > 0 ? `, ${retries} retries` : ''}${failed > 0 ? `, ${failed} failed` : ''}`
-        line(`${event.done}/${event.total} rows${trouble}, ${duration(left)} left`)
+        const again = retries > 0 ? `, ${retries} ${retries === 1 ? 'retry' : 'retries'}` : ''
+        line(
+          `${event.done}/${counted(event.total, 'row')}${again}${failed > 0 ? `, ${failed} failed` : ''}, ${duration(left)} left`,
+        )
         break
       }
       case 'retry':
@@ -143,9 +146,9 @@ export function reporter(line: (text: string) => unknown, now = Date.now): (even
         break
       case 'end': {
         const { rows, written, requests, seconds, promptTokens, completionTokens, duplicates } = event
-        const copies = duplicates > 0 ? `, ${duplicates} duplicates left out` : ''
+        const copies = duplicates > 0 ? `, ${counted(duplicates, 'duplicate')} left out` : ''
         line(
-          `${rows} rows in ${event.output}, ${written} of them new${copies}; ${requests} requests, ${promptTokens} + ${completionTokens} tokens, ${duration(seconds)}`,
+          `${counted(rows, 'row')} in ${event.output}, ${written} of them new${copies}; ${counted(requests, 'request')}, ${promptTokens} + ${completionTokens} tokens, ${duration(seconds)}`,
         )
         break
       }

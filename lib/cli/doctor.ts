@@ -154,7 +154,7 @@ function gpu({ driver, devices }: Gpus): Check {
   const found = [`NVIDIA driver ${driver}`, ...list].join('; ')
   const problem = driverProblem(driver)
   if (problem === null) return { name: 'gpu', status: 'ok', found }
-  const advice = `${problem}; update the driver, until then training runs on the CPU.`
+  const advice = `${problem}; update the driver; until then, training runs on the CPU.`
   return { name: 'gpu', status: 'warning', found, advice }
 }
 
@@ -176,7 +176,7 @@ function cuda(
   if (driver !== null && driverProblem(driver) === null && !verdict.cuda) {
     const advice =
       'An NVIDIA driver is installed, but this libtorch is for the CPU; run `npx posttrain libtorch install --variant cu130`.'
-    return { name: 'cuda', status: 'warning', found: `not in the libtorch of ${libtorch.source}`, advice }
+    return { name: 'cuda', status: 'warning', found: `not in this libtorch (${libtorch.source})`, advice }
   }
   return { name: 'cuda', status: 'ok', found: 'no device; training runs on the CPU' }
 }
@@ -201,7 +201,7 @@ function cache(): Check {
     const found = `${folder}, ${gigabytes(free)} free`
     if (free >= 2e9) return { name: 'cache', status: 'ok', found }
     const advice =
-      'A libtorch takes 0.5 to 1.5 GB; free some space, or set POSTTRAIN_CACHE to a folder on another disk.'
+      'libtorch takes 0.5 to 1.5 GB; free some space, or set POSTTRAIN_CACHE to a folder on another disk.'
     return { name: 'cache', status: 'warning', found, advice }
   } catch (error) {
     const advice = `The folder cannot be written (${messageOf(error)}); set POSTTRAIN_CACHE to one that can.`
@@ -209,7 +209,7 @@ function cache(): Check {
   }
 }
 
-/** Checks everything that training needs on this machine. Never throws for what it finds. */
+/** Checks everything that training needs on this machine; problems are results, not errors. */
 export async function diagnose(): Promise<Diagnosis> {
   const { version } = JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8'))
   const build = attempt('build', () => {
@@ -258,7 +258,7 @@ function table({ ok, checks }: Diagnosis): string {
   ].join('\n')
 }
 
-/** `posttrain doctor [--json]`: exit code 0 where training works, 1 where it does not. */
+/** `posttrain doctor [--json]`: exit code 0 if training works, else 1. */
 export function doctorCommand(): Command {
   return new Command('doctor')
     .description('Check this machine and say how to fix what is missing')

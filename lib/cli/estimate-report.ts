@@ -2,6 +2,7 @@ import type { MemoryEstimate } from '../estimate/estimate.js'
 import { PARTS } from '../estimate/ledger.js'
 import type { Probe } from '../estimate/probe.js'
 import type { RecipeName } from '../train/recipes.js'
+import { counted } from './progress.js'
 
 /** Report of `posttrain estimate`. */
 export interface EstimateReport extends MemoryEstimate {
@@ -26,7 +27,7 @@ const size = (bytes: number) =>
       ? `${(bytes / 1e6).toFixed(1)} MB`
       : `${(bytes / 1e3).toFixed(1)} kB`
 
-/** Aligns cells in columns, the first to the left, the others to the right. */
+/** Aligns cells in columns: the first to the left, the others to the right. */
 function table(rows: readonly (readonly string[])[]): string {
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)))
   return rows
@@ -36,15 +37,15 @@ function table(rows: readonly (readonly string[])[]): string {
     .join('\n')
 }
 
-/** The report as text. */
+/** Renders the report as text. */
 export function drawEstimate(report: EstimateReport): string {
   const { recipe, sizes, phases, held, peak, memory, probe } = report
   const { documents, tokens, labels, answers, promptTokens } = sizes
   const lines = [
-    `${recipe} of ${(report.parameters / 1e6).toFixed(1)} million weights on ${report.device}, ${report.dtype}`,
+    `${recipe} of ${(report.parameters / 1e6).toFixed(1)} million parameters on ${report.device}, ${report.dtype}`,
     answers > 0
-      ? `${answers} responses of ${promptTokens} + ${labels} tokens per rollout, ${Math.min(documents, answers)} in one backward`
-      : `${documents} rows of ${tokens} tokens in one backward`,
+      ? `${counted(answers, 'response')} of ${promptTokens} + ${labels} tokens per rollout, ${Math.min(documents, answers)} in one backward`
+      : `${counted(documents, 'row')} of ${tokens} tokens in one backward`,
     '',
     table([
       ['peak', ...phases.map(({ phase }) => phase)],
@@ -65,8 +66,8 @@ export function drawEstimate(report: EstimateReport): string {
     const most = report.largestBatch
     lines.push(
       most === null
-        ? `no batch fits, not even of one row of ${tokens} tokens: ${answers > 0 ? 'fewer responses per rollout, ' : ''}lora, activationCheckpointing and shorter rows need less`
-        : `the largest batch that fits: ${most.documents} rows, ${most.tokens} tokens (${flagOf(recipe)})`,
+        ? `no batch fits, not even one row of ${tokens} tokens: ${answers > 0 ? 'fewer responses per rollout, ' : ''}--lora-rank, --activation-checkpointing and shorter rows need less`
+        : `largest batch that fits: ${counted(most.documents, 'row')}, ${most.tokens} tokens (${flagOf(recipe)})`,
     )
   }
   if (probe !== null) {
@@ -75,7 +76,7 @@ export function drawEstimate(report: EstimateReport): string {
       ? ` (rollout ${seconds.rollout.toFixed(2)}, score ${seconds.score.toFixed(2)}, update ${seconds.update.toFixed(2)})`
       : ''
     lines.push(
-      `a step takes ${probe.secondsPerStep.toFixed(2)} s${parts} for ${probe.tokensPerStep.toFixed(0)} tokens, the mean of ${probe.steps}`,
+      `time per step: ${probe.secondsPerStep.toFixed(2)} s${parts} for ${probe.tokensPerStep.toFixed(0)} tokens, mean of ${counted(probe.steps, 'step')}`,
     )
     if (probe.peakBytes !== null) lines.push(`measured peak: ${size(probe.peakBytes)}`)
   }

@@ -51,7 +51,7 @@ const estimateFields = lazily((z) => ({
     'Available memory, such as 24GB (default: free memory of this machine)',
     { placeholder: 'SIZE', read: bytesOf },
   ),
-  probe: option(z.boolean().default(false), 'Time a few real steps on made-up rows of these sizes'),
+  probe: option(z.boolean().default(false), 'Time a few real steps on synthetic rows of these sizes'),
 }))
 
 /** The flags of a recipe, with data and rewards optional. */
@@ -127,7 +127,7 @@ async function machineOf({ device, dtype, threads, memory }: Options) {
   if (kind === 'cpu' && machine.dtype === 'bfloat16') {
     throw new PosttrainError(
       'ERR_INVALID_ARGUMENT',
-      'dtype bfloat16 is not computed on the CPU: add --device cuda',
+      '--dtype bfloat16 is not supported on the CPU: add --device cuda',
     )
   }
   if (kind === 'cpu') return { machine, memory: (memory ?? freemem()) - PROCESS_BYTES }

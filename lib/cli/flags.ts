@@ -13,7 +13,8 @@ export function addFlags(command: Command, set: OptionSet): Command {
   for (const flag of flagsOf(set.schema())) {
     if (flag.kind === 'switch') {
       command.addOption(new Option(`--${flag.name}`, help(flag)))
-      command.addOption(new Option(`--no-${flag.name}`, `Not ${flag.name}`).hideHelp(flag.fallback !== true))
+      const off = new Option(`--no-${flag.name}`, `Turn off --${flag.name}`)
+      command.addOption(off.hideHelp(flag.fallback !== true))
       command.setOptionValue(attribute(flag), undefined)
     } else {
       const option = new Option(`--${flag.name} <${flag.placeholder}>`, help(flag))
@@ -26,8 +27,8 @@ export function addFlags(command: Command, set: OptionSet): Command {
 }
 
 /**
- * The options of a parsed command: config file, then flags, then defaults; UsageError where they are wrong.
- * `given` has the options without their defaults, as a recipe takes them.
+ * Resolves the options of a parsed command: flags over the config file over the defaults; throws a UsageError for wrong
+ * ones. `given` has the options without their defaults, as a recipe takes them.
  */
 export async function readFlags<Set extends OptionSet>(
   command: Command,
@@ -49,7 +50,7 @@ export async function readFlags<Set extends OptionSet>(
   const config = parsed.config === undefined ? {} : await readConfig(parsed.config as string)
   try {
     if (parsed.config !== undefined) {
-      // The file is checked alone first, so that an error names the file.
+      // The file is checked on its own first, so that an error names it.
       const alone: OptionSet = { name: set.name, schema: () => set.schema().partial(), conflicts: [] }
       resolveOptions(alone, config as never, parsed.config as string)
     }
@@ -57,12 +58,17 @@ export async function readFlags<Set extends OptionSet>(
     return { options: resolveOptions(set, given as never), given }
   } catch (error) {
     if (!(error instanceof PosttrainError)) throw error
-    const sentence = error.message.replace(
-      /option ([\w.]+)/g,
-      (text, path: string) => names.get(path) ?? text,
-    )
-    throw new UsageError(sentence, { cause: error })
+    throw new UsageError(inFlags(error.message, names), { cause: error })
   }
+}
+
+/** Names options by their flags: `option maxSteps cannot be combined with epochs` -> `--max-steps ... --epochs`. */
+function inFlags(sentence: string, names: ReadonlyMap<string, string>): string {
+  return sentence.replace(/\b(option|with|without) ([\w.]+)/g, (text, before: string, path: string) => {
+    const flag = names.get(path)
+    if (flag === undefined) return text
+    return before === 'option' ? flag : `${before} ${flag}`
+  })
 }
 
 async function readConfig(path: string): Promise<object> {
@@ -90,7 +96,7 @@ function choicesText(name: string, choices: Readonly<Record<string, string>>): s
 function help(flag: Flag): string {
   const more = flag.repeat ? ' (may be repeated)' : ''
   const shown = flag.required
-    ? ' (needed)'
+    ? ' (required)'
     : flag.fallback === undefined
       ? ''
       : ` (default: ${flag.fallback})`

@@ -38,7 +38,7 @@ const set = {
 
 /** `posttrain generate --model DIR --prompt TEXT`: completions of prompts, all in one batch. */
 export function generateCommand(): Command {
-  const command = new Command('generate').description('Continue prompts')
+  const command = new Command('generate').description('Generate completions of prompts')
   return addFlags(command, set).action(async () => {
     const { options, given } = await readFlags(command, set)
     if (options.prompt === undefined && options.prompts === undefined) {

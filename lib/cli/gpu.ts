@@ -3,12 +3,12 @@ import { driverVersion } from '../libtorch/find/system.js'
 
 /** The NVIDIA driver and its devices. */
 export interface Gpus {
-  /** null where there is none. */
+  /** Version; null without a driver. */
   driver: string | null
   devices: { name: string; totalBytes: number; freeBytes: number }[]
 }
 
-/** Asks nvidia-smi, or only the kernel where there is none, as in some containers. */
+/** Asks nvidia-smi, or only the kernel if there is none, as in some containers. */
 export function askDriver(): Gpus {
   const query = '--query-gpu=driver_version,memory.total,memory.free,name'
   const run = spawnSync('nvidia-smi', [query, '--format=csv,noheader,nounits'], {

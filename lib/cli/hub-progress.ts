@@ -1,5 +1,5 @@
 import type { HubEvent } from '../files/hub/events.js'
-import { duration, type Terminal } from './progress.js'
+import { counted, duration, type Terminal } from './progress.js'
 
 /** Shows transfers from and to the Hub: a redrawn bar on a terminal, else a line about every ten seconds. */
 export class HubProgress {
@@ -19,7 +19,7 @@ export class HubProgress {
     switch (event.type) {
       case 'start':
         this.#line(
-          `${event.direction === 'download' ? 'Fetching' : 'Sending'} ${event.repository}: ${event.files.length} files, ${size(event.totalBytes)}`,
+          `${event.direction === 'download' ? 'Fetching' : 'Sending'} ${event.repository}: ${counted(event.files.length, 'file')}, ${size(event.totalBytes)}`,
         )
         this.#startedAt = this.#now()
         this.#shownAt = this.#startedAt
@@ -32,7 +32,7 @@ export class HubProgress {
         this.#line(`Continuing ${event.path}: ${event.reason}`)
         break
       case 'wait':
-        this.#line(`Waiting for process ${event.pid}, which fetches ${event.path}`)
+        this.#line(`Waiting for process ${event.pid}, which is fetching ${event.path}`)
         break
       case 'unreachable':
         this.#line(`Warning: ${event.repository} is used from the cache: ${event.reason}`)

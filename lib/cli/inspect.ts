@@ -7,6 +7,7 @@ import { templateOf } from '../data/text/templates.js'
 import { Tokenizer } from '../data/text/tokenizer.js'
 import { PosttrainError } from '../errors.js'
 import { UsageError } from './flags.js'
+import { counted } from './progress.js'
 
 /** State of a token: trained (a label), masked (context), or padding beside longer rows. */
 export type TokenState = 'trained' | 'masked' | 'padding'
@@ -112,23 +113,23 @@ export function drawRow(row: InspectedRow, tokenizer: Tokenizer, color: boolean)
 export function drawReport(report: DataReport): string {
   const { dropped, length, duplicates } = report
   const lines = [
-    `${report.read} rows read, ${report.rows} to train, ${report.truncated} truncated`,
+    `${counted(report.read, 'row')} read, ${report.rows} to train, ${report.truncated} truncated`,
     `${report.tokens} tokens, ${report.trainTokens} of them trained`,
     `tokens per row: min ${length.min}, median ${length.median}, p90 ${length.p90}, p99 ${length.p99}, max ${length.max}`,
   ]
   const found: [number, string][] = [
-    [dropped.badRow, `bad rows skipped, the first: ${report.firstBadRow}`],
-    [dropped.tooLong, 'rows dropped: too long'],
-    [dropped.noLabels, 'rows dropped: no trained token'],
-    [dropped.empty, 'rows dropped: empty'],
-    [duplicates.exact, 'exact duplicates of an earlier row'],
-    [duplicates.near, 'near duplicates: an earlier row but for case, punctuation and spaces'],
-    [report.emptyOutputs, 'rows with an empty response'],
-    [report.withoutStop, 'rows that train no stop token'],
-    [report.doubleBos, 'rows that begin with two BOS tokens'],
-    [report.jointDiffers, 'rows whose ids would differ if prompt and response were encoded as one text'],
+    [dropped.badRow, `skipped as unreadable, the first: ${report.firstBadRow}`],
+    [dropped.tooLong, 'dropped: too long'],
+    [dropped.noLabels, 'dropped: no trained token'],
+    [dropped.empty, 'dropped: empty'],
+    [duplicates.exact, 'identical to an earlier row'],
+    [duplicates.near, 'identical to an earlier row but for case, punctuation and spaces'],
+    [report.emptyOutputs, 'with an empty response'],
+    [report.withoutStop, 'without a trained stop token'],
+    [report.doubleBos, 'with two BOS tokens at the start'],
+    [report.jointDiffers, 'whose ids would differ if prompt and response were encoded as one text'],
   ]
-  for (const [count, what] of found) if (count > 0) lines.push(`${count} ${what}`)
+  for (const [count, what] of found) if (count > 0) lines.push(`${counted(count, 'row')} ${what}`)
   return `${lines.join('\n')}\n`
 }
 
@@ -136,7 +137,7 @@ function wholeNumber(name: string, least: number): (text: string) => number {
   return (text) => {
     const value = Number(text)
     if (!Number.isInteger(value) || value < least)
-      throw new UsageError(`--${name} must be a whole number of at least ${least}, got ${text}`)
+      throw new UsageError(`--${name} must be an integer of at least ${least}, got ${text}`)
     return value
   }
 }

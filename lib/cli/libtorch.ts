@@ -79,7 +79,7 @@ function install(): Command {
 
 function urls(): Command {
   return new Command('urls')
-    .description('Show download addresses, for machines without a network')
+    .description('Show download URLs, for machines without a network')
     .option('--json', 'One JSON object on stdout, with the archives of all platforms')
     .action(({ json }: { json?: boolean }) => {
       const all = archives()
@@ -111,7 +111,7 @@ function list(): Command {
       else
         for (const { version, folder, bytes, whole, taken } of entries)
           process.stdout.write(
-            `${taken ? '*' : ' '} ${version.padEnd(14)} ${(bytes / 1e6).toFixed(0).padStart(5)} MB  ${folder}${whole ? '' : '  (incomplete: install it again)'}\n`,
+            `${taken ? '*' : ' '} ${version.padEnd(14)} ${(bytes / 1e6).toFixed(0).padStart(5)} MB  ${folder}${whole ? '' : '  (incomplete: reinstall it)'}\n`,
           )
     })
 }
@@ -131,7 +131,7 @@ export function libtorchCommand(): Command {
     .addCommand(
       new Command('remove')
         .description('Remove versions from the cache')
-        .argument('<versions...>', 'as `list` shows them, or all')
+        .argument('<versions...>', 'Versions as `list` prints them, or all')
         .action(async (versions: string[]) => {
           for (const version of versions) await removeFromShelf(version)
         }),

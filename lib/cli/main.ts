@@ -7,7 +7,7 @@ import { RECIPE_NAMES, RECIPES } from '../train/recipes.js'
 import { UsageError } from './flags.js'
 import { INTERRUPTED } from './interrupt.js'
 
-/** Commands are loaded when they are named, so that `--help` is quick. */
+/** Commands, loaded on use, so that `--help` is quick. */
 const COMMANDS: { name: string; summary: string; load: () => Promise<Command> }[] = [
   ...RECIPE_NAMES.map((name) => ({
     name,
@@ -26,7 +26,7 @@ const COMMANDS: { name: string; summary: string; load: () => Promise<Command> }[
   },
   {
     name: 'generate',
-    summary: 'Continue prompts',
+    summary: 'Generate completions of prompts',
     load: async () => (await import('./generate.js')).generateCommand(),
   },
   {
@@ -61,7 +61,7 @@ const COMMANDS: { name: string; summary: string; load: () => Promise<Command> }[
   },
 ]
 
-/** On stderr, so that --json has stdout to itself. */
+/** Shows transfers from and to the Hub on stderr; stdout is kept for --json. */
 async function showHub(): Promise<void> {
   const { HubProgress } = await import('./hub-progress.js')
   const progress = new HubProgress(process.stderr)
@@ -97,7 +97,7 @@ async function main(argv: string[]): Promise<number> {
   }
 }
 
-// A closed pipe, such as `head`: whoever writes to it sees the error in its own callback.
+// A closed pipe, such as `head`: the writer gets the error in its own callback.
 process.stdout.on('error', () => undefined)
 
 main(process.argv.slice(2)).then((code) => {

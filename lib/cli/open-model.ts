@@ -34,7 +34,7 @@ export async function openTrainable(options: ModelOptions): Promise<CausalLM | R
   return scored ? await openScored(options) : await openModel(options)
 }
 
-/** Whether an adapter is that of a reward model. */
+/** True if an adapter is that of a reward model. */
 export async function isScored(adapter: string): Promise<boolean> {
   const { folder } = await modelSource(adapter, 'adapter')
   return (await readPeftConfig(folder)).task_type === 'SEQ_CLS'
@@ -83,7 +83,7 @@ export async function openRewards(
   try {
     const rewards = []
     for (const text of given) {
-      // A folder may be called `lr=0.5` itself.
+      // `lr=0.5` may itself be the name of a folder.
       const [, path, weight] = existsSync(text)
         ? [text, text]
         : /^(.*?)(?:=([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?))?$/is.exec(text)!

@@ -38,7 +38,7 @@ export class Progress {
           : describePrompts(event.report))
           this.line(line)
         this.line(
-          `Training ${size}, ${event.totalSteps} ${event.totalSteps === 1 ? 'step' : 'steps'}${event.step > 0 ? ` from step ${event.step}` : ''}`,
+          `Training ${size}, ${counted(event.totalSteps, 'step')}${event.step > 0 ? ` from step ${event.step}` : ''}`,
         )
         break
       }
@@ -80,7 +80,7 @@ export class Progress {
         const where = event.model === undefined ? lost : `; ${what} in ${event.model}`
         const result = this.#facts.startsWith('score') ? this.#facts : `loss ${event.loss.toFixed(4)}`
         this.line(
-          `Ended after ${event.steps} ${event.steps === 1 ? 'step' : 'steps'} in ${duration(event.seconds)}, ${result}${best}${where}`,
+          `Ended after ${counted(event.steps, 'step')} in ${duration(event.seconds)}, ${result}${best}${where}`,
         )
         break
       }
@@ -168,15 +168,15 @@ function listed(event: object, names: [string, string][], separator = ', '): str
 /** A KL near zero prints as 0.00, not -0.00. */
 const twoDigits = (value: number) => value.toFixed(2).replace(/^-0\.00$/, '0.00')
 
-/** The report on prompts, in the same form. */
+/** Data report of prompts in one line, and one more for each possible problem. */
 function describePrompts({ read, rows, dropped, length, firstBadRow }: PromptReport): string[] {
   const lost = dropped.badRow + dropped.tooLong + dropped.empty
   const lines = [
-    `Data: ${rows} prompts of ${read} rows, ${length.min} to ${length.max} tokens, median ${length.median}`,
+    `Data: ${counted(rows, 'prompt')} of ${counted(read, 'row')}, ${length.min} to ${length.max} tokens, median ${length.median}`,
   ]
   if (lost > 0)
     lines.push(
-      `Data: ${lost} prompts left out: ${dropped.badRow} bad, ${dropped.tooLong} too long, ${dropped.empty} empty`,
+      `Data: ${counted(lost, 'prompt')} left out: ${dropped.badRow} bad, ${dropped.tooLong} too long, ${dropped.empty} empty`,
     )
   if (firstBadRow) lines.push(`Data: the first bad row is ${firstBadRow}`)
   return lines
@@ -187,27 +187,30 @@ export function describeData(report: DataReport): string[] {
   const { read, rows, dropped, truncated, tokens, trainTokens, length, duplicates } = report
   const lost = dropped.badRow + dropped.tooLong + dropped.noLabels + dropped.empty
   const lines = [
-    `Data: ${rows} sequences of ${read} rows, ${compact(tokens)} tokens, ${compact(trainTokens)} of them trained, lengths ${length.min} to ${length.max}, median ${length.median}`,
+    `Data: ${counted(rows, 'sequence')} of ${counted(read, 'row')}, ${compact(tokens)} tokens, ${compact(trainTokens)} of them trained, lengths ${length.min} to ${length.max}, median ${length.median}`,
   ]
   const concern = (count: number, text: string) => {
-    if (count > 0) lines.push(`Data: ${count} ${text}`)
+    if (count > 0) lines.push(`Data: ${counted(count, 'row')} ${text}`)
   }
   concern(
     lost,
-    `rows left out: ${dropped.badRow} bad, ${dropped.tooLong} too long, ${dropped.noLabels} without a label, ${dropped.empty} empty`,
+    `left out: ${dropped.badRow} bad, ${dropped.tooLong} too long, ${dropped.noLabels} without a label, ${dropped.empty} empty`,
   )
   if (report.firstBadRow) lines.push(`Data: the first bad row is ${report.firstBadRow}`)
   concern(
     truncated,
-    'truncated: they do not teach where a response ends; a larger maxLength keeps them whole',
+    'truncated, which does not teach where a response ends; a larger --max-length keeps rows whole',
   )
-  concern(duplicates.exact, 'are exact duplicates of an earlier row')
-  concern(duplicates.near, 'differ from an earlier row only in case, punctuation or spaces')
-  concern(report.sharedWithValidation, 'are also among the validation rows')
-  concern(report.emptyOutputs, 'have an empty response')
-  concern(report.doubleBos, 'begin with two BOS tokens')
+  concern(duplicates.exact, 'identical to an earlier row')
+  concern(duplicates.near, 'identical to an earlier row but for case, punctuation and spaces')
+  concern(report.sharedWithValidation, 'also among the validation rows')
+  concern(report.emptyOutputs, 'with an empty response')
+  concern(report.doubleBos, 'with two BOS tokens at the start')
   return lines
 }
+
+/** Count with its noun: `1 row`, `2 rows`. */
+export const counted = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`
 
 function compact(value: number): string {
   if (value >= 1e9) return `${(value / 1e9).toFixed(2)}B`
@@ -216,6 +219,7 @@ function compact(value: number): string {
   return `${Math.round(value)}`
 }
 
+/** Duration such as `1h05m`, `2m07s` or `9s`. */
 export function duration(seconds: number): string {
   const whole = Math.round(seconds)
   const hours = Math.floor(whole / 3600)

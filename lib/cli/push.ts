@@ -13,7 +13,7 @@ const set = {
       private: option(z.boolean().default(false), 'Create the repository as private'),
       revision: option(z.string().optional(), 'Branch (default: main); created if missing', text('NAME')),
       message: option(z.string().optional(), 'Commit message', text('TEXT')),
-      quiet: option(z.boolean().default(false), 'No progress'),
+      quiet: option(z.boolean().default(false), 'Hide progress'),
     }),
   ),
   conflicts: [],

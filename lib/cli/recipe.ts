@@ -12,7 +12,7 @@ const scratchFields = lazily((z) => ({
   ),
 }))
 
-/** The command of a recipe: its options as flags; the model and the rewards are opened from what the flags name. */
+/** Builds the command of a recipe: its options are flags; the model and the rewards are opened from the flags' paths. */
 export function recipeCommand(name: RecipeName): Command {
   const { summary, options: set, start } = RECIPES[name]
   const flags = commandOptions(set, name === 'pretrain' ? scratchFields : undefined)

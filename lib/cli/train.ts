@@ -14,7 +14,7 @@ import { Progress } from './progress.js'
 export const machineFields = lazily((z) => ({
   ...modelFields(),
   json: option(z.boolean().default(false), 'One JSON event per line on stdout, and nothing else there'),
-  quiet: option(z.boolean().default(false), 'No progress'),
+  quiet: option(z.boolean().default(false), 'Hide progress'),
 }))
 
 /** The flags of a recipe on the command line, where the model is a folder. */

@@ -62,7 +62,7 @@ test('rows in the file, events on stdout with --json, lines on stderr without', 
   t.is(linesIn(files.output).length, 3)
   const again = await posttrain(argv(files, server, '--resume'))
   t.is(again.stdout, '')
-  t.regex(again.stderr, /3 of 3 rows are already there\n3 rows in .*rows\.jsonl, 0 of them new; 0 requests/)
+  t.regex(again.stderr, /3 of 3 rows already written\n3 rows in .*rows\.jsonl, 0 of them new; 0 requests/)
   t.is(again.code, 0)
   t.true(server.asked.every(({ authorization }) => authorization === `Bearer ${KEY}`))
 })
@@ -133,7 +133,7 @@ test('seeds without a response give exit code 1; wrong use gives 2; the key is s
     t.regex(ended.stderr, sentence)
   }
   await wrong(/--endpoint-model NAME or --model DIR is required/)
-  await wrong(/--count has no effect without mode 'extend'/, '--endpoint-model', 'a', '--count', '3')
+  await wrong(/--count has no effect without --mode 'extend'/, '--endpoint-model', 'a', '--count', '3')
   await wrong(/--device has no effect with an endpoint/, '--endpoint-model', 'a', '--device', 'cpu')
   const there = await posttrain(argv(files, server))
   t.is(there.code, 1)

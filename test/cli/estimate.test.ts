@@ -40,11 +40,11 @@ test('a folder with a config alone is enough for memory by part and the batch th
   const argv = ['estimate', ...ppo, '--model', large, '--lora-rank', '16', '--activation-checkpointing']
   const shown = await posttrain([...argv, '--batch-tokens', '1024', '--memory', '24GB'])
   t.is(shown.code, 0, shown.stderr)
-  t.regex(shown.stdout, /ppo of 7241\.7 million weights on cuda, bfloat16/)
+  t.regex(shown.stdout, /ppo of 7241\.7 million parameters on cuda, bfloat16/)
   t.regex(shown.stdout, /peak +rollout +score +update\n/)
   t.regex(shown.stdout, /weights of the model +14\.48 GB\n/)
   t.regex(shown.stdout, /needs .* GB, 24\.00 GB available: fits\n/)
-  t.regex(shown.stdout, /the largest batch that fits: \d+ rows, \d+ tokens \(--batch-tokens\)\n/)
+  t.regex(shown.stdout, /largest batch that fits: \d+ rows, \d+ tokens \(--batch-tokens\)\n/)
 
   const told = await posttrain([...argv, '--memory', '10 GiB', '--json'])
   const report = JSON.parse(told.stdout) as EstimateReport
@@ -153,7 +153,7 @@ test('wrong use is told in one sentence', async (t) => {
   })
   t.like(await wrong('sft', '--model', large, '--device', 'cpu', '--dtype', 'bfloat16'), {
     code: 1,
-    stderr: 'posttrain: dtype bfloat16 is not computed on the CPU: add --device cuda\n',
+    stderr: 'posttrain: --dtype bfloat16 is not supported on the CPU: add --device cuda\n',
   })
   t.is((await wrong('sft')).code, 2)
   t.is((await wrong('nothing', '--model', large)).code, 2)

@@ -107,11 +107,11 @@ test('wrong use is one sentence that names the flag or the file', async (t) => {
   t.is(await refused('--data', 'a', '--epochs', 'two'), 'recipe: --epochs must be a number, got "two"')
   t.regex(
     await refused('--data', 'a', '--epochs', '1', '--max-steps', '2'),
-    /--max-steps cannot be combined with/,
+    /--max-steps cannot be combined with --epochs: /,
   )
   t.regex(
     await refused('--data', 'a', '--checkpoints-keep', '2'),
-    /--checkpoints-\.\.\. has no effect without output/,
+    /--checkpoints-\.\.\. has no effect without --output: /,
   )
   t.regex(await refused('--data', 'a', '--shufle'), /unknown option '--shufle'/)
   t.regex(

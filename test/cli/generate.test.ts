@@ -72,7 +72,7 @@ test('wrong use of generate', async (t) => {
     t.regex(ended.stderr, sentence)
   }
   await fails(2, /--prompt TEXT or --prompts FILE is required/)
-  await fails(2, /--prompts cannot be combined with prompt/, '--prompt', 'a', '--prompts', 'b')
+  await fails(2, /--prompts cannot be combined with --prompt: /, '--prompt', 'a', '--prompts', 'b')
   await fails(2, /--top-k has no effect at temperature 0/, '--prompt', 'a', '--top-k', '3')
   await fails(2, /--temperature must be at least 0, got -1/, '--prompt', 'a', '--temperature', '-1')
   await fails(1, /none\.jsonl/, '--prompts', join(folder, 'none.jsonl'))

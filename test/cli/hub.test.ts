@@ -20,7 +20,7 @@ test.serial('model, adapter and data of the Hub on the command line', async (t) 
   t.is(run.code, 0, run.stderr)
   t.is(eventsIn(run.stdout).at(-1)?.type, 'end')
   t.regex(run.stderr, /^Fetching org\/tiny: 5 files, \d+ kB$/m)
-  t.regex(run.stderr, /^Fetching the dataset org\/rows: 1 files/m)
+  t.regex(run.stderr, /^Fetching the dataset org\/rows: 1 file,/m)
   t.regex(run.stderr, /^Fetched org\/tiny: /m)
   const adapter = join(output, 'adapter')
   t.is(
@@ -64,7 +64,7 @@ test('the bar of a download, and the lines where there is no terminal', (t) => {
   t.is(
     drawn(false),
     [
-      'Fetching org/big: 1 files, 4.00 GB',
+      'Fetching org/big: 1 file, 4.00 GB',
       '1.00 GB of 4.00 GB, 100.0 MB/s, 30s left',
       '2.00 GB of 4.00 GB, 100.0 MB/s, 20s left',
       'Continuing a: it was cut',

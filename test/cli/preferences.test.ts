@@ -212,5 +212,5 @@ test('what cannot be is said in one sentence: adapters of other bases and tasks,
     '--loss',
     'kto',
   )
-  await fails(2, /--gamma has an effect only with loss simpo/, ...dpo, '--gamma', '1')
+  await fails(2, /--gamma has an effect only with --loss simpo/, ...dpo, '--gamma', '1')
 })
