@@ -6,21 +6,21 @@ import type { DistillRetryEvent } from './events.js'
 import type { ResolvedDistillOptions } from './options.js'
 import { type Question, type Reply, type Teacher, TeacherFailure } from './teacher.js'
 
-/** First wait before asking again; each further one is twice as long. */
+/** Delay before the first retry; doubles with each further one. */
 const BACKOFF_MS = 500
 const MAX_BACKOFF_MS = 60_000
-/** An endpoint that says to wait longer than this is not waited for. */
+/** Longest delay requested by an endpoint that is respected; a longer one fails the question. */
 const MAX_RETRY_AFTER_MS = 600_000
 
-/** The run was told to stop while a question waited for its next attempt. */
+/** The run was stopped while a question waited for its next attempt. */
 export class Unfinished extends Error {}
 
 export interface Inquiry {
   seedId: string
-  /** Tells several questions about one seed apart, so that their draws differ. */
+  /** Distinguishes several questions about one seed, so that their samples differ. */
   number?: number
   messages: readonly Message[]
-  /** Asked at temperature 0 at first. */
+  /** First attempt at temperature 0. */
   exact?: boolean
 }
 
@@ -29,7 +29,7 @@ type AskOptions = Pick<
   'retries' | 'concurrency' | 'temperature' | 'maxNewTokens' | 'seed'
 >
 
-/** Asks a teacher: no more than `concurrency` questions at once, each again until its answer is of use. */
+/** Asks a teacher at most `concurrency` questions at once and retries each until its answer is usable. */
 export class Asker {
   requests = 0
   retries = 0
@@ -43,7 +43,7 @@ export class Asker {
   #free: number
   readonly #queue: (() => void)[] = []
 
-  /** `signal` aborts requests; `halt`, besides, ends the waits before another attempt. */
+  /** `signal` aborts requests; `halt` ends the delays before retries. */
   constructor(
     teacher: Teacher,
     options: AskOptions,
@@ -58,7 +58,7 @@ export class Asker {
   }
 
   /**
-   * Asks and returns what `read` extracts; it throws a TeacherFailure for an unusable answer. Rejects with the last
+   * Asks and returns what `read` extracts; `read` throws a TeacherFailure for an unusable answer. Rejects with the last
    * TeacherFailure, with Unfinished after a stop, or with AbortError.
    */
   async ask<T>(inquiry: Inquiry, read: (text: string) => T): Promise<T> {
@@ -75,7 +75,7 @@ export class Asker {
         }
       }
     } finally {
-      // The place goes to the next in line, or is free.
+      // The slot passes to the next in the queue, or becomes free.
       const next = this.#queue.shift()
       if (next) next()
       else this.#free++
@@ -89,7 +89,7 @@ export class Asker {
       messages,
       maxNewTokens,
       temperature: exact && attempt === 0 && temperature !== undefined ? 0 : temperature,
-      // Positive in 32 bits, which every server takes.
+      // Positive in 32 bits, which every server accepts.
       seed: hash32(seed, stream, number * 1000 + attempt) >>> 1,
     }
   }
@@ -118,7 +118,7 @@ export class Asker {
     return text
   }
 
-  /** Returns when the question should be asked again, else throws. */
+  /** Returns when the question should be retried, else throws. */
   async #beforeNext(failure: TeacherFailure, inquiry: Inquiry, attempt: number): Promise<void> {
     const { seedId } = inquiry
     const greedy = [attempt, attempt + 1].every((n) => this.#question(inquiry, n).temperature === 0)

@@ -6,21 +6,22 @@ import { distillOptions, type ResolvedDistillOptions } from './options.js'
 import { type DistillControl, DistillRun } from './run.js'
 
 /**
- * A stronger teacher, an OpenAI-compatible endpoint or a local model, makes training rows of seeds: it answers them,
- * extends them by new instructions with answers (self-instruct), or ranks answers to them into preference rows.
+ * Generates training rows from seeds with a stronger teacher, an OpenAI-compatible endpoint or a local model. The teacher
+ * answers the seeds, extends them with new instructions and answers (self-instruct), or ranks answers into preference
+ * data.
  *
- * Each row is appended to `output` as one synced line as soon as it is there, with the `seedId` it was made of; `resume`
- * asks only for what is not there yet. A seed without a good answer is asked again, then told of and counted, and not
- * written. The run is paused while its events are not pulled; `break` and `stop()` end it cleanly.
+ * Each finished row is appended to `output` as one synced line with the `seedId` of its seed; `resume` generates only
+ * missing rows. A seed without a usable answer is retried, then reported by an event and counted, and not written. The
+ * run advances as its events are consumed; `break` and `stop()` end it cleanly.
  *
  * ```ts
  * const run = distill({ data: 'seeds.jsonl', output: 'train.jsonl', endpoint: { model: 'gpt-5-mini' } })
  * for await (const event of run) if (event.type === 'row') console.log(event.done, event.total, event.row)
  * ```
  *
- * @throws PosttrainError ERR_INVALID_ARGUMENT for options, an output file that is not to be touched, and an endpoint
- * that knows neither key nor model; ERR_DATA with file and line for bad seeds, and for too many seeds in a row without
- * a good answer; ERR_IO where an endpoint is not reached or the file cannot be written; AbortError.
+ * @throws PosttrainError ERR_INVALID_ARGUMENT for wrong options, an output file that must not be changed, and an endpoint
+ * that rejects the key or the model; ERR_DATA with file and line for bad seeds, and for too many seeds in a row without
+ * a usable answer; ERR_IO if the endpoint cannot be reached or the file cannot be written; AbortError.
  */
 export function distill(options: DistillOptions): DistillRun {
   const resolved = resolveOptions(distillOptions, options)
@@ -37,7 +38,7 @@ async function* run(
   options: ResolvedDistillOptions,
   control: DistillControl,
 ): AsyncGenerator<DistillEvent, void> {
-  // Only who distills needs the teachers and the tasks.
+  // Teachers and tasks are loaded only when a run starts.
   const { makeRows } = await import('./making.js')
   yield* makeRows(options, control)
 }

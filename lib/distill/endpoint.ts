@@ -7,8 +7,8 @@ import { type Question, type Reply, type Teacher, TeacherFailure } from './teach
 type Endpoint = NonNullable<ResolvedDistillOptions['endpoint']>
 
 /**
- * A teacher behind the chat completions of an OpenAI-compatible server. The key goes into the requests alone: what the
- * server says is cleared of it before it gets into a message. Nothing is retried here.
+ * Opens a teacher behind the chat completions API of an OpenAI-compatible server. The key is used in requests only and is
+ * removed from the server's messages. Nothing is retried here.
  */
 export async function openEndpoint(endpoint: Endpoint, timeoutMs: number): Promise<Teacher> {
   const openai = await import('openai')
@@ -21,11 +21,11 @@ export async function openEndpoint(endpoint: Endpoint, timeoutMs: number): Promi
     )
   }
   const client = new openai.OpenAI({
-    // Servers of one's own mostly want none, and the client wants one.
+    // Self-hosted servers mostly need no key, but the client requires one.
     apiKey: key || 'none',
     ...(baseUrl !== undefined && { baseURL: baseUrl }),
     maxRetries: 0,
-    // The client's limit ends with the headers; ours, below, holds for the whole answer.
+    // The client's timeout covers the headers only; the timer below covers the whole response.
     timeout: timeoutMs + 60_000,
     logLevel: 'off',
   })
@@ -54,7 +54,7 @@ export async function openEndpoint(endpoint: Endpoint, timeoutMs: number): Promi
           })) as OpenAI.ChatCompletionMessageParam[],
           seed,
           ...(temperature !== undefined && { temperature }),
-          // OpenAI's own newer models refuse the old name, and other servers do not all know the new one.
+          // OpenAI's newer models refuse the old name, and not all other servers know the new one.
           ...(baseUrl === undefined ? { max_completion_tokens: maxNewTokens } : { max_tokens: maxNewTokens }),
         },
         { signal: request.signal },
@@ -126,13 +126,13 @@ function failureOf(error: APIError, message: string, address: string, model: str
 export function retryAfter(headers: Headers | undefined, now = Date.now()): number | undefined {
   const milliseconds = headers?.get('retry-after-ms')
   if (milliseconds && Number.isFinite(Number(milliseconds))) return Math.max(0, Number(milliseconds))
-  const said = headers?.get('retry-after')
-  if (!said) return undefined
-  const wait = Number.isFinite(Number(said)) ? Number(said) * 1000 : Date.parse(said) - now
+  const delay = headers?.get('retry-after')
+  if (!delay) return undefined
+  const wait = Number.isFinite(Number(delay)) ? Number(delay) * 1000 : Date.parse(delay) - now
   return Number.isFinite(wait) ? Math.max(0, wait) : undefined
 }
 
-/** The innermost cause says what is wrong: `fetch failed` does not. */
+/** Message of the innermost cause: the outermost, `fetch failed`, explains nothing. */
 function causes(error: unknown): string {
   let inner = error
   while (inner instanceof Error && inner.cause instanceof Error) inner = inner.cause

@@ -1,6 +1,6 @@
 import type { DistillMode } from './options.js'
 
-/** A row as it stands in the output file; `seedId` is `<mode>-<hash of what was asked>`. */
+/** A row of the output file; `seedId` is `<mode>-<hash of the question>`. */
 export type DistilledRow = { seedId: string } & Record<string, unknown>
 
 export interface DistillStartEvent {
@@ -8,28 +8,28 @@ export interface DistillStartEvent {
   mode: DistillMode
   teacher: string
   output: string
-  /** Different seeds that were read. */
+  /** Distinct seeds read. */
   seeds: number
-  /** Seeds left out because an earlier one is the same, and rows skipped because they cannot be read. */
+  /** Seeds left out as duplicates of an earlier one, and unreadable rows skipped. */
   duplicates: number
   badRows: number
-  /** Rows that were in the output file already, and rows wanted in all. */
+  /** Rows already in the output file, and rows wanted in total. */
   finished: number
   total: number
-  /** A last line that was torn when an earlier run ended was taken off the output file. */
+  /** True if an incomplete last line of an interrupted run was removed from the output file. */
   repaired: boolean
 }
 
-/** A row that is in the output file, synced. */
+/** A row was written to the output file and synced. */
 export interface DistillRowEvent {
   type: 'row'
-  /** Rows in the output file by now, of `total`. */
+  /** Rows in the output file so far, of `total`. */
   done: number
   total: number
   row: DistilledRow
 }
 
-/** A request failed, or its answer is of no use: it is asked again after `waitMs`. */
+/** A request failed or its answer is unusable; it is retried after `waitMs`. */
 export interface DistillRetryEvent {
   type: 'retry'
   seedId: string
@@ -39,7 +39,7 @@ export interface DistillRetryEvent {
   waitMs: number
 }
 
-/** A seed got no good answer and is not in the output file; a run with `resume` asks for it again. */
+/** A seed got no usable answer and is not in the output file; a run with `resume` retries it. */
 export interface DistillFailureEvent {
   type: 'failure'
   seedId: string
@@ -48,7 +48,7 @@ export interface DistillFailureEvent {
   reason: string
 }
 
-/** A new instruction that was left out because it is too much like one that is there. */
+/** A new instruction was discarded as too similar to an existing one. */
 export interface DistillDuplicateEvent {
   type: 'duplicate'
   instruction: string
@@ -65,13 +65,13 @@ export interface DistillEndEvent {
   rows: number
   total: number
   written: number
-  /** Seeds, or rounds of new instructions, without a good answer. */
+  /** Seeds, or rounds of new instructions, without a usable answer. */
   failed: number
-  /** New instructions left out as duplicates. */
+  /** New instructions discarded as duplicates. */
   duplicates: number
   requests: number
   retries: number
-  /** As far as the endpoint says; of a local model, the tokens it wrote. */
+  /** Token counts reported by the endpoint; a local model counts completion tokens only. */
   promptTokens: number
   completionTokens: number
   seconds: number

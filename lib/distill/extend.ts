@@ -4,11 +4,11 @@ import { jsonIn } from './reply-json.js'
 import type { Instruction } from './seeds.js'
 import { TeacherFailure } from './teacher.js'
 
-/** Largest share of examples shown that the teacher wrote itself. */
+/** Largest share of examples written by the teacher itself. */
 const OWN_PART = 0.25
 
 /**
- * Examples for one round: most of them seeds, so that the new instructions do not drift away from them (Wang et al.
+ * Chooses the examples of one round: mostly seeds, so that new instructions do not drift away from them (Wang et al.
  * 2023, "Self-Instruct", section 2.2: six seeds and two of the model's own).
  */
 export function chooseExamples(
@@ -30,7 +30,7 @@ export function proposalMessages(examples: readonly Instruction[], count: number
   return [{ role: 'user', content }]
 }
 
-/** Throws a TeacherFailure unless the answer is a list of instructions. */
+/** Reads the new instructions of an answer; throws a TeacherFailure if it has no list of them. */
 export function readProposals(reply: string): Instruction[] {
   const value = jsonIn(reply)
   const read = (item: unknown): Instruction | null => {

@@ -10,7 +10,7 @@ interface Waiting {
   reject: (error: unknown) => void
 }
 
-/** A model in this process as teacher, asked through its chat template; what waits is answered in batches. */
+/** Opens a model in this process as teacher, prompted through its chat template; waiting questions are batched. */
 export async function openLocalModel(
   model: string | CausalLM,
   batchSize: number,
@@ -37,7 +37,7 @@ export async function openLocalModel(
   }
 }
 
-/** Gathers questions that wait and generates their answers together. */
+/** Collects waiting questions and generates their answers in one batch. */
 class Batches {
   readonly #model: CausalLM
   readonly #size: number
@@ -59,7 +59,7 @@ class Batches {
   async #run(): Promise<void> {
     this.#running = true
     while (this.#waiting.length > 0) {
-      // Those that were answered just now ask their next question in this turn of the event loop.
+      // Callers just answered ask their next question in this turn of the event loop.
       await new Promise((resolve) => setImmediate(resolve))
       const { temperature } = this.#waiting[0]!.question
       const batch = this.#waiting.filter(({ question }) => question.temperature === temperature)
@@ -87,7 +87,7 @@ class Batches {
         error instanceof PosttrainError && ['ERR_INVALID_ARGUMENT', 'ERR_DATA'].includes(error.code)
       if (!refused || error instanceof AbortError) for (const { reject } of batch) reject(error)
       else if (batch.length === 1) batch[0]!.reject(new TeacherFailure('request', error.message))
-      // One prompt that is too long must not take the others with it.
+      // One prompt that is too long must not fail the others.
       else for (const item of batch) await this.#answer([item])
     }
   }

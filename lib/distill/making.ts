@@ -11,7 +11,7 @@ import { readSeeds } from './seeds.js'
 import { eachSeed, extending, type Task, type Tasks } from './tasks.js'
 import { type Teacher, TeacherFailure } from './teacher.js'
 
-/** The events of a run: each seed is given to the teacher, and each good answer is a row of the file. */
+/** Runs all tasks and yields their events: each seed is sent to the teacher, each usable answer becomes a row. */
 export async function* makeRows(
   options: ResolvedDistillOptions,
   control: DistillControl,
@@ -86,7 +86,7 @@ export async function* makeRows(
   }
 }
 
-/** Works on `concurrency` tasks at once and yields the events of all, until none is left or one breaks the run. */
+/** Runs `concurrency` tasks at once and yields their events, until none is left or one fails the run. */
 async function* runTasks(
   tasks: Tasks,
   pool: {
@@ -132,7 +132,7 @@ async function* runTasks(
 async function openTeacher(options: ResolvedDistillOptions, signal: AbortSignal): Promise<Teacher> {
   const { endpoint, model, timeoutMs, concurrency } = options
   if (endpoint) return openEndpoint(endpoint, timeoutMs)
-  // Only who has a local model needs the native core.
+  // The native core is loaded only for a local model.
   const { openLocalModel } = await import('./local-model.js')
   return openLocalModel(model!, concurrency, signal)
 }

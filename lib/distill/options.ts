@@ -3,10 +3,10 @@ import { abortSignal, count, isObject, isTextOrObject, text } from '../options/k
 import { type Conflict, custom, type OptionSet, option, type ResolvedOptions } from '../options/option.js'
 import { lazily } from '../options/zod.js'
 
-/** A seed: `instruction` (with `input`), `prompt`, `messages` or `text`; in mode rank, answers to be judged beside it. */
+/** A seed: `instruction` (with `input`), `prompt`, `messages` or `text`; in mode rank, optional answers to judge. */
 export type SeedRow = Readonly<Record<string, unknown>>
 
-/** Seeds: the path of a data file, a list, or anything that gives rows one after another. */
+/** Seeds: the path of a data file, an array of rows, or an async iterable of rows. */
 export type SeedSource = string | readonly SeedRow[] | AsyncIterable<SeedRow>
 
 const MODES = ['answer', 'extend', 'rank'] as const
@@ -14,7 +14,7 @@ const MODES = ['answer', 'extend', 'rank'] as const
 /** Tasks of `distill`. */
 export type DistillMode = (typeof MODES)[number]
 
-/** Options that do something in one mode alone. */
+/** Conflicts of options that apply to one mode only. */
 const onlyIn = (mode: 'extend' | 'rank', names: readonly string[]): Conflict[] =>
   names.map((name) => ({
     option: name,

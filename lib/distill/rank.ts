@@ -9,15 +9,15 @@ import { TeacherFailure } from './teacher.js'
 
 type RankOptions = Pick<ResolvedDistillOptions, 'responses' | 'judge' | 'form' | 'criteria' | 'seed'>
 
-/** Answers to one prompt, the best first; `score` where the teacher gave scores. */
+/** A judged answer; `score` is null for a ranking. */
 interface Judged {
   text: string
   score: number | null
 }
 
 /**
- * The preference row of one prompt. The answers are shown to the judge in an order of their own, drawn from the seed,
- * because judges favor positions (Zheng et al. 2023, "Judging LLM-as-a-Judge", section 3.3).
+ * Builds the preference row of one prompt. The judge sees the answers in a random order, drawn from the seed, because
+ * judges have a position bias (Zheng et al. 2023, "Judging LLM-as-a-Judge", section 3.3).
  */
 export async function rankSeed(
   seed: Seed,
@@ -87,7 +87,7 @@ function numbersIn(reply: string, count: number): number[] {
   return value as number[]
 }
 
-/** Keeps the first shown of answers with equal scores: no preference was stated between them. */
+/** Keeps only the first shown of answers with equal scores: the judge has no preference between them. */
 function readScores(reply: string, shown: readonly string[]): Judged[] {
   const scores = numbersIn(reply, shown.length)
   if (scores.some((score) => score < 1 || score > 10)) {

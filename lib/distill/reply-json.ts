@@ -1,6 +1,6 @@
 /**
- * The JSON list in an answer, which may stand in an object, a fence or among words, after a thinking part; undefined
- * where there is none.
+ * Extracts the JSON list of an answer, also from an object, a code fence or surrounding text, after a thinking part;
+ * undefined if there is none.
  */
 export function jsonIn(reply: string): unknown {
   const text = reply.replace(/^\s*<think>[\s\S]*?<\/think>/, '')

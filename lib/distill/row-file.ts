@@ -16,7 +16,7 @@ function ioError(doing: string, path: string, cause: unknown): PosttrainError {
   return new PosttrainError('ERR_IO', `${doing} ${path} failed: ${(cause as Error).message}`, { cause })
 }
 
-/** The output file of a run, locked against others: whole lines are added to it, each synced. */
+/** Output file of a run, locked against other processes; appends whole lines and syncs each. */
 export class RowFile {
   readonly path: string
   readonly #unlock: () => Promise<void>
@@ -28,7 +28,7 @@ export class RowFile {
     this.#unlock = unlock
   }
 
-  /** Takes the lock. Throws ERR_INVALID_ARGUMENT where there is a file that is neither to go on nor to be replaced. */
+  /** Takes the lock. Throws ERR_INVALID_ARGUMENT for an existing file without `resume` or `overwrite`. */
   static async lock(path: string, { resume, overwrite }: RowFileOptions): Promise<RowFile> {
     const found = await stat(path).catch(() => null)
     if (found && !found.isFile()) throw new PosttrainError('ERR_INVALID_ARGUMENT', `${path} is not a file`)
@@ -55,7 +55,7 @@ export class RowFile {
     return new RowFile(path, unlock)
   }
 
-  /** Opens it for adding, and gives the rows that are in it; a torn last line is taken off first. */
+  /** Opens the file for appending and returns its rows; an incomplete last line is removed first. */
   async open({ mode, resume }: RowFileOptions): Promise<{ rows: DistilledRow[]; repaired: boolean }> {
     const rows: DistilledRow[] = []
     let repaired = false
@@ -80,7 +80,7 @@ export class RowFile {
     return { rows, repaired }
   }
 
-  /** Resolves when the row is on the disk. After a failure it takes no more, so that no line follows a torn one. */
+  /** Resolves when the row is synced. After a failure every call rejects, so that no line follows an incomplete one. */
   append(row: DistilledRow): Promise<void> {
     const written = this.#last.then(async () => {
       try {
@@ -102,7 +102,7 @@ export class RowFile {
   }
 }
 
-/** Cuts off what follows the last line end: a line that was torn when the process or the machine went down. */
+/** Truncates after the last line end: the rest is a line cut short by a crash. */
 async function repairEnd(handle: FileHandle): Promise<boolean> {
   const { size } = await handle.stat()
   const chunk = Buffer.alloc(64 * 1024)

@@ -5,7 +5,7 @@ import type { DistillEndEvent, DistillEvent } from './events.js'
 /** State shared by the run and its tasks. */
 export class DistillControl {
   readonly output: string
-  /** Of the end event. */
+  /** Counts of the end event. */
   rows = 0
   total = 0
   written = 0
@@ -23,7 +23,7 @@ export class DistillControl {
     this.#rearm()
   }
 
-  /** Aborted by `stop`: nothing new is begun, and nothing that failed is asked again. */
+  /** Aborted by `stop`: no task is started and no request retried after it. */
   get halt(): AbortSignal {
     return this.#halting.signal
   }
@@ -38,7 +38,7 @@ export class DistillControl {
     this.wake()
   }
 
-  /** The events since the last call. */
+  /** Returns the events since the last call. */
   take(): DistillEvent[] {
     const events = this.#events
     this.#events = []
@@ -82,7 +82,7 @@ export class DistillControl {
   }
 }
 
-/** The events of one `distill`, for one consumer. It starts with the first event that is pulled. */
+/** Events of one `distill` run, for one consumer. The run starts when the first event is requested. */
 export class DistillRun implements AsyncIterable<DistillEvent> {
   readonly #control: DistillControl
   readonly #events: AsyncGenerator<DistillEvent, void>
@@ -124,12 +124,12 @@ export class DistillRun implements AsyncIterable<DistillEvent> {
     }
   }
 
-  /** Begins nothing new; what is under way is finished and written, then the run ends. */
+  /** Starts no new work; requests in flight are finished and written, then the run ends. */
   stop(): void {
     this.#control.stop()
   }
 
-  /** Drains the run and gives its last event; after a `break`, one with reason `'stopped'`. */
+  /** Consumes the remaining events and returns the end event; after a `break`, one with reason `'stopped'`. */
   async finish(): Promise<DistillEndEvent> {
     if (!this.#consumed) {
       for await (const _ of this);

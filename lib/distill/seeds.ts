@@ -8,13 +8,13 @@ import type { DistillMode, SeedSource } from './options.js'
 
 /** Instruction of a row, and the row itself. */
 export interface Seed {
-  /** `<mode>-<hash of what is asked>`: the same for the same seed wherever it stands. */
+  /** `<mode>-<hash of the question>`: independent of the position in the file. */
   id: string
   origin: string
   row: Fields
-  /** The question, without the option systemPrompt. */
+  /** Question, without the option systemPrompt. */
   messages: readonly Message[]
-  /** Answers that the row brings, in mode rank. */
+  /** Answers in the row, in mode rank. */
   responses: readonly string[] | null
 }
 
@@ -28,7 +28,7 @@ export function seedId(mode: string, content: unknown): string {
   return `${mode}-${createHash('sha256').update(JSON.stringify(content)).digest('hex').slice(0, 16)}`
 }
 
-/** Reads all seeds. Throws ERR_DATA with file and line, or where there is none. */
+/** Reads all seeds. Throws ERR_DATA with file and line for a bad one, or if there are none. */
 export async function readSeeds(
   source: SeedSource,
   options: { mode: DistillMode; onBadRow: 'error' | 'skip' },
@@ -55,7 +55,7 @@ export async function readSeeds(
 
 function readSeed(row: unknown, origin: Origin, mode: DistillMode): Seed {
   const fields = fieldsOf(row, origin)
-  // A paragraph of a .txt file is asked as it stands.
+  // A paragraph of a .txt file is the question.
   const asked = typeof fields.text === 'string' ? { text: fields.text } : readPrompt(row, origin)
   if ('tools' in asked) throw bad(origin, 'tools', 'cannot be passed to a teacher: remove rows with tools')
   const said: Message[] = 'text' in asked ? [{ role: 'user', content: asked.text }] : asked.messages
@@ -76,7 +76,7 @@ function readSeed(row: unknown, origin: Origin, mode: DistillMode): Seed {
   }
 }
 
-/** `responses`, or `chosen` and `rejected`; null where the row has neither. */
+/** Answers in `responses`, or in `chosen` and `rejected`; null if the row has neither. */
 function responsesOf(fields: Fields, origin: Origin): string[] | null {
   const pair = fields.chosen !== undefined || fields.rejected !== undefined
   const given = pair ? [fields.chosen, fields.rejected] : fields.responses
@@ -90,14 +90,14 @@ function responsesOf(fields: Fields, origin: Origin): string[] | null {
   return different
 }
 
-/** An answer stands as a text, or as the assistant's message alone or in a list. */
+/** Text of an answer: a string, an assistant message, or a list of one message. */
 function answerText(answer: unknown): string | null {
   const message = Array.isArray(answer) && answer.length === 1 ? answer[0] : answer
   const text = typeof message === 'object' && message !== null ? (message as Fields).content : message
   return typeof text === 'string' ? text : null
 }
 
-/** An instruction and its input as one text, to be shown and compared. */
+/** An instruction and its input, as shown to the teacher and compared. */
 export interface Instruction {
   instruction: string
   input: string
@@ -109,7 +109,7 @@ export function instructionOf({ row, messages }: Seed): Instruction {
     : { instruction: messages.at(-1)!.content, input: '' }
 }
 
-/** The seed's row with the teacher's answer: { instruction, input?, output }, or its messages and one more. */
+/** Adds the teacher's answer to the seed's row: { instruction, input?, output }, or its messages and one more. */
 export function answerRow(seed: Seed, output: string): DistilledRow {
   if (typeof seed.row.instruction === 'string') return { ...seed.row, output, seedId: seed.id }
   const { prompt, text, completion: _c, messages: _m, conversations: _s, ...columns } = seed.row
@@ -120,7 +120,7 @@ export function answerRow(seed: Seed, output: string): DistilledRow {
   return { ...columns, messages, seedId: seed.id }
 }
 
-/** The seed's prompt and its own further columns: what a preference row begins with. */
+/** Prompt and further columns of a seed, as the start of a preference row. */
 export function promptColumns({ row, messages }: Seed): Record<string, unknown> {
   const columns = { ...row }
   for (const name of PROMPT_COLUMNS) delete columns[name]

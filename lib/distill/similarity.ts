@@ -1,4 +1,4 @@
-/** Words in small letters without punctuation; of scripts without spaces, each character. */
+/** Words in lower case without punctuation; for scripts without spaces, single characters. */
 export function tokensOf(text: string): string[] {
   const found = text
     .normalize('NFKC')
@@ -32,18 +32,18 @@ export interface Likeness {
   similarity: number
 }
 
-/** Texts that are there already, to find what a new one is too much like. */
+/** Existing texts, in which a new one's duplicates are found. */
 export class KnownTexts {
   readonly #threshold: number
   readonly #exact = new Map<string, string>()
   readonly #texts: { text: string; tokens: string[]; counts: Map<string, number> }[] = []
 
-  /** `threshold`: ROUGE-L from which on a text counts as a duplicate. */
+  /** `threshold`: ROUGE-L from which a text counts as a duplicate. */
   constructor(threshold: number) {
     this.#threshold = threshold
   }
 
-  /** The first text that `text` is the same as, but for case and punctuation, or too much like. */
+  /** Finds the first text equal to `text` but for case and punctuation, or too similar to it. */
   find(text: string): Likeness | null {
     const tokens = tokensOf(text)
     const same = this.#exact.get(tokens.join(' '))
@@ -67,7 +67,7 @@ export class KnownTexts {
   }
 }
 
-/** Tokens in common in any order: no common subsequence is longer. */
+/** Number of common tokens in any order: an upper bound on the longest common subsequence. */
 function shared(tokens: readonly string[], counts: ReadonlyMap<string, number>): number {
   const used = new Map<string, number>()
   let count = 0

@@ -13,32 +13,32 @@ import { TeacherFailure } from './teacher.js'
 /** Work for one seed, or for one round of new instructions. */
 export interface Task {
   seedId: string
-  /** For people: `file:line`, or the round. */
+  /** Origin for messages: `file:line`, or the round. */
   origin: string
   work: () => Promise<void>
 }
 
 export interface Tasks {
-  /** Rows of the output file when all is done. */
+  /** Rows of the output file when all tasks are done. */
   total: number
-  /** null where there is none to be started, now or ever. */
+  /** Next task to start; null if there is none now. */
   next: () => Task | null
 }
 
 export interface Context {
   options: ResolvedDistillOptions
   seeds: readonly Seed[]
-  /** In the output file already. */
+  /** Rows already in the output file. */
   rows: readonly DistilledRow[]
   asker: Asker
   control: DistillControl
-  /** Resolves when the row is on the disk. */
+  /** Resolves when the row is synced. */
   write: (row: DistilledRow) => Promise<void>
-  /** Counts a failure and tells of it; throws when there were too many in a row. */
+  /** Counts and reports a failure; throws after too many in a row. */
   failed: (task: Pick<Task, 'seedId' | 'origin'>, failure: TeacherFailure) => void
 }
 
-/** Modes answer and rank: one row for each seed that has none yet. */
+/** Tasks of modes answer and rank: one row for each seed without one. */
 export function eachSeed({ options, seeds, rows, asker, write }: Context): Tasks {
   const finished = new Set(rows.map((row) => row.seedId))
   const left = seeds.filter(({ id }) => !finished.has(id))
@@ -59,7 +59,7 @@ export function eachSeed({ options, seeds, rows, asker, write }: Context): Tasks
   return { total: rows.length + left.length, next }
 }
 
-/** Mode extend: rounds that ask for new instructions and then for their answers, until there are enough. */
+/** Tasks of mode extend: rounds that ask for new instructions, then for their answers, until there are enough. */
 export function extending(context: Context): Tasks {
   const { options, seeds, rows, asker, control } = context
   const wanted = options.count ?? seeds.length
@@ -70,9 +70,9 @@ export function extending(context: Context): Tasks {
   }))
   const known = new KnownTexts(options.similarity)
   for (const instruction of [...given, ...own]) known.add(textOf(instruction))
-  // A resumed run goes on with other examples than those it has shown already.
+  // A resumed run shows other examples than the interrupted one.
   let round = Math.max(0, ...rows.map((row) => Number.parseInt(row.seedId.slice('extend-'.length), 10)))
-  // Rows written or on their way, and instructions that rounds under way should bring.
+  // Rows written or in progress, and instructions expected from running rounds.
   let taken = rows.length
   let expected = 0
 

@@ -2,7 +2,7 @@ import type { Message } from '../data/index.js'
 
 export interface Question {
   messages: readonly Message[]
-  /** The teacher's own where undefined. */
+  /** Sampling temperature; undefined: the teacher's default. */
   temperature: number | undefined
   seed: number
   maxNewTokens: number
@@ -10,7 +10,7 @@ export interface Question {
 
 export interface Reply {
   text: string
-  /** `refused`: the teacher declined, or a filter cut it. */
+  /** `refused`: the teacher declined, or a content filter ended the answer. */
   finish: 'stop' | 'length' | 'refused'
   promptTokens: number
   completionTokens: number
@@ -19,21 +19,21 @@ export interface Reply {
 /** A teacher: an endpoint, or a model in this process. */
 export interface Teacher {
   readonly name: string
-  /** Default temperature of answers; undefined: the teacher's own. */
+  /** Default temperature of answers; undefined: that of the endpoint. */
   readonly temperature: number | undefined
-  /** At temperature 0 it says the same again, so that asking again is of no use. */
+  /** True if answers at temperature 0 repeat, so that a retry is useless. */
   readonly repeats: boolean
   /**
-   * One request. Throws a TeacherFailure for what concerns this request, PosttrainError for what will not be better
-   * for any other, AbortError.
+   * Sends one request. Throws a TeacherFailure for a problem of this request, PosttrainError for one that every request
+   * would have, AbortError.
    */
   ask(question: Question, signal: AbortSignal): Promise<Reply>
   close(): Promise<void>
 }
 
 /**
- * Why a seed has no good answer. `transport`: busy, broken or silent, try later; `answer`: it came and is of no use,
- * ask again; `request`: refused as it stands, asking again is of no use.
+ * Reason why a seed has no usable answer. `transport`: the server is busy, broken or silent, retry later; `answer`: the
+ * answer is unusable, retry; `request`: the request was refused, a retry is useless.
  */
 export class TeacherFailure extends Error {
   readonly kind: 'transport' | 'answer' | 'request'
