@@ -39,6 +39,7 @@ const LEFT_OUT = [
   'validation',
   'evaluation',
   'earlyStopping',
+  'keep',
   'samples',
   'checkpoints',
   'output',

@@ -70,7 +70,11 @@ export const trainingFields = lazily((z) => ({
         ),
       })
       .optional(),
-    'Stop when the validation loss no longer falls, and keep the best weights',
+    'Stop when the validation loss no longer falls',
+  ),
+  keep: option(
+    z.enum(['best', 'last']).default('best'),
+    'Weights saved as the trained model: those of the lowest validation loss, or those of the last step; without validation always the last',
   ),
   samples: option(
     z
@@ -144,12 +148,12 @@ export const trainingConflicts: readonly Conflict[] = [
     when: (_, options) => options.schedule !== 'warmupStableDecay',
     because: "has no effect without schedule 'warmupStableDecay'",
   },
-  ...['evaluation', 'earlyStopping'].map((name) => ({
+  ...['evaluation', 'earlyStopping', 'keep'].map((name) => ({
     option: name,
     when: (given: (path: string) => boolean) => !given('validation'),
     because: 'has no effect without validation: give validation rows, or a fraction of the data',
   })),
-  ...['earlyStopping', 'checkpoints', 'saveDtype', 'resume', 'overwrite'].map((name) => ({
+  ...['earlyStopping', 'keep', 'checkpoints', 'saveDtype', 'resume', 'overwrite'].map((name) => ({
     option: name,
     when: (given: (path: string) => boolean, options: Record<string, unknown>) =>
       !given('output') && options[name] !== false,

@@ -76,6 +76,10 @@ test('an option without effect is an error, for each listed combination', (t) =>
       { earlyStopping: {}, output: 'x' },
       { earlyStopping: {}, validation: 'x' },
     ],
+    keep: [
+      { keep: 'last', output: 'x' },
+      { keep: 'best', validation: 'x' },
+    ],
     checkpoints: [{ checkpoints: { everySteps: 1 } }],
     saveDtype: [{ saveDtype: 'bfloat16' }],
     resume: [{ resume: true }],

@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
+import { CausalLM } from '../../lib/models/causal-lm.js'
 import { loadCheckpoint } from '../../lib/train/run/checkpoint.js'
 import type { StepEvent, TrainEvent } from '../../lib/train/run/events.js'
 import { sft } from '../../lib/train/sft.js'
@@ -122,4 +123,55 @@ test('early stopping restores the weights of the best evaluation', async (t) => 
   t.is(losses.length, losses.indexOf(end.bestLoss!) + 1 + 3)
   t.is(end.steps, (end.bestStep ?? 0) + 15)
   t.deepEqual(await weightsOf(model), best)
+})
+
+/** A run that overfits: the loss of its validation rows is lowest before the end. */
+const overfit = {
+  ...base,
+  data: instructionRows(8),
+  validation: instructionRows(8, 1000),
+  learningRate: 1e-2,
+  schedule: 'constant' as const,
+  maxSteps: 40,
+  evaluation: { everySteps: 5 },
+}
+
+test('a run with validation saves the weights of its lowest validation loss', async (t) => {
+  await using model = await tinyModel()
+  const output = cleanFolder(t)
+  let best: Map<string, Float32Array> | null = null
+  const run = sft({ ...overfit, model, output })
+  for await (const event of run) if (event.type === 'evaluation' && event.best) best = await weightsOf(model)
+  const end = await run.finish()
+  t.is(end.reason, 'completed')
+  t.true(end.bestStep! < 40, `best at step ${end.bestStep}`)
+  t.is(end.modelStep, end.bestStep)
+  await using saved = await CausalLM.load(end.model!)
+  t.deepEqual(await weightsOf(saved), best)
+})
+
+test("a run with keep: 'last' saves the weights of its last step", async (t) => {
+  await using model = await tinyModel()
+  const end = await sft({ ...overfit, model, output: cleanFolder(t), keep: 'last' }).finish()
+  t.true(end.bestStep! < 40)
+  t.is(end.modelStep, 40)
+  await using saved = await CausalLM.load(end.model!)
+  t.deepEqual(await weightsOf(saved), await weightsOf(model))
+})
+
+test('a resume that keeps the best weights after one that did not says so and starts the search over', async (t) => {
+  const output = cleanFolder(t)
+  await using model = await tinyModel()
+  await sft({ ...overfit, model, output, keep: 'last' }).finish()
+  await using again = await tinyModel()
+  const warnings: string[] = []
+  const run = sft({ ...overfit, model: again, output, maxSteps: 50, resume: true })
+  for await (const event of run) if (event.type === 'warning') warnings.push(event.message)
+  const end = await run.finish()
+  t.true(
+    warnings.some((message) => /weights of step \d+, the best so far.* were not kept/.test(message)),
+    warnings.join('\n'),
+  )
+  t.true(end.bestStep! > 40)
+  t.is(end.modelStep, end.bestStep)
 })

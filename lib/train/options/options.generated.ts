@@ -94,7 +94,7 @@ export interface PretrainOptions {
         everySteps?: number | undefined
       }
     | undefined
-  /** Stop when the validation loss no longer falls, and keep the best weights. Optional. */
+  /** Stop when the validation loss no longer falls. Optional. */
   earlyStopping?:
     | {
         /** Stop after N evaluations in a row without a lower loss. An integer of at least 1. Default: 3. */
@@ -103,6 +103,11 @@ export interface PretrainOptions {
         minDelta?: number | undefined
       }
     | undefined
+  /**
+   * Weights saved as the trained model: those of the lowest validation loss, or those of the last step;
+   * without validation always the last. Defaults to `'best'`.
+   */
+  keep?: 'best' | 'last' | undefined
   /** Sample events with completions during training. Optional. */
   samples?:
     | {
@@ -242,7 +247,7 @@ export interface SftOptions {
         everySteps?: number | undefined
       }
     | undefined
-  /** Stop when the validation loss no longer falls, and keep the best weights. Optional. */
+  /** Stop when the validation loss no longer falls. Optional. */
   earlyStopping?:
     | {
         /** Stop after N evaluations in a row without a lower loss. An integer of at least 1. Default: 3. */
@@ -251,6 +256,11 @@ export interface SftOptions {
         minDelta?: number | undefined
       }
     | undefined
+  /**
+   * Weights saved as the trained model: those of the lowest validation loss, or those of the last step;
+   * without validation always the last. Defaults to `'best'`.
+   */
+  keep?: 'best' | 'last' | undefined
   /** Sample events with completions during training. Optional. */
   samples?:
     | {
@@ -937,7 +947,7 @@ export interface DpoOptions {
         everySteps?: number | undefined
       }
     | undefined
-  /** Stop when the validation loss no longer falls, and keep the best weights. Optional. */
+  /** Stop when the validation loss no longer falls. Optional. */
   earlyStopping?:
     | {
         /** Stop after N evaluations in a row without a lower loss. An integer of at least 1. Default: 3. */
@@ -946,6 +956,11 @@ export interface DpoOptions {
         minDelta?: number | undefined
       }
     | undefined
+  /**
+   * Weights saved as the trained model: those of the lowest validation loss, or those of the last step;
+   * without validation always the last. Defaults to `'best'`.
+   */
+  keep?: 'best' | 'last' | undefined
   /** Checkpoints, from which a run resumes exactly. Optional. */
   checkpoints?:
     | {
@@ -1071,7 +1086,7 @@ export interface RewardOptions {
         everySteps?: number | undefined
       }
     | undefined
-  /** Stop when the validation loss no longer falls, and keep the best weights. Optional. */
+  /** Stop when the validation loss no longer falls. Optional. */
   earlyStopping?:
     | {
         /** Stop after N evaluations in a row without a lower loss. An integer of at least 1. Default: 3. */
@@ -1080,6 +1095,11 @@ export interface RewardOptions {
         minDelta?: number | undefined
       }
     | undefined
+  /**
+   * Weights saved as the trained model: those of the lowest validation loss, or those of the last step;
+   * without validation always the last. Defaults to `'best'`.
+   */
+  keep?: 'best' | 'last' | undefined
   /** Checkpoints, from which a run resumes exactly. Optional. */
   checkpoints?:
     | {

@@ -19,6 +19,7 @@ export const policyFields = lazily((z) => {
     schedule: _schedule,
     evaluation: _evaluation,
     earlyStopping: _earlyStopping,
+    keep: _keep,
     samples: _samples,
     checkpoints: _checkpoints,
     ...kept

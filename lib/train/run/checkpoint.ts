@@ -86,6 +86,11 @@ export async function newestCheckpoint(folder: string): Promise<string | null> {
   )
 }
 
+/** Whether the complete checkpoint of a step is in the folder. */
+export async function hasCheckpoint(folder: string, step: number): Promise<boolean> {
+  return (await readManifest(checkpointPath(folder, step))) !== null
+}
+
 /** Reads only the recipe's state, so that a resume can be refused before a weight changes. */
 export async function checkpointState(path: string): Promise<unknown> {
   return (await completeManifest(path)).state

@@ -66,6 +66,7 @@ const FREE_ON_RESUME = new Set([
   'overwrite',
   'evaluation',
   'earlyStopping',
+  'keep',
   'samples',
   'checkpoints',
   'maxSkippedSteps',

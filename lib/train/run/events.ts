@@ -262,6 +262,8 @@ export interface EndEvent {
   output?: string
   /** Folder of the trained model, or of the adapter with LoRA. */
   model?: string
+  /** Step whose weights that model has: the best one by validation loss, or the last. */
+  modelStep?: number
 }
 
 /** Events of a recipe, discriminated by `type`; `Step` and `Evaluation` are the recipe's own. */

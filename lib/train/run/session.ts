@@ -6,6 +6,7 @@ import { refuseOtherAdapter } from '../roles/training-lock.js'
 import {
   checkpointPath,
   checkpointState,
+  hasCheckpoint,
   loadCheckpoint,
   newestCheckpoint,
   type Parts,
@@ -128,6 +129,15 @@ export class Session<State extends SessionState> implements AsyncDisposable {
     this.state = { ...this.state, totalSteps, environment, ...fingerprint }
   }
 
+  /**
+   * Best step whose checkpoint is not there, because the run before the resume kept the last weights; null otherwise.
+   */
+  async lostBest(): Promise<number | null> {
+    const best = this.#bestStep()
+    if (!this.folder || best === null || best === this.state.step) return null
+    return (await hasCheckpoint(this.folder.checkpoints, best)) ? null : best
+  }
+
   /** Emits the start event and enables save() and the summary of an early end. */
   async *start<Report>(
     given: Pick<StartEvent<Report>, 'epochs' | 'report' | 'validationReport'>,
@@ -215,6 +225,7 @@ export class Session<State extends SessionState> implements AsyncDisposable {
       ...(folder && {
         output: folder.path,
         model: this.#adapter === null ? folder.model : folder.adapter,
+        modelStep: this.#bestStep() ?? state.step,
       }),
     }
   }

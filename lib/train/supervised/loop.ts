@@ -11,6 +11,7 @@ import type { EndEvent, EvaluationBase, StepBase, TrainEvent, WarningEvent } fro
 import type { RunControl } from '../run/run.js'
 import { Session } from '../run/session.js'
 import { SupervisedWatch } from '../run/warnings.js'
+import { NO_EVALUATION } from './early-stopping.js'
 import type { TrainBatch } from './objective.js'
 import { prefetch } from './prefetch.js'
 import { settle } from './settle.js'
@@ -48,14 +49,17 @@ export async function* superviseTraining<
       loss: lastLoss,
       ...(bestLoss !== null && bestStep !== null && { bestLoss, bestStep }),
     }),
-    bestStep: ({ evaluations }) => (options.earlyStopping ? evaluations.bestStep : null),
+    bestStep: ({ evaluations }) => (options.keep === 'best' ? evaluations.bestStep : null),
   })
   await session.resume(await supervisedFingerprint(model, (await training.begin?.()) ?? null, train))
+  const lostBest = await session.lostBest()
+  if (lostBest !== null) session.state = { ...session.state, evaluations: NO_EVALUATION }
   yield* session.start({
     epochs,
     report: train.report,
     ...(validation && { validationReport: validation.report }),
   })
+  if (lostBest !== null) yield await session.warn({ code: 'resumeDiffers', message: withoutBest(lostBest) })
   for (const warning of training.warnings ?? []) yield await session.warn(warning)
 
   const reasonToEnd = () => endOf(session.state, options) ?? (control.stop.aborted ? 'stopped' : null)
@@ -76,6 +80,9 @@ export async function* superviseTraining<
   }
   return yield* session.finish(reasonToEnd() ?? 'stopped')
 }
+
+const withoutBest = (step: number) =>
+  `The weights of step ${step}, the best so far by validation loss, were not kept before this resume: the search for the best step starts over`
 
 /** Length of a run: its epochs, or as many as `maxSteps` needs. */
 function lengthOf(

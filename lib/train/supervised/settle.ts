@@ -39,7 +39,7 @@ export async function* settle<
   session.state = settled
   // After a failed step the weights may be corrupt: their checkpoints must not rotate out sound ones.
   const isSound = state.skippedInARow === 0
-  const wanted = (isBest && options.earlyStopping) || due(options.checkpoints?.everySteps)
+  const wanted = (isBest && options.keep === 'best') || due(options.checkpoints?.everySteps)
   if (session.folder && isSound && wanted) yield await session.checkpoint()
 }
 
