@@ -104,7 +104,7 @@ export type {
 export { AdamW, type AdamWOptions } from './optim/adamw.js'
 export { learningRateAt, type Schedule } from './optim/schedule.js'
 export type { GenerateOptions } from './options/options.generated.js'
-export type { Reward, RewardFunction, RewardSample } from './rollout/rewards.js'
+export type { Reward, RewardContext, RewardFunction, RewardSample } from './rollout/rewards.js'
 export { type DpoRun, dpo } from './train/dpo.js'
 export { type GroupRun, grpo, rloo } from './train/grpo.js'
 export type {

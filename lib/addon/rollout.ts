@@ -19,9 +19,10 @@ export interface RolloutCalls {
     estimator: 'k1' | 'k2' | 'k3'
     coefficient: number
   }): Promise<Float64Array>
+  /** `offsets` splits the rewards into groups; those with fewer than two rewards, or equal ones, get 0. */
   groupAdvantages(options: {
     rewards: Reals
-    groupSize: number
+    offsets: Int32Array
     method: 'grpo' | 'rloo'
     scaleRewards?: 'group' | 'batch' | 'none'
   }): Promise<{ advantages: Float64Array; withoutSpread: number }>

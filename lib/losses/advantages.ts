@@ -1,4 +1,4 @@
-import { as, type FloatArray, native, need, optional } from './arrays.js'
+import { as, type FloatArray, invalid, native, need, optional } from './arrays.js'
 
 /**
  * Generalized advantage estimation (GAE; Schulman et al. 2015, arXiv 1506.02438) over B responses, which `offsets`
@@ -34,6 +34,20 @@ export async function whiten<A extends FloatArray>(
   return as(values, await native('whiten', { values }, (core) => core.whiten(values, given)))
 }
 
+/** Offsets of consecutive groups of `groupSize` rewards. */
+function groupOffsets(where: string, rewards: FloatArray, groupSize: number): Int32Array {
+  need(
+    Number.isInteger(groupSize) && groupSize >= 2,
+    where,
+    'groupSize',
+    'a whole number of at least 2',
+    groupSize,
+  )
+  if (rewards.length % groupSize !== 0)
+    throw invalid(where, `${rewards.length} rewards do not divide into groups of ${groupSize}`)
+  return Int32Array.from({ length: rewards.length / groupSize + 1 }, (_, g) => g * groupSize)
+}
+
 /**
  * GRPO's advantages (arXiv 2402.03300) of consecutive groups of `groupSize` rewards: (r - mean of the group) / (std +
  * 1e-4) with the unbiased std of the group ('group', the default) or of all rewards ('batch'), or without division
@@ -45,9 +59,13 @@ export async function grpoAdvantages<A extends FloatArray>(options: {
   scaleRewards?: 'group' | 'batch' | 'none'
 }): Promise<{ advantages: A; withoutSpread: number }> {
   const { rewards, groupSize, scaleRewards = 'group' } = options
-  need(Number.isInteger(groupSize), 'grpoAdvantages', 'groupSize', 'a whole number', groupSize)
   const result = await native('grpoAdvantages', { rewards }, (core) =>
-    core.groupAdvantages({ rewards, groupSize, method: 'grpo', scaleRewards }),
+    core.groupAdvantages({
+      rewards,
+      offsets: groupOffsets('grpoAdvantages', rewards, groupSize),
+      method: 'grpo',
+      scaleRewards,
+    }),
   )
   return { advantages: as(rewards, result.advantages), withoutSpread: result.withoutSpread }
 }
@@ -58,9 +76,12 @@ export async function rlooAdvantages<A extends FloatArray>(options: {
   groupSize: number
 }): Promise<{ advantages: A; withoutSpread: number }> {
   const { rewards, groupSize } = options
-  need(Number.isInteger(groupSize), 'rlooAdvantages', 'groupSize', 'a whole number', groupSize)
   const result = await native('rlooAdvantages', { rewards }, (core) =>
-    core.groupAdvantages({ rewards, groupSize, method: 'rloo' }),
+    core.groupAdvantages({
+      rewards,
+      offsets: groupOffsets('rlooAdvantages', rewards, groupSize),
+      method: 'rloo',
+    }),
   )
   return { advantages: as(rewards, result.advantages), withoutSpread: result.withoutSpread }
 }

@@ -20,10 +20,22 @@ export interface RewardSample<Row = Record<string, unknown>> {
   row: Row
 }
 
-/** Returns one finite number for each sample; higher is better. */
+/** Second argument of a reward function. */
+export interface RewardContext {
+  /** Aborted when the run is, when it is stopped, and at the time limit: pass it on to requests. */
+  signal: AbortSignal
+  /** Number of the iteration whose responses these are, from 1, as in step events. */
+  step: number
+}
+
+/**
+ * Returns for each sample a finite number, higher is better, or null where it does not judge the sample: other sources
+ * then decide alone. A response that none judges is not trained on by GRPO and RLOO; PPO, which needs all, fails.
+ */
 export type RewardFunction<Row = Record<string, unknown>> = (
   samples: readonly RewardSample<Row>[],
-) => readonly number[] | Promise<readonly number[]>
+  context: RewardContext,
+) => readonly (number | null)[] | Promise<readonly (number | null)[]>
 
 /** A reward model, a function, or several of them with weights. */
 export type Reward<Row = Record<string, unknown>> =
@@ -91,25 +103,34 @@ export interface RewardOptions {
   timeoutMs: number
   /** Maximum tokens of one forward of a reward model. */
   batchTokens: number
+  /** Number of the iteration, from 1. */
+  step: number
   signal?: AbortSignal | undefined
 }
 
-/** Scores of B responses: the weighted sum over the sources, and the raw scores of each, [B]. */
+/**
+ * Scores of B responses: the weighted sum over the sources that judge a response, and the raw scores of each, [B]; NaN
+ * where a response is not judged.
+ */
 export interface Scores {
   total: Float64Array
   bySource: Record<string, Float64Array>
 }
 
+/** Whether any source judged a response, from its total score. */
+export const isJudged = (score: number): boolean => !Number.isNaN(score)
+
 /**
  * Scores the responses by every source. Throws ERR_INVALID_ARGUMENT naming a function that throws (with its error as the
- * cause), times out, or returns a wrong number of values or one that is not finite.
+ * cause), times out, or returns a wrong number of values or one that is not finite; and where no source judges any
+ * response.
  */
 export async function scoresOf(
   sources: readonly RewardSource[],
   responses: readonly Response[],
   options: RewardOptions,
 ): Promise<Scores> {
-  const total = new Float64Array(responses.length)
+  const total = new Float64Array(responses.length).fill(Number.NaN)
   const bySource: Record<string, Float64Array> = {}
   for (const source of sources) {
     const values =
@@ -117,15 +138,20 @@ export async function scoresOf(
         ? await modelScores(source.reward, responses, options)
         : await functionScores(source.name, source.reward, responses.map(sampleOf), options)
     for (const [i, value] of values.entries()) {
+      if (value === null) continue
       if (typeof value !== 'number' || !Number.isFinite(value)) {
         throw invalid(
-          `reward ${bareName(source.name)} returned ${shown(value)} (${typeof value}) for sample ${i}: rewards must be finite numbers`,
+          `reward ${bareName(source.name)} returned ${shown(value)} (${typeof value}) for sample ${i}: rewards must be finite numbers, or null where it does not judge`,
         )
       }
-      total[i]! += source.weight * value
+      total[i] = (isJudged(total[i]!) ? total[i]! : 0) + source.weight * value
     }
-    bySource[source.name] = Float64Array.from(values)
+    bySource[source.name] = Float64Array.from(values, (value) => value ?? Number.NaN)
   }
+  if (!total.some(isJudged))
+    throw invalid(
+      `no reward judged any of the ${responses.length} responses of iteration ${options.step}: all values are null`,
+    )
   return { total, bySource }
 }
 
@@ -169,27 +195,29 @@ async function functionScores(
   name: string,
   reward: RewardFunction,
   samples: readonly RewardSample[],
-  { timeoutMs, signal }: RewardOptions,
-): Promise<readonly number[]> {
+  { timeoutMs, step, signal }: RewardOptions,
+): Promise<readonly (number | null)[]> {
+  const ending = new AbortController()
   let timer: NodeJS.Timeout | undefined
   let onAbort: (() => void) | undefined
   const ended = new Promise<never>((_, reject) => {
-    timer = setTimeout(
-      () =>
-        reject(
-          invalid(
-            `reward function ${bareName(name)} did not return within ${timeoutMs} ms (rewardTimeoutMs)`,
-          ),
-        ),
-      timeoutMs,
-    )
-    onAbort = () => reject(new AbortError(signal?.reason))
+    const end = (error: Error, reason: unknown) => {
+      reject(error)
+      ending.abort(reason)
+    }
+    timer = setTimeout(() => {
+      const late = invalid(
+        `reward function ${bareName(name)} did not return within ${timeoutMs} ms (rewardTimeoutMs)`,
+      )
+      end(late, late)
+    }, timeoutMs)
+    onAbort = () => end(new AbortError(signal?.reason), signal?.reason)
     if (signal?.aborted) onAbort()
     signal?.addEventListener('abort', onAbort, { once: true })
   })
   const called = async () => {
     try {
-      return await reward(samples)
+      return await reward(samples, { signal: ending.signal, step })
     } catch (cause) {
       if (signal?.aborted) throw new AbortError(signal.reason)
       throw new PosttrainError(
@@ -208,7 +236,7 @@ async function functionScores(
         `reward function ${bareName(name)} returned ${typeof values}, expected a list of ${samples.length} numbers`,
       )
     }
-    const list = Array.from(values as ArrayLike<number>)
+    const list = Array.from(values as ArrayLike<number | null>)
     if (list.length !== samples.length) {
       throw invalid(
         `reward function ${bareName(name)} returned ${list.length} value${list.length === 1 ? '' : 's'} for ${samples.length} samples`,

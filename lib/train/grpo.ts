@@ -31,15 +31,16 @@ import { RewardModel } from '../models/reward-model.js'
 import type { AdamW } from '../optim/adamw.js'
 import type { OptionInput, ResolvedOptions } from '../options/option.js'
 import { resolveOptions } from '../options/validate.js'
-import { type RewardSource, rewardSources, scoresOf } from '../rollout/rewards.js'
+import { isJudged, type RewardSource, rewardSources, scoresOf } from '../rollout/rewards.js'
 import { rollout } from '../rollout/rollout.js'
 import { grpoOptions, rlooOptions } from './options/group.js'
 import type { GrpoOptions, RlooOptions } from './options/options.generated.js'
 import { type Experience, experienceOf } from './policy/experience.js'
+import { groupAdvantages, judgedMean, type OfGroups, spreadOfGroups } from './policy/groups.js'
 import { promptLength, refuseEmptyMiniBatches } from './policy/limits.js'
 import { trainPolicy } from './policy/loop.js'
 import { native } from './policy/native.js'
-import { spreadOfGroups, withoutOverlong } from './policy/scores.js'
+import { withoutOverlong } from './policy/scores.js'
 import { type PolicyLoss, policyTerms } from './policy/terms.js'
 import type { Iteration } from './policy/training.js'
 import { updateFrom } from './policy/update.js'
@@ -49,7 +50,6 @@ import { Resources } from './roles/resources.js'
 import { partsOf } from './run/checkpoint.js'
 import type { EndEvent, GroupStepEvent, TrainEvent } from './run/events.js'
 import { hasStarted, Run, type RunControl } from './run/run.js'
-import { mean } from './run/sums.js'
 
 export type GroupRun = Run<GroupStepEvent, never, PromptReport>
 
@@ -152,12 +152,8 @@ export interface GroupMethod {
   counted(experience: Experience): boolean[]
   /** Rewards: scores with penalties, [B]. */
   rewards(experience: Experience): Float64Array
-  /** An advantage for each response, [B], and the number of groups with equal rewards. */
-  advantages(
-    model: CausalLM,
-    rewards: Float64Array,
-    groupSize: number,
-  ): Promise<{ advantages: Float64Array; withoutSpread: number }>
+  /** Advantages of the responses, each compared with its group. */
+  advantages(model: CausalLM, rewards: Float64Array, groupSize: number): Promise<OfGroups>
   loss(experience: Experience): Omit<PolicyLoss, 'oldLogProbs' | 'advantages'>
 }
 
@@ -169,13 +165,14 @@ export function groupIteration(
 ): Iteration<GroupStepEvent> {
   const { groupSize } = options
   return {
-    async draw({ prompts, seed, signal, timed }) {
+    async draw({ prompts, seed, step, signal, timed }) {
       // 1. Rollout: G responses to each prompt, sampled from softmax(logits / temperature).
       const responses = await timed('rollout', rollout(model, prompts, { ...options, seed, signal }))
 
       // 2. Scores of whole responses: the weighted sum of reward models and functions, [B].
       const { batchTokens, rewardTimeoutMs: timeoutMs } = options
-      const scores = await timed('score', scoresOf(sources, responses, { batchTokens, timeoutMs, signal }))
+      const judging = { batchTokens, timeoutMs, step, signal }
+      const scores = await timed('score', scoresOf(sources, responses, judging))
 
       // 3. log p_old and, with klCoef, log p_ref of each token by a training forward, [N].
       const drawn = { responses, scores }
@@ -200,13 +197,13 @@ export function groupIteration(
         ...options,
         iteration,
         reduction: method.reduction,
-        counted: method.counted(experience),
+        counted: method.counted(experience).map((counts, i) => counts && isJudged(rewards[i]!)),
       })
 
       // 6. Metrics of the iteration.
       return {
         policy: policy!,
-        reward: mean(rewards),
+        reward: judgedMean(rewards),
         metrics: {
           withoutSpread: ofGroups.withoutSpread / (responses.length / groupSize),
           scoreSpread: spreadOfGroups(experience.scores.total, groupSize),
@@ -238,7 +235,7 @@ export function grpoMethod(
     counted: ({ responses }) => responses.map(({ stopped }) => stopped || !maskTruncated),
     rewards: (experience) => withoutOverlong(experience, options),
     advantages: (model, rewards, groupSize) =>
-      native(model, (core) => core.groupAdvantages({ rewards, groupSize, method: 'grpo', scaleRewards })),
+      groupAdvantages(model, rewards, groupSize, { method: 'grpo', scaleRewards }),
     loss: ({ referenceLogProbs }) => ({
       clipLow,
       clipHigh,
@@ -256,11 +253,12 @@ export function rlooMethod(options: Pick<Rloo, 'clip' | 'klCoef' | 'normalizeAdv
     counted: ({ responses }) => responses.map(() => true),
     rewards: ({ scores, kl }) => scores.total.map((score, i) => score - klCoef * kl[i]!),
     advantages: async (model, rewards, groupSize) => {
-      const result = await native(model, (core) =>
-        core.groupAdvantages({ rewards, groupSize, method: 'rloo' }),
-      )
+      const result = await groupAdvantages(model, rewards, groupSize, { method: 'rloo' })
       if (!normalizeAdvantages) return result
-      const advantages = await native(model, (core) => core.whiten(result.advantages, { shiftMean: true }))
+      const mask = Uint8Array.from(rewards, (reward) => Number(isJudged(reward)))
+      const advantages = await native(model, (core) =>
+        core.whiten(result.advantages, { mask, shiftMean: true }),
+      )
       return { ...result, advantages }
     },
     loss: () => ({ clipLow: clip, clipHigh: clip, sequence: true, kl: null }),

@@ -164,13 +164,14 @@ export function ppoIteration(
   const whiten = (values: Float64Array, shiftMean: boolean) =>
     native(model, (core) => core.whiten(values, { shiftMean }))
   return {
-    async draw({ prompts, seed, signal, timed }) {
+    async draw({ prompts, seed, step, signal, timed }) {
       // 1. Rollout: a response to each prompt, sampled from softmax(logits / temperature).
       const responses = await timed('rollout', rollout(model, prompts, { ...options, seed, signal }))
 
       // 2. Scores of whole responses: the weighted sum of reward models and functions, [B].
       const { batchTokens, rewardTimeoutMs: timeoutMs } = options
-      const scores = await timed('score', scoresOf(sources, responses, { batchTokens, timeoutMs, signal }))
+      const judging = { batchTokens, timeoutMs, step, signal }
+      const scores = await timed('score', scoresOf(sources, responses, judging))
 
       // 3. log p_old and log p_ref of each token by a training forward, [N].
       const drawn = { responses, scores }

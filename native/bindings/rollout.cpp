@@ -80,7 +80,7 @@ Napi::Value group_advantages(const Napi::CallbackInfo& info) {
   const auto rewards = doubles_field(object, "rewards");
   for (const double reward : rewards)
     TORCH_CHECK_VALUE(std::isfinite(reward), "[rollout] a reward is not finite: ", reward);
-  const int64_t size = integer_field(object, "groupSize");
+  const auto offsets = offsets_of(object);
   const auto method = string_field(object, "method");
   TORCH_CHECK_VALUE(method == "grpo" || method == "rloo",
                     "[rollout] method must be grpo or rloo, got ", method);
@@ -88,8 +88,8 @@ Napi::Value group_advantages(const Napi::CallbackInfo& info) {
   std::optional<rollout::RewardScale> scale;
   if (method == "grpo") scale = rollout::reward_scale_of(string_field(object, "scaleRewards"));
   return submit(info.Env(), {}, nullptr, [=](const core::Cancel&) {
-    return groups_reply(scale ? rollout::grpo_advantages(rewards, size, *scale)
-                              : rollout::rloo_advantages(rewards, size));
+    return groups_reply(scale ? rollout::grpo_advantages(rewards, offsets, *scale)
+                              : rollout::rloo_advantages(rewards, offsets));
   });
 }
 

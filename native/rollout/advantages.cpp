@@ -28,13 +28,14 @@ double variance_of(std::span<const double> values, double mean) {
   return values.size() < 2 ? 0 : sum / static_cast<double>(values.size() - 1);
 }
 
-void check_groups(std::span<const double> rewards, int64_t group_size) {
-  TORCH_CHECK_VALUE(group_size >= 2, "[rollout] groupSize must be at least 2, got ", group_size);
-  TORCH_CHECK_VALUE(rewards.size() % static_cast<size_t>(group_size) == 0, "[rollout] ",
-                    rewards.size(), " rewards do not divide into groups of ", group_size);
+std::span<const double> group_of(std::span<const double> rewards, std::span<const int64_t> offsets,
+                                 size_t g) {
+  const auto from = static_cast<size_t>(offsets[g]);
+  return rewards.subspan(from, static_cast<size_t>(offsets[g + 1]) - from);
 }
 
 bool spreads(std::span<const double> group) {
+  if (group.size() < 2) return false;
   const auto [low, high] = std::minmax_element(group.begin(), group.end());
   return !(*high - *low <= 1e-8);
 }
@@ -118,38 +119,40 @@ RewardScale reward_scale_of(const std::string& name) {
   TORCH_CHECK_VALUE(false, "[grpo] scaleRewards must be group, batch or none, got ", name);
 }
 
-GroupAdvantages grpo_advantages(std::span<const double> rewards, int64_t group_size,
+GroupAdvantages grpo_advantages(std::span<const double> rewards, std::span<const int64_t> offsets,
                                 RewardScale scale) {
-  check_groups(rewards, group_size);
+  check_offsets(offsets, rewards.size());
   GroupAdvantages result{std::vector<double>(rewards.size(), 0.0)};
   const double whole = std::sqrt(variance_of(rewards, mean_of(rewards)));
-  const auto size = static_cast<size_t>(group_size);
-  for (size_t from = 0; from < rewards.size(); from += size) {
-    const auto group = rewards.subspan(from, size);
+  for (size_t g = 0; g + 1 < offsets.size(); ++g) {
+    const auto group = group_of(rewards, offsets, g);
     if (!spreads(group)) {
       ++result.without_spread;
       continue;
     }
+    const auto from = static_cast<size_t>(offsets[g]);
     const double mean = mean_of(group);
     const double divisor = divisor_of(scale, group, mean, whole);
-    for (size_t i = 0; i < size; ++i) result.advantages[from + i] = (group[i] - mean) / divisor;
+    for (size_t i = 0; i < group.size(); ++i)
+      result.advantages[from + i] = (group[i] - mean) / divisor;
   }
   return result;
 }
 
-GroupAdvantages rloo_advantages(std::span<const double> rewards, int64_t group_size) {
-  check_groups(rewards, group_size);
+GroupAdvantages rloo_advantages(std::span<const double> rewards, std::span<const int64_t> offsets) {
+  check_offsets(offsets, rewards.size());
   GroupAdvantages result{std::vector<double>(rewards.size(), 0.0)};
-  const auto size = static_cast<size_t>(group_size);
-  for (size_t from = 0; from < rewards.size(); from += size) {
-    const auto group = rewards.subspan(from, size);
+  for (size_t g = 0; g + 1 < offsets.size(); ++g) {
+    const auto group = group_of(rewards, offsets, g);
     if (!spreads(group)) {
       ++result.without_spread;
       continue;
     }
-    const double sum = mean_of(group) * static_cast<double>(size);
-    for (size_t i = 0; i < size; ++i)
-      result.advantages[from + i] = group[i] - (sum - group[i]) / static_cast<double>(size - 1);
+    const auto from = static_cast<size_t>(offsets[g]);
+    const auto size = static_cast<double>(group.size());
+    const double sum = mean_of(group) * size;
+    for (size_t i = 0; i < group.size(); ++i)
+      result.advantages[from + i] = group[i] - (sum - group[i]) / (size - 1);
   }
   return result;
 }

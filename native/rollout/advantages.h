@@ -35,7 +35,7 @@ std::vector<double> token_rewards(std::span<const double> kl, std::span<const do
 
 struct GroupAdvantages {
   std::vector<double> advantages;
-  /** Groups whose rewards are within 1e-8 of one another: advantage 0. */
+  /** Groups of fewer than two rewards, or with rewards within 1e-8 of one another: advantage 0. */
   int64_t without_spread = 0;
 };
 
@@ -44,11 +44,12 @@ struct GroupAdvantages {
 enum class RewardScale { group, batch, none };
 RewardScale reward_scale_of(const std::string& name);
 
-/** GRPO (Shao et al. 2024, arXiv 2402.03300): (r - mean of the group) / (std + 1e-4). */
-GroupAdvantages grpo_advantages(std::span<const double> rewards, int64_t group_size,
+/** GRPO (Shao et al. 2024, arXiv 2402.03300): (r - mean of the group) / (std + 1e-4); `offsets`
+ * splits the rewards into groups. */
+GroupAdvantages grpo_advantages(std::span<const double> rewards, std::span<const int64_t> offsets,
                                 RewardScale scale);
 
 /** RLOO (Ahmadian et al. 2024, arXiv 2402.14740): r - mean of the others of its group. */
-GroupAdvantages rloo_advantages(std::span<const double> rewards, int64_t group_size);
+GroupAdvantages rloo_advantages(std::span<const double> rewards, std::span<const int64_t> offsets);
 
 }  // namespace posttrain::rollout

@@ -2,6 +2,7 @@ import test from 'ava'
 import { CausalLM, PosttrainError, RewardModel } from '../../lib/index.js'
 import {
   type Reward,
+  type RewardContext,
   type RewardFunction,
   type RewardSample,
   rewardSources,
@@ -12,7 +13,7 @@ import { policyConfig, tinyPolicy } from '../helpers/tiny-policy.js'
 import { characterTokenizer } from '../helpers/tokenizers.js'
 
 const answers = ['ab>cd.', 'e>.', 'g>hhaib'].map(answered)
-const options = { timeoutMs: 5000, batchTokens: 8 }
+const options = { timeoutMs: 5000, batchTokens: 8, step: 4 }
 
 async function judged(reward: Reward<never>, more: Partial<Parameters<typeof scoresOf>[2]> = {}) {
   await using policy = await tinyPolicy()
@@ -87,7 +88,7 @@ const BAD: Record<string, [reward: unknown, says: RegExp]> = {
   NaN: [() => [1, Number.NaN, 3], /returned NaN \(number\) for sample 1: rewards must be finite numbers/],
   infinity: [() => [1, 2, Number.POSITIVE_INFINITY], /returned Infinity \(number\) for sample 2/],
   'a text': [() => ['1', 2, 3], /returned "1" \(string\) for sample 0/],
-  null: [() => [1, null, 3], /returned null \(object\) for sample 1/],
+  'null alone': [() => [null, null, null], /^no reward judged any of the 3 responses of iteration 4/],
   'a big integer': [() => [1n, 2, 3], /returned 1 \(bigint\) for sample 0/],
   'an object without a text': [
     () => [Object.create(null), 2, 3],
@@ -129,6 +130,34 @@ test('a function that hangs fails after rewardTimeoutMs, and an abort ends the w
     throw new Error('fetch failed')
   }
   t.is((await t.throwsAsync(judged(quits, { signal: again.signal })))?.name, 'AbortError')
+})
+
+test('a function is told the iteration, and its signal is aborted with the run and at the time limit', async (t) => {
+  let seen: RewardContext | null = null
+  await judged((samples, context) => {
+    seen = context
+    return samples.map(() => 0)
+  })
+  t.is(seen!.step, 4)
+  t.false(seen!.signal.aborted)
+  const reasons: unknown[] = []
+  const hangs: RewardFunction = (_, { signal }) =>
+    new Promise(() => signal.addEventListener('abort', () => reasons.push(signal.reason)))
+  await t.throwsAsync(judged(hangs, { timeoutMs: 20 }))
+  t.regex(String(reasons[0]), /did not return within 20 ms/)
+  const abort = new AbortController()
+  setTimeout(() => abort.abort('enough'), 10)
+  await t.throwsAsync(judged(hangs, { signal: abort.signal }))
+  t.is(reasons[1], 'enough')
+})
+
+test('null is no judgment: the other sources decide, and where all are null there is no score', async (t) => {
+  const a: RewardFunction = () => [1, null, null]
+  const b: RewardFunction = async () => [10, 20, null]
+  const { total, bySource } = await judged([{ reward: a }, { reward: b, weight: 0.5 }])
+  t.deepEqual([...total], [6, 10, Number.NaN])
+  t.deepEqual([...bySource.a!], [1, Number.NaN, Number.NaN])
+  t.deepEqual([...bySource.b!], [10, 20, Number.NaN])
 })
 
 test('a failure after the time is over goes unnoticed', async (t) => {

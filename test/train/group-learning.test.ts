@@ -74,6 +74,29 @@ test('a group whose scores agree: its advantages are exactly 0, its tokens count
   }
 })
 
+test('responses without a judgment take no part: the rest of their group is compared alone', async (t) => {
+  await using room = await Classroom.open()
+  const left = [1, Number.NaN, 0.5, 4, 0, Number.NaN]
+  const pairs = [
+    [1, 0.5],
+    [4, 0],
+  ]
+  const [a, c, d, e] = pairs.flatMap((group) =>
+    group.map((x) => (x - mean(group)) / (deviation(group) + 1e-4)),
+  )
+  const kept = [3, 0, 1, 3, 3, 0]
+  const { policy, reward, metrics } = await room.grpo(groups, { answers, scores: left })
+  close(t, policy.loss, tokenMean([a!, 0, c!, d!, e!, 0], kept), loose)
+  t.is(policy.sums[0]!.count, sum(kept))
+  close(t, reward, 5.5 / 4, loose)
+  close(t, metrics.scoreSpread, (0.25 + 2) / 2, loose)
+  await using other = await Classroom.open()
+  // RLOO: each minus the other one of its group; the loss is a mean over the four responses.
+  const rloo = await other.rloo({ ...groups, klCoef: 0 }, { answers, scores: left })
+  close(t, rloo.policy.loss, -(0.5 - 0.5 + 4 - 4) / 4, loose)
+  t.is(rloo.policy.sums[0]!.count, 4)
+})
+
 test('overlongTokens: the last tokens before the limit cost up to 1, in a line', async (t) => {
   await using room = await Classroom.open()
   const { policy, reward } = await room.grpo({ ...groups, overlongTokens: 4 }, lesson)

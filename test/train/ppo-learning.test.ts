@@ -53,6 +53,14 @@ test('missingEosPenalty: 1 with a reward model and none with functions, unless i
   close(t, await lossWith({ missingEosPenalty: 0.25 }, false), penalised(0.25), loose)
 })
 
+test('a response that no source judged is an error that names its row', async (t) => {
+  await using room = await Classroom.open()
+  await t.throwsAsync(room.ppo(plain, { answers, scores: [1, Number.NaN, 0, 1] }), {
+    code: 'ERR_INVALID_ARGUMENT',
+    message: /^no reward judged the response to .+: PPO needs a score for each response/,
+  })
+})
+
 test('scoreClip bounds the score before the penalty; scoreNormalize takes the history of all scores', async (t) => {
   await using room = await Classroom.open()
   const clipped = await room.ppo({ ...plain, scoreClip: 1.5, missingEosPenalty: 3 }, lesson)

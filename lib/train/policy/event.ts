@@ -1,6 +1,8 @@
+import { isJudged } from '../../rollout/rewards.js'
 import type { PolicyStepEvent, SampleEvent } from '../run/events.js'
 import { mean } from '../run/sums.js'
 import type { Experience } from './experience.js'
+import { judgedMean } from './groups.js'
 import type { Progress } from './training.js'
 import type { Learned } from './update.js'
 
@@ -35,10 +37,15 @@ export function iterationEvent(
     ...(policy.failed && {
       skipped: { reason: policy.failed, rows: responses.map(({ prompt }) => prompt.origin) },
     }),
-    score: mean(scores.total),
+    score: judgedMean(scores.total),
     scoreBySource: Object.fromEntries(
-      Object.entries(scores.bySource).map(([name, values]) => [name, mean(values)]),
+      Object.entries(scores.bySource)
+        .filter(([_, values]) => values.some(isJudged))
+        .map(([name, values]) => [name, judgedMean(values)]),
     ),
+    ...(!scores.total.every(isJudged) && {
+      unjudgedFraction: mean(scores.total.map((score) => Number(!isJudged(score)))),
+    }),
     reward: made.reward,
     ...(experience.referenceLogProbs !== null && { kl: mean(kl), klCoef: made.klCoef }),
     entropy: experience.entropy,
@@ -74,7 +81,7 @@ export function sampleEvents(experience: Experience, step: number, count: number
     prompt: prompt.prompt,
     text,
     finishReason: stopped ? 'stop' : 'length',
-    score: scores.total[i]!,
+    ...(isJudged(scores.total[i]!) && { score: scores.total[i]! }),
     ...(referenceLogProbs !== null && { kl: kl[i]! }),
   }))
 }

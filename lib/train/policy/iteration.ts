@@ -43,6 +43,7 @@ async function draw<Step extends PolicyStepEvent>(
   const experience = await draw({
     prompts: taken.flatMap((prompt) => Array<typeof prompt>(groupSize).fill(prompt)),
     seed: hash32(options.seed, STREAM.rollout, state.step),
+    step: state.step + 1,
     signal,
     async timed(what, work) {
       const begun = performance.now()

@@ -1,16 +1,24 @@
-import { variance } from '../run/sums.js'
+import { PosttrainError } from '../../errors.js'
+import { isJudged } from '../../rollout/rewards.js'
 import type { Experience } from './experience.js'
 import type { ScoreHistory } from './state.js'
 
 /**
  * Final scores of PPO, [B]: normalized by the history of all scores with `scoreNormalize`, clipped to plus or minus
- * `scoreClip`, minus the penalty of responses without a stop token. Adds the scores to the history.
+ * `scoreClip`, minus the penalty of responses without a stop token. Adds the scores to the history. Throws
+ * ERR_INVALID_ARGUMENT where no source judged a response: the critic learns from all.
  */
 export function finalScores(
   { responses, scores }: Experience,
   options: { scoreNormalize: boolean; scoreClip?: number | undefined; missingEosPenalty: number },
   history: ScoreHistory,
 ): Float64Array {
+  const unjudged = scores.total.findIndex((score) => !isJudged(score))
+  if (unjudged >= 0)
+    throw new PosttrainError(
+      'ERR_INVALID_ARGUMENT',
+      `no reward judged the response to ${responses[unjudged]!.prompt.origin}: PPO needs a score for each response, so at least one source must not return null`,
+    )
   const final = options.scoreNormalize ? normalized(scores.total, history) : Float64Array.from(scores.total)
   const bound = options.scoreClip ?? Number.POSITIVE_INFINITY
   for (const [i, { stopped }] of responses.entries()) {
@@ -42,12 +50,4 @@ export function withoutOverlong(
     const over = responses[i]!.tokenIds.length - (maxNewTokens - overlongTokens)
     return score - Math.min(1, Math.max(0, over / overlongTokens))
   })
-}
-
-/** Mean over groups of the standard deviation of their scores. */
-export function spreadOfGroups(scores: Float64Array, groupSize: number): number {
-  let sum = 0
-  for (let from = 0; from < scores.length; from += groupSize)
-    sum += Math.sqrt(variance(scores.subarray(from, from + groupSize)))
-  return sum / (scores.length / groupSize)
 }

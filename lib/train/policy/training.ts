@@ -14,6 +14,8 @@ export interface Draw {
   /** One prompt per response. */
   prompts: readonly PromptItem[]
   seed: number
+  /** Number of the iteration, from 1. */
+  step: number
   /** Aborted by stop() too, which drops a rollout before its updates. */
   signal: AbortSignal
   /** Adds the time of `work` to that of the rollout or of its scores. */

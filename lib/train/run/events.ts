@@ -108,6 +108,8 @@ export interface PolicyStepEvent extends StepBase {
   /** Mean raw score of the responses, without penalties and KL, in total and by source of rewards. */
   score: number
   scoreBySource: Record<string, number>
+  /** Share of the responses that no source judged; absent where all were. */
+  unjudgedFraction?: number
   /** Mean reward of the responses: the score with penalties and, if it is part of the reward, the KL penalty. */
   reward: number
   /** Mean KL of the responses, each the sum over tokens of log p - log p_ref, in nats; absent without a reference. */
