@@ -1,7 +1,6 @@
 import type { CancelHandle, RoleHandle, SessionHandle } from './handles.js'
 
 export interface SamplingOptions {
-  maxNewTokens: number
   /** 0: greedy decoding. */
   temperature: number
   /** 0 is off. */
@@ -31,7 +30,8 @@ export interface GenerationCalls {
   createSession(
     role: RoleHandle,
     prompts: Int32Array[],
-    options: SamplingOptions,
+    /** `maxNewTokens` has a value for each prompt. */
+    options: SamplingOptions & { maxNewTokens: Int32Array },
     cancel?: CancelHandle,
   ): Promise<SessionHandle>
   /** Prefills in the first call, then takes up to `tokens` decoding steps. */

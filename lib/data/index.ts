@@ -14,10 +14,12 @@ export { DataLoader, type DataLoaderOptions } from './loaders/data-loader.js'
 export type { Loader } from './loaders/loader.js'
 export {
   type Batch,
+  type BatchRow,
   isPadded,
   type PaddedBatch,
   packRows,
   padRows,
+  toBatch,
   toPacked,
 } from './loaders/pack.js'
 export { type PreferenceBatch, preferenceLoader } from './loaders/preferences.js'

@@ -61,10 +61,15 @@ function textPrefix(tokenizer: Tokenizer, text: string): readonly number[] {
   return tokenizer.firstSpecial(text)?.start === 0 ? [] : tokenizer.prefixIds
 }
 
-function checkPrompts(model: CausalLM, prompts: readonly Int32Array[], options: CheckedOptions): number {
+/** Checks the prompts; returns for each the tokens that it may get, at most what the model's context leaves. */
+function roomsOf(
+  model: CausalLM,
+  prompts: readonly Int32Array[],
+  { maxNewTokens }: CheckedOptions,
+): Int32Array {
   if (prompts.length === 0)
     throw new PosttrainError('ERR_INVALID_ARGUMENT', 'generate needs at least one prompt')
-  let room = options.maxNewTokens
+  const rooms = new Int32Array(prompts.length).fill(maxNewTokens)
   for (const [i, ids] of prompts.entries()) {
     if (ids.length === 0) throw new PosttrainError('ERR_INVALID_ARGUMENT', `prompt ${i} is empty`)
     const bad = ids.find((id) => id < 0 || id >= model.vocabSize)
@@ -82,9 +87,9 @@ function checkPrompts(model: CausalLM, prompts: readonly Int32Array[], options: 
         `prompt ${i} has ${ids.length} tokens, which leaves no room in the model's context of ${model.contextLength}`,
       )
     }
-    room = Math.min(room, left)
+    rooms[i] = Math.min(maxNewTokens, left)
   }
-  return room
+  return rooms
 }
 
 /** Decodes the tokens of one row and looks for stop texts. */
@@ -130,8 +135,7 @@ export async function* stream(
   const ids = prompts.map((prompt, i) => promptIds(model, prompt, i))
   const { core, handle: role } = model.role
   const { stop, logProbs: _, signal, ...sampling } = checked
-  // The longest prompt limits the new tokens of the whole batch.
-  const maxNewTokens = checkPrompts(model, ids, checked)
+  const maxNewTokens = roomsOf(model, ids, checked)
   let session: SessionHandle | undefined
   try {
     session = await call(

@@ -6,6 +6,7 @@ import type { GenerateOptions } from '../options/options.generated.js'
 import { resolveOptions } from '../options/validate.js'
 
 export interface CheckedOptions extends SamplingOptions {
+  maxNewTokens: number
   stop: readonly string[]
   logProbs: boolean
   signal: AbortSignal | undefined

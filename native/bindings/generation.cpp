@@ -15,7 +15,7 @@ Napi::Value create_session(const Napi::CallbackInfo& info) {
     prompts.push_back(int32s_of(array.Get(i), "prompts[i]"));
   const auto object = object_of(info[2], "options");
   generate::SessionOptions options;
-  options.max_new_tokens = integer_field(object, "maxNewTokens");
+  options.max_new_tokens = int32s_of(object.Get("maxNewTokens"), "maxNewTokens");
   options.sampling = {number_field(object, "temperature"),
                       integer_field(object, "topK"),
                       number_field(object, "topP"),

@@ -13,8 +13,9 @@ Session::Session(std::shared_ptr<models::Role> role, std::vector<std::vector<int
                  SessionOptions options)
     : role_(std::move(role)), options_(std::move(options)) {
   TORCH_CHECK_VALUE(!prompts.empty(), "[generate] no prompts");
-  TORCH_CHECK_VALUE(options_.max_new_tokens > 0, "[generate] maxNewTokens must be at least 1, got ",
-                    options_.max_new_tokens);
+  TORCH_CHECK_VALUE(options_.max_new_tokens.size() == prompts.size(),
+                    "[generate] maxNewTokens has ", options_.max_new_tokens.size(), " values for ",
+                    prompts.size(), " prompts");
   const int64_t vocab = role_->base->spec().vocab_size;
   for (size_t i = 0; i < prompts.size(); ++i) {
     TORCH_CHECK_VALUE(!prompts[i].empty(), "[generate] prompt ", i, " is empty");
@@ -22,7 +23,9 @@ Session::Session(std::shared_ptr<models::Role> role, std::vector<std::vector<int
       TORCH_CHECK_VALUE(id >= 0 && id < vocab, "[generate] prompt ", i, " has token ", id,
                         ", outside the vocabulary of ", vocab);
     }
-    rows_.push_back({static_cast<int32_t>(i), std::move(prompts[i])});
+    const int32_t room = options_.max_new_tokens[i];
+    TORCH_CHECK_VALUE(room > 0, "[generate] maxNewTokens must be at least 1, got ", room);
+    rows_.push_back({static_cast<int32_t>(i), std::move(prompts[i]), room});
   }
 }
 
@@ -33,10 +36,8 @@ void Session::reserve(int64_t positions) {
       at::TensorOptions().dtype(role_->base->dtype()).device(role_->base->device());
   // Grows by doubling up to the longest possible row, since most rows end early.
   int64_t longest = 0;
-  for (const auto& row : rows_) {
-    longest = std::max(
-        longest, static_cast<int64_t>(row.history.size()) + options_.max_new_tokens - row.produced);
-  }
+  for (const auto& row : rows_)
+    longest = std::max(longest, static_cast<int64_t>(row.history.size()) + row.room);
   const int64_t capacity =
       std::max(positions, std::min(longest, std::max<int64_t>(2 * capacity_, positions + 32)));
   const auto count = static_cast<int64_t>(rows_.size());
@@ -102,12 +103,12 @@ void Session::draw(const at::Tensor& hidden_BD, Advance& result) {
     auto& row = rows_[b];
     const auto token = draws[b];
     row.history.push_back(token.id);
-    ++row.produced;
+    --row.room;
     result.rows.push_back(row.index);
     result.ids.push_back(token.id);
     result.log_probs.push_back(token.log_prob);
     const bool stopped = options_.stop_ids.contains(token.id);
-    if (stopped || row.produced >= options_.max_new_tokens) {
+    if (stopped || row.room == 0) {
       row.running = false;
       result.finished.push_back({row.index, stopped});
     }

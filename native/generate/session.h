@@ -9,7 +9,8 @@
 namespace posttrain::generate {
 
 struct SessionOptions {
-  int64_t max_new_tokens = 1;
+  /** For each prompt: its own room in the context may be smaller than that of others. */
+  std::vector<int32_t> max_new_tokens;
   Sampling sampling;
   std::unordered_set<int32_t> stop_ids;
 };
@@ -18,7 +19,7 @@ struct SessionOptions {
 struct Advance {
   struct Finished {
     int32_t row;
-    bool stopped;  // otherwise it reached max_new_tokens
+    bool stopped;  // otherwise it reached its max_new_tokens
   };
   std::vector<int32_t> rows, ids;
   std::vector<float> log_probs;
@@ -42,7 +43,7 @@ class Session {
   struct Row {
     int32_t index;                 // in the caller's order
     std::vector<int32_t> history;  // prompt and generated tokens
-    int64_t produced = 0;
+    int64_t room;                  // tokens that may still be generated
     bool running = true;
   };
   at::Tensor prefill(const core::Cancel& cancel);

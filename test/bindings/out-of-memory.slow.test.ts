@@ -160,7 +160,7 @@ test.serial(
 test.serial('each allocation of a generation fails once', async (t) => {
   const { base, role } = await model()
   const sampling = {
-    maxNewTokens: 6,
+    maxNewTokens: Int32Array.of(6, 6),
     temperature: 1,
     topK: 0,
     topP: 1,

@@ -25,6 +25,18 @@ test('a batch gives what each prompt gives alone, and stream gives the same text
   }
 })
 
+test('each row may fill the context: the room of a longer prompt beside it does not count', async (t) => {
+  const long = 'a'.repeat(60)
+  const both = await generate(model, ['abc', long], { maxNewTokens: 40, stopIds: [] })
+  const [alone] = await generate(model, ['abc'], { maxNewTokens: 40, stopIds: [] })
+  t.deepEqual(both[0], alone)
+  t.is(both[0]!.tokenIds.length, 40)
+  const left = 64 - model.tokenizer.encode(long).length - model.tokenizer.prefixIds.length
+  t.true(left < 40)
+  t.is(both[1]!.tokenIds.length, left)
+  t.is(both[1]!.finishReason, 'length')
+})
+
 test('stop ids end a row and are its last token; stop texts are cut off, across tokens too', async (t) => {
   const [whole] = await generate(model, ['abc'], { maxNewTokens: 12, stopIds: [] })
   const third = whole!.tokenIds[3]!

@@ -136,7 +136,11 @@ async function made(core: Core, spec: DecoderSpec, dtype: 'float32' | 'float64')
 }
 
 async function greedy(core: Core, role: RoleHandle, prompts: number[][], maxNewTokens: number) {
-  const options = { ...SAMPLING, maxNewTokens, stopIds: new Int32Array() }
+  const options = {
+    ...SAMPLING,
+    maxNewTokens: new Int32Array(prompts.length).fill(maxNewTokens),
+    stopIds: new Int32Array(),
+  }
   const given = prompts.map((ids) => Int32Array.from(ids))
   const session = await core.createSession(role, given, options)
   const { rows, ids, logProbs } = await core.advance(session, maxNewTokens)

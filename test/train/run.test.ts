@@ -49,6 +49,24 @@ test('the end event is the last, and finish() gives it after the loop', async (t
   t.like(await run.finish(), { type: 'end', steps: 2 })
 })
 
+test('await using ends a run after its last complete step, without saving', async (t) => {
+  const log: string[] = []
+  let left: Run
+  {
+    await using run = new Run(counting(5, log))
+    left = run
+    await run[Symbol.asyncIterator]().next()
+  }
+  t.deepEqual(log, ['begin', 'step 1', 'released'])
+  t.like(await left.finish(), { reason: 'stopped', steps: 1 })
+  {
+    await using run = new Run(counting(1, log))
+    t.like(await run.finish(), { reason: 'completed' })
+  }
+  await using _unstarted = new Run(counting(1, log))
+  t.is(log.length, 6)
+})
+
 test('not pulling pauses', async (t) => {
   const log: string[] = []
   const events = new Run(counting(5, log))[Symbol.asyncIterator]()

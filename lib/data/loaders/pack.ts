@@ -103,3 +103,72 @@ export function padRows(rows: readonly RowTokens[], padId: number): PaddedBatch 
   }
   return { inputIds, attentionMask, labels, rows: rows.length, columns }
 }
+
+/** A row of token ids for `toBatch`. */
+export interface BatchRow {
+  inputIds: ArrayLike<number>
+  /** Token to predict at each position, -100 where there is none; not shifted. Either all rows have them or none. */
+  labels?: ArrayLike<number>
+  /** Weight of all labels of the row in the loss; default 1. */
+  weight?: number
+}
+
+/**
+ * Makes a batch from rows of token ids, for `backward`, `evaluate`, `logits` and `logProbs` in a loop of your own. Rows
+ * may have any lengths: they are packed, without padding.
+ *
+ * ```ts
+ * const batch = toBatch([{ inputIds: [5, 8, 13, 2], labels: [-100, -100, 13, 2] }, { inputIds: [5, 9], labels: [-100, 9] }])
+ * const { loss } = await model.backward(batch, { kind: 'crossEntropy' })
+ * ```
+ *
+ * @throws PosttrainError ERR_INVALID_ARGUMENT naming the row and the position: an empty row, an id that is not a whole
+ * number, labels of another length.
+ */
+export function toBatch(rows: readonly (BatchRow | readonly number[] | Int32Array)[]): PackedBatch {
+  if (!Array.isArray(rows) || rows.length === 0)
+    throw new PosttrainError('ERR_INVALID_ARGUMENT', 'toBatch needs a list of at least one row')
+  const checked = rows.map((row: unknown, i) => checkedRow(row, `row ${i}`))
+  const labeled = checked.filter(({ labels }) => labels !== undefined).length
+  if (labeled !== 0 && labeled !== rows.length)
+    throw new PosttrainError(
+      'ERR_INVALID_ARGUMENT',
+      `toBatch: ${labeled} of ${rows.length} rows have labels: give them to all rows or to none`,
+    )
+  const { labels: packed, ...batch } = packRows(
+    checked.map((row) => ({ ...row, labels: row.labels ?? row.inputIds })),
+  )
+  return labeled === 0 ? batch : { ...batch, ...(packed && { labels: packed }) }
+}
+
+/** Checks a row of `toBatch`; `labels` may be IGNORE_INDEX, ids may not. */
+function checkedRow(
+  row: unknown,
+  where: string,
+): { inputIds: Int32Array; labels: Int32Array | undefined; weight: number } {
+  const refuse = (sentence: string) =>
+    new PosttrainError('ERR_INVALID_ARGUMENT', `toBatch: ${where} ${sentence}`)
+  const ids = (value: unknown, name: 'inputIds' | 'labels'): Int32Array => {
+    if (!Array.isArray(value) && (!ArrayBuffer.isView(value) || value instanceof DataView))
+      throw refuse(`has no ${name}: expected a list of token ids`)
+    const list: unknown[] = Array.from(value as ArrayLike<unknown>)
+    const isId = (id: unknown) => Number.isInteger(id) && Number(id) >= 0 && Number(id) < 2 ** 31
+    const bad = list.findIndex((id) => !isId(id) && !(name === 'labels' && id === IGNORE_INDEX))
+    if (bad >= 0) throw refuse(`has ${String(list[bad])} at ${name}[${bad}], which is no token id`)
+    return Int32Array.from(list as number[])
+  }
+  if (row === null || typeof row !== 'object')
+    throw refuse('must be { inputIds, labels } or a list of token ids')
+  const fields = (
+    Array.isArray(row) || ArrayBuffer.isView(row) ? { inputIds: row } : row
+  ) as Partial<BatchRow>
+  const { weight = 1 } = fields
+  const inputIds = ids(fields.inputIds, 'inputIds')
+  if (inputIds.length === 0) throw refuse('is empty')
+  const labels = fields.labels === undefined ? undefined : ids(fields.labels, 'labels')
+  if (labels !== undefined && labels.length !== inputIds.length)
+    throw refuse(`has ${labels.length} labels for ${inputIds.length} tokens`)
+  if (typeof weight !== 'number' || !Number.isFinite(weight) || weight < 0)
+    throw refuse(`has the weight ${String(weight)}: expected a number of at least 0`)
+  return { inputIds, labels, weight }
+}

@@ -38,7 +38,7 @@ export class Run<
   Step extends StepBase = StepEvent,
   Evaluation extends EvaluationBase = EvaluationEvent,
   Report = DataReport,
-> implements AsyncIterable<TrainEvent<Step, Evaluation, Report>>
+> implements AsyncIterable<TrainEvent<Step, Evaluation, Report>>, AsyncDisposable
 {
   readonly #stop = new AbortController()
   readonly #control: RunControl = { stop: this.#stop.signal, save: null, summary: null }
@@ -115,6 +115,14 @@ export class Run<
    */
   stop(): void {
     this.#stop.abort()
+  }
+
+  /**
+   * Ends the run as a `break` does, for `await using run = sft(...)`: after the last complete step, without saving. Does
+   * nothing after the end of the run.
+   */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#end()
   }
 
   #pull(): Promise<IteratorResult<TrainEvent<Step, Evaluation, Report>, undefined>> {
