@@ -10,8 +10,6 @@ export interface EstimateReport extends MemoryEstimate {
   recipe: RecipeName
   device: string
   dtype: string
-  /** Parameters of the model. */
-  parameters: number
   /** Available bytes, less those of the process; null if unknown. */
   memory: number | null
   fits: boolean | null
@@ -27,6 +25,9 @@ const size = (bytes: number) =>
       ? `${(bytes / 1e6).toFixed(1)} MB`
       : `${(bytes / 1e3).toFixed(1)} kB`
 
+const rounded = (count: number) =>
+  count < 1e9 ? `${(count / 1e6).toPrecision(4)} million` : `${(count / 1e9).toPrecision(4)} billion`
+
 /** Aligns cells in columns: the first to the left, the others to the right. */
 function table(rows: readonly (readonly string[])[]): string {
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)))
@@ -40,12 +41,14 @@ function table(rows: readonly (readonly string[])[]): string {
 /** Renders the report as text. */
 export function drawEstimate(report: EstimateReport): string {
   const { recipe, sizes, phases, held, peak, memory, probe } = report
-  const { documents, tokens, labels, answers, promptTokens } = sizes
+  const { documents, tokens, labels, answers, promptTokens, batch } = sizes
   const lines = [
-    `${recipe} of ${(report.parameters / 1e6).toFixed(1)} million parameters on ${report.device}, ${report.dtype}`,
-    answers > 0
-      ? `${counted(answers, 'response')} of ${promptTokens} + ${labels} tokens per rollout, ${Math.min(documents, answers)} in one backward`
-      : `${counted(documents, 'row')} of ${tokens} tokens in one backward`,
+    `${recipe} of ${rounded(report.parameters)} parameters, ${rounded(report.trainableParameters)} trained, on ${report.device}, ${report.dtype}`,
+    batch !== null
+      ? `${counted(documents, 'row')} with ${batch.lengths.reduce((sum, length) => sum + length, 0)} tokens in one backward, the largest batch of the data; its longest row has ${tokens}`
+      : answers > 0
+        ? `${counted(answers, 'response')} of ${promptTokens} + ${labels} tokens per rollout, ${Math.min(documents, answers)} in one backward`
+        : `${counted(documents, 'row')} of ${tokens} tokens in one backward`,
     '',
     table([
       ['peak', ...phases.map(({ phase }) => phase)],

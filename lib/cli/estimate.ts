@@ -7,8 +7,16 @@ import { call } from '../addon/call.js'
 import { loadCore } from '../addon/load.js'
 import { PosttrainError } from '../errors.js'
 import { estimateMemory, largestBatch, type MemoryEstimate } from '../estimate/estimate.js'
+import type { ReadingOptions } from '../estimate/lengths.js'
 import type { Probe } from '../estimate/probe.js'
-import type { CountedOptions, ModelShape, RewardShape, RunShape } from '../estimate/runs.js'
+import {
+  type CountedOptions,
+  type ModelShape,
+  promptLimit,
+  type RewardShape,
+  type RunShape,
+  rowLimit,
+} from '../estimate/runs.js'
 import { familyOf } from '../models/families/index.js'
 import { readConfig } from '../models/folder.js'
 import { modelSource } from '../models/hub.js'
@@ -66,7 +74,7 @@ export function estimateOptions(recipe: RecipeName): OptionSet {
   return { ...set, schema: lazily((z) => z.object(Object.fromEntries(shape()))) }
 }
 
-interface Options extends CountedOptions {
+interface Options extends CountedOptions, Partial<ReadingOptions> {
   model: string
   adapter?: string
   device: string
@@ -151,14 +159,17 @@ async function estimate(
     options,
     machine,
   }
+  if (options.data !== undefined) {
+    const { lengthsOf } = await import('../estimate/lengths.js')
+    const limit = RECIPES[recipe].rollout ? promptLimit(run) : rowLimit(run)
+    run.data = await lengthsOf(recipe, options.model, { ...options, data: options.data }, limit)
+  }
   const counted = estimateMemory(run)
-  const weights = counted.held.find(({ part, name }) => part === 'weights' && name === 'model')!
   return {
     type: 'estimate',
     recipe,
     device: machine.device,
     dtype: machine.dtype,
-    parameters: Math.round(weights.bytes / (machine.dtype === 'float32' ? 4 : 2)),
     ...counted,
     memory,
     fits: memory === null ? null : counted.peak <= memory,
@@ -206,6 +217,8 @@ export function estimateCommand(): Command {
         const report = await estimate(recipe, options as unknown as Options, given)
         if (options.json) await print(JSON.stringify(report))
         else process.stdout.write(drawEstimate(report))
+        // Scripts ask whether a run fits.
+        if (report.fits === false) process.exitCode = 1
       }),
     )
   }

@@ -60,6 +60,9 @@ export interface CountedRun {
 }
 
 export interface MemoryCount {
+  /** Parameters of the trained model with its adapter and head, and how many of them are trained. */
+  parameters: number
+  trainableParameters: number
   /** Memory held for the whole run, each part with its name. */
   held: { part: Part; name: string; bytes: number }[]
   /** The most that is in memory at once in each phase, by part. */
@@ -123,7 +126,21 @@ export function countMemory(run: CountedRun): MemoryCount {
     for (const job of jobs) runJob(job, run, ledger)
     return { phase, peak: ledger.takePeak() }
   })
-  return { held, phases, peak: Math.max(...phases.map(({ peak }) => peak.total)) }
+  return {
+    ...parametersOf(run.roles[0]!),
+    held,
+    phases,
+    peak: Math.max(...phases.map(({ peak }) => peak.total)),
+  }
+}
+
+function parametersOf({ base, adapter, head }: CountedRole) {
+  const sum = (sizes: readonly number[]) => sizes.reduce((total, size) => total + size, 0)
+  const scalar = head === null ? 0 : base.spec.hiddenSize
+  const all = sum(sizesOf(base)) + scalar
+  if (adapter === null) return { parameters: all, trainableParameters: all }
+  const added = sum(adapterSizes(adapter, base))
+  return { parameters: all + added, trainableParameters: added + scalar }
 }
 
 function computed(

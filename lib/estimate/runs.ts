@@ -7,6 +7,7 @@ import { referenceFreeLosses } from '../options/pair-losses.js'
 import { RECIPES, type RecipeName } from '../train/recipes.js'
 import type { CountedAdapter, CountedBase, CountedRole, CountedRun, Job } from './count.js'
 import type { Machine } from './layers.js'
+import type { DataLengths } from './lengths.js'
 import type { Batch, LossShape } from './passes.js'
 
 /** A model that has not been opened. */
@@ -47,10 +48,12 @@ export interface RunShape {
   adapter: AdapterConfig | null
   rewards: readonly RewardShape[]
   options: CountedOptions
+  /** Lengths of the rows of the run; without them rows are assumed as long as the options allow. */
+  data?: DataLengths | null
   machine: Machine
 }
 
-/** Assumed sizes of rows and batches: as long as the options allow. */
+/** Sizes of rows and batches. */
 export interface Sizes {
   /** Documents of one forward and backward. */
   documents: number
@@ -61,24 +64,33 @@ export interface Sizes {
   /** Answers of a rollout; 0 in supervised recipes. */
   answers: number
   promptTokens: number
+  /** The largest batch of the data, whose rows have lengths of their own; null without data. */
+  batch: Batch | null
 }
 
 /** Rows of a batch are pairs. */
 const isPaired = ({ recipe, options }: RunShape) =>
   RECIPES[recipe].rows === 'comparisons' && options.loss !== 'kto'
 
+const contextOf = ({ model }: RunShape) => model.contextLength ?? Number.POSITIVE_INFINITY
+
+/** Maximum tokens of a row of a supervised recipe. */
+export const rowLimit = (run: RunShape): number => Math.min(run.options.maxLength ?? 1024, contextOf(run))
+
+/** Maximum tokens of a prompt, infinite where nothing says. */
+export function promptLimit(run: RunShape): number {
+  const { maxNewTokens, maxPromptLength } = run.options
+  return Math.min(Math.max(1, contextOf(run) - maxNewTokens!), maxPromptLength ?? Number.POSITIVE_INFINITY)
+}
+
 /** `documents` of one backward, instead of what the options say. */
 export function sizesOf(run: RunShape, documents?: number): Sizes {
-  const { recipe, model, options } = run
-  const context = model.contextLength ?? Number.POSITIVE_INFINITY
+  const { recipe, options } = run
   const packed = (tokens: number) => Math.max(1, Math.floor((options.batchTokens ?? 0) / tokens))
   if (RECIPES[recipe].rollout) {
     const labels = options.maxNewTokens!
-    const promptTokens = Math.min(
-      Math.max(1, context - labels),
-      options.maxPromptLength ?? Number.POSITIVE_INFINITY,
-    )
-    if (!Number.isFinite(promptTokens)) {
+    const promptTokens = run.data?.longest ?? promptLimit(run)
+    if (!Number.isFinite(promptTokens) && !run.data) {
       throw new PosttrainError(
         'ERR_INVALID_ARGUMENT',
         'the model states no context length, so the prompt length is unknown: set maxPromptLength',
@@ -86,21 +98,25 @@ export function sizesOf(run: RunShape, documents?: number): Sizes {
     }
     const tokens = promptTokens + labels
     const answers = options.batchSize! * (options.groupSize ?? 1)
-    return { documents: documents ?? packed(tokens), tokens, labels, answers, promptTokens }
+    return { documents: documents ?? packed(tokens), tokens, labels, answers, promptTokens, batch: null }
   }
-  const tokens = Math.min(options.maxLength ?? 1024, context)
+  const none = { answers: 0, promptTokens: 0 }
+  const given = run.data?.batch ?? null
+  const tokens = run.data?.longest ?? rowLimit(run)
+  if (given !== null && documents === undefined)
+    return { documents: given.lengths.length, tokens, labels: tokens - 1, ...none, batch: given }
   const rows =
     options.batchTokens === undefined ? (options.batchSize ?? 8) * (isPaired(run) ? 2 : 1) : packed(tokens)
-  return { documents: documents ?? rows, tokens, labels: tokens - 1, answers: 0, promptTokens: 0 }
+  return { documents: documents ?? rows, tokens, labels: tokens - 1, ...none, batch: null }
 }
 
 const adapterOf = (name: string, config: AdapterConfig): CountedAdapter => ({ name, config })
 
-/** So many documents of the largest size, each with so many labels. */
-const batchOf = ({ tokens, labels }: Sizes, documents: number, of = labels): Batch => ({
-  lengths: Array.from({ length: documents }, () => tokens),
-  labels: documents * of,
-})
+/** The batch of the data, or so many documents of the largest size; each with `of` labels, if that is given. */
+function batchOf({ tokens, labels, batch }: Sizes, documents: number, of?: number): Batch {
+  if (batch !== null) return of === undefined ? batch : { ...batch, labels: documents * of }
+  return { lengths: Array.from({ length: documents }, () => tokens), labels: documents * (of ?? labels) }
+}
 
 const backward = (
   role: CountedRole,

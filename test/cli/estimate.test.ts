@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import test from 'ava'
 import { estimateOptions } from '../../lib/cli/estimate.js'
 import type { EstimateReport } from '../../lib/cli/estimate-report.js'
+import { CausalLM, reward, type StartEvent, sft } from '../../lib/index.js'
 import { flagsOf } from '../../lib/options/flags.js'
 import { RECIPE_NAMES } from '../../lib/train/recipes.js'
 import { posttrain } from '../helpers/command-line.js'
@@ -40,13 +41,14 @@ test('a folder with a config alone is enough for memory by part and the batch th
   const argv = ['estimate', ...ppo, '--model', large, '--lora-rank', '16', '--activation-checkpointing']
   const shown = await posttrain([...argv, '--batch-tokens', '1024', '--memory', '24GB'])
   t.is(shown.code, 0, shown.stderr)
-  t.regex(shown.stdout, /ppo of 7241\.7 million parameters on cuda, bfloat16/)
+  t.regex(shown.stdout, /ppo of 7\.284 billion parameters, 41\.94 million trained, on cuda, bfloat16/)
   t.regex(shown.stdout, /peak +rollout +score +update\n/)
   t.regex(shown.stdout, /weights of the model +14\.48 GB\n/)
   t.regex(shown.stdout, /needs .* GB, 24\.00 GB available: fits\n/)
   t.regex(shown.stdout, /largest batch that fits: \d+ rows, \d+ tokens \(--batch-tokens\)\n/)
 
   const told = await posttrain([...argv, '--memory', '10 GiB', '--json'])
+  t.is(told.code, 1)
   const report = JSON.parse(told.stdout) as EstimateReport
   t.like(report, { type: 'estimate', recipe: 'ppo', device: 'cuda', memory: 10 * 2 ** 30, fits: false })
   t.is(report.largestBatch, null)
@@ -107,6 +109,58 @@ test.serial('of a model on the Hub its config alone is fetched', async (t) => {
     .filter((request) => request.includes('/resolve/'))
     .map((request) => request.split('/').at(-1))
   t.deepEqual([...new Set(files)], ['config.json'])
+})
+
+test('parameters are those that the run itself counts', async (t) => {
+  for (const [recipe, start, lora] of [
+    ['sft', sft, []],
+    ['sft', sft, ['--lora-rank', '4']],
+    ['reward', reward, []],
+    ['reward', reward, ['--lora-rank', '4']],
+  ] as const) {
+    const argv = ['estimate', recipe, '--model', tiny, '--device', 'cpu', '--memory', '4GB', '--json']
+    const { stdout } = await posttrain([...argv, ...lora])
+    await using model = await CausalLM.load(tiny)
+    const data =
+      recipe === 'sft' ? [{ prompt: 'a', completion: 'b' }] : [{ prompt: 'a', chosen: 'b', rejected: 'c' }]
+    const run = start({ model, data, maxSteps: 1, ...(lora.length > 0 && { lora: { rank: 4 } }) } as never)
+    for await (const event of run as AsyncIterable<{ type: string }>) {
+      if (event.type !== 'start') continue
+      const { parameters, trainableParameters } = event as StartEvent
+      t.like(JSON.parse(stdout), { parameters, trainableParameters }, `${recipe} ${lora.join(' ')}`)
+      break
+    }
+  }
+})
+
+test('with --data the rows have their own lengths, and what does not fit exits with 1', async (t) => {
+  const data = join(folder, 'rows.jsonl')
+  const rows = Array.from({ length: 10 }, (_, i) => ({ prompt: 'ab', completion: 'c'.repeat(5 + 3 * i) }))
+  writeFileSync(data, rows.map((row) => JSON.stringify(row)).join('\n'))
+  const shared = ['--model', tiny, '--device', 'cpu', '--memory', '4GB', '--data', data]
+  const argv = ['estimate', 'sft', ...shared, '--batch-size', '4', '--template', 'plain']
+  const { stdout, code, stderr } = await posttrain([...argv, '--json'])
+  t.is(code, 0, stderr)
+  const { sizes, peak } = JSON.parse(stdout) as EstimateReport
+  await using model = await CausalLM.load(tiny)
+  const seen: number[] = []
+  const run = sft({ model, data, batchSize: 4, epochs: 1, template: 'plain' })
+  for await (const event of run) if (event.type === 'step') seen.push(event.tokens)
+  const tokens = sizes.batch!.lengths.reduce((sum, length) => sum + length, 0)
+  t.is(tokens, Math.max(...seen))
+  t.true(sizes.tokens < 60)
+  const limits = JSON.parse((await posttrain(['estimate', 'sft', ...shared.slice(0, -2), '--json'])).stdout)
+  t.true(peak < limits.peak)
+  const shown = await posttrain(argv)
+  t.regex(
+    shown.stdout,
+    /4 rows with \d+ tokens in one backward, the largest batch of the data; its longest row/,
+  )
+  t.is((await posttrain([...argv.map((word) => (word === '4GB' ? '1MB' : word))])).code, 1)
+
+  const grpoArgv = ['estimate', 'grpo', ...shared, '--json', '--max-new-tokens', '8', '--template', 'plain']
+  const report = JSON.parse((await posttrain(grpoArgv)).stdout) as EstimateReport
+  t.true(report.sizes.promptTokens < 20, String(report.sizes.promptTokens))
 })
 
 test('a probe runs real steps at these sizes, and allocates what was counted', async (t) => {
