@@ -99,6 +99,18 @@ export function cudaMode(env: Record<string, string | undefined> = process.env):
   }
 }
 
+/**
+ * Checks the variables that the core reads itself. Throws ERR_INVALID_ARGUMENT for a value that would have no effect.
+ */
+export function checkEnvironment(env: Record<string, string | undefined> = process.env): void {
+  const refuse = (name: string, expected: string) =>
+    new PosttrainError('ERR_INVALID_ARGUMENT', `${name} is ${env[name]}; it must be ${expected} or unset.`)
+  const { POSTTRAIN_ALLOCATOR: allocator, POSTTRAIN_ALLOCATOR_CACHE_MB: cache } = env
+  if (allocator && allocator !== 'system') throw refuse('POSTTRAIN_ALLOCATOR', 'system')
+  if (cache && !/^\d{1,9}$/.test(cache))
+    throw refuse('POSTTRAIN_ALLOCATOR_CACHE_MB', 'a whole number of megabytes')
+}
+
 function open(
   build: NativeBuild,
   libtorch: Libtorch,
@@ -140,6 +152,7 @@ let state: LoadState | undefined
 let loading: Promise<Core> | undefined
 
 async function load(): Promise<Core> {
+  checkEnvironment()
   const mode = cudaMode()
   const build = findBuild()
   const libtorch = findLibtorch()

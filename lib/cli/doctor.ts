@@ -5,10 +5,12 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Command } from 'commander'
 import { cudaMode, findBuild, type LoadState } from '../addon/load.js'
+import { damagedLibraries } from '../libtorch/find/damage.js'
 import {
   cacheFolder,
   findLibtorch,
   packageRoot,
+  remedy,
   searchLibtorch,
   type Tried,
 } from '../libtorch/find/libtorch.js'
@@ -65,7 +67,7 @@ function tools(): Check | null {
   const programs: [string, string[]][] = [
     [process.env.CXX || 'c++', ['--version']],
     ['cmake', ['--version']],
-    ['python3', ['-m', 'pip', '--version']],
+    ['python3', ['-I', '-m', 'pip', '--version']],
   ]
   const found: string[] = []
   const missing: string[] = []
@@ -193,8 +195,9 @@ function memory(): Check {
 }
 
 function cache(): Check {
-  const folder = cacheFolder()
+  let folder = 'the cache'
   try {
+    folder = cacheFolder()
     mkdirSync(folder, { recursive: true })
     const { bavail, bsize } = statfsSync(folder)
     const free = bavail * bsize
@@ -209,6 +212,25 @@ function cache(): Check {
   }
 }
 
+/** The libtorch that is found, with the hashes of its files where it was installed with them. */
+async function libtorchCheck(): Promise<Check> {
+  const check = attempt('libtorch', () => {
+    const { folder, version: stated, source } = findLibtorch()
+    return `${stated ?? 'unknown version'} in ${folder} (${source})`
+  })
+  if (check.status === 'failed') return check
+  const found = findLibtorch()
+  const damaged = await damagedLibraries(found)
+  if (damaged === null) return check
+  if (damaged.length === 0) return { ...check, found: `${check.found}, files as installed` }
+  return {
+    ...check,
+    status: 'failed',
+    found: `${check.found}; changed since it was installed: ${damaged.join(', ')}`,
+    advice: `${remedy(found)[0]!.toUpperCase()}${remedy(found).slice(1)}.`,
+  }
+}
+
 /** Checks everything that training needs on this machine; problems are results, not errors. */
 export async function diagnose(): Promise<Diagnosis> {
   const { version } = JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8'))
@@ -216,10 +238,7 @@ export async function diagnose(): Promise<Diagnosis> {
     const { kind, core: path } = findBuild()
     return `${kind}, ${path}`
   })
-  const libtorch = attempt('libtorch', () => {
-    const { folder, version: stated, source } = findLibtorch()
-    return `${stated ?? 'unknown version'} in ${folder} (${source})`
-  })
+  const libtorch = await libtorchCheck()
   libtorch.tried = searchLibtorch().tried
   const gpus = askDriver()
   const whole = build.status === 'ok' && libtorch.status === 'ok'

@@ -24,19 +24,37 @@ function plainCrc32(bytes, value = 0) {
 /** zlib.crc32 came with Node 20.15. */
 const crc32 = zlib.crc32 ?? plainCrc32
 
-function check(entry, crc) {
+function check(entry, size, crc) {
+  if (size !== entry.size) throw new Error(`${entry.name} has another size than the archive states`)
   if (crc !== entry.crc) throw new Error(`${entry.name} has a wrong checksum`)
+}
+
+function inflated(entry, packed) {
+  try {
+    return zlib.inflateRawSync(packed, { maxOutputLength: Math.max(1, entry.size) })
+  } catch (error) {
+    if (error.code !== 'ERR_BUFFER_TOO_LARGE') throw error
+    throw new Error(`${entry.name} is larger than the archive states`)
+  }
 }
 
 function checking(entry) {
   let crc = 0
+  let size = 0
   return new Transform({
     transform(chunk, _encoding, next) {
       crc = crc32(chunk, crc)
-      next(null, chunk)
+      size += chunk.length
+      // A few packed bytes can become gigabytes.
+      next(size > entry.size ? new Error(`${entry.name} is larger than the archive states`) : null, chunk)
     },
     flush(next) {
-      next(crc === entry.crc ? null : new Error(`${entry.name} has a wrong checksum`))
+      try {
+        check(entry, size, crc)
+        next()
+      } catch (error) {
+        next(error)
+      }
     },
   })
 }
@@ -134,8 +152,8 @@ export async function unzip(archive, folder, wanted = () => true, options = {}) 
         throw new Error(`${entry.name} uses an unsupported compression method`)
       if (entry.link || Math.max(entry.packed, entry.size) < inMemory) {
         const packed = await readAt(file, start, entry.packed)
-        const bytes = entry.method === 8 ? zlib.inflateRawSync(packed) : packed
-        check(entry, crc32(bytes))
+        const bytes = entry.method === 8 ? inflated(entry, packed) : packed
+        check(entry, bytes.length, crc32(bytes))
         if (entry.link)
           links.push({ path, target: placeOf(folder, resolve(dirname(path), bytes.toString()), entry) })
         else writeFileSync(path, bytes)

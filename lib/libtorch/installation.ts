@@ -1,15 +1,14 @@
-import { createHash } from 'node:crypto'
-import { createReadStream, existsSync, mkdirSync, readdirSync, statSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs'
 import { cp, rename, rm } from 'node:fs/promises'
 import { basename, join, relative } from 'node:path'
-import { pipeline } from 'node:stream/promises'
 import { AbortError, PosttrainError } from '../errors.js'
 import { writeFileAtomic } from '../files/atomic.js'
 import { download } from '../files/download.js'
 import { unzip } from '../files/unzip.mjs'
 import { archiveFor, archives, suitableVariant, type Variant } from './archives.js'
+import { damagedLibraries } from './find/damage.js'
 import { libraryNames, libtorchConstants, shelfFolder } from './find/libtorch.js'
-import { isKept, manifestOf, versionOfTree } from './find/tree.mjs'
+import { hashOf, isKept, isLibrary, manifestOf, versionOfTree } from './find/tree.mjs'
 import { type Given, lookAtGiven } from './given.js'
 import {
   isKeptOfWheel,
@@ -89,7 +88,15 @@ export class Installation {
       const entry = (await listShelf(this.#env)).find(
         (shelved) => shelved.version === version && shelved.whole,
       )
-      return entry ? { version, folder: entry.folder, isNew: false, ...because } : null
+      if (entry === undefined) return null
+      const { folder } = entry
+      const damaged = await damagedLibraries({
+        folder,
+        libraries: join(folder, 'lib'),
+        version,
+        source: 'cache',
+      })
+      return damaged === null || damaged.length === 0 ? { version, folder, isNew: false, ...because } : null
     }
     const before = await there()
     if (before !== null) return before
@@ -101,9 +108,10 @@ export class Installation {
       await sweep(this.#env)
       mkdirSync(home)
       const source = await this.#fill(home, variant)
+      this.#refuseOtherFiles(home)
       await this.#addNvidia(home)
       const version = this.#versionOf(home)
-      const manifest = manifestOf(home, version, source)
+      const manifest = await manifestOf(home, version, source)
       await writeFileAtomic(join(home, 'manifest.json'), `${JSON.stringify(manifest, null, 2)}\n`)
       const final = join(shelfFolder(this.#env), version)
       if (existsSync(final)) await rename(final, temporaryHome(this.#env))
@@ -141,12 +149,29 @@ export class Installation {
     return path.endsWith('.whl') ? 'wheel' : 'archive'
   }
 
+  /** Text that a proxy sent, or libraries of another platform, would end the process that opens them. */
+  #refuseOtherFiles(home: string): void {
+    const folder = join(home, 'torch/lib')
+    const { c10, cpu, cuda } = libraryNames()
+    for (const name of [c10, cpu, cuda]) {
+      const path = join(folder, name)
+      if (!existsSync(path) || isLibrary(path)) continue
+      throw new PosttrainError(
+        'ERR_INVALID_FILE',
+        `${name} in ${this.#options.from ?? 'the archive'} is not a shared library of ${process.platform}; download it again.`,
+      )
+    }
+  }
+
   async #fetchArchive(variant: Variant): Promise<string> {
     const { onEvent, signal } = this.#options
     const { url, name, bytes, sha256 } = archiveFor(variant, this.#env)
     const path = join(downloadsFolder(this.#env), name)
     // Whole from an earlier time, when something after it failed.
-    if (existsSync(path)) return path
+    if (existsSync(path)) {
+      if ((await hashOf(path)) === sha256) return path
+      await rm(path)
+    }
     if (this.#env.POSTTRAIN_OFFLINE === '1')
       throw new PosttrainError(
         'ERR_LIBTORCH_NOT_FOUND',
@@ -171,9 +196,7 @@ export class Installation {
   async #checkHash(path: string): Promise<void> {
     const official = archives(this.#env).find(({ name }) => name === decodeURIComponent(basename(path)))
     if (official === undefined) return
-    const hash = createHash('sha256')
-    await pipeline(createReadStream(path), hash)
-    if (hash.digest('hex') !== official.sha256)
+    if ((await hashOf(path)) !== official.sha256)
       throw new PosttrainError(
         'ERR_INVALID_FILE',
         `The sha256 of ${path} differs from that of the official file (${official.sha256}); download it again.`,

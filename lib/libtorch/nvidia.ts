@@ -53,6 +53,9 @@ export function pipCommandFor(requirements: string[], folder: string): string {
   return `python3 -m pip download --no-deps --only-binary=:all: --dest ${folder} ${requirements.join(' ')}`
 }
 
+/** -I: without modules of the current folder, where a `pip.py` of a stranger may lie. */
+const PIPS = [['python3', '-I', '-m', 'pip'], ['pip3'], ['py', '-I', '-m', 'pip']]
+
 /** Runs pip; null where it brought all, else why not. */
 export async function pipDownload(
   requirements: string[],
@@ -60,10 +63,10 @@ export async function pipDownload(
   signal?: AbortSignal | undefined,
 ): Promise<string | null> {
   const args = ['download', '--no-deps', '--only-binary=:all:', '--dest', folder, ...requirements]
-  for (const [program, ...first] of [['python3', '-m', 'pip'], ['pip3'], ['py', '-m', 'pip']]) {
-    const version = await run(program!, [...first, '--version'], signal)
+  for (const [program, ...first] of PIPS) {
+    const version = await run(program!, [...first, '--version'], folder, signal)
     if (version.code !== 0) continue
-    const { code, tail } = await run(program!, [...first, ...args], signal)
+    const { code, tail } = await run(program!, [...first, ...args], folder, signal)
     return code === 0 ? null : `pip: ${tail.trim().split('\n').at(-1) || `exit code ${code}`}`
   }
   return 'pip is not installed'
@@ -72,10 +75,15 @@ export async function pipDownload(
 function run(
   program: string,
   args: string[],
+  cwd: string,
   signal: AbortSignal | undefined,
 ): Promise<{ code: number; tail: string }> {
   return new Promise((settle) => {
-    const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'], ...(signal && { signal }) })
+    const child = spawn(program, args, {
+      cwd,
+      stdio: ['ignore', 'ignore', 'pipe'],
+      ...(signal && { signal }),
+    })
     let tail = ''
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
       tail = (tail + text).slice(-4000)

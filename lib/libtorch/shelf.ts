@@ -28,7 +28,7 @@ export async function lockShelf(
   env: Env,
   options: { signal?: AbortSignal | undefined; onWait?: (pid: number) => void } = {},
 ): Promise<() => Promise<void>> {
-  await mkdir(shelfFolder(env), { recursive: true })
+  await mkdir(shelfFolder(env), { recursive: true, mode: 0o700 })
   return await waitForLock(join(shelfFolder(env), '.install.lock'), options)
 }
 

@@ -1,7 +1,5 @@
 // Finds libtorch, or downloads it into the cache: with pip (the wheel holds the same tree), else the official archive.
-import { createHash } from 'node:crypto'
 import {
-  createReadStream,
   createWriteStream,
   existsSync,
   mkdirSync,
@@ -13,13 +11,13 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { homedir } from 'node:os'
-import { join } from 'node:path'
+import { isAbsolute, join } from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { LIBTORCH_ARCHIVES } from '../../lib/files/origins.mjs'
 import { unzip } from '../../lib/files/unzip.mjs'
 import { neededBy } from '../../lib/libtorch/find/elf.mjs'
-import { isKept, manifestOf, versionOfTree } from '../../lib/libtorch/find/tree.mjs'
+import { hashOf, isKept, manifestOf, versionOfTree } from '../../lib/libtorch/find/tree.mjs'
 import { withLock } from './lock.mjs'
 import { execute, SetupError, say, versionOf } from './process.mjs'
 
@@ -27,13 +25,20 @@ export const constants = JSON.parse(
   readFileSync(new URL('../../native/libtorch.json', import.meta.url), 'utf8'),
 )
 
+/** An empty HOME would make a cache in the current folder. */
+function home() {
+  if (isAbsolute(homedir())) return homedir()
+  throw new SetupError('HOME is not an absolute path; set HOME, or POSTTRAIN_CACHE to a folder.')
+}
+
 /** Cache folder of this user, as in lib/libtorch/find/libtorch.ts. */
 export function cacheFolder(env = process.env) {
   if (env.POSTTRAIN_CACHE) return env.POSTTRAIN_CACHE
-  if (process.platform === 'darwin') return join(homedir(), 'Library/Caches/posttrain')
+  if (process.platform === 'darwin') return join(home(), 'Library/Caches/posttrain')
   if (process.platform === 'win32')
-    return join(env.LOCALAPPDATA ?? join(homedir(), 'AppData/Local'), 'posttrain')
-  return join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'posttrain')
+    return join(env.LOCALAPPDATA || join(home(), 'AppData/Local'), 'posttrain')
+  const xdg = env.XDG_CACHE_HOME
+  return join(xdg && isAbsolute(xdg) ? xdg : join(home(), '.cache'), 'posttrain')
 }
 
 const cpuLibrary = { linux: 'libtorch_cpu.so', darwin: 'libtorch_cpu.dylib', win32: 'torch_cpu.dll' }[
@@ -76,7 +81,12 @@ async function unpack(archive, folder) {
 }
 
 function pipCommand() {
-  for (const [program, ...args] of [['python3', '-m', 'pip'], ['pip'], ['pip3'], ['py', '-m', 'pip']]) {
+  for (const [program, ...args] of [
+    ['python3', '-I', '-m', 'pip'],
+    ['pip'],
+    ['pip3'],
+    ['py', '-I', '-m', 'pip'],
+  ]) {
     if (versionOf(program, [...args, '--version'])) return [program, ...args]
   }
   return null
@@ -150,9 +160,7 @@ async function fromArchive(folder, shelf) {
   say(`downloading ${url} (${Math.round(archive.bytes / 1e6)} MB, once)`)
   const problem = await download(url, partial)
   if (problem) return problem
-  const hash = createHash('sha256')
-  await pipeline(createReadStream(partial), hash)
-  if (hash.digest('hex') !== archive.sha256) {
+  if ((await hashOf(partial)) !== archive.sha256) {
     rmSync(partial)
     return `${url} does not have the expected sha256`
   }
@@ -198,7 +206,7 @@ export async function ensureLibtorch() {
       }
       const stated = versionOfTree(join(folder, 'torch')) ?? constants.version
       const version = stated.includes('+') ? stated : `${stated}+cpu`
-      const manifest = manifestOf(folder, version, source)
+      const manifest = await manifestOf(folder, version, source)
       writeFileSync(join(folder, 'manifest.json'), `${JSON.stringify(manifest, null, 2)}\n`)
       const home = join(shelf, version)
       rmSync(home, { recursive: true, force: true })

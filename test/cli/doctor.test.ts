@@ -130,6 +130,15 @@ test('without the tools of a build, a cache or a known POSTTRAIN_CUDA: said, eac
   const { check } = checksOf(stdout)
   t.like(check.tools, { status: 'warning', found: 'no c++, no cmake, no pip' })
   t.like(check.cache, { status: 'warning', found: file })
+  for (const [name, value] of [
+    ['POSTTRAIN_ALLOCATOR', 'x'],
+    ['POSTTRAIN_ALLOCATOR_CACHE_MB', 'abc'],
+    ['POSTTRAIN_ALLOCATOR_CACHE_MB', '-1'],
+  ] as const)
+    t.regex(
+      checksOf(doctor(['--json'], { [name]: value }).stdout).check.core?.advice ?? '',
+      new RegExp(`${name} is ${value}; it must be `),
+    )
   const wrong = doctor(['--json'], { POSTTRAIN_CUDA: 'yes' })
   t.is(wrong.status, 1)
   t.regex(checksOf(wrong.stdout).check.core?.advice ?? '', /POSTTRAIN_CUDA is yes/)

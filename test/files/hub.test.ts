@@ -170,6 +170,20 @@ test('the token comes from the environment or the file, and goes to the Hub alon
     hubSettings(undefined, { HF_HOME: process.env.HF_HOME, HF_HUB_DISABLE_IMPLICIT_TOKEN: '1' }).token,
     null,
   )
+  for (const endpoint of ['http://mirror.example', 'http://10.0.0.1:80'])
+    t.throws(() => hubSettings('secret', { HF_ENDPOINT: endpoint }), {
+      code: 'ERR_INVALID_ARGUMENT',
+      message: /^HF_ENDPOINT is .*: the token would travel there unencrypted/,
+    })
+  const noToken = { HF_TOKEN_PATH: '/nowhere', HF_ENDPOINT: 'http://mirror.example' }
+  t.is(hubSettings(undefined, noToken).token, null)
+  for (const endpoint of [
+    'http://localhost:1',
+    'http://127.0.0.1:1',
+    'http://[::1]:1',
+    'https://mirror.example',
+  ])
+    t.is(hubSettings('secret', { HF_ENDPOINT: endpoint }).token, 'secret')
   t.is(hubSettings(undefined, { HF_TOKEN_PATH: '/nowhere' }).endpoint, 'https://huggingface.co')
   const cacheOf = (env: Record<string, string>) => hubSettings('', env).cache
   t.is(cacheOf({ HF_HUB_CACHE: '/a', HUGGINGFACE_HUB_CACHE: '/b', HF_HOME: '/c' }), '/a')

@@ -38,6 +38,21 @@ test('a torn or hostile archive is an error and writes nothing outside', async (
   }
 })
 
+test('an entry that unpacks to more than the archive states is refused before it fills memory or disk', async (t) => {
+  const path = zip({ stored: '', bomb: 'a'.repeat(1 << 20) })
+  const bytes = readFileSync(path)
+  const directory = bytes.lastIndexOf(Buffer.from('PK\x01\x02', 'latin1'))
+  // The second is above the size up to which entries are unpacked in memory, with less in it.
+  for (const [size, message] of [
+    [100, /bomb is larger than the archive states/],
+    [9 << 20, /bomb has another size than the archive states/],
+  ] as const) {
+    bytes.writeUInt32LE(size, directory + 24)
+    writeFileSync(path, bytes)
+    await t.throwsAsync(() => unzip(path, newFolder()), { message })
+  }
+})
+
 test('symbolic links, choosing, renaming, and what is told on the way', async (t) => {
   const folder = newFolder()
   const archive = zip({

@@ -15,6 +15,8 @@ interface ChildOptions {
   /** Added to the environment; undefined takes a variable away. */
   env?: NodeJS.ProcessEnv
   input?: string
+  /** Working folder; default that of this process. */
+  cwd?: string
   /** Kills the child with SIGKILL after so long. */
   timeoutMs?: number
   /** Called with all of stdout so far, whenever more of it comes. */
@@ -27,8 +29,9 @@ export function runChild(
   args: readonly string[],
   options: ChildOptions = {},
 ): Promise<Ended> {
-  const { env, input = '', timeoutMs, onOutput } = options
+  const { env, input = '', cwd, timeoutMs, onOutput } = options
   const child = spawn(command, args, {
+    ...(cwd !== undefined && { cwd }),
     env: { ...process.env, ...env },
     ...(timeoutMs === undefined ? {} : { timeout: timeoutMs, killSignal: 'SIGKILL' }),
   })

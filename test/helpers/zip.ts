@@ -4,6 +4,9 @@ import { join } from 'node:path'
 /** Contents of a file as bytes of latin1, or where a symbolic link points. */
 export type ZipEntries = Record<string, string | { link: string }>
 
+/** Content of a file that begins as a shared library of 64-bit Linux, and needs no other. */
+export const library = (content: string): string => `\x7fELF\x02\x01\x01${'\0'.repeat(57)}${content}`
+
 /** Writes an archive with Python's own writer, so that our reader is not tested with itself. */
 export function writeZip(folder: string, name: string, entries: ZipEntries): string {
   const path = join(folder, name)

@@ -147,6 +147,7 @@ test('the official archive is fetched where there is no pip, and found afterward
     version: `${version}+cpu`,
     source: 'archive',
     libraries: { 'torch/lib/libtorch_cpu.so': 7 },
+    sha256: { 'torch/lib/libtorch_cpu.so': createHash('sha256').update('library').digest('hex') },
   })
   t.like(findLibtorch({ env: { POSTTRAIN_CACHE: cache } }), { version: `${version}+cpu`, source: 'cache' })
   t.is((await ensure(env, archiveOf(path))).stdout.trim(), join(home, 'torch'))
@@ -197,7 +198,7 @@ function fakePip(wheels: Record<string, string>): { path: string; log: string } 
     ([name, wheel]) => `    ${name}==*) cp '${wheel}' "$folder/${name}.whl" ;;`,
   )
   const program = `#!/usr/bin/env bash
-[ "$3" = --version ] && { echo pip 23; exit; }
+[ "$4" = --version ] && { echo pip 23; exit; }
 while [ $# -gt 0 ]; do
   case "$1" in
     -d) folder=$2; shift ;;

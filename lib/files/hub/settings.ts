@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
-import { homedir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { isAbsolute, join, resolve } from 'node:path'
 import { PosttrainError } from '../../errors.js'
+import { homeFolder } from '../home.js'
 import { HUB_ORIGIN } from '../origins.mjs'
 
 type Env = Record<string, string | undefined>
@@ -20,15 +20,21 @@ const isTrue = (value: string | undefined) => /^(1|on|yes|true)$/i.test(value ??
 
 function expanded(path: string, env: Env): string {
   const named = path.replace(/\$(?:\{(\w+)\}|(\w+))/g, (whole, braced, bare) => env[braced ?? bare] ?? whole)
-  return resolve(named.replace(/^~(?=$|[\\/])/, homedir()))
+  return resolve(/^~(?=$|[\\/])/.test(named) ? join(homeFolder(), named.slice(1)) : named)
+}
+
+/** Whether requests leave this machine unencrypted. */
+function isOpenToOthers({ protocol, hostname }: URL): boolean {
+  return protocol === 'http:' && !/^(localhost|.+\.localhost|127(\.\d+){3}|\[::1\])$/.test(hostname)
+}
+
+function caches({ XDG_CACHE_HOME: xdg }: Env): string {
+  return xdg && isAbsolute(xdg) ? xdg : join(homeFolder(), '.cache')
 }
 
 /** Reads the settings; `token` overrides the environment's. */
 export function hubSettings(token?: string, env: Env = process.env): HubSettings {
-  const home = expanded(
-    env.HF_HOME ?? join(env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'huggingface'),
-    env,
-  )
+  const home = expanded(env.HF_HOME || join(caches(env), 'huggingface'), env)
   const endpoint = (env.HF_ENDPOINT || HUB_ORIGIN).replace(/\/+$/, '')
   if (!URL.canParse(endpoint) || !/^https?:/.test(endpoint)) {
     throw new PosttrainError(
@@ -36,10 +42,16 @@ export function hubSettings(token?: string, env: Env = process.env): HubSettings
       `HF_ENDPOINT is ${endpoint}, which is not an http(s) URL`,
     )
   }
+  const sent = token ?? tokenOf(home, env)
+  if (sent !== null && isOpenToOthers(new URL(endpoint)))
+    throw new PosttrainError(
+      'ERR_INVALID_ARGUMENT',
+      `HF_ENDPOINT is ${endpoint}: the token would travel there unencrypted; use https, or set HF_HUB_DISABLE_IMPLICIT_TOKEN=1 and give no token`,
+    )
   return {
     endpoint,
     cache: expanded(env.HF_HUB_CACHE ?? env.HUGGINGFACE_HUB_CACHE ?? join(home, 'hub'), env),
-    token: token ?? tokenOf(home, env),
+    token: sent,
     offline: isTrue(env.HF_HUB_OFFLINE || env.TRANSFORMERS_OFFLINE),
   }
 }

@@ -1,10 +1,10 @@
 import { spawnSync } from 'node:child_process'
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { accessSync, existsSync, constants as modes, readdirSync, readFileSync, statSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { homedir } from 'node:os'
-import { basename, dirname, join, resolve } from 'node:path'
+import { basename, dirname, isAbsolute, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { PosttrainError } from '../../errors.js'
+import { homeFolder } from '../../files/home.js'
 import { versionOfTree } from './tree.mjs'
 
 /** Where a libtorch was found: the first of these that names one is taken, in this order. */
@@ -83,14 +83,20 @@ export function libtorchConstants(): Constants {
   return constants
 }
 
-/** Cache folder of this user: `POSTTRAIN_CACHE`, else the platform's cache location. */
+/**
+ * Cache folder of this user: `POSTTRAIN_CACHE`, else the platform's cache location.
+ *
+ * @throws PosttrainError ERR_INVALID_ARGUMENT without a home folder.
+ */
 export function cacheFolder(env: Env = process.env): string {
   if (env.POSTTRAIN_CACHE) return resolve(env.POSTTRAIN_CACHE)
-  if (process.platform === 'darwin') return join(homedir(), 'Library/Caches/posttrain')
+  if (process.platform === 'darwin') return join(homeFolder(), 'Library/Caches/posttrain')
   if (process.platform === 'win32') {
-    return join(env.LOCALAPPDATA ?? join(homedir(), 'AppData/Local'), 'posttrain')
+    return join(env.LOCALAPPDATA || join(homeFolder(), 'AppData/Local'), 'posttrain')
   }
-  return join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'posttrain')
+  // The XDG specification says to ignore relative paths.
+  const xdg = env.XDG_CACHE_HOME
+  return join(xdg && isAbsolute(xdg) ? xdg : join(homeFolder(), '.cache'), 'posttrain')
 }
 
 /** File ending of shared libraries, ours and libtorch's. */
@@ -158,11 +164,37 @@ export function shelfFolder(env: Env = process.env): string {
   return join(cacheFolder(env), 'libtorch')
 }
 
+/** The cache as a place to look at, which there is none of without a home folder. */
+function inCache(env: Env): Place {
+  try {
+    const shelf = shelfFolder(env)
+    return { source: 'cache', place: shelf, look: () => fromShelf(shelf, env) }
+  } catch (error) {
+    return { source: 'cache', place: 'the cache', look: () => (error as Error).message }
+  }
+}
+
+/** Whether someone else than this user and root can put libraries into a folder. Root itself reads what it is given. */
+function isOfOthers(folder: string): boolean {
+  const own = process.getuid?.()
+  if (own === undefined || own === 0) return false
+  const { uid, mode } = statSync(folder)
+  return (uid !== own && uid !== 0) || (mode & 0o002) !== 0
+}
+
 /** Prefers the one with CUDA of two: it computes on the CPU too. */
-function fromShelf(env: Env): Libtorch | string {
-  const shelf = shelfFolder(env)
+function fromShelf(shelf: string, env: Env): Libtorch | string {
   const { version } = libtorchConstants()
-  const all = existsSync(shelf) ? readdirSync(shelf).filter((name) => /^\d/.test(name)) : []
+  let all: string[]
+  try {
+    all = readdirSync(shelf).filter((name) => /^\d/.test(name))
+    for (const name of all) accessSync(join(shelf, name), modes.R_OK | modes.X_OK)
+    const stranger = [shelf, ...all.map((name) => join(shelf, name))].find(isOfOthers)
+    if (stranger !== undefined) return `${stranger} belongs to another user, or every user can write there`
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException
+    return code === 'ENOENT' ? 'empty' : `cannot be read (${message})`
+  }
   const names = all
     .filter((name) => name.startsWith(`${version}+`) && existsSync(join(shelf, name, 'manifest.json')))
     .sort((a, b) => Number(a.endsWith('+cpu')) - Number(b.endsWith('+cpu')))
@@ -174,11 +206,20 @@ function fromShelf(env: Env): Libtorch | string {
   return all.length === 0 ? 'empty' : `only ${all.join(', ')}, no complete ${version}`
 }
 
+/** Without the current folder, where a `torch` of a stranger may lie; with the packages of this user. */
+const FIND_TORCH = `
+import importlib.util, os, site, sys
+own = site.getusersitepackages()
+if os.path.isabs(own): sys.path.append(own)
+print(importlib.util.find_spec('torch').submodule_search_locations[0])`
+
 /** Accepts the same minor version only; another one is silently wrong. */
 function fromPython(env: Env): Libtorch | string {
   if (env.LIBTORCH_USE_PYTORCH !== '1') return 'not enabled (LIBTORCH_USE_PYTORCH=1)'
-  const program = "import importlib.util as u; print(u.find_spec('torch').submodule_search_locations[0])"
-  const run = spawnSync('python3', ['-c', program], { encoding: 'utf8', env: { ...process.env, ...env } })
+  const run = spawnSync('python3', ['-I', '-c', FIND_TORCH], {
+    encoding: 'utf8',
+    env: { ...process.env, ...env },
+  })
   if (run.error) return `no python3 (${run.error.message})`
   if (run.status !== 0) return 'this Python has no torch'
   const found = at(run.stdout.trim(), 'python')
@@ -203,7 +244,7 @@ export function searchLibtorch(options: { folder?: string; env?: Env } = {}): {
     named('POSTTRAIN_LIBTORCH', 'POSTTRAIN_LIBTORCH', env.POSTTRAIN_LIBTORCH),
     named('LIBTORCH', 'LIBTORCH', env.LIBTORCH),
     platformPackage(),
-    { source: 'cache', place: shelfFolder(env), look: () => fromShelf(env) },
+    inCache(env),
     { source: 'python', place: 'python3', look: () => fromPython(env) },
   ]
   const tried: Tried[] = []
@@ -258,7 +299,8 @@ export function remedy({ source, libraries, version }: Libtorch): string {
 }
 
 /**
- * Checks without opening: the stated version, and for a tree in our cache the size of each library.
+ * Checks without opening: the stated version, and for a tree in our cache the size of each library. (Their hashes take
+ * seconds; `damagedLibraries` compares them.)
  *
  * @throws PosttrainError ERR_LIBTORCH_VERSION or ERR_LIBTORCH_LOAD.
  */

@@ -74,8 +74,12 @@ function keyOf(stub: string, libtorch: Libtorch, mode: CudaMode, driver: string 
     .slice(0, 32)
 }
 
+/** Only a file of this user that nobody else can write is believed. */
 function remembered(path: string): Verdict | null {
   try {
+    const { uid, mode } = statSync(path)
+    const own = process.getuid?.()
+    if (own !== undefined && (uid !== own || (mode & 0o022) !== 0)) return null
     return JSON.parse(readFileSync(path, 'utf8'))
   } catch {
     return null
@@ -84,9 +88,9 @@ function remembered(path: string): Verdict | null {
 
 function remember(folder: string, path: string, verdict: Verdict): void {
   try {
-    mkdirSync(folder, { recursive: true })
+    mkdirSync(folder, { recursive: true, mode: 0o700 })
     const partial = `${path}.${process.pid}.tmp`
-    writeFileSync(partial, JSON.stringify(verdict))
+    writeFileSync(partial, JSON.stringify(verdict), { mode: 0o600 })
     renameSync(partial, path)
   } catch {
     // Without a cache the next process asks again.
