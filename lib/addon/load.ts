@@ -3,8 +3,8 @@ import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { isMainThread } from 'node:worker_threads'
 import { PosttrainError } from '../errors.js'
+import { checkLibtorch } from '../libtorch/find/check.js'
 import {
-  checkLibtorch,
   findLibtorch,
   type Libtorch,
   librarySuffix,

@@ -5,12 +5,12 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Command } from 'commander'
 import { cudaMode, findBuild, type LoadState } from '../addon/load.js'
+import { remedy } from '../libtorch/find/check.js'
 import { damagedLibraries } from '../libtorch/find/damage.js'
 import {
   cacheFolder,
   findLibtorch,
   packageRoot,
-  remedy,
   searchLibtorch,
   type Tried,
 } from '../libtorch/find/libtorch.js'

@@ -18,8 +18,8 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
 import { cudaMode, findBuild, type LoadState } from '../../lib/addon/load.js'
+import { checkLibtorch } from '../../lib/libtorch/find/check.js'
 import {
-  checkLibtorch,
   findLibtorch,
   libtorchConstants,
   searchLibtorch,

@@ -4,7 +4,8 @@ import { existsSync, mkdirSync, readFileSync, renameSync, statSync, writeFileSyn
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { PosttrainError } from '../../errors.js'
-import { cacheFolder, type Libtorch, libraryNames, remedy } from './libtorch.js'
+import { remedy } from './check.js'
+import { cacheFolder, type Libtorch, libraryNames } from './libtorch.js'
 import { driverProblem, driverVersion, systemProblem } from './system.js'
 
 export type CudaMode = 'auto' | 'off' | 'on'
