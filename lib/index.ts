@@ -38,6 +38,8 @@ export {
   type Validation,
   type WeightedSource,
 } from './data/index.js'
+export type { TextPart } from './data/rows/content.js'
+export type { JsonData } from './data/rows/json-data.js'
 export type { PromptOnlyRow } from './data/rows/prompt-rows.js'
 export type { Columns } from './data/rows/rows.js'
 export type { AnyRow, PromptSource, RowOf } from './data/sources.js'

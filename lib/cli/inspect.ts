@@ -129,6 +129,7 @@ export function drawReport(report: DataReport): string {
     [report.doubleBos, 'with two BOS tokens at the start'],
     [report.jointDiffers, 'whose ids would differ if prompt and response were encoded as one text'],
   ]
+  lines.push(...report.notes)
   for (const [count, what] of found) if (count > 0) lines.push(`${counted(count, 'row')} ${what}`)
   return `${lines.join('\n')}\n`
 }

@@ -197,6 +197,7 @@ export function describeData(report: DataReport): string[] {
     `left out: ${dropped.badRow} bad, ${dropped.tooLong} too long, ${dropped.noLabels} without a label, ${dropped.empty} empty`,
   )
   if (report.firstBadRow) lines.push(`Data: the first bad row is ${report.firstBadRow}`)
+  for (const note of report.notes) lines.push(`Data: ${note}`)
   concern(
     truncated,
     'truncated, which does not teach where a response ends; a larger --max-length keeps rows whole',

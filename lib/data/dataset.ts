@@ -5,9 +5,10 @@ import { type Encoded, RowEncoder } from './encode/encode.js'
 import { type EncodeOptions, stopIdsOf } from './encode/mask.js'
 import { type DataReport, ReportBuilder, sharedRows } from './encode/report.js'
 import { TokenStore } from './encode/token-store.js'
+import type { Documents } from './formats/format.js'
 import { ingest } from './ingest.js'
 import { type Example, readRow } from './rows/rows.js'
-import { type DataSource, type RowSource, sourcesOf, type Validation } from './sources.js'
+import { checkDocuments, type DataSource, type RowSource, sourcesOf, type Validation } from './sources.js'
 import type { Template } from './text/template.js'
 import { plainTemplate } from './text/templates.js'
 import type { Tokenizer } from './text/tokenizer.js'
@@ -34,6 +35,7 @@ export interface DatasetOptions extends EncodeOptions {
   tokenizer: Tokenizer
   template: Template
   onBadRow: 'error' | 'skip'
+  documents?: Documents | undefined
   validation?: Validation | undefined
   /** Seed of the choice of validation rows. */
   seed: number
@@ -61,6 +63,7 @@ interface Loaded {
 }
 
 async function loadSources(source: DataSource, options: DatasetOptions): Promise<Loaded> {
+  checkDocuments(options.documents, source)
   const encoder = new RowEncoder(options.tokenizer, options.template, {
     maxLength: options.maxLength,
     trainOn: options.trainOn,
@@ -99,7 +102,9 @@ async function loadSource(
     slice: SLICE,
     read: readRow,
     encode: (examples) => encoder.encode(examples),
+    documents: options.documents,
     skip: (message) => builder.badRow(message),
+    note: (sentence) => builder.note(sentence),
     async keep(example, encoded, { line }) {
       const first = store.length
       for (const row of encoded.rows) {

@@ -1,21 +1,24 @@
 import { AbortError, PosttrainError } from '../errors.js'
+import type { ReadOptions } from './formats/format.js'
 import type { Origin } from './rows/fields.js'
 import { type RowSource, readRows } from './sources.js'
 
 /** Reader, encoder and store for the rows of one kind. */
-export interface Ingestion<Item, Encoded extends object> {
+export interface Ingestion<Item, Encoded extends object> extends ReadOptions {
   onBadRow: 'error' | 'skip'
   signal?: AbortSignal | undefined
   /** Rows that are encoded at once. */
   slice: number
-  /** Reads a row; throws ERR_DATA naming file, line and field. */
-  read(row: unknown, origin: Origin): Item
+  /** Reads a row, of which `plain` is the form in JavaScript's own values; throws ERR_DATA naming file, line and field. */
+  read(row: unknown, origin: Origin, plain: unknown): Item
   /** Encodes the rows of a slice, in their order; returns the errors of bad rows instead of throwing them. */
   encode(items: readonly Item[]): Promise<readonly (Encoded | { error: string })[]>
   /** Adds an encoded row to the set. */
   keep(item: Item, encoded: Encoded, origin: Origin): void | Promise<void>
   /** Counts a skipped bad row. */
   skip(message: string): void
+  /** Takes a sentence about a file for the report. */
+  note?(sentence: string): void
 }
 
 /** Milliseconds between yields to the event loop. */
@@ -42,15 +45,16 @@ export async function ingest<Item, Encoded extends object>(
     slice = []
   }
   let since = performance.now()
-  for await (const { row, origin, failure } of readRows(source)) {
+  for await (const { row, exact, origin, failure, note } of readRows(source, into)) {
     if (into.signal?.aborted) throw new AbortError(into.signal.reason)
     if (performance.now() - since > TURN) {
       await new Promise((resolve) => setImmediate(resolve))
       since = performance.now()
     }
+    if (note !== undefined) into.note?.(note)
     try {
       if (failure !== undefined) throw failure
-      slice.push({ item: into.read(row, origin), origin })
+      slice.push({ item: into.read(exact ?? row, origin, row), origin })
     } catch (error) {
       refuse(error)
     }

@@ -3,6 +3,7 @@ import { PosttrainError } from '../errors.js'
 import { attempt } from './encode/encode.js'
 import { LengthCounts, type Lengths } from './encode/report.js'
 import { ingest } from './ingest.js'
+import { plainOf } from './rows/exact-json.js'
 import type { Origin } from './rows/fields.js'
 import type { Message } from './rows/messages.js'
 import { type PromptContent, readPrompt } from './rows/prompt-rows.js'
@@ -67,7 +68,7 @@ export async function loadPrompts(source: PromptSource, options: PromptOptions):
       onBadRow: options.onBadRow,
       signal: options.signal,
       slice: 1,
-      read: (row, origin) => ({ row: row as Read['row'], content: readPrompt(row, origin) }),
+      read: (row, origin, plain) => ({ row: plain as Read['row'], content: readPrompt(row, origin) }),
       encode: async (rows) =>
         rows.map(({ content }) => attempt(() => ({ promptIds: idsOf(content, options) }))),
       keep: (read, { promptIds }, origin) => set.keep(read, promptIds, origin),
@@ -163,9 +164,9 @@ function columnsOf(row: unknown): string {
   }
 }
 
-/** Removes `train` from messages: it is not part of the prompt. */
+/** Messages in JavaScript's own values, without what is not part of the prompt. */
 function unmarked(messages: readonly Message[]): Message[] {
-  return messages.map(({ train: _, ...message }) => message as Message)
+  return messages.map(({ train: _, contentParts: _parts, ...message }) => plainOf(message) as Message)
 }
 
 function lastUserText(messages: readonly Message[]): string {

@@ -1,8 +1,9 @@
 import { open, rename, stat } from 'node:fs/promises'
 import { PosttrainError } from '../errors.js'
 import { isHubFile } from '../files/hub/id.js'
-import type { SourceRow } from './formats/format.js'
+import type { Documents, ReadOptions, SourceRow } from './formats/format.js'
 import { formatOf } from './formats/index.js'
+import { text } from './formats/text.js'
 import type { PreferenceRow, RankingRow } from './rows/preference-rows.js'
 import type { PromptOnlyRow } from './rows/prompt-rows.js'
 import type { Row } from './rows/rows.js'
@@ -81,8 +82,15 @@ export function unweighted(source: DataSource, claim: string): RowSource[] {
   })
 }
 
+/** Throws ERR_INVALID_ARGUMENT where `documents` is given and no source is a text file. */
+export function checkDocuments(documents: Documents | undefined, source: DataSource): void {
+  const isText = ({ data }: WeightedSource) => typeof data === 'string' && formatOf(data) === text
+  if (documents === undefined || sourcesOf(source).some(isText)) return
+  throw new PosttrainError('ERR_INVALID_ARGUMENT', 'documents has an effect on .txt files only: leave it out')
+}
+
 /** Reads the rows of a source in order, unchecked; memory does not grow with a file. */
-export async function* readRows(source: RowSource): AsyncGenerator<SourceRow> {
+export async function* readRows(source: RowSource, options: ReadOptions = {}): AsyncGenerator<SourceRow> {
   if (typeof source !== 'string') {
     let line = 0
     for await (const row of source) yield { row, origin: { source: 'rows', line: ++line } }
@@ -94,7 +102,7 @@ export async function* readRows(source: RowSource): AsyncGenerator<SourceRow> {
     throw new PosttrainError('ERR_DATA', `${path} does not exist or cannot be read`, { cause })
   })
   if (!found.isFile()) throw new PosttrainError('ERR_DATA', `${path} is not a file`)
-  yield* format.read(path)
+  yield* format.read(path, options)
 }
 
 /**

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { type Message, type RowSource, readPrompt } from '../data/index.js'
+import { plainOf } from '../data/rows/exact-json.js'
 import { bad, type Fields, fieldsOf, type Origin } from '../data/rows/fields.js'
 import { readRows } from '../data/sources.js'
 import { PosttrainError } from '../errors.js'
@@ -35,10 +36,10 @@ export async function readSeeds(
 ): Promise<SeedSet> {
   const seeds = new Map<string, Seed>()
   let [duplicates, badRows] = [0, 0]
-  for await (const { row, origin, failure } of readRows(source as RowSource)) {
+  for await (const { row, exact = row, origin, failure } of readRows(source as RowSource)) {
     try {
       if (failure) throw failure
-      const seed = readSeed(row, origin, options.mode)
+      const seed = readSeed(exact, row, origin, options.mode)
       if (seeds.has(seed.id)) duplicates++
       else seeds.set(seed.id, seed)
     } catch (error) {
@@ -53,12 +54,13 @@ export async function readSeeds(
   return { seeds: [...seeds.values()], duplicates, badRows }
 }
 
-function readSeed(row: unknown, origin: Origin, mode: DistillMode): Seed {
-  const fields = fieldsOf(row, origin)
+function readSeed(exact: unknown, row: unknown, origin: Origin, mode: DistillMode): Seed {
+  const fields = fieldsOf(exact, origin)
   // A paragraph of a .txt file is the question.
-  const asked = typeof fields.text === 'string' ? { text: fields.text } : readPrompt(row, origin)
+  const asked = typeof fields.text === 'string' ? { text: fields.text } : readPrompt(exact, origin)
   if ('tools' in asked) throw bad(origin, 'tools', 'cannot be passed to a teacher: remove rows with tools')
-  const said: Message[] = 'text' in asked ? [{ role: 'user', content: asked.text }] : asked.messages
+  const said: Message[] =
+    'text' in asked ? [{ role: 'user', content: asked.text }] : (plainOf(asked.messages) as Message[])
   const last = said.at(-1)!
   if (last.role !== 'user' || last.content.trim() === '') {
     throw bad(origin, 'the last message', 'must be a question with role user, not empty')

@@ -24,6 +24,7 @@ const start: TrainEvent = {
     withoutStop: 0,
     jointDiffers: 0,
     firstBadRow: 'a.jsonl:3: output must be a string, got nothing',
+    notes: [],
   },
 }
 

@@ -91,8 +91,14 @@ test('fields of messages that are null are absent, as those of tool calls and th
 
 test('a message has a role and, but beside tool calls, a content', (t) => {
   const refused: [object, RegExp][] = [
-    [{ role: 'assistant', content: null }, /messages\[0\]\.content must be a string, got null/],
-    [{ role: 'assistant', content: null, tool_calls: null }, /\.content must be a string, got null/],
+    [
+      { role: 'assistant', content: null },
+      /messages\[0\]\.content must be a string or a list of text parts, got null/,
+    ],
+    [
+      { role: 'assistant', content: null, tool_calls: null },
+      /\.content must be a string or a list of text parts, got null/,
+    ],
     [{ role: null, content: 'a' }, /messages\[0\]\.role must be a string, got nothing/],
   ]
   for (const [message, expected] of refused)

@@ -119,7 +119,7 @@ test('bad rows are named with their field, or skipped and counted', async (t) =>
     [{ prompt: 3 }, /^rows:2: prompt must be a string, got a number/],
     [{ prompt: [] }, /^rows:2: prompt must be a list of at least one message/],
     [{ messages: [assistant('a')] }, /^rows:2: messages has a response but no prompt/],
-    [{ question: 'a' }, /^rows:2: unknown kind of row, with the fields question/],
+    [{ ask: 'a' }, /^rows:2: unknown kind of row, with the fields ask/],
     [
       { chosen: [user('a'), assistant('x')], rejected: [user('b'), assistant('x')] },
       /^rows:2: rejected has another prompt/,

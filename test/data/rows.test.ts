@@ -65,7 +65,7 @@ const kinds: [string, object, object][] = [
         { role: 'user', content: 'a' },
         { role: 'assistant', content: 'b' },
       ],
-      tools: [{ name: 'f' }],
+      tools: [{ type: 'function', function: { name: 'f' } }],
     },
   ],
   [
@@ -95,15 +95,18 @@ const bad: [unknown, RegExp][] = [
   [{ prompt: 'a' }, /completion must be a string/],
   [{ text: 'a', weight: -1 }, /weight must be a number of at least 0/],
   [{ messages: [] }, /messages must be a list of at least one message/],
-  [{ messages: [{ role: 'user', content: 1 }] }, /messages\[0\]\.content must be a string, got a number/],
+  [
+    { messages: [{ role: 'user', content: 1 }] },
+    /messages\[0\]\.content must be a string or a list of text parts, got a number/,
+  ],
   [{ messages: [{ content: 'a' }] }, /messages\[0\]\.role must be a string/],
   [
     { conversations: [{ from: 'alien', value: '' }] },
     /conversations\[0\]\.from has the unknown value "alien"/,
   ],
   [
-    { messages: [{ role: 'assistant', content: '', train: 1 }] },
-    /messages\[0\]\.train must be true or false/,
+    { messages: [{ role: 'assistant', content: '', train: 2 }] },
+    /messages\[0\]\.train must be true, false, 0 or 1, got 2/,
   ],
   [{ messages: [{ role: 'user', content: 'a' }], tools: '{' }, /tools must be a list, or JSON of one/],
   [{ instruction: 'a', output: 'b', history: [['a']] }, /history\[0\] must be a pair of strings/],
@@ -148,7 +151,8 @@ test('files that cannot be rows say so', async (t) => {
   const path = await folder(t)
   await mkdir(join(path, 'folder.jsonl'))
   await writeFile(join(path, 'a.csv'), 'a,b')
-  await writeFile(join(path, 'object.json'), '{"text": "a"}')
+  await writeFile(join(path, 'word.json'), 'text')
+  await writeFile(join(path, 'more.json'), '[{"text": "a"}] []')
   await writeFile(join(path, 'cut.json'), '[{"text": "a"}, {"te')
   await writeFile(
     join(path, 'latin.jsonl'),
@@ -162,10 +166,11 @@ test('files that cannot be rows say so', async (t) => {
     ['none.jsonl', /none\.jsonl does not exist/],
     ['folder.jsonl', /is not a file/],
     ['a.csv', /must end in \.jsonl, \.json or \.txt/],
-    ['object.json', /not a JSON list of rows/],
-    ['cut.json', /not a JSON list of rows/],
-    ['latin.json', /latin\.json: .* not UTF-8/],
-    ['latin.jsonl', /latin\.jsonl:2: the line is not UTF-8/],
+    ['word.json', /word\.json:1: the row is not valid JSON/],
+    ['more.json', /not a JSON list of rows: something follows the end of the list/],
+    ['cut.json', /not a JSON list of rows: the list has no end/],
+    ['latin.json', /latin\.json:1: the text is not UTF-8/],
+    ['latin.jsonl', /latin\.jsonl:2: the text is not UTF-8/],
   ]
   for (const [name, message] of cases) {
     await t.throwsAsync(

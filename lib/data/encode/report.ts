@@ -60,6 +60,8 @@ export interface DataReport {
   jointDiffers: number
   /** Error message of the first skipped bad row; null without any. */
   firstBadRow: string | null
+  /** What files may have been meant to hold other than what was read, in a sentence each. */
+  notes: string[]
 }
 
 /** Collects the report row by row. */
@@ -85,12 +87,17 @@ export class ReportBuilder {
     withoutStop: 0,
     jointDiffers: 0,
     firstBadRow: null,
+    notes: [],
   }
 
   badRow(message: string): void {
     this.#report.read++
     this.#report.dropped.badRow++
     this.#report.firstBadRow ??= message
+  }
+
+  note(sentence: string): void {
+    this.#report.notes.push(sentence)
   }
 
   /** Counts an example whose rows are in the store, from `first` on. */

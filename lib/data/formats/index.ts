@@ -12,10 +12,20 @@ const mainEndings = FORMATS.map(({ endings }) => endings[0])
 /** `.jsonl, .json or .txt` */
 export const ENDINGS_TEXT = `${mainEndings.slice(0, -1).join(', ')} or ${mainEndings.at(-1)}`
 
+/** Known kinds of files that are not read. */
+const OTHERS: readonly { endings: readonly string[]; advice: string }[] = [
+  { endings: ['.gz', '.zst', '.xz', '.bz2', '.zip', '.tar'], advice: 'decompress it first' },
+  { endings: ['.parquet', '.arrow', '.csv', '.tsv', '.xlsx'], advice: 'convert it to .jsonl' },
+]
+
 /** Finds the format of a file by the ending of its name; ERR_DATA for an unknown one. */
 export function formatOf(path: string): Format {
   const name = path.toLowerCase()
   const format = FORMATS.find(({ endings }) => endings.some((ending) => name.endsWith(ending)))
   if (format !== undefined) return format
-  throw new PosttrainError('ERR_DATA', `${path}: data files must end in ${ENDINGS_TEXT}`)
+  const other = OTHERS.find(({ endings }) => endings.some((ending) => name.endsWith(ending)))
+  throw new PosttrainError(
+    'ERR_DATA',
+    `${path}: data files must end in ${ENDINGS_TEXT}${other === undefined ? '' : `: ${other.advice}`}`,
+  )
 }

@@ -1,30 +1,20 @@
-import { PosttrainError } from '../../errors.js'
 import type { Format, SourceRow } from './format.js'
-import { linesOf, notUtf8 } from './lines.js'
+import { firstByte, itemsOf, jsonRow } from './json-values.js'
+import { linesOf } from './lines.js'
 
 export const jsonl: Format = {
   name: 'JSON lines',
   endings: ['.jsonl', '.ndjson'],
   holds: 'one JSON object per line; blank lines are ignored',
   async *read(path) {
-    for await (const { line, number } of linesOf(path)) {
-      if (line?.trim() === '') continue
-      const origin = { source: path, line: number }
-      if (line === null) yield { row: undefined, origin, failure: notUtf8(path, number) }
-      else yield rowOf(line, origin)
-    }
+    yield* (await firstByte(path)) === '[' ? itemsOf(path) : lineRows(path)
   },
 }
 
-function rowOf(line: string, origin: SourceRow['origin']): SourceRow {
-  try {
-    return { row: JSON.parse(line), origin }
-  } catch (cause) {
-    const failure = new PosttrainError(
-      'ERR_DATA',
-      `${origin.source}:${origin.line}: the line is not valid JSON: ${(cause as Error).message}`,
-      { cause },
-    )
-    return { row: undefined, origin, failure }
+/** Reads a row from each line. */
+export async function* lineRows(path: string): AsyncGenerator<SourceRow> {
+  for await (const { line, number } of linesOf(path)) {
+    if (line?.trim() === '') continue
+    yield jsonRow(line, { source: path, line: number }, 'line')
   }
 }

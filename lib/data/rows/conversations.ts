@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from 'node:util'
-import { bad, type Fields, isObject, kindOf, type Origin } from './fields.js'
+import { type Beside, historyOf, LISTS, refuse, withSystem } from './columns.js'
+import { bad, dataOf, type Fields, isObject, kindOf, type Origin, text } from './fields.js'
 import { type Message, messagesOf } from './messages.js'
 import { type Example, exampleOf } from './rows.js'
 
@@ -9,7 +10,7 @@ export type RowResponse = string | Message | { from: string; value: string } | M
 /** Reads the prompt of a row: messages, a text, or null where responses are whole conversations. */
 export function promptOf(fields: Fields, origin: Origin): Message[] | string | null {
   const { prompt } = fields
-  if (fields.messages !== undefined || fields.conversations !== undefined) {
+  if (LISTS.some((name) => fields[name] !== undefined)) {
     const example = exampleOf(fields, origin)
     return example.kind === 'messages' ? example.messages : null
   }
@@ -17,9 +18,15 @@ export function promptOf(fields: Fields, origin: Origin): Message[] | string | n
     const example = exampleOf({ ...fields, output: '' }, origin)
     return example.kind === 'messages' ? example.messages.slice(0, -1) : null
   }
-  if (prompt === undefined || typeof prompt === 'string') return prompt ?? null
+  if (prompt === undefined) return null
+  if (typeof prompt === 'string') {
+    const asked = text(fields, 'prompt', origin)
+    const earlier = withSystem(historyOf(fields, origin), fields, origin)
+    return earlier.length === 0 ? asked : [...earlier, { role: 'user', content: asked }]
+  }
+  refuse(fields, ['history'], 'a prompt of messages', origin)
   if (!Array.isArray(prompt)) throw bad(origin, 'prompt', `must be a text or messages, got ${kindOf(prompt)}`)
-  return messagesOf(prompt, 'prompt', origin)
+  return withSystem(messagesOf(prompt, 'prompt', origin), fields, origin)
 }
 
 export const sameMessage = (a: Message, b: Message) =>
@@ -42,7 +49,10 @@ function withoutResponse(messages: Message[]): Message[] {
 }
 
 function responseMessages(response: unknown, field: string, origin: Origin): Message[] {
-  if (typeof response === 'string') return [{ role: 'assistant', content: response }]
+  if (typeof response === 'string') {
+    dataOf(response, field, origin)
+    return [{ role: 'assistant', content: response }]
+  }
   if (Array.isArray(response)) return messagesOf(response, field, origin)
   if (isObject(response)) return messagesOf([response], field, origin)
   throw bad(origin, field, `must be a text, a message or a list of messages, got ${kindOf(response)}`)
@@ -87,11 +97,11 @@ export function conversationOf(
 }
 
 /** An example whose first `context` messages are the prompt: earlier responses among them are not trained. */
-export function continued(messages: Message[], context: number, tools: unknown[] | undefined): Example {
+export function continued(messages: Message[], context: number, beside: Beside): Example {
   return {
     kind: 'messages',
     messages: messages.map((message, i) => (i < context ? { ...message, train: false } : message)),
     weight: 1,
-    ...(tools !== undefined && { tools }),
+    ...beside,
   }
 }

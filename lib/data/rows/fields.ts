@@ -1,4 +1,6 @@
 import { PosttrainError } from '../../errors.js'
+import { MAX_DEPTH, parseJson } from './exact-json.js'
+import type { JsonData } from './json-data.js'
 
 /** Origin of a row, for error messages. */
 export interface Origin {
@@ -12,13 +14,15 @@ export interface Origin {
 export type Fields = Readonly<Record<string, unknown>>
 
 export const isObject = (value: unknown): value is object =>
-  typeof value === 'object' && value !== null && !Array.isArray(value)
+  typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof Number)
 
-/** Removes null fields, except those in `kept`. */
+/** Removes null fields, except those in `kept`. The fields of a Map become those of an object. */
 export function withoutNulls(value: object, kept: readonly string[] = []): Fields {
-  if (!Object.values(value).includes(null)) return value as Fields
+  const fields = value instanceof Map ? (Object.fromEntries(value) as Fields) : (value as Fields)
+  const isAbsent = (field: unknown) => field === null || field === undefined
+  if (!Object.values(fields).some(isAbsent)) return fields
   return Object.fromEntries(
-    Object.entries(value).filter(([name, field]) => field !== null || kept.includes(name)),
+    Object.entries(fields).filter(([name, field]) => !isAbsent(field) || kept.includes(name)),
   )
 }
 
@@ -39,18 +43,75 @@ export function bad(origin: Origin, field: string, expected: string): PosttrainE
 }
 
 export function kindOf(value: unknown): string {
-  return value === undefined
-    ? 'nothing'
-    : value === null
-      ? 'null'
-      : Array.isArray(value)
-        ? 'a list'
-        : `a ${typeof value}`
+  if (value === undefined) return 'nothing'
+  if (value === null) return 'null'
+  if (Array.isArray(value)) return 'a list'
+  return value instanceof Number || typeof value === 'bigint' ? 'a number' : `a ${typeof value}`
+}
+
+/** Whether a column holds nothing: it is absent, or an empty text, list or object. */
+export function isEmpty(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null)
+    return value === undefined || value === null || value === ''
+  if (value instanceof Map) return value.size === 0
+  return !(value instanceof Number) && Object.keys(value).length === 0
 }
 
 /** Reads the text in a field; throws ERR_DATA for any other value. */
 export function text(fields: Fields, name: string, origin: Origin): string {
   const value = fields[name]
   if (typeof value !== 'string') throw bad(origin, name, `must be a string, got ${kindOf(value)}`)
+  checkText(value, name, origin)
   return value
+}
+
+/** Half of a surrogate pair without the other half, which no tokenizer can encode. */
+const LONE_SURROGATE = /\p{Surrogate}/u
+
+function checkText(value: string, at: string, origin: Origin): void {
+  const found = LONE_SURROGATE.exec(value)
+  if (found === null) return
+  const code = found[0].charCodeAt(0).toString(16)
+  throw bad(
+    origin,
+    at,
+    `has half of a surrogate pair, \\u${code}, which is not a character: correct the text`,
+  )
+}
+
+/** Checks a value that reaches a template; throws ERR_DATA naming the field inside it that is not JSON or not text. */
+export function dataOf(value: unknown, at: string, origin: Origin): JsonData {
+  checkData(value, at, origin, MAX_DEPTH)
+  return value as JsonData
+}
+
+function checkData(value: unknown, at: string, origin: Origin, levels: number): void {
+  if (typeof value === 'string') checkText(value, at, origin)
+  else if (typeof value === 'function' || typeof value === 'symbol')
+    throw bad(origin, at, `must be a JSON value, got ${kindOf(value)}`)
+  if (typeof value !== 'object' || value === null || value instanceof Number) return
+  if (levels === 0) throw bad(origin, at, `is nested deeper than ${MAX_DEPTH} lists and objects`)
+  if (Array.isArray(value)) {
+    for (const [i, item] of value.entries()) checkData(item, `${at}[${i}]`, origin, levels - 1)
+    return
+  }
+  const isPlain = value instanceof Map || Object.prototype.toString.call(value) === '[object Object]'
+  if (!isPlain) throw bad(origin, at, `must be a JSON value, got ${value.constructor?.name ?? 'an object'}`)
+  const entries: Iterable<[string, unknown]> =
+    value instanceof Map ? (value as Map<string, unknown>) : Object.entries(value)
+  for (const [key, item] of entries) {
+    checkText(key, `a key of ${at}`, origin)
+    checkData(item, `${at}.${key}`, origin, levels - 1)
+  }
+}
+
+/** Parses JSON in a text; throws ERR_DATA with what was expected. */
+export function dataIn(json: string, at: string, origin: Origin, expected: string): JsonData {
+  let data: JsonData
+  try {
+    data = parseJson(json).exact
+  } catch (error) {
+    throw bad(origin, at, `${expected}: ${(error as Error).message}`)
+  }
+  return dataOf(data, at, origin)
 }

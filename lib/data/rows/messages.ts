@@ -1,4 +1,17 @@
-import { bad, type Fields, isObject, kindOf, type Origin, withoutNulls } from './fields.js'
+import { type Content, contentOf, type TextPart } from './content.js'
+import {
+  bad,
+  dataIn,
+  dataOf,
+  type Fields,
+  isEmpty,
+  isObject,
+  kindOf,
+  type Origin,
+  withoutNulls,
+} from './fields.js'
+import { callsIn, callsOf } from './tools.js'
+import { refuseTrained, unmasked } from './turn-mask.js'
 
 /** One turn of a conversation. */
 export interface Message {
@@ -6,82 +19,125 @@ export interface Message {
   content: string
   /** `false` excludes an assistant turn from training. */
   train?: boolean
+  /** The parts that `content` was joined from, where it was a list of parts; for templates that take parts. */
+  contentParts?: readonly TextPart[]
   /** Any other field that the chat template reads. */
   [key: string]: unknown
 }
 
-const SHAREGPT_ROLES: Record<string, string> = {
+/** Roles by the names that ShareGPT and its kin have for them, in lower case. */
+const ROLES: Record<string, string> = {
   human: 'user',
   user: 'user',
   gpt: 'assistant',
   assistant: 'assistant',
   chatgpt: 'assistant',
+  bot: 'assistant',
+  chatbot: 'assistant',
   model: 'assistant',
   system: 'system',
   tool: 'tool',
+  function: 'tool',
   observation: 'tool',
-  function_call: 'assistant',
+  observations: 'tool',
+  tool_response: 'tool',
+  function_response: 'tool',
 }
 
-/**
- * Removes the null fields of a message and of its tool calls. Tables give every message the fields that any has, null
- * where it has none, and templates check whether `tool_calls` is defined. Null arguments of a call are values and stay.
- * A null `content` stays too: it is valid with tool calls, an error otherwise.
- */
-function messageFields(item: object): Fields {
-  const fields = withoutNulls(item, ['content'])
-  const calls = fields.tool_calls
-  return Array.isArray(calls) ? { ...fields, tool_calls: calls.map(callFields) } : fields
-}
+/** Roles of turns that consist of calls. */
+const CALLS = new Set(['function_call', 'tool_call', 'tool_calls'])
 
-function callFields(call: unknown): unknown {
-  if (!isObject(call)) return call
-  const fields = withoutNulls(call)
-  return isObject(fields.function) ? { ...fields, function: withoutNulls(fields.function) } : fields
-}
-
-/** Reads messages with `role` and `content`, or in ShareGPT's form; errors name the field. */
+/** Reads messages with `role` and `content`, or in ShareGPT's form, or JSON of them; errors name the field. */
 export function messagesOf(value: unknown, field: string, origin: Origin): Message[] {
-  if (!Array.isArray(value) || value.length === 0)
+  const expected = 'must be a list of messages, or JSON of one'
+  const list = typeof value === 'string' ? dataIn(value, field, origin, expected) : value
+  if (!Array.isArray(list) || list.length === 0)
     throw bad(origin, field, 'must be a list of at least one message')
-  return value.map((item: unknown, i) => messageOf(item, `${field}[${i}]`, origin))
+  const messages: Message[] = []
+  for (const [i, item] of list.entries()) {
+    const at = `${field}[${i}]`
+    const { message, isCall } = messageOf(item, at, origin)
+    const before = messages.at(-1)
+    if (isCall && before?.role === 'assistant')
+      messages[messages.length - 1] = joined(before, message, at, origin)
+    else messages.push(message)
+  }
+  return messages
 }
 
-function messageOf(item: unknown, at: string, origin: Origin): Message {
-  if (typeof item !== 'object' || item === null)
-    throw bad(origin, at, `must be an object, got ${kindOf(item)}`)
-  const { from, value: text, ...rest } = messageFields(item)
-  // ShareGPT: { from: 'human' | 'gpt' | ..., value }
-  if (from !== undefined && rest.role === undefined) {
-    const role = SHAREGPT_ROLES[String(from)]
-    if (role === undefined) throw bad(origin, `${at}.from`, `has the unknown value ${JSON.stringify(from)}`)
-    if (typeof text !== 'string') throw bad(origin, `${at}.value`, `must be a string, got ${kindOf(text)}`)
-    return { ...rest, role, content: text }
-  }
-  const { role, content, train } = rest
-  if (typeof role !== 'string' || role === '')
-    throw bad(origin, `${at}.role`, `must be a string, got ${kindOf(role)}`)
-  if (train !== undefined && typeof train !== 'boolean')
-    throw bad(origin, `${at}.train`, 'must be true or false')
-  const calls = Array.isArray(rest.tool_calls)
-  if (typeof content !== 'string' && !(calls && (content === null || content === undefined)))
-    throw bad(origin, `${at}.content`, `must be a string, got ${kindOf(content)}`)
-  return { ...rest, role, content: content ?? '' }
+/** One turn of a turn of the assistant and the calls that follow it. */
+function joined(said: Message, called: Message, at: string, origin: Origin): Message {
+  if (said.train !== called.train && (said.train ?? true) !== (called.train ?? true))
+    throw bad(origin, at, 'belongs to the turn before it, of which only one part is trained')
+  const calls = [said, called].flatMap(({ tool_calls: calls }) => (calls ?? []) as unknown[])
+  return { ...said, ...called, content: said.content + called.content, tool_calls: calls }
 }
 
-/** Reads tool definitions, a list or JSON of one; undefined where there are none. */
-export function toolsOf(value: unknown, origin: Origin): unknown[] | undefined {
-  if (value === undefined || value === '') return undefined
-  let tools = value
-  if (typeof value === 'string') {
-    try {
-      tools = JSON.parse(value)
-    } catch {
-      throw bad(origin, 'tools', 'must be a list, or JSON of one')
-    }
-  }
-  if (!Array.isArray(tools)) throw bad(origin, 'tools', `must be a list, got ${kindOf(tools)}`)
-  return tools.length === 0 ? undefined : tools
+/** Fields of a message that hold its text: in ShareGPT's form `value`, in mistral-finetune's also `text`. */
+const TEXTS = ['content', 'value', 'text']
+/** Fields of a message that hold its calls: `function_call` is that of OpenAI's older API. */
+const CALL_FIELDS = ['tool_calls', 'function_call']
+
+function messageOf(item: unknown, at: string, origin: Origin): { message: Message; isCall: boolean } {
+  if (!isObject(item)) throw bad(origin, at, `must be an object, got ${kindOf(item)}`)
+  // Tables give every message the fields that any has, and templates check whether `tool_calls` is defined.
+  const fields = withoutNulls(dataOf(item, at, origin) as object, ['content'])
+  const { train: own, rest } = unmasked(fields, at, origin)
+  const role = roleOf(rest, at, origin)
+  const isCall = CALLS.has(role)
+  const text = TEXTS.find((name) => rest[name] != null) ?? 'content'
+  if (text === 'content' && rest.value !== undefined && rest.value !== rest.content)
+    throw bad(origin, `${at}.value`, 'differs from content: leave one out')
+  const body = isCall ? callsIn(rest[text] ?? null, `${at}.${text}`, origin) : bodyOf(rest, text, at, origin)
+  const train = own ?? body.train
+  if (role !== 'assistant' && !isCall) refuseTrained(fields, at, origin)
+  // Fields stay in their places, since a template may write the whole message.
+  const renamed = Object.entries(rest).flatMap(([name, value]): [string, unknown][] => {
+    if (name === 'role' || name === 'from') return [['role', isCall ? 'assistant' : role]]
+    if (name === text || name === 'content' || name === 'value') return [['content', body.content]]
+    if (CALL_FIELDS.includes(name)) return body.calls.length > 0 ? [['tool_calls', body.calls]] : []
+    if (name === 'reasoning_content') return [[name, reasoningOf(value, at, origin)]]
+    return [[name, value]]
+  })
+  const message = {
+    ...Object.fromEntries(renamed),
+    content: body.content,
+    ...(body.calls.length > 0 && { tool_calls: body.calls }),
+    ...(train !== undefined && { train }),
+    ...(body.parts !== undefined && { contentParts: body.parts }),
+  } as Message
+  return { message, isCall }
+}
+
+/** The role in `role` or `from`. Other names than the known ones are for the template, in `role` alone. */
+function roleOf({ role, from }: Fields, at: string, origin: Origin): string {
+  const field = role === undefined ? 'from' : 'role'
+  const name = role ?? from
+  if (typeof name !== 'string' || name === '')
+    throw bad(origin, `${at}.role`, `must be a string, got ${kindOf(name)}`)
+  const key = name.toLowerCase().replaceAll('-', '_')
+  const known = CALLS.has(key) ? key : Object.hasOwn(ROLES, key) ? ROLES[key] : undefined
+  if (known === undefined && field === 'from')
+    throw bad(origin, `${at}.from`, `has the unknown value ${JSON.stringify(from)}`)
+  return known ?? name
+}
+
+/** Content and calls of a message. Content may be null beside calls only. */
+function bodyOf(fields: Fields, text: string, at: string, origin: Origin): Content & { calls: unknown[] } {
+  const [field, other] = CALL_FIELDS.filter((name) => !isEmpty(fields[name]))
+  if (other !== undefined) throw bad(origin, `${at}.${other}`, `and ${field} both hold calls: leave one out`)
+  const calls = field === undefined ? [] : callsOf(fields[field], `${at}.${field}`, origin)
+  const given = fields[text] ?? null
+  if (given === null && calls.length > 0) return { content: '', calls }
+  return { ...contentOf(given, `${at}.${text}`, origin), calls }
+}
+
+/** Joins a reasoning that is a list of text parts. */
+function reasoningOf(value: unknown, at: string, origin: Origin): unknown {
+  if (!Array.isArray(value)) return value
+  const { content, train } = contentOf(value, `${at}.reasoning_content`, origin)
+  if (train === undefined) return content
+  throw bad(origin, `${at}.reasoning_content`, 'has masks of its own, which is not supported')
 }
 
 /** Converts Alpaca's form to a conversation; templates can also read `instruction` and `input` separately. */

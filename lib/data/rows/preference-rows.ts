@@ -1,3 +1,5 @@
+import { type Beside, besideOf, columnsOf, LISTS, numberIn, withSystem } from './columns.js'
+import { splitCommonStart } from './common-start.js'
 import {
   continued,
   conversationOf,
@@ -6,9 +8,9 @@ import {
   sameMessage,
   sharedCount,
 } from './conversations.js'
-import { bad, type Fields, fieldsOf, kindOf, type Origin } from './fields.js'
-import { type Message, toolsOf } from './messages.js'
-import { type Example, readRow } from './rows.js'
+import { bad, type Fields, kindOf, type Origin, text } from './fields.js'
+import type { Message } from './messages.js'
+import { type Example, exampleOf } from './rows.js'
 
 /** A prompt with a chosen and a rejected response: texts, messages, or whole conversations that differ at the end. */
 export interface PreferenceRow {
@@ -39,7 +41,9 @@ export interface Preference {
 /** Reads conversations with a common prompt; throws where they differ before a response. */
 function conversationsOf(fields: Fields, responses: readonly [string, unknown][], origin: Origin) {
   const prompt = promptOf(fields, origin)
-  const conversations = responses.map(([field, response]) => conversationOf(prompt, response, field, origin))
+  const conversations = responses.map(([field, response]) =>
+    withSystem(conversationOf(prompt, response, field, origin), fields, origin),
+  )
   const shortest = Math.min(...conversations.map((messages) => messages.length))
   const shared = Math.min(sharedCount(conversations), shortest - 1)
   const parted = conversations.map((messages) => messages[shared]!)
@@ -76,42 +80,61 @@ function responsesOf(fields: Fields, origin: Origin): [string, unknown][] | null
 
 const isText = (value: unknown) => typeof value === 'string'
 
+/** Columns of a row whose texts are whole dialogs with a common start: the start becomes the prompt. */
+function withCommonStart(fields: Fields, origin: Origin): Fields {
+  const { prompt, chosen, rejected } = fields
+  if (prompt !== undefined || inMessages(fields) || !isText(chosen) || !isText(rejected)) return fields
+  const [better, worse] = [text(fields, 'chosen', origin), text(fields, 'rejected', origin)]
+  const split = splitCommonStart(better, worse)
+  if (split === null)
+    throw bad(origin, 'prompt', 'is missing, and chosen and rejected have no common start that could be it')
+  const [end, otherEnd] = split.ends
+  return { ...fields, prompt: split.prompt, chosen: end, rejected: otherEnd }
+}
+
+const inMessages = (fields: Fields) => [...LISTS, 'instruction'].some((name) => fields[name] !== undefined)
+
 /** Reads `chosen` and `rejected`, or ranked `responses`. Throws ERR_DATA naming file, line and field. */
 export function readPreference(row: unknown, origin: Origin): Preference {
-  const fields = fieldsOf(row, origin)
-  const { prompt, weight = 1, margin = 0 } = fields
-  if (weight !== 1) throw bad(origin, 'weight', 'has no effect on preferences: leave it out')
-  if (typeof margin !== 'number' || !Number.isFinite(margin))
-    throw bad(
-      origin,
-      'margin',
-      `must be a finite number, got ${typeof margin === 'number' ? margin : kindOf(margin)}`,
-    )
+  const fields = withCommonStart(columnsOf(row, origin), origin)
+  const { prompt, weight = 1 } = fields
+  if (numberIn(weight) !== 1) throw bad(origin, 'weight', 'has no effect on preferences: leave it out')
+  const margin = fields.margin === undefined ? 0 : numberIn(fields.margin)
+  if (margin === undefined) throw bad(origin, 'margin', `must be a finite number, got ${got(fields.margin)}`)
   const responses = responsesOf(fields, origin)
   if (responses === null)
     throw bad(origin, 'chosen', 'is missing: expected chosen and rejected, or responses')
-  const inMessages = ['messages', 'conversations', 'instruction'].some((name) => fields[name] !== undefined)
-  if (isText(prompt) && !inMessages && responses.every(([, response]) => isText(response))) {
-    const rows = responses.map(([, completion]) => readRow({ prompt, completion }, origin))
+  if (isText(prompt) && !inMessages(fields) && responses.every(([, response]) => isText(response))) {
+    const rows = responses.map(([name]) => textResponse(fields, name, origin))
     return { responses: rows, margin }
   }
-  const tools = toolsOf(fields.tools, origin)
+  const beside = besideOf(fields, origin)
   const { conversations, shared } = conversationsOf(fields, responses, origin)
-  return { responses: conversations.map((messages) => continued(messages, shared, tools)), margin }
+  return { responses: conversations.map((messages) => continued(messages, shared, beside)), margin }
+}
+
+const got = (value: unknown) => (typeof value === 'number' ? value : kindOf(value))
+
+/** The response in a column, or in the list `responses`, after a prompt that is a text. */
+function textResponse(fields: Fields, name: string, origin: Origin): Example {
+  const [, place] = /^responses\[(\d+)\]$/.exec(name) ?? []
+  const completion = place === undefined ? fields[name] : (fields.responses as unknown[])[Number(place)]
+  text({ [name]: completion }, name, origin)
+  return exampleOf({ ...fields, completion, weight: 1 }, origin)
 }
 
 /**
- * Reads the prompt of a row whose `chosen` and `rejected` are messages, as `readPreference` does; null for any other
- * row. Throws ERR_DATA.
+ * Reads the prompt of a row with `chosen` and `rejected`, as `readPreference` does; null for a row that has its prompt
+ * in a column of its own. Throws ERR_DATA.
  */
 export function preferencePrompt(
-  fields: Fields,
+  columns: Fields,
   origin: Origin,
-): { messages: Message[]; tools?: unknown[] } | null {
-  const given = [fields.chosen, fields.rejected]
-  if (given.some((response) => response === undefined) || given.every(isText)) return null
-  const { weight: _, ...columns } = fields
-  const { conversations, shared } = conversationsOf(columns, responsesOf(columns, origin)!, origin)
-  const tools = toolsOf(columns.tools, origin)
-  return { messages: conversations[0]!.slice(0, shared), ...(tools !== undefined && { tools }) }
+): { text: string } | ({ messages: Message[] } & Beside) | null {
+  if (columns.chosen === undefined || columns.rejected === undefined) return null
+  const { weight: _, ...fields } = withCommonStart(columns, origin)
+  if (isText(fields.chosen) && isText(fields.rejected))
+    return fields.prompt === columns.prompt ? null : { text: fields.prompt as string }
+  const { conversations, shared } = conversationsOf(fields, responsesOf(fields, origin)!, origin)
+  return { messages: conversations[0]!.slice(0, shared), ...besideOf(fields, origin) }
 }

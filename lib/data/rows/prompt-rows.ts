@@ -1,4 +1,5 @@
-import { bad, fieldsOf, type Origin } from './fields.js'
+import { type Beside, columnsOf } from './columns.js'
+import { bad, type Origin } from './fields.js'
 import type { Message } from './messages.js'
 import { preferencePrompt } from './preference-rows.js'
 import { exampleOf } from './rows.js'
@@ -10,16 +11,16 @@ export interface PromptOnlyRow {
 }
 
 /** The prompt in a row, without its response: a text for the tokenizer, or messages for the template. */
-export type PromptContent = { text: string } | { messages: Message[]; tools?: unknown[] }
+export type PromptContent = { text: string } | ({ messages: Message[] } & Beside)
 
 /**
  * Reads the prompt of a row of any kind: `prompt` (a text or messages), `instruction`, `messages` or `conversations`,
  * or the shared beginning of `chosen` and `rejected`; a final response is dropped. Throws ERR_DATA.
  */
 export function readPrompt(row: unknown, origin: Origin): PromptContent {
-  const fields = fieldsOf(row, origin)
+  const fields = columnsOf(row, origin)
   const shared = preferencePrompt(fields, origin)
-  if (shared !== null) return shared
+  if (shared !== null) return 'text' in shared ? { text: splitPrompt(shared.text, '')[0] } : shared
   const { instruction, prompt } = fields
   const completion = Array.isArray(prompt) ? [{ role: 'assistant', content: '' }] : ''
   // The reader of training rows requires a response: add an empty one and remove it afterwards.
@@ -32,10 +33,10 @@ export function readPrompt(row: unknown, origin: Origin): PromptContent {
   if (example.kind === 'text')
     throw bad(origin, 'text', 'is not a prompt: expected prompt, instruction or messages')
   if (example.kind === 'completion') return { text: splitPrompt(example.prompt, '')[0] }
-  const { messages, tools } = example
+  const { kind: _, messages, weight: _weight, ...beside } = example
   const promptMessages = messages.at(-1)?.role === 'assistant' ? messages.slice(0, -1) : messages
   if (promptMessages.length === 0) throw bad(origin, 'messages', 'has a response but no prompt')
-  return { messages: promptMessages, ...(tools !== undefined && { tools }) }
+  return { messages: promptMessages, ...beside }
 }
 
 /** Moves the prompt's trailing spaces (U+0020) to the completion, since generation feeds the prompt without them. */

@@ -1,6 +1,17 @@
 import { PosttrainError } from '../../errors.js'
-import { bad, type Fields, fieldsOf, kindOf, type Origin, text } from './fields.js'
-import { instructionMessages, type Message, messagesOf, toolsOf } from './messages.js'
+import {
+  type Beside,
+  besideOf,
+  columnsOf,
+  historyOf,
+  LISTS,
+  numberIn,
+  OF_TEMPLATES,
+  refuse,
+  withSystem,
+} from './columns.js'
+import { bad, type Fields, isObject, type Origin, text } from './fields.js'
+import { instructionMessages, type Message, messagesOf } from './messages.js'
 
 /** Columns of any row; further ones are allowed. */
 export interface Columns {
@@ -49,81 +60,72 @@ export type Row = TextRow | CompletionRow | InstructionRow | MessagesRow | Conve
 export type Example = (
   | { kind: 'text'; text: string }
   | { kind: 'completion'; prompt: string; completion: string }
-  | { kind: 'messages'; messages: Message[]; tools?: unknown[] }
+  | ({ kind: 'messages'; messages: Message[] } & Beside)
 ) & { weight: number }
 
 function weightOf(fields: Fields, origin: Origin): number {
-  const value = fields.weight ?? 1
-  if (typeof value !== 'number' || !Number.isFinite(value) || value < 0) {
-    throw bad(origin, 'weight', 'must be a number of at least 0')
-  }
+  const value = fields.weight === undefined ? 1 : numberIn(fields.weight)
+  if (value === undefined || value < 0) throw bad(origin, 'weight', 'must be a number of at least 0')
   return value
 }
 
-/** Converts `history` to messages; its responses are trained too, as in any conversation. */
-function historyOf(value: unknown, origin: Origin): Message[] {
-  if (value === undefined) return []
-  if (!Array.isArray(value)) throw bad(origin, 'history', `must be a list of pairs, got ${kindOf(value)}`)
-  return value.flatMap((pair: unknown, i): Message[] => {
-    if (!Array.isArray(pair) || pair.length !== 2 || pair.some((side) => typeof side !== 'string')) {
-      throw bad(origin, `history[${i}]`, 'must be a pair of strings, an instruction and its response')
-    }
-    return [
-      { role: 'user', content: pair[0] as string },
-      { role: 'assistant', content: pair[1] as string },
-    ]
-  })
-}
-
 function conversationExample(fields: Fields, list: string, weight: number, origin: Origin): Example {
-  const messages = messagesOf(fields[list], list, origin)
-  const { system } = fields
-  if (typeof system === 'string' && system !== '' && messages[0]?.role !== 'system') {
-    messages.unshift({ role: 'system', content: system })
-  }
-  const tools = toolsOf(fields.tools, origin)
-  return { kind: 'messages', messages, weight, ...(tools === undefined ? {} : { tools }) }
+  refuse(fields, ['history'], list, origin)
+  const messages = withSystem(messagesOf(fields[list], list, origin), fields, origin)
+  return { kind: 'messages', messages, weight, ...besideOf(fields, origin) }
 }
 
 function instructionExample(fields: Fields, weight: number, origin: Origin): Example {
-  const optional = (field: string) => (fields[field] === undefined ? '' : text(fields, field, origin))
   const messages = instructionMessages({
     instruction: text(fields, 'instruction', origin),
-    input: optional('input'),
+    input: fields.input === undefined ? '' : text(fields, 'input', origin),
     output: text(fields, 'output', origin),
-    system: optional('system'),
   })
-  const at = messages[0]?.role === 'system' ? 1 : 0
-  messages.splice(at, 0, ...historyOf(fields.history, origin))
-  return { kind: 'messages', messages, weight }
+  const all = withSystem([...historyOf(fields, origin), ...messages], fields, origin)
+  return { kind: 'messages', messages: all, weight, ...besideOf(fields, origin) }
 }
 
 function completionExample(fields: Fields, weight: number, origin: Origin): Example {
-  if (!Array.isArray(fields.prompt)) {
-    const [prompt, completion] = [text(fields, 'prompt', origin), text(fields, 'completion', origin)]
-    return { kind: 'completion', prompt, completion, weight }
+  const { prompt, completion } = fields
+  if (typeof prompt === 'string' && typeof completion === 'string') {
+    refuse(fields, OF_TEMPLATES, 'a prompt that is a text', origin)
+    const texts = { prompt: text(fields, 'prompt', origin), completion: text(fields, 'completion', origin) }
+    return { kind: 'completion', ...texts, weight }
   }
-  const promptMessages = messagesOf(fields.prompt, 'prompt', origin).map((message) => ({
-    ...message,
-    train: false,
-  }))
-  const messages = [...promptMessages, ...messagesOf(fields.completion, 'completion', origin)]
-  return { kind: 'messages', messages, weight }
+  const earlier = typeof prompt === 'string' ? historyOf(fields, origin) : []
+  if (typeof prompt !== 'string') refuse(fields, ['history'], 'a prompt of messages', origin)
+  const asked = withSystem([...earlier, ...turnsOf(fields, 'prompt', 'user', origin)], fields, origin)
+  const said = turnsOf(fields, 'completion', 'assistant', origin)
+  const context = asked.map((message) => ({ ...message, train: false }))
+  return { kind: 'messages', messages: [...context, ...said], weight, ...besideOf(fields, origin) }
+}
+
+/** Reads a column of messages, or a text as one message. */
+function turnsOf(fields: Fields, name: string, role: string, origin: Origin): Message[] {
+  const value = fields[name]
+  if (Array.isArray(value)) return messagesOf(value, name, origin)
+  if (isObject(value)) return messagesOf([value], name, origin)
+  return [{ role, content: text(fields, name, origin) }]
+}
+
+function textExample(fields: Fields, weight: number, origin: Origin): Example {
+  refuse(fields, OF_TEMPLATES, 'a row of text', origin)
+  return { kind: 'text', text: text(fields, 'text', origin), weight }
 }
 
 /** `readRow` for the columns of a row. */
 export function exampleOf(fields: Fields, origin: Origin): Example {
   const weight = weightOf(fields, origin)
-  const list = ['messages', 'conversations'].find((name) => fields[name] !== undefined)
+  const list = LISTS.find((name) => fields[name] !== undefined)
   if (list !== undefined) return conversationExample(fields, list, weight, origin)
   if (fields.instruction !== undefined) return instructionExample(fields, weight, origin)
   if (fields.prompt !== undefined) return completionExample(fields, weight, origin)
-  if (fields.text !== undefined) return { kind: 'text', text: text(fields, 'text', origin), weight }
+  if (fields.text !== undefined) return textExample(fields, weight, origin)
   const names = Object.keys(fields).slice(0, 8).join(', ')
   throw new PosttrainError(
     'ERR_DATA',
     `${origin.source}:${origin.line}: unknown kind of row, with the fields ${names || '(none)'}: expected messages, ` +
-      'instruction + output, prompt + completion, or text',
+      `instruction + output, prompt + completion, or text${nestedRows(fields)}`,
   )
 }
 
@@ -132,5 +134,11 @@ export function exampleOf(fields: Fields, origin: Origin): Example {
  * `output`, `prompt` + `completion`, `text`. Throws ERR_DATA naming file, line, field and what was expected.
  */
 export function readRow(row: unknown, origin: Origin): Example {
-  return exampleOf(fieldsOf(row, origin), origin)
+  return exampleOf(columnsOf(row, origin), origin)
+}
+
+/** Advice where a field seems to hold the rows themselves. */
+function nestedRows(fields: Fields): string {
+  const found = Object.entries(fields).find(([, value]) => Array.isArray(value) && isObject(value[0]))
+  return found === undefined ? '' : ` (if ${found[0]} holds the rows, write that list alone to a file)`
 }

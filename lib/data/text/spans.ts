@@ -1,4 +1,5 @@
 import { PosttrainError } from '../../errors.js'
+import { plainOf } from '../rows/exact-json.js'
 import type { Message } from '../rows/messages.js'
 import type { Tokenizer } from './tokenizer.js'
 
@@ -58,9 +59,13 @@ export function guardStrings(value: unknown, tokenizer: Tokenizer | undefined): 
     return tokenizer === undefined ? value : tokenizer.guard(value)
   }
   if (Array.isArray(value)) return value.map((item) => guardStrings(item, tokenizer))
+  const plain = value instanceof Map || typeof value === 'bigint' || value instanceof Number
+  if (plain) return guardStrings(plainOf(value), tokenizer)
   if (typeof value === 'object' && value !== null) {
     return Object.fromEntries(
-      Object.entries(value).map(([key, item]) => [key, guardStrings(item, tokenizer)]),
+      Object.entries(value)
+        .filter(([key]) => key !== 'contentParts')
+        .map(([key, item]) => [key, guardStrings(item, tokenizer)]),
     )
   }
   return value

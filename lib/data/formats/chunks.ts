@@ -1,0 +1,82 @@
+import { createReadStream } from 'node:fs'
+import { PosttrainError } from '../../errors.js'
+
+/** Maximum bytes of a line or row; what follows needs several times as many. */
+export const MAX_ROW_BYTES = 64 * 2 ** 20
+
+/** Beginnings of files that are not text, with what to do. */
+const NOT_TEXT: readonly [beginning: readonly number[], advice: string][] = [
+  [[0x1f, 0x8b], 'is compressed by gzip: decompress it (gunzip)'],
+  [[0x28, 0xb5, 0x2f, 0xfd], 'is compressed by zstd: decompress it (unzstd)'],
+  [[0x50, 0x4b, 0x03, 0x04], 'is a zip archive: unpack it'],
+  [[0x50, 0x41, 0x52, 0x31], 'is a Parquet file: convert it to .jsonl'],
+  [[0xff, 0xfe], 'is UTF-16: convert the file to UTF-8'],
+  [[0xfe, 0xff], 'is UTF-16: convert the file to UTF-8'],
+]
+
+const BOM = [0xef, 0xbb, 0xbf]
+
+const beginsWith = (bytes: Buffer, beginning: readonly number[]) =>
+  beginning.every((byte, i) => bytes[i] === byte)
+
+/** Yields the bytes of a text file in chunks, without a byte order mark. Throws ERR_DATA. */
+export async function* chunksOf(path: string): AsyncGenerator<Buffer> {
+  try {
+    let first = true
+    for await (const chunk of createReadStream(path) as AsyncIterable<Buffer>) {
+      if (!first) yield chunk
+      else {
+        const found = NOT_TEXT.find(([beginning]) => beginsWith(chunk, beginning))
+        if (found !== undefined) throw new PosttrainError('ERR_DATA', `${path} ${found[1]}`)
+        yield beginsWith(chunk, BOM) ? chunk.subarray(BOM.length) : chunk
+      }
+      first = false
+    }
+  } catch (cause) {
+    if (cause instanceof PosttrainError) throw cause
+    throw new PosttrainError('ERR_DATA', `${path} cannot be read: ${(cause as Error).message}`, { cause })
+  }
+}
+
+/** A line or row that arrives in chunks. */
+export class Pieces {
+  readonly #decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+  #pieces: Buffer[] = []
+  #size = 0
+
+  get empty(): boolean {
+    return this.#size === 0
+  }
+
+  add(piece: Buffer): void {
+    if (piece.length === 0) return
+    this.#pieces.push(piece)
+    this.#size += piece.length
+  }
+
+  get tooLong(): boolean {
+    return this.#size > MAX_ROW_BYTES
+  }
+
+  /** Returns the text, null where it is not UTF-8, and begins anew. */
+  take(): string | null {
+    const [only] = this.#pieces
+    const bytes = this.#pieces.length === 1 ? only! : Buffer.concat(this.#pieces)
+    this.#pieces = []
+    this.#size = 0
+    try {
+      return this.#decoder.decode(bytes)
+    } catch {
+      return null
+    }
+  }
+}
+
+export function notUtf8(path: string, number: number): PosttrainError {
+  return new PosttrainError('ERR_DATA', `${path}:${number}: the text is not UTF-8: convert the file to UTF-8`)
+}
+
+export function tooLong(path: string, number: number, what: string): PosttrainError {
+  const limit = `${MAX_ROW_BYTES / 2 ** 20} MiB`
+  return new PosttrainError('ERR_DATA', `${path}:${number}: the ${what} is longer than ${limit}`)
+}

@@ -1,0 +1,117 @@
+import { contentOf } from './content.js'
+import {
+  bad,
+  dataIn,
+  dataOf,
+  type Fields,
+  fieldsOf,
+  isEmpty,
+  isObject,
+  kindOf,
+  type Origin,
+} from './fields.js'
+import type { JsonData } from './json-data.js'
+import type { Message } from './messages.js'
+import { toolsOf } from './tools.js'
+
+/** What a template reads beside the messages. */
+export interface Beside {
+  tools?: JsonData[]
+  /** Further variables of the template: `chat_template_kwargs` of the row. */
+  templateArguments?: Readonly<Record<string, JsonData>>
+}
+
+/** Columns of what is not text. */
+const MEDIA = ['images', 'image', 'videos', 'video', 'audios', 'audio'] as const
+
+/** Other names of columns, each read where the first is absent. */
+const ALIASES: readonly (readonly [name: string, ...others: string[]])[] = [
+  ['prompt', 'question', 'query'],
+  ['completion', 'response', 'answer'],
+]
+
+/** Columns that hold messages of one conversation. */
+export const LISTS = ['messages', 'conversations', 'conversation', 'dialog', 'dialogue'] as const
+
+/**
+ * Reads the columns of a row of any kind under the names that its reader knows. Throws ERR_DATA where the row is not an
+ * object, and for images and the like.
+ */
+export function columnsOf(row: unknown, origin: Origin): Fields {
+  const fields = fieldsOf(row, origin)
+  const media = MEDIA.find((name) => !isEmpty(fields[name]))
+  if (media !== undefined) throw bad(origin, media, 'is not supported: only text is trained')
+  const named: Record<string, unknown> = { ...fields }
+  const list = LISTS.find((name) => fields[name] !== undefined)
+  if (list !== undefined) return named
+  if (fields.instruction !== undefined) return { output: fields.response, ...named }
+  if (fields.prompt === undefined && fields.output !== undefined && fields.input !== undefined)
+    return { ...named, prompt: fields.input, completion: fields.output }
+  for (const [name, ...others] of ALIASES) {
+    const found = [name, ...others].find((name) => fields[name] !== undefined)
+    if (found !== undefined) named[name] = fields[found]
+  }
+  return named
+}
+
+/** Reads a number, as JSON may write it (1 or 1.0); undefined where it is not one. */
+export function numberIn(value: unknown): number | undefined {
+  const number = value instanceof Number ? value.valueOf() : value
+  return typeof number === 'number' && Number.isFinite(number) ? number : undefined
+}
+
+/** Reads `tools` and `chat_template_kwargs`. */
+export function besideOf(fields: Fields, origin: Origin): Beside {
+  const tools = toolsOf(fields, origin)
+  const templateArguments = argumentsOf(fields.chat_template_kwargs, origin)
+  return {
+    ...(tools !== undefined && { tools }),
+    ...(templateArguments !== undefined && { templateArguments }),
+  }
+}
+
+function argumentsOf(value: unknown, origin: Origin): Record<string, JsonData> | undefined {
+  if (isEmpty(value)) return undefined
+  const [at, expected] = ['chat_template_kwargs', 'must be an object, or JSON of one']
+  const given = typeof value === 'string' ? dataIn(value, at, origin, expected) : dataOf(value, at, origin)
+  if (!isObject(given)) throw bad(origin, at, `must be an object, got ${kindOf(given)}`)
+  return given instanceof Map ? Object.fromEntries(given) : ({ ...given } as Record<string, JsonData>)
+}
+
+/** Puts the turn of the column `system` before messages that do not begin with one of their own. */
+export function withSystem(messages: Message[], fields: Fields, origin: Origin): Message[] {
+  const column = ['system', 'system_prompt'].find((name) => !isEmpty(fields[name]))
+  if (column === undefined) return messages
+  const { content } = contentOf(dataOf(fields[column], column, origin), column, origin)
+  if (['system', 'developer'].includes(messages[0]?.role ?? '')) return messages
+  return [{ role: 'system', content }, ...messages]
+}
+
+/** Converts `history` to messages; its responses are trained too, as in any conversation. */
+export function historyOf({ history }: Fields, origin: Origin): Message[] {
+  if (isEmpty(history)) return []
+  const expected = 'must be a list of pairs, or JSON of one'
+  const given = typeof history === 'string' ? dataIn(history, 'history', origin, expected) : history
+  if (!Array.isArray(given)) throw bad(origin, 'history', `must be a list of pairs, got ${kindOf(given)}`)
+  return given.flatMap((pair: unknown, i): Message[] => {
+    if (!Array.isArray(pair) || pair.length !== 2 || pair.some((side) => typeof side !== 'string'))
+      throw bad(origin, `history[${i}]`, 'must be a pair of strings, an instruction and its response')
+    const [asked, said] = dataOf(pair, `history[${i}]`, origin) as [string, string]
+    return [
+      { role: 'user', content: asked },
+      { role: 'assistant', content: said },
+    ]
+  })
+}
+
+/** Throws ERR_DATA for columns that a kind of row has no place for. */
+export function refuse(fields: Fields, names: readonly string[], beside: string, origin: Origin): void {
+  const found = names.find((name) => !isEmpty(fields[name]))
+  if (found !== undefined) throw bad(origin, found, `has no place beside ${beside}: leave it out`)
+}
+
+/** Columns that only a template can place. */
+export const OF_TEMPLATES = [
+  ...['tools', 'functions', 'available_tools', 'chat_template_kwargs'],
+  ...['system', 'system_prompt', 'history'],
+]
