@@ -8,7 +8,7 @@ type Endpoint = NonNullable<ResolvedDistillOptions['endpoint']>
 
 /**
  * Opens a teacher behind the chat completions API of an OpenAI-compatible server. The key is used in requests only and is
- * removed from the server's messages. Nothing is retried here.
+ * removed from the server's messages and answers. Nothing is retried here.
  */
 export async function openEndpoint(endpoint: Endpoint, timeoutMs: number): Promise<Teacher> {
   const openai = await import('openai')
@@ -28,10 +28,13 @@ export async function openEndpoint(endpoint: Endpoint, timeoutMs: number): Promi
     // The client's timeout covers the headers only; the timer below covers the whole response.
     timeout: timeoutMs + 60_000,
     logLevel: 'off',
+    // A redirect would take the rows to another address.
+    fetchOptions: { redirect: 'manual' },
   })
   const { origin, pathname } = new URL(client.baseURL)
   const address = `${origin}${pathname}`
-  const clear = (text: string) => shorten(key ? text.replaceAll(key, '***') : text, 300)
+  const withoutKey = (text: string) => (key ? text.replaceAll(key, '***') : text)
+  const clear = (text: string) => shorten(withoutKey(text), 300)
 
   const ask = async (question: Question, signal: AbortSignal): Promise<Reply> => {
     const { messages, temperature, seed, maxNewTokens } = question
@@ -59,7 +62,9 @@ export async function openEndpoint(endpoint: Endpoint, timeoutMs: number): Promi
         },
         { signal: request.signal },
       )
-      return readCompletion(completion)
+      const reply = readCompletion(completion)
+      // A server that echoes the key must not get it into the rows.
+      return { ...reply, text: withoutKey(reply.text) }
     } catch (error) {
       if (signal.aborted) throw new AbortError(signal.reason)
       if (error instanceof TeacherFailure) throw error
@@ -92,7 +97,7 @@ function readCompletion(completion: unknown): Reply {
   const { content, refusal } = choice.message
   const refused = Boolean(refusal) || choice.finish_reason === 'content_filter'
   return {
-    text: refused ? (refusal ?? '') : typeof content === 'string' ? content : '',
+    text: refused ? (typeof refusal === 'string' ? refusal : '') : typeof content === 'string' ? content : '',
     finish: refused ? 'refused' : choice.finish_reason === 'length' ? 'length' : 'stop',
     promptTokens: Number(usage?.prompt_tokens) || 0,
     completionTokens: Number(usage?.completion_tokens) || 0,
@@ -101,6 +106,12 @@ function readCompletion(completion: unknown): Reply {
 
 function failureOf(error: APIError, message: string, address: string, model: string): Error {
   const { status } = error
+  if (status !== undefined && status >= 300 && status < 400) {
+    return new PosttrainError(
+      'ERR_INVALID_ARGUMENT',
+      `${address} redirects to another address: set endpoint.baseUrl to the final one`,
+    )
+  }
   if (status === 401) {
     return new PosttrainError(
       'ERR_INVALID_ARGUMENT',

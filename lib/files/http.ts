@@ -37,7 +37,7 @@ export function shown(url: URL | string): string {
 
 /**
  * Sends a request, through the proxy of the environment if set, and follows redirects; resolves for any status.
- * Credentials are never sent to another origin.
+ * Credentials are never sent to another origin, nor is a body.
  *
  * @throws PosttrainError ERR_NETWORK if there is no response, AbortError.
  */
@@ -48,12 +48,15 @@ export async function request(url: string | URL, options: RequestOptions = {}): 
     const answer = await ask(at, headers, options)
     const { location } = answer.headers
     if (![301, 302, 303, 307, 308].includes(answer.status) || location === undefined) return answer
+    if (!URL.canParse(location, at.href)) throw failure(at, 'it redirects to an invalid address')
     const to = new URL(location, at)
     if (options.follow?.(answer, to) === false) return answer
     answer.body.destroy()
     if (redirects === MAX_REDIRECTS) throw failure(at, `it redirects more than ${MAX_REDIRECTS} times`)
     if (!/^https?:$/.test(to.protocol) || (at.protocol === 'https:' && to.protocol === 'http:'))
       throw failure(at, `it redirects to ${shown(to)}, which is not https`)
+    if (to.origin !== at.origin && options.body !== undefined)
+      throw failure(at, `it redirects what is sent to another server, ${to.origin}, which was refused`)
     if (to.origin !== at.origin) headers = withoutCredentials(headers)
     at = to
   }

@@ -206,6 +206,30 @@ test('what is wrong with a request is not asked again; what is wrong with all en
   })
 })
 
+test('a redirect is refused, and a key that an answer echoes is not written', async (t) => {
+  const seen: string[] = []
+  const other = await teacherServer(t, ({ question }) => {
+    seen.push(question)
+    return reply(200, {})
+  })
+  const moved = await teacherServer(t, () =>
+    reply(307, {}, { location: `${other.baseUrl}/chat/completions` }),
+  )
+  await t.throwsAsync(distill(optionsFor(t, moved, many(2))).finish(), {
+    code: 'ERR_INVALID_ARGUMENT',
+    message: /redirects to another address: set endpoint\.baseUrl to the final one/,
+  })
+  t.deepEqual(seen, [])
+  const echo = await teacherServer(t, ({ authorization }) => `Your key is ${authorization}.`)
+  const options = optionsFor(t, echo, seedsNamed('a'))
+  await distill(options).finish()
+  t.regex(readFileSync(options.output, 'utf8'), /Your key is Bearer \*\*\*\./)
+  const odd = await teacherServer(t, () => reply(200, { choices: [{ message: { refusal: {} } }] }))
+  await t.throwsAsync(distill({ ...optionsFor(t, odd, many(3)), maxFailures: 2 }).finish(), {
+    code: 'ERR_DATA',
+  })
+})
+
 test('an endpoint that answers nothing of use ends the run after maxFailures', async (t) => {
   const server = await teacherServer(t, () => reply(503, 'no'))
   const options = { ...optionsFor(t, server, many(20)), retries: 0, maxFailures: 3 }

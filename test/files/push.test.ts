@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import anyTest, { type TestFn } from 'ava'
 import { CausalLM, type HubEvent, push } from '../../lib/index.js'
 import { posttrain } from '../helpers/command-line.js'
-import type { Fault } from '../helpers/file-server.js'
+import { type Fault, serve } from '../helpers/file-server.js'
 import { fixture } from '../helpers/fixtures.js'
 import { qwen, startHub } from '../helpers/hub-server.js'
 import { newFolder } from '../helpers/scratch.js'
@@ -127,6 +127,52 @@ test('what is refused before anything is sent', async (t) => {
   process.env.HF_HUB_OFFLINE = '1'
   await t.throwsAsync(push(folder, 'org/new'), refused(/HF_HUB_OFFLINE is set/))
   t.false(hub.asked.some((line) => line.includes('/commit/')))
+})
+
+test('what is sent never goes to another server', async (t) => {
+  const { hub } = await startHub(t)
+  process.env.HF_TOKEN = 'hf_write'
+  const seen: string[] = []
+  const other = await serve(t, (request, response) => {
+    seen.push(`${request.method} ${request.url}`)
+    request.resume().on('end', () => response.writeHead(200).end('{"commitOid": "x"}'))
+  })
+  hub.refuse = (request, response) => {
+    if (!/\/commit\//.test(request.url!)) return false
+    response.writeHead(307, { Location: `${other}/taken` }).end()
+    return true
+  }
+  await t.throwsAsync(() => push(modelFolder(), 'org/new'), {
+    code: 'ERR_NETWORK',
+    message: /redirects what is sent to another server/,
+  })
+  t.deepEqual(seen, [])
+})
+
+test('answers to a push that no Hub gives are typed errors', async (t) => {
+  const { hub } = await startHub(t)
+  process.env.HF_TOKEN = 'hf_write'
+  const cases: [RegExp, string][] = [
+    [/\/preupload\//, '{}'],
+    [/\/preupload\//, '{"files": [null]}'],
+    [/\/lfs\/objects\/batch/, '{"objects": [null]}'],
+    [/\/lfs\/objects\/batch/, '{"objects": [{"oid": "x", "actions": {"upload": {"href": 5}}}]}'],
+    [/\/lfs\/objects\/batch/, '[]'],
+    [/\/commit\//, 'null'],
+    [/\/commit\//, '<html>'],
+  ]
+  for (const [matches, body] of cases) {
+    hub.refuse = (request, response) => {
+      if (!matches.test(request.url!)) return false
+      request.resume().on('end', () => response.writeHead(200).end(body))
+      return true
+    }
+    await t.throwsAsync(
+      () => push(modelFolder(), 'org/new'),
+      { code: 'ERR_NETWORK', message: /does not respond like a Hub/ },
+      `${matches} ${body}`,
+    )
+  }
 })
 
 test('posttrain push', async (t) => {

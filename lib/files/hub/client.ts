@@ -14,7 +14,13 @@ export interface RemoteFile {
 /** Media type of the Git LFS API. */
 export const LFS_JSON = 'application/vnd.git-lfs+json'
 
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+
 const encoded = (path: string) => path.split('/').map(encodeURIComponent).join('/')
+
+/** Pages of a list of files: a Hub has a thousand files on each. */
+const MAX_PAGES = 1000
 
 /** Client of one repository on one Hub. */
 export class HubClient {
@@ -46,12 +52,9 @@ export class HubClient {
   /** The repository at its revision, as the Hub describes it. */
   async info(): Promise<{ sha: string; private: boolean }> {
     const { revision } = this.repository
-    const info = (await this.json(`${this.api}/revision/${encodeURIComponent(revision)}`)) as {
-      sha?: unknown
-      private?: unknown
-    }
+    const info = await this.object(`${this.api}/revision/${encodeURIComponent(revision)}`)
     const { sha } = info
-    if (typeof sha !== 'string' || !/^[0-9a-f]{40}$/.test(sha)) throw this.#strange('names no commit')
+    if (typeof sha !== 'string' || !/^[0-9a-f]{40}$/.test(sha)) throw this.strange('names no commit')
     return { sha, private: info.private === true }
   }
 
@@ -59,21 +62,16 @@ export class HubClient {
   async list(commit: string): Promise<RemoteFile[]> {
     const files: RemoteFile[] = []
     let next: string | null = `${this.api}/tree/${commit}?recursive=true`
-    while (next !== null) {
+    for (let page = 0; next !== null; page++) {
+      if (page === MAX_PAGES) throw this.strange(`lists files on more than ${MAX_PAGES} pages`)
       const answer: Answer = await this.ask(next)
-      const entries: unknown = JSON.parse(await textOf(answer))
-      if (!Array.isArray(entries)) throw this.#strange('returns no list of files')
-      for (const entry of entries as {
-        type?: string
-        path?: string
-        size?: number
-        oid?: string
-        lfs?: { oid?: string; size?: number }
-      }[]) {
+      const entries = this.#parsed(await textOf(answer))
+      if (!Array.isArray(entries)) throw this.strange('returns no list of files')
+      for (const entry of entries as unknown[]) {
+        if (!isRecord(entry)) throw this.strange('returns no list of files')
         if (entry.type !== 'file') continue
-        files.push(
-          this.#file(entry.path, entry.lfs ? entry.lfs.oid : entry.oid, entry.lfs?.size ?? entry.size),
-        )
+        const large = isRecord(entry.lfs) ? entry.lfs : null
+        files.push(this.#file(entry.path, large ? large.oid : entry.oid, large?.size ?? entry.size))
       }
       const following: string | undefined = /<([^>]+)>\s*;\s*rel="?next"?/.exec(
         String(answer.headers.link ?? ''),
@@ -81,7 +79,7 @@ export class HubClient {
       next = following === undefined ? null : new URL(following, next).href
       // The request for the next page carries the token.
       if (next !== null && new URL(next).origin !== new URL(this.#settings.endpoint).origin)
-        throw this.#strange('continues its list of files on another server')
+        throw this.strange('continues its list of files on another server')
     }
     return files
   }
@@ -98,7 +96,7 @@ export class HubClient {
     const linked = headers['x-linked-etag'] ?? headers.etag
     const size = headers['x-linked-size'] ?? headers['content-length']
     const commit = headers['x-repo-commit']
-    if (typeof commit !== 'string' || !/^[0-9a-f]{40}$/.test(commit)) throw this.#strange('names no commit')
+    if (typeof commit !== 'string' || !/^[0-9a-f]{40}$/.test(commit)) throw this.strange('names no commit')
     const hash = String(linked).replace(/^W\//, '').replace(/^"|"$/g, '')
     return { file: this.#file(path, hash, Number(size)), commit }
   }
@@ -115,15 +113,16 @@ export class HubClient {
 
   #file(path: unknown, hash: unknown, bytes: unknown): RemoteFile {
     if (typeof path !== 'string' || !isSafePath(path))
-      throw this.#strange(`names a file ${JSON.stringify(path)}, which points outside its folder`)
+      throw this.strange(`names a file ${JSON.stringify(path)}, which points outside its folder`)
     if (typeof hash !== 'string' || !/^([0-9a-f]{40}|[0-9a-f]{64})$/.test(hash))
-      throw this.#strange(`returns no hash for ${path}`)
+      throw this.strange(`returns no hash for ${path}`)
     if (!Number.isSafeInteger(bytes) || (bytes as number) < 0)
-      throw this.#strange(`returns no size for ${path}`)
+      throw this.strange(`returns no size for ${path}`)
     return { path, hash, bytes: bytes as number }
   }
 
-  #strange(what: string): PosttrainError {
+  /** Error for an answer that no Hub gives. */
+  strange(what: string): PosttrainError {
     return new PosttrainError(
       'ERR_NETWORK',
       `${this.#settings.endpoint} does not respond like a Hub for ${nameOf(this.repository)}: it ${what}; check HF_ENDPOINT`,
@@ -144,11 +143,21 @@ export class HubClient {
             body: JSON.stringify(value),
             headers: { ...this.headers, Accept: type, 'Content-Type': type },
           }
-    const text = await textOf(await this.ask(url, more))
+    return this.#parsed(await textOf(await this.ask(url, more)))
+  }
+
+  /** `json` where the Hub answers with an object. */
+  async object(...asked: Parameters<HubClient['json']>): Promise<Record<string, unknown>> {
+    const answer = await this.json(...asked)
+    if (isRecord(answer)) return answer
+    throw this.strange(`returns no object for ${shown(asked[0])}`)
+  }
+
+  #parsed(text: string): unknown {
     try {
       return JSON.parse(text)
     } catch {
-      throw this.#strange('returns invalid JSON')
+      throw this.strange('returns invalid JSON')
     }
   }
 
@@ -158,7 +167,13 @@ export class HubClient {
 
   /** Sends a request to the Hub; throws its refusal for a status of 400 or above. */
   async ask(url: string, more: Parameters<typeof requestAgain>[1] = {}): Promise<Answer> {
-    const answer = await requestAgain(url, { headers: this.headers, signal: this.#signal, ...more })
+    const answer = await requestAgain(url, { headers: this.headers, signal: this.#signal, ...more }).catch(
+      (error: Error) => {
+        throw error instanceof PosttrainError
+          ? new PosttrainError(error.code, this.cleared(error.message), { cause: error.cause })
+          : error
+      },
+    )
     if (answer.status < 400) {
       if (more.method === 'HEAD') answer.body.resume()
       return answer
@@ -167,16 +182,22 @@ export class HubClient {
     throw this.refusal(answer)
   }
 
+  /** Text of a server without the token, which it may echo. */
+  cleared(text: string): string {
+    const { token } = this.#settings
+    return token === null || token === '' ? text : text.replaceAll(token, '***')
+  }
+
   /** Error for a refused request: why, and what to do. */
   refusal({ status, headers, url }: Answer): PosttrainError {
     const { endpoint, token } = this.#settings
     const { type, id, revision } = this.repository
     const name = nameOf(this.repository)
-    const said = headers['x-error-message']
+    const said = this.cleared(String(headers['x-error-message'] ?? ''))
     const page = `${endpoint}/${type === 'dataset' ? 'datasets/' : ''}${id}`
     const other = new PosttrainError(
       'ERR_NETWORK',
-      `${shown(url)} cannot be fetched: the server answered ${status}${said ? ` (${said})` : ''}`,
+      `${this.cleared(shown(url))} cannot be fetched: the server answered ${status}${said ? ` (${said})` : ''}`,
     )
     if (url.origin !== new URL(endpoint).origin) return other
     const fail = (message: string) => new PosttrainError('ERR_HUB', message)
@@ -192,11 +213,11 @@ export class HubClient {
           `${id} has no revision ${revision} on ${endpoint}: use a branch, tag or commit listed at ${page}`,
         )
       case 'EntryNotFound':
-        return fail(`${name} has no such file on ${endpoint}: ${shown(url)}; see ${page}`)
+        return fail(`${name} has no such file on ${endpoint}: ${this.cleared(shown(url))}; see ${page}`)
       case 'DisabledRepo':
         return fail(`${name} was disabled on ${endpoint}`)
     }
-    if (status === 401 && token !== null && /invalid/i.test(String(said)))
+    if (status === 401 && token !== null && /invalid/i.test(said))
       return fail(
         `${endpoint} does not accept the token: create a new one at ${endpoint}/settings/tokens and set HF_TOKEN`,
       )

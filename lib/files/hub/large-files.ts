@@ -40,18 +40,35 @@ export async function askForUpload(
     ref: { name: revision },
     objects: files.map(({ oid, bytes }) => ({ oid, size: bytes })),
   }
-  const { objects } = (await client.json(
-    `${endpoint}/${id}.git/info/lfs/objects/batch`,
-    asked,
-    LFS_JSON,
-  )) as {
-    objects: LfsObject[]
-  }
+  const answer = await client.object(`${endpoint}/${id}.git/info/lfs/objects/batch`, asked, LFS_JSON)
+  const objects = objectsOf(client, answer.objects)
   const failed = objects.find(({ error }) => error !== undefined)
   if (failed !== undefined) {
-    throw new PosttrainError('ERR_HUB', `${endpoint} refuses a large file of ${id}: ${failed.error!.message}`)
+    throw new PosttrainError(
+      'ERR_HUB',
+      `${endpoint} refuses a large file of ${id}: ${client.cleared(String(failed.error?.message))}`,
+    )
   }
   return new Map(objects.map((object) => [object.oid, object]))
+}
+
+/** Checks the objects of an answer: whatever a server that is no Hub sends. */
+function objectsOf(client: HubClient, objects: unknown): LfsObject[] {
+  const isObject = (value: unknown): value is Record<string, unknown> =>
+    typeof value === 'object' && value !== null
+  const isAction = (action: unknown) =>
+    action === undefined ||
+    (isObject(action) &&
+      URL.canParse(String(action.href)) &&
+      (action.header === undefined || isObject(action.header)))
+  const fits = (object: unknown) =>
+    isObject(object) &&
+    typeof object.oid === 'string' &&
+    (object.error === undefined || isObject(object.error)) &&
+    (object.actions === undefined ||
+      (isObject(object.actions) && isAction(object.actions.upload) && isAction(object.actions.verify)))
+  if (Array.isArray(objects) && objects.every(fits)) return objects as LfsObject[]
+  throw client.strange('does not say where to send the large files')
 }
 
 /** Uploads one large file, whole or in the parts requested by the Hub. */

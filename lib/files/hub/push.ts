@@ -73,10 +73,21 @@ export async function push(
     // Without a response nobody knows whether the commit was made.
     retries: 0,
   })
-  const { commitOid, commitUrl } = JSON.parse(answer) as { commitOid: string; commitUrl?: string }
-  const url = commitUrl ?? `${settings.endpoint}/${repository.id}/commit/${commitOid}`
+  const { commitOid, commitUrl } = commitIn(answer)
+  if (typeof commitOid !== 'string')
+    throw client.strange('names no commit, though the files may have been accepted')
+  const url =
+    typeof commitUrl === 'string' ? commitUrl : `${settings.endpoint}/${repository.id}/commit/${commitOid}`
   told.end('upload', url)
   return { commit: commitOid, url }
+}
+
+function commitIn(answer: string): { commitOid?: unknown; commitUrl?: unknown } {
+  try {
+    return JSON.parse(answer) ?? {}
+  } catch {
+    return {}
+  }
 }
 
 /** Every file of a model or adapter folder except hidden ones; none from outside the folder. */
@@ -151,7 +162,7 @@ async function prepare(client: HubClient, endpoint: string, options: PushOptions
     })
   }
   // Checked before any file is uploaded.
-  if (wanted && ((await client.json(main)) as { private?: boolean }).private !== true) {
+  if (wanted && (await client.object(main)).private !== true) {
     throw new PosttrainError(
       'ERR_HUB',
       `${id} already exists on ${endpoint} and is public: make it private in its settings, or push without private`,
@@ -170,16 +181,18 @@ async function sorted(
     files.map(async ({ path, from, bytes }) => ({ path, size: bytes, sample: await sampleOf(from) })),
   )
   const url = `${client.api}/preupload/${encodeURIComponent(client.repository.revision)}`
-  const answer = (await client.json(url, { files: asked })) as {
-    files: { path: string; uploadMode: string; shouldIgnore?: boolean }[]
-  }
-  const modes = new Map(answer.files.map((file) => [file.path, file]))
+  const answer = await client.object(url, { files: asked })
+  if (!Array.isArray(answer.files)) throw client.strange('does not say how to send the files')
+  const modes = new Map<unknown, { uploadMode?: unknown; shouldIgnore?: unknown }>(
+    answer.files.map((file) => [file?.path, file ?? {}]),
+  )
   const large: LargeFile[] = []
   const lines: object[] = []
   for (const file of files) {
     const { path, from, bytes } = file
     const mode = modes.get(path)
-    if (mode === undefined || mode.shouldIgnore === true) continue
+    if (mode === undefined) throw client.strange(`does not say how to send ${path}`)
+    if (mode.shouldIgnore === true) continue
     if (mode.uploadMode === 'lfs' && bytes > 0) {
       const oid = await sha256Of(from)
       large.push({ ...file, oid })
