@@ -133,7 +133,7 @@ const refused: [string, (json: Required<TokenizerJson>) => TokenizerJson, RegExp
   [
     'no merges',
     ({ model: { merges: _, ...model }, ...json }) => ({ ...json, model }),
-    /tokenizer\.json cannot be used/,
+    /model\.merges must be a list of pairs/,
   ],
 ]
 for (const [what, spoil, message] of refused) {

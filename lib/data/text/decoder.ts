@@ -1,6 +1,7 @@
 import type { Tokenizer as Encoder } from '@huggingface/tokenizers'
 import { PosttrainError } from '../../errors.js'
-import { type AddedToken, orDamaged } from './tokenizer-files.js'
+import { orDamaged } from './encoder.js'
+import type { AddedToken } from './tokenizer-files.js'
 
 /** GPT-2's table of the characters that represent the 256 bytes in byte-level vocabularies. */
 const BYTE_OF_CHARACTER = (() => {

@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises'
-import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers'
 import { PosttrainError } from '../../errors.js'
 import { repositoryUnlessPath } from '../../files/hub/id.js'
 import type { HubOptions, Selection } from '../../files/hub/snapshot.js'
+import { checkParts } from './tokenizer-parts.js'
 
 export type Json = Record<string, unknown>
 
@@ -78,6 +78,8 @@ export function usesByteLevel(part: unknown): boolean {
 }
 
 const MAX_ID = 2 ** 24
+/** Longest added token, in characters: how far a search looks ahead from each place of a text. */
+const MAX_CONTENT = 1_024
 const MODELS = ['BPE', 'WordPiece', 'Unigram']
 
 function isId(value: unknown): value is number {
@@ -114,13 +116,14 @@ export function checked(json: Json): Json {
     throw new PosttrainError('ERR_INVALID_FILE', 'tokenizer.json: added_tokens must be a list')
   for (const token of added as unknown[]) {
     const { id, content } = (token ?? {}) as Json
-    if (typeof content !== 'string' || content === '' || !isId(id)) {
+    if (typeof content !== 'string' || content === '' || content.length > MAX_CONTENT || !isId(id)) {
       throw new PosttrainError(
         'ERR_INVALID_FILE',
-        'tokenizer.json: each of added_tokens needs an id and a content',
+        `tokenizer.json: each of added_tokens needs an id and a content of at most ${MAX_CONTENT} characters`,
       )
     }
   }
+  checkParts(json)
   return {
     normalizer: null,
     pre_tokenizer: null,
@@ -128,29 +131,6 @@ export function checked(json: Json): Json {
     decoder: null,
     ...json,
     added_tokens: added,
-  }
-}
-
-/** Hugging Face's tokenizer, as far as used; its own types do not compile without `skipLibCheck`. */
-export interface Encoder {
-  encode(text: string, options: { add_special_tokens: boolean }): { ids: number[] }
-  decode(
-    ids: number[],
-    options: { skip_special_tokens: boolean; clean_up_tokenization_spaces: boolean },
-  ): string
-  token_to_id(token: string): number | undefined
-  id_to_token(id: number): string | undefined
-}
-
-export function encoderOf(json: Json, config: Json): Encoder {
-  try {
-    return new HuggingFaceTokenizer(json, { ...config, clean_up_tokenization_spaces: false })
-  } catch (cause) {
-    throw new PosttrainError(
-      'ERR_INVALID_FILE',
-      `tokenizer.json cannot be used: ${(cause as Error).message}`,
-      { cause },
-    )
   }
 }
 
@@ -162,18 +142,6 @@ export function addedTokens(json: Json): AddedToken[] {
     rstrip: token.rstrip === true,
     special: token.special === true,
   }))
-}
-
-/** Builds a pattern that matches the tokens, longest first, with the white space that belongs to them. */
-export function patternOf(tokens: readonly AddedToken[]): RegExp | null {
-  if (tokens.length === 0) return null
-  const alternatives = [...tokens]
-    .sort((a, b) => b.content.length - a.content.length)
-    .map(({ content, lstrip, rstrip }) => {
-      const text = content.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&')
-      return `${lstrip ? '\\s*' : ''}${text}${rstrip ? '\\s*' : ''}`
-    })
-  return new RegExp(alternatives.join('|'), 'gu')
 }
 
 /** Highest id of vocabulary and added tokens; ERR_INVALID_FILE for an invalid id. */
@@ -213,17 +181,4 @@ export function templateIn(tokenizerConfig: string): string | undefined {
   if (!Array.isArray(value)) return undefined
   const named = (value as Json[]).find((item) => item?.name === 'default')?.template
   return typeof named === 'string' ? named : undefined
-}
-
-/** Runs `compute`; ERR_INVALID_FILE where the encoder that tokenizer.json describes fails. */
-export function orDamaged<Result>(compute: () => Result): Result {
-  try {
-    return compute()
-  } catch (cause) {
-    throw new PosttrainError(
-      'ERR_INVALID_FILE',
-      `tokenizer.json cannot encode text and seems damaged: ${(cause as Error).message}`,
-      { cause },
-    )
-  }
 }

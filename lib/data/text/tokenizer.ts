@@ -2,18 +2,16 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { PosttrainError } from '../../errors.js'
 import type { HubOptions } from '../../files/hub/snapshot.js'
+import { AddedTokens } from './added-tokens.js'
 import { Decoder } from './decoder.js'
+import { type Encoder, encoderOf, orDamaged } from './encoder.js'
 import {
   type AddedToken,
   addedTokens,
   checked,
-  type Encoder,
-  encoderOf,
   highestId,
   type Json,
-  orDamaged,
   parse,
-  patternOf,
   readIfThere,
   type TokenizerFiles,
   templateIn,
@@ -47,11 +45,10 @@ export class Tokenizer {
   readonly #added: AddedToken[]
   readonly #addedById: Map<number, AddedToken>
   readonly #addedByContent: Map<string, AddedToken>
-  /** Matches special tokens in a text; `#addedPattern` all added tokens, special or not. */
-  readonly #specialPattern: RegExp | null
-  readonly #addedPattern: RegExp | null
-  /** Matches added tokens that are not special, such as runs of spaces: they are part of ordinary text. */
-  readonly #ordinaryPattern: RegExp | null
+  /** Added tokens that are special; those that are not, such as runs of spaces, are part of ordinary text. */
+  readonly #specials: AddedTokens
+  readonly #ordinary: AddedTokens
+  readonly #all: AddedTokens
   readonly #decoder: Decoder
   /** SentencePiece's leading space: 'always' before each piece between added tokens, 'first' before the first only. */
   readonly #dummySpace: 'always' | 'first' | null
@@ -65,9 +62,9 @@ export class Tokenizer {
     this.#added = addedTokens(json)
     this.#addedById = new Map(this.#added.map((token) => [token.id, token]))
     this.#addedByContent = new Map(this.#added.map((token) => [token.content, token]))
-    this.#addedPattern = patternOf(this.#added)
-    this.#specialPattern = patternOf(this.#added.filter(({ special }) => special))
-    this.#ordinaryPattern = patternOf(this.#added.filter(({ special }) => !special))
+    this.#all = new AddedTokens(this.#added)
+    this.#specials = new AddedTokens(this.#added.filter(({ special }) => special))
+    this.#ordinary = new AddedTokens(this.#added.filter(({ special }) => !special))
     this.#decoder = new Decoder(this.#full, this.#addedById, usesByteLevel(json.decoder))
     this.vocabSize = highestId(json, this.#added) + 1
     const special = (name: string): string | null => {
@@ -162,18 +159,17 @@ export class Tokenizer {
    * space is left out.
    */
   encode(text: string, options: { allowSpecial?: boolean; first?: boolean } = {}): Int32Array {
-    const pattern = options.allowSpecial === true ? this.#addedPattern : this.#ordinaryPattern
+    const tokens = options.allowSpecial === true ? this.#all : this.#ordinary
     const first = options.first ?? true
     const ids: number[] = []
     const add = (piece: string, start: boolean) => {
       for (const id of this.#stretch(piece.replaceAll(GUARD, ''), start)) ids.push(id)
     }
     let from = 0
-    for (const match of pattern === null ? [] : text.matchAll(pattern)) {
-      add(text.slice(from, match.index), from > 0 ? this.#dummySpace !== 'first' : first)
-      const found = this.#addedByContent.get(match[0]) ?? this.#addedByContent.get(match[0].trim())
-      if (found !== undefined) ids.push(found.id)
-      from = match.index + match[0].length
+    for (const { token, start, end } of tokens.matches(text)) {
+      add(text.slice(from, start), from > 0 ? this.#dummySpace !== 'first' : first)
+      ids.push(token.id)
+      from = end
     }
     add(text.slice(from), from > 0 ? this.#dummySpace !== 'first' : first)
     return Int32Array.from(ids)
@@ -188,23 +184,19 @@ export class Tokenizer {
 
   /** Guards everything in a text that `encode(..., { allowSpecial: true })` would read as a special token. */
   guard(text: string): string {
-    if (this.#specialPattern === null) return text
-    return text.replace(this.#specialPattern, (match) => {
-      const at = match.length - match.trimStart().length
-      return match.slice(0, at + 1) + GUARD + match.slice(at + 1)
-    })
+    let guarded = ''
+    let from = 0
+    for (const { tokenStart } of this.#specials.matches(text)) {
+      guarded += text.slice(from, tokenStart + 1) + GUARD
+      from = tokenStart + 1
+    }
+    return guarded + text.slice(from)
   }
 
   /** Finds the first special token at or after `from` in a rendered text, ignoring guarded ones. */
   firstSpecial(text: string, from = 0): { start: number; end: number; id: number } | null {
-    if (this.#specialPattern === null) return null
-    for (const match of text.slice(from).matchAll(this.#specialPattern)) {
-      const token = this.#addedByContent.get(match[0]) ?? this.#addedByContent.get(match[0].trim())
-      if (token === undefined) continue
-      const start = from + match.index + match[0].indexOf(token.content)
-      return { start, end: start + token.content.length, id: token.id }
-    }
-    return null
+    const { value } = this.#specials.matches(text, from).next()
+    return value === undefined ? null : { start: value.tokenStart, end: value.tokenEnd, id: value.token.id }
   }
 
   endsWithSpecial(text: string): boolean {
@@ -231,8 +223,14 @@ export class Tokenizer {
 
   #stretch(text: string, first: boolean): number[] {
     if (text === '') return []
-    const encode = (piece: string): number[] =>
-      orDamaged(() => this.#plain.encode(piece, { add_special_tokens: false }).ids)
+    const encode = (piece: string): number[] => {
+      const { ids } = orDamaged(() => this.#plain.encode(piece, { add_special_tokens: false }))
+      if (ids.every((id) => id !== undefined)) return ids
+      throw new PosttrainError(
+        'ERR_INVALID_FILE',
+        'tokenizer.json has no token for a part of the text, and none for unknown ones (model.unk_token)',
+      )
+    }
     if (first || this.#dummySpace === null) return encode(text)
     // A line feed, which merges with nothing, suppresses the leading space.
     const lead = encode('\n')
