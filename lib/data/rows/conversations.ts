@@ -18,13 +18,13 @@ export function promptOf(fields: Fields, origin: Origin): Message[] | string | n
     const example = exampleOf({ ...fields, output: '' }, origin)
     return example.kind === 'messages' ? example.messages.slice(0, -1) : null
   }
-  if (prompt === undefined) return null
   if (typeof prompt === 'string') {
     const asked = text(fields, 'prompt', origin)
     const earlier = withSystem(historyOf(fields, origin), fields, origin)
     return earlier.length === 0 ? asked : [...earlier, { role: 'user', content: asked }]
   }
-  refuse(fields, ['history'], 'a prompt of messages', origin)
+  refuse(fields, ['history'], 'messages', origin)
+  if (prompt === undefined) return null
   if (!Array.isArray(prompt)) throw bad(origin, 'prompt', `must be a text or messages, got ${kindOf(prompt)}`)
   return withSystem(messagesOf(prompt, 'prompt', origin), fields, origin)
 }

@@ -46,7 +46,8 @@ export function kindOf(value: unknown): string {
   if (value === undefined) return 'nothing'
   if (value === null) return 'null'
   if (Array.isArray(value)) return 'a list'
-  return value instanceof Number || typeof value === 'bigint' ? 'a number' : `a ${typeof value}`
+  if (value instanceof Number || typeof value === 'bigint') return 'a number'
+  return typeof value === 'object' ? 'an object' : `a ${typeof value}`
 }
 
 /** Whether a column holds nothing: it is absent, or an empty text, list or object. */

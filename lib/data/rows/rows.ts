@@ -93,7 +93,7 @@ function completionExample(fields: Fields, weight: number, origin: Origin): Exam
     return { kind: 'completion', ...texts, weight }
   }
   const earlier = typeof prompt === 'string' ? historyOf(fields, origin) : []
-  if (typeof prompt !== 'string') refuse(fields, ['history'], 'a prompt of messages', origin)
+  if (typeof prompt !== 'string') refuse(fields, ['history'], 'messages', origin)
   const asked = withSystem([...earlier, ...turnsOf(fields, 'prompt', 'user', origin)], fields, origin)
   const said = turnsOf(fields, 'completion', 'assistant', origin)
   const context = asked.map((message) => ({ ...message, train: false }))

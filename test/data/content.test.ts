@@ -1,0 +1,138 @@
+import test from 'ava'
+import { readPreference, readPrompt, readRow, readUnpaired } from '../../lib/data/index.js'
+import { assistant, user } from '../helpers/response-rows.js'
+
+const origin = { source: 'rows.jsonl', line: 7 }
+
+function messagesIn(...messages: object[]) {
+  const example = readRow({ messages }, origin)
+  if (example.kind !== 'messages') throw new Error('messages expected')
+  return example.messages
+}
+
+test('text parts of a content are joined, and kept for templates that take parts', (t) => {
+  const [first, second, third] = messagesIn(
+    {
+      role: 'user',
+      content: [
+        { type: 'text', text: 'a ' },
+        { type: 'input_text', text: 'b', image_url: null },
+      ],
+    },
+    { role: 'assistant', content: [{ type: 'text', value: 'c' }] },
+    { role: 'user', content: ['d', 'e'] },
+  )
+  const part = (text: string) => ({ type: 'text', text })
+  t.deepEqual(first, { ...user('a b'), contentParts: [part('a '), part('b')] })
+  t.deepEqual(second, { ...assistant('c'), contentParts: [part('c')] })
+  t.deepEqual(third, { ...user('de'), contentParts: [part('d'), part('e')] })
+})
+
+test('a reasoning of parts is joined', (t) => {
+  const [message] = messagesIn({ ...assistant('a'), reasoning_content: [{ type: 'text', text: 'b' }] })
+  t.deepEqual(message, { ...assistant('a'), reasoning_content: 'b' })
+})
+
+test('parts of another kind, and contents of another type, are errors that name them', (t) => {
+  const refused: [unknown, RegExp][] = [
+    [
+      [{ type: 'image_url', image_url: { url: 'x' } }],
+      /content\[0\] is of type "image_url": only parts of type text/,
+    ],
+    [[{ type: 'text', text: 'a' }, { type: 'audio' }], /content\[1\] is of type "audio"/],
+    [[{ type: 'text' }], /content\[0\]\.text must be a string, got nothing/],
+    [[7], /content\[0\] must be a part of type text, got a number/],
+    [7, /content must be a string or a list of text parts, got a number/],
+    [{ text: 'a' }, /content must be a string or a list of text parts, got an object/],
+    [undefined, /content must be a string or a list of text parts, got null/],
+  ]
+  for (const [content, message] of refused)
+    t.throws(() => messagesIn({ role: 'user', content }), { code: 'ERR_DATA', message })
+})
+
+test('roles and contents under the names of ShareGPT and its kin', (t) => {
+  const cases: [object, object][] = [
+    [{ from: 'human', value: 'a' }, user('a')],
+    [{ role: 'human', content: 'a' }, user('a')],
+    [{ role: 'User', value: 'a' }, user('a')],
+    [{ from: 'gpt', content: 'a' }, assistant('a')],
+    [{ role: 'model', content: 'a' }, assistant('a')],
+    [{ role: 'assistant', text: 'a' }, assistant('a')],
+    [{ role: 'user', from: 'x', content: 'a', value: 'a' }, user('a')],
+    [
+      { role: 'developer', content: 'a' },
+      { role: 'developer', content: 'a' },
+    ],
+    [
+      { role: 'ipython', content: 'a' },
+      { role: 'ipython', content: 'a' },
+    ],
+    [
+      { from: 'function_response', value: 'a' },
+      { role: 'tool', content: 'a' },
+    ],
+  ]
+  for (const [given, expected] of cases) t.deepEqual(messagesIn(given), [expected as never])
+  t.deepEqual(Object.keys(messagesIn({ name: 'x', content: 'a', role: 'user' })[0]!), [
+    'name',
+    'content',
+    'role',
+  ])
+  t.throws(() => messagesIn({ role: 'user', content: 'a', value: 'b' }), {
+    message: /value differs from content/,
+  })
+})
+
+const LONE = 'a \ud83d b'
+test('half of a surrogate pair is an error that names the field', (t) => {
+  const tool = { type: 'function', function: { name: 'f', description: LONE } }
+  const call = { function: { name: 'f', arguments: { x: [LONE] } } }
+  const cases: [(row: unknown, at: typeof origin) => unknown, object, string][] = [
+    [readRow, { text: LONE }, 'text'],
+    [readRow, { prompt: LONE, completion: 'b' }, 'prompt'],
+    [readRow, { prompt: 'a', completion: '\ude00' }, 'completion'],
+    [readRow, { instruction: 'a', output: LONE }, 'output'],
+    [readRow, { instruction: 'a', output: 'b', system: LONE }, 'system'],
+    [readRow, { instruction: 'a', output: 'b', history: [[LONE, 'b']] }, 'history[0][0]'],
+    [readRow, { messages: [user(LONE)] }, 'messages[0].content'],
+    [readRow, { conversations: [{ from: 'human', value: LONE }] }, 'conversations[0].value'],
+    [readRow, { messages: [user('a')], tools: [tool] }, 'tools[0].function.description'],
+    [readRow, { messages: [user('a')], tools: JSON.stringify([tool]) }, 'tools[0].function.description'],
+    [
+      readRow,
+      { messages: [{ ...assistant(''), tool_calls: [call] }] },
+      'messages[0].tool_calls[0].function.arguments.x[0]',
+    ],
+    [readRow, { messages: [{ ...user('a'), [LONE]: 1 }] }, 'a key of messages[0]'],
+    [readPreference, { prompt: 'a', chosen: LONE, rejected: 'b' }, 'chosen'],
+    [readPreference, { prompt: [user('a')], chosen: 'b', rejected: LONE }, 'rejected'],
+    [readPreference, { prompt: 'a', responses: ['b', LONE] }, 'responses[1]'],
+    [readUnpaired, { prompt: LONE, completion: 'b', label: true }, 'prompt'],
+    [readPrompt, { prompt: LONE }, 'prompt'],
+  ]
+  for (const [read, row, field] of cases)
+    t.throws(
+      () => read(row, origin),
+      {
+        code: 'ERR_DATA',
+        message: new RegExp(
+          `^rows\\.jsonl:7: (tools )?${field.replace(/[[\].]/g, '\\$&')} has half of a surrogate pair, \\\\u[0-9a-f]{4}`,
+        ),
+      },
+      JSON.stringify(row),
+    )
+  t.notThrows(() => readRow({ text: 'a 😀' }, origin))
+})
+
+test('values that are not JSON, and values without end, are errors', (t) => {
+  const loop: Record<string, unknown> = { ...user('a') }
+  loop.self = loop
+  t.throws(() => messagesIn(loop), {
+    code: 'ERR_DATA',
+    message: /is nested deeper than 128 lists and objects/,
+  })
+  for (const value of [() => 1, Symbol('x'), new Date(0), new Uint8Array(1), /x/])
+    t.throws(() => messagesIn({ ...user('a'), extra: value }), {
+      message: /messages\[0\]\.extra must be a JSON value/,
+    })
+})
