@@ -3,7 +3,7 @@ import { IGNORE_INDEX } from '../addon/training.js'
 import { type Dataset, loadDataset } from '../data/dataset.js'
 import type { DataReport } from '../data/encode/report.js'
 import { ENDINGS_TEXT, FORMATS } from '../data/formats/index.js'
-import { templateOf } from '../data/text/templates.js'
+import { chooseTemplate } from '../data/text/templates.js'
 import { Tokenizer } from '../data/text/tokenizer.js'
 import { PosttrainError } from '../errors.js'
 import { UsageError } from './flags.js'
@@ -36,9 +36,9 @@ export async function inspectData(
   options: InspectOptions,
 ): Promise<{ template: string; rows: InspectedRow[]; report: DataReport }> {
   const tokenizer = await Tokenizer.load(options.model)
-  const template = await templateOf(options.template, tokenizer)
+  const { template, strings } = await chooseTemplate(options.template, tokenizer)
   const { maxLength, trainOn, overflow, onBadRow } = options
-  const encoding = { tokenizer, template, maxLength, trainOn, overflow, onBadRow }
+  const encoding = { tokenizer, template, strings, rendered: false, maxLength, trainOn, overflow, onBadRow }
   const { train } = await loadDataset(data, { ...encoding, seed: 0, needsStop: false })
   try {
     const rows = await firstRows(train, tokenizer, options.rows)

@@ -8,6 +8,7 @@ import { TokenStore } from './encode/token-store.js'
 import type { Documents } from './formats/format.js'
 import { ingest } from './ingest.js'
 import { type Example, readRow } from './rows/rows.js'
+import type { StringForm } from './rows/string-rows.js'
 import { checkDocuments, type DataSource, type RowSource, sourcesOf, type Validation } from './sources.js'
 import type { Template } from './text/template.js'
 import { plainTemplate } from './text/templates.js'
@@ -25,13 +26,15 @@ export interface Dataset {
   store: TokenStore
   parts: Part[]
   report: DataReport
+  /** Whether rows were rendered by the template. */
+  templated: boolean
   /** Depends on all ids, masks and weights, and on the choice of rows. */
   hash: string
   /** Origin of a row of the store: `file:line`. */
   originOf(index: number): string
 }
 
-export interface DatasetOptions extends EncodeOptions {
+export interface DatasetOptions extends EncodeOptions, StringForm {
   tokenizer: Tokenizer
   template: Template
   onBadRow: 'error' | 'skip'
@@ -68,6 +71,8 @@ async function loadSources(source: DataSource, options: DatasetOptions): Promise
     maxLength: options.maxLength,
     trainOn: options.trainOn,
     overflow: options.overflow,
+    strings: options.strings,
+    rendered: options.rendered,
   })
   const loaded: Loaded = { store: new TokenStore(), sources: [], builder: new ReportBuilder() }
   try {
@@ -77,7 +82,7 @@ async function loadSources(source: DataSource, options: DatasetOptions): Promise
       const count = loaded.store.length - first
       const name = typeof data === 'string' ? data : 'rows'
       loaded.sources.push({ name, first, count, weight, lines })
-      if (count === 0) throw nothingToTrain(name, loaded.builder.finish())
+      if (count === 0) throw nothingToTrain(name, loaded.builder.dropped)
     }
     return loaded
   } catch (error) {
@@ -106,13 +111,12 @@ async function loadSource(
     skip: (message) => builder.badRow(message),
     note: (sentence) => builder.note(sentence),
     async keep(example, encoded, { line }) {
-      const first = store.length
       for (const row of encoded.rows) {
         if (typeof row === 'string') continue
         await store.append(row)
         lines.push(line)
       }
-      builder.example(example.kind, encoded, store, first)
+      builder.example(example.kind, encoded)
     },
   })
   return lines
@@ -132,7 +136,7 @@ export function neverStops({
   )
 }
 
-function nothingToTrain(source: string, report: DataReport): PosttrainError {
+function nothingToTrain(source: string, report: Pick<DataReport, 'read' | 'dropped'>): PosttrainError {
   if (report.read === 0) return new PosttrainError('ERR_DATA', `${source} has no rows`)
   const { badRow, tooLong, noLabels, empty } = report.dropped
   return new PosttrainError(
@@ -141,11 +145,23 @@ function nothingToTrain(source: string, report: DataReport): PosttrainError {
   )
 }
 
-function dataset({ store, sources }: Loaded, parts: Part[], report: DataReport): Dataset {
+/** A set of the rows in `parts`. Rows that were dropped belong to the training rows. */
+async function dataset(
+  { store, sources, builder }: Loaded,
+  parts: Part[],
+  options: DatasetOptions,
+  { dropped = true, shared = 0 } = {},
+): Promise<Dataset> {
+  const { tokenizer } = options
+  const held = new Uint8Array(store.length)
+  for (const { rows } of parts) for (const row of rows) held[row] = 1
+  const holds = (row: number) => held[row] === 1
+  const report = await builder.report({ store, tokenizer, holds, dropped })
   return {
     store,
     parts,
-    report,
+    report: { ...report, sharedWithValidation: shared },
+    templated: builder.templated,
     hash: hashOf(store, parts),
     originOf(index) {
       const { name, first, lines } = sources.findLast((source) => index >= source.first)!
@@ -182,24 +198,24 @@ export async function loadDataset(source: DataSource, options: DatasetOptions): 
     throw neverStops(options)
   }
   return await withValidation<Loaded, Dataset>(loaded, options.validation, {
-    alone: (whole) => dataset(whole, wholeParts(whole), whole.builder.finish()),
-    split: (whole, fraction) => split(whole, fraction, options.seed),
+    alone: async (whole) => await dataset(whole, wholeParts(whole), options),
+    split: async (whole, fraction) => await split(whole, fraction, options),
     load: (other) => loadSources(other, options),
-    beside(whole, other) {
+    async beside(whole, other) {
       const [parts, otherParts] = [wholeParts(whole), validationParts(other)]
       const shared = sharedRows({ ...whole, parts }, { ...other, parts: otherParts })
       return {
-        train: dataset(whole, parts, { ...whole.builder.finish(), sharedWithValidation: shared }),
-        validation: dataset(other, otherParts, other.builder.finish()),
+        train: await dataset(whole, parts, options, { shared }),
+        validation: await dataset(other, otherParts, options),
       }
     },
   })
 }
 
 /** Holds out a fraction of all rows, chosen by the seed, for validation. */
-function split(loaded: Loaded, fraction: number, seed: number): Split<Dataset> {
+async function split(loaded: Loaded, fraction: number, options: DatasetOptions): Promise<Split<Dataset>> {
   const { store, sources } = loaded
-  const held = heldOut(store.length, fraction, seed)
+  const held = heldOut(store.length, fraction, options.seed)
   const parts = sources.map((source) => ({
     rows: placesOf(source).filter((row) => !held.has(row)),
     weight: source.weight,
@@ -213,8 +229,10 @@ function split(loaded: Loaded, fraction: number, seed: number): Split<Dataset> {
   }
   const validation = [{ rows: Uint32Array.from(held).sort(), weight: 1 }]
   const shared = sharedRows({ store, parts }, { store, parts: validation })
-  const whole = { ...loaded.builder.finish(), sharedWithValidation: shared }
-  return { train: dataset(loaded, parts, whole), validation: dataset(loaded, validation, whole) }
+  return {
+    train: await dataset(loaded, parts, options, { shared }),
+    validation: await dataset(loaded, validation, options, { dropped: false }),
+  }
 }
 
 /** Default options of a data set outside of recipes, for rows with responses. */
@@ -222,6 +240,8 @@ export function defaultDatasetOptions(tokenizer: Tokenizer): DatasetOptions {
   return {
     tokenizer,
     template: plainTemplate,
+    strings: 'raw',
+    rendered: false,
     maxLength: 1024,
     trainOn: 'assistant',
     overflow: 'truncate',

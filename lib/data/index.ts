@@ -28,7 +28,7 @@ export type { ResponseBatch, ResponseLoaderOptions } from './loaders/responses.j
 export { type BatchOptions, type LoaderBatch, rowLoader } from './loaders/rows.js'
 export { mismatched, type UnpairedBatch, unpairedLoader } from './loaders/unpaired.js'
 export { loadPreferences, type PreferenceGroup, type PreferenceSet } from './preferences.js'
-export { loadPrompts, type PromptItem, type PromptReport, type PromptSet } from './prompts.js'
+export { encodePrompt, loadPrompts, type PromptItem, type PromptReport, type PromptSet } from './prompts.js'
 export type { ResponseOptions, ResponseReport } from './responses.js'
 export type { RowResponse } from './rows/conversations.js'
 export { bad, fieldsOf, type Origin } from './rows/fields.js'
@@ -55,7 +55,7 @@ export {
   type WeightedSource,
 } from './sources.js'
 export { type PromptRow, Template, type TrainOn } from './text/template.js'
-export { alpacaTemplate, plainTemplate, templateOf } from './text/templates.js'
+export { alpacaTemplate, chooseTemplate, plainTemplate } from './text/templates.js'
 export { Tokenizer, type TokenizerFiles } from './text/tokenizer.js'
 export { tokenizerSelection } from './text/tokenizer-files.js'
 export { loadUnpaired, type UnpairedResponse, type UnpairedSet } from './unpaired.js'

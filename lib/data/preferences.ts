@@ -40,6 +40,7 @@ const preferences: ResponseKind<{ examples: Example[]; margin: number }, Prefere
     }))
     return { used, known: { pairs: known } }
   },
+  pairsIn: ({ pairs }) => pairs.length,
   mark: () => 0,
   hashed({ first, count, pairs }) {
     const inHash = pairs.map(({ chosen, rejected, margin, weight }) => ({

@@ -1,12 +1,15 @@
 import { createHash } from 'node:crypto'
 import { PosttrainError } from '../errors.js'
-import { attempt } from './encode/encode.js'
-import { LengthCounts, type Lengths } from './encode/report.js'
+import { attempt, hasMarks } from './encode/encode.js'
+import { exampleText } from './encode/example.js'
+import { rawPromptIds } from './encode/mask.js'
+import { LengthCounts, type Lengths, type StringCounts } from './encode/report.js'
 import { ingest } from './ingest.js'
 import { plainOf } from './rows/exact-json.js'
 import type { Origin } from './rows/fields.js'
 import type { Message } from './rows/messages.js'
-import { type PromptContent, readPrompt } from './rows/prompt-rows.js'
+import { type PromptContent, readPrompt, splitPrompt } from './rows/prompt-rows.js'
+import { formOf, placedPrompt, type StringForm, type TextForm } from './rows/string-rows.js'
 import { type DataSource, type PromptSource, unweighted } from './sources.js'
 import type { Template } from './text/template.js'
 import type { Tokenizer } from './text/tokenizer.js'
@@ -28,6 +31,8 @@ export interface PromptItem {
 export interface PromptSet {
   items: PromptItem[]
   report: PromptReport
+  /** Whether prompts were rendered by the template. */
+  templated: boolean
   /** Depends on all ids and columns, since reward functions may read any column. */
   hash: string
 }
@@ -39,11 +44,17 @@ export interface PromptReport {
   dropped: { badRow: number; tooLong: number; empty: number }
   tokens: number
   length: Lengths
+  /** Prompts that are texts with marks of special tokens in them, which were read as text: see `rendered`. */
+  specialMarks: number
+  /** Prompts that are texts, by how they were taken. */
+  stringPrompts: StringCounts
+  /** The first prompt as one text, with special tokens spelled out. */
+  example: string
   /** Error message of the first skipped bad row; null without any. */
   firstBadRow: string | null
 }
 
-export interface PromptOptions {
+export interface PromptOptions extends StringForm {
   tokenizer: Tokenizer
   template: Template
   /** Maximum tokens of a prompt. */
@@ -60,28 +71,48 @@ interface Read {
   content: PromptContent
 }
 
+/** A prompt as it is encoded. */
+export interface EncodedPrompt {
+  promptIds: Int32Array
+  /** With a text in a user turn of the template where there is one. */
+  content: PromptContent
+  /** How a text was taken; null for messages. */
+  strings: TextForm | null
+  /** Whether marks of special tokens in a text were read as text. */
+  marks: boolean
+}
+
 /** Reads and encodes prompts, which stay in memory. Throws ERR_DATA with file and line, or without usable prompts. */
 export async function loadPrompts(source: PromptSource, options: PromptOptions): Promise<PromptSet> {
   const set = new SetBuilder(options)
   for (const data of unweighted(source as DataSource, 'prompts have no weight')) {
-    await ingest<Read, { promptIds: Int32Array }>(data, {
+    await ingest<Read, EncodedPrompt>(data, {
       onBadRow: options.onBadRow,
       signal: options.signal,
       slice: 1,
       read: (row, origin, plain) => ({ row: plain as Read['row'], content: readPrompt(row, origin) }),
-      encode: async (rows) =>
-        rows.map(({ content }) => attempt(() => ({ promptIds: idsOf(content, options) }))),
-      keep: (read, { promptIds }, origin) => set.keep(read, promptIds, origin),
+      encode: async (rows) => rows.map(({ content }) => attempt(() => encodePrompt(content, options))),
+      keep: ({ row }, encoded, origin) => set.keep(row, encoded, origin),
       skip: (message) => set.skip(message),
     })
   }
   return set.finish()
 }
 
-function idsOf(content: PromptContent, { tokenizer, template }: PromptOptions): Int32Array {
-  return 'text' in content
-    ? Int32Array.from([...tokenizer.prefixIds, ...tokenizer.encode(content.text, { first: true })])
-    : template.promptIds(content, tokenizer)
+/** Input ids of generation for a prompt: exactly those before the response of the same row in training. */
+export function encodePrompt(
+  content: PromptContent,
+  { tokenizer, template, ...form }: Pick<PromptOptions, 'tokenizer' | 'template' | 'strings' | 'rendered'>,
+): EncodedPrompt {
+  const whole = placedPrompt(content, form)
+  const promptIds =
+    'text' in whole
+      ? rawPromptIds(whole.text, whole.rendered === true, tokenizer)
+      : template.promptIds(whole, tokenizer)
+  if (!('text' in content)) return { promptIds, content, strings: null, marks: false }
+  const strings = formOf(content, form)
+  const marks = strings !== 'rendered' && hasMarks([content.text], tokenizer)
+  return { promptIds, content: whole, strings, marks }
 }
 
 /** Collects prompts into a set. */
@@ -94,6 +125,8 @@ class SetBuilder {
     read: 0,
     dropped: { badRow: 0, tooLong: 0, empty: 0 },
     tokens: 0,
+    specialMarks: 0,
+    stringPrompts: { turn: 0, raw: 0, rendered: 0 },
     firstBadRow: null as string | null,
   }
 
@@ -107,7 +140,8 @@ class SetBuilder {
     this.#report.firstBadRow ??= message
   }
 
-  keep({ row, content }: Read, promptIds: Int32Array, { source, line }: Origin): void {
+  keep(row: Read['row'], encoded: EncodedPrompt, { source, line }: Origin): void {
+    const { promptIds, content, strings, marks } = encoded
     const { maxLength, overflow } = this.#options
     const { length } = promptIds
     const origin = `${source}:${line}`
@@ -123,10 +157,12 @@ class SetBuilder {
     }
     this.#lengths.add(length)
     this.#report.tokens += length
+    this.#report.specialMarks += Number(marks)
+    if (strings !== null) this.#report.stringPrompts[strings]++
     this.#hash.update(`${length};`).update(new Uint8Array(promptIds.buffer)).update(columnsOf(row))
     this.#items.push({
       promptIds,
-      prompt: 'text' in content ? content.text : lastUserText(content.messages),
+      prompt: 'text' in content ? splitPrompt(content.text, '')[0] : lastUserText(content.messages),
       messages: 'text' in content ? null : unmarked(content.messages),
       row,
       origin,
@@ -134,7 +170,7 @@ class SetBuilder {
   }
 
   finish(): PromptSet {
-    const { read, dropped, tokens, firstBadRow } = this.#report
+    const { read, dropped, ...counts } = this.#report
     const rows = this.#items.length
     if (rows === 0) {
       throw new PosttrainError(
@@ -142,8 +178,10 @@ class SetBuilder {
         `no usable prompts: of ${read} rows ${dropped.badRow} are bad, ${dropped.tooLong} too long and ${dropped.empty} empty`,
       )
     }
-    const report = { read, rows, dropped, tokens, length: this.#lengths.percentiles(), firstBadRow }
-    return { items: this.#items, report, hash: this.#hash.digest('hex') }
+    const example = exampleText({ inputIds: this.#items[0]!.promptIds }, this.#options.tokenizer)
+    const report = { read, rows, dropped, ...counts, length: this.#lengths.percentiles(), example }
+    const templated = this.#items.some(({ messages }) => messages !== null)
+    return { items: this.#items, report, templated, hash: this.#hash.digest('hex') }
   }
 }
 

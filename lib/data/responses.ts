@@ -3,12 +3,13 @@ import { PosttrainError } from '../errors.js'
 import { neverStops } from './dataset.js'
 import { type Digest, DigestSet, digest } from './encode/digests.js'
 import { type Encoded, RowEncoder } from './encode/encode.js'
-import type { EncodedRow } from './encode/mask.js'
+import type { Dropped, EncodedRow } from './encode/mask.js'
 import { type DataReport, ReportBuilder } from './encode/report.js'
 import { TokenStore } from './encode/token-store.js'
 import { ingest } from './ingest.js'
 import type { Origin } from './rows/fields.js'
 import type { Example } from './rows/rows.js'
+import type { StringForm } from './rows/string-rows.js'
 import { type DataSource, unweighted, type Validation } from './sources.js'
 import type { Template } from './text/template.js'
 import type { Tokenizer } from './text/tokenizer.js'
@@ -44,11 +45,13 @@ export interface ResponseSet<Group extends ResponseGroup> {
   firstPlace: number
   groups: Group[]
   report: ResponseReport
+  /** Whether rows were rendered by the template. */
+  templated: boolean
   /** Depends on all ids, pairs and labels, and on the choice of rows. */
   hash: string
 }
 
-export interface ResponseOptions {
+export interface ResponseOptions extends StringForm {
   tokenizer: Tokenizer
   template: Template
   /** Maximum tokens of prompt and response; longer ones are dropped and counted, never truncated. */
@@ -71,6 +74,8 @@ export interface ResponseKind<Read extends { examples: Example[] }, Group extend
     encoded: readonly (EncodedRow | null)[],
     counts: PairCounts,
   ): { used: readonly number[]; known: Omit<Group, keyof ResponseGroup> } | null
+  /** Pairs in a group. */
+  pairsIn(group: Group): number
   /** Distinguishes groups with the same responses, by their label. */
   mark(group: Group): number
   /** Content of a group for the hash of a set. Hashes are saved in run folders: do not change it. */
@@ -87,14 +92,28 @@ export async function loadResponses<Read extends { examples: Example[] }, Group 
   options: ResponseOptions,
 ): Promise<Split<ResponseSet<Group>>> {
   const load = (from: DataSource) => loadSet(kind, from, options)
-  return await withValidation<ResponseSet<Group>, ResponseSet<Group>>(
+  const { tokenizer } = options
+  return await withValidation<SetBuilder<Read, Group>, ResponseSet<Group>>(
     await load(source),
     options.validation,
     {
-      alone: (whole) => whole,
-      split: (whole, fraction) => split(kind, whole, fraction, options.seed),
+      alone: async (whole) => await whole.set({ tokenizer }),
+      split: async (whole, fraction) => {
+        const held = heldOut(whole.groups.length, fraction, options.seed)
+        return withShared(
+          kind,
+          await whole.set({ tokenizer, holds: (group) => !held.has(group) }),
+          await whole.set({ tokenizer, holds: (group) => held.has(group), dropped: false }),
+        )
+      },
       load,
-      beside: (whole, other) => withShared(kind, whole, { ...other, firstPlace: whole.store.length }),
+      beside: async (whole, other) => {
+        const validation = await other.set({ tokenizer })
+        return withShared(kind, await whole.set({ tokenizer }), {
+          ...validation,
+          firstPlace: whole.store.length,
+        })
+      },
     },
   )
 }
@@ -103,9 +122,15 @@ async function loadSet<Read extends { examples: Example[] }, Group extends Respo
   kind: ResponseKind<Read, Group>,
   source: DataSource,
   options: ResponseOptions,
-): Promise<ResponseSet<Group>> {
-  const { tokenizer, template, maxLength, onBadRow, signal } = options
-  const encoder = new RowEncoder(tokenizer, template, { maxLength, trainOn: 'assistant', overflow: 'drop' })
+): Promise<SetBuilder<Read, Group>> {
+  const { tokenizer, template, strings, rendered, maxLength, onBadRow, signal } = options
+  const encoder = new RowEncoder(tokenizer, template, {
+    maxLength,
+    trainOn: 'assistant',
+    overflow: 'drop',
+    strings,
+    rendered,
+  })
   const set = new SetBuilder(kind)
   try {
     for (const data of unweighted(source, `${kind.rows} have no source weight`)) {
@@ -128,7 +153,8 @@ async function loadSet<Read extends { examples: Example[] }, Group extends Respo
         skip: (message) => set.builder.badRow(message),
       })
     }
-    return set.finish(options)
+    set.check(options)
+    return set
   } catch (error) {
     await set.store.close()
     throw error
@@ -137,12 +163,12 @@ async function loadSet<Read extends { examples: Example[] }, Group extends Respo
   }
 }
 
-/** Collects responses into a set. */
+/** Collects responses, and makes sets of all or some of their groups. */
 class SetBuilder<Read extends { examples: Example[] }, Group extends ResponseGroup> {
   readonly store = new TokenStore()
   readonly builder = new ReportBuilder()
+  readonly groups: Group[] = []
   readonly #kind: ResponseKind<Read, Group>
-  readonly #groups: Group[] = []
   readonly #counts: PairCounts = { pairs: 0, brokenPairs: 0, identical: 0 }
 
   constructor(kind: ResponseKind<Read, Group>) {
@@ -152,38 +178,70 @@ class SetBuilder<Read extends { examples: Example[] }, Group extends ResponseGro
   /** Stores the responses of a row that its group keeps. */
   async keep(read: Read, responses: readonly Encoded[], origin: Origin): Promise<void> {
     const { store, builder } = this
-    builder.read()
+    const dropped: Dropped[] = []
     const rows = responses.map(({ rows: [row = 'empty'] }): EncodedRow | null => {
       if (typeof row !== 'string') return row
-      builder.drop(row)
+      dropped.push(row)
       return null
     })
     const kept = this.#kind.group(read, rows, this.#counts)
-    if (kept === null) return
+    const used = (kept?.used ?? []).map((place) => ({
+      row: rows[place]!,
+      kind: read.examples[place]!.kind,
+      encoded: responses[place]!,
+    }))
     const first = store.length
-    for (const place of kept.used) {
-      await store.append(rows[place]!)
-      builder.kept(rows[place]!, read.examples[place]!.kind)
-    }
+    for (const { row } of used) await store.append(row)
+    builder.responses(dropped, used, joined(responses.map(({ words }) => words)))
+    if (kept === null) return
     const place = { first, count: kept.used.length, origin: `${origin.source}:${origin.line}` }
-    const group = { ...place, ...kept.known } as Group
-    const ids = digestOf(this.#kind, store, group)
-    builder.content([ids], joined(responses.map(({ words }) => words)))
-    this.#groups.push(group)
+    this.groups.push({ ...place, ...kept.known } as Group)
   }
 
   /** Throws ERR_DATA without usable responses, or where none trains a stop token. */
-  finish(options: ResponseOptions): ResponseSet<Group> {
-    const groups = this.#groups
-    const report = { ...this.builder.finish(), judgements: groups.length, ...this.#counts }
-    if (groups.length === 0) throw nothingLeft(report, options)
+  check(options: ResponseOptions): void {
+    if (this.groups.length === 0) throw nothingLeft({ ...this.builder.dropped, ...this.#counts }, options)
     if (this.builder.neverStops) throw neverStops(options)
+  }
+
+  /** The set of the groups that `holds` takes, by default all. Rows that were `dropped` are part of its report, or not. */
+  async set({
+    tokenizer,
+    holds = () => true,
+    dropped = true,
+  }: {
+    tokenizer: Tokenizer
+    holds?: (group: number) => boolean
+    dropped?: boolean
+  }): Promise<ResponseSet<Group>> {
     const { store } = this
-    return { store, firstPlace: 0, groups, report, hash: hashOf(this.#kind, store, groups) }
+    const groups = this.groups.filter((_, i) => holds(i))
+    const held = new Uint8Array(store.length)
+    for (const { first, count } of groups) held.fill(1, first, first + count)
+    const report = await this.builder.report({
+      store,
+      tokenizer,
+      holds: (row) => held[row] === 1,
+      dropped,
+      digests: (entry) => [digestOf(this.#kind, store, this.groups[entry]!)],
+    })
+    const counts = { brokenPairs: 0, identical: 0, ...(dropped && this.#counts) }
+    const pairs = groups.reduce((sum, group) => sum + this.#kind.pairsIn(group), 0)
+    return {
+      store,
+      firstPlace: 0,
+      groups,
+      report: { ...report, judgements: groups.length, ...counts, pairs },
+      templated: this.builder.templated,
+      hash: hashOf(this.#kind, store, groups),
+    }
   }
 }
 
-function nothingLeft({ read, dropped, identical }: ResponseReport, { maxLength }: ResponseOptions) {
+function nothingLeft(
+  { read, dropped, identical }: Pick<ResponseReport, 'read' | 'dropped' | 'identical'>,
+  { maxLength }: ResponseOptions,
+) {
   const { badRow, tooLong, noLabels, empty } = dropped
   return new PosttrainError(
     'ERR_DATA',
@@ -215,21 +273,6 @@ function withShared<Group extends ResponseGroup>(
   for (const group of validation.groups) known.add(digestOf(kind, validation.store, group))
   const shared = train.groups.filter((group) => known.has(digestOf(kind, train.store, group))).length
   return { train: { ...train, report: { ...train.report, sharedWithValidation: shared } }, validation }
-}
-
-/** Holds out a fraction of the prompts, chosen by the seed, for validation. */
-function split<Group extends ResponseGroup>(
-  kind: Pick<ResponseKind<never, Group>, 'mark' | 'hashed'>,
-  whole: ResponseSet<Group>,
-  fraction: number,
-  seed: number,
-): Split<ResponseSet<Group>> {
-  const held = heldOut(whole.groups.length, fraction, seed)
-  const part = (taken: boolean): ResponseSet<Group> => {
-    const groups = whole.groups.filter((_, i) => held.has(i) === taken)
-    return { ...whole, groups, hash: hashOf(kind, whole.store, groups) }
-  }
-  return withShared(kind, part(false), part(true))
 }
 
 function hashOf<Group extends ResponseGroup>(

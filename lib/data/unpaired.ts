@@ -24,6 +24,7 @@ const unpaired: ResponseKind<{ examples: Example[]; desirable: boolean }, Unpair
     return { examples: [example], desirable }
   },
   group: ({ desirable }, [row]) => (row == null ? null : { used: [0], known: { desirable } }),
+  pairsIn: () => 0,
   mark: ({ desirable }) => Number(desirable),
   hashed: ({ first, count, desirable }) => [first, count, [], desirable],
 }

@@ -27,19 +27,19 @@ export async function withValidation<Loaded extends { store: TokenStore }, Set>(
   validation: Validation | undefined,
   how: {
     /** Trains on all rows. */
-    alone(whole: Loaded): Set
+    alone(whole: Loaded): Promise<Set>
     /** Holds out a fraction of the rows. */
-    split(whole: Loaded, fraction: number): Split<Set>
+    split(whole: Loaded, fraction: number): Promise<Split<Set>>
     load(source: RowSource): Promise<Loaded>
     /** Validates on other rows. */
-    beside(whole: Loaded, other: Loaded): Split<Set>
+    beside(whole: Loaded, other: Loaded): Promise<Split<Set>>
   },
 ): Promise<Split<Set>> {
   try {
-    if (validation === undefined) return { train: how.alone(whole), validation: null }
+    if (validation === undefined) return { train: await how.alone(whole), validation: null }
     if (typeof validation === 'object' && 'fraction' in validation)
-      return how.split(whole, validation.fraction)
-    return how.beside(whole, await how.load(validation))
+      return await how.split(whole, validation.fraction)
+    return await how.beside(whole, await how.load(validation))
   } catch (error) {
     await whole.store.close()
     throw error

@@ -2,8 +2,7 @@ import { loadDataset } from '../data/dataset.js'
 import { loadPreferences } from '../data/preferences.js'
 import { loadPrompts } from '../data/prompts.js'
 import type { Row } from '../data/rows/rows.js'
-import type { Template } from '../data/text/template.js'
-import { plainTemplate, templateOf } from '../data/text/templates.js'
+import { type ChosenTemplate, chooseTemplate, plainTemplate } from '../data/text/templates.js'
 import { PosttrainError } from '../errors.js'
 import type { Model } from '../models/model.js'
 import { RECIPES, type RecipeEntry, type RecipeName } from '../train/recipes.js'
@@ -64,10 +63,13 @@ export async function probe(
   const { rollout, rows: kind, start } = RECIPES[recipe]
   // Passes over a rollout there; elsewhere the length of the run.
   if (rollout && given.epochs !== undefined) options.epochs = given.epochs
-  const template = kind === 'text' ? plainTemplate : await templateOf(given.template as undefined, model)
+  const chosen =
+    kind === 'text'
+      ? { template: plainTemplate, strings: 'raw' as const }
+      : await chooseTemplate(given.template as undefined, model)
   const rowOf = rowMaker(kind, given.loss === 'kto')
   const words = await longest(rollout ? sizes.promptTokens : sizes.tokens, (count) =>
-    tokensOf(kind, rowOf(count, 0), model, template),
+    tokensOf(kind, rowOf(count, 0), model, chosen),
   )
   const accumulation = (options.gradientAccumulation as number | undefined) ?? 1
   const rows = rollout ? sizes.answers : sizes.documents * accumulation * (TIMED + 1)
@@ -160,11 +162,13 @@ async function tokensOf(
   kind: RecipeEntry['rows'],
   row: Record<string, unknown>,
   model: Model,
-  template: Template,
+  { template, strings }: Pick<ChosenTemplate, 'template' | 'strings'>,
 ): Promise<number> {
   const reading = {
     tokenizer: model.tokenizer,
     template,
+    strings,
+    rendered: false,
     maxLength: 2 ** 30,
     onBadRow: 'error' as const,
     overflow: 'error' as const,

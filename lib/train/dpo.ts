@@ -23,7 +23,6 @@ import { preferenceLoader } from '../data/loaders/preferences.js'
 import type { ResponseLoaderOptions } from '../data/loaders/responses.js'
 import { unpairedLoader } from '../data/loaders/unpaired.js'
 import { loadPreferences, type PreferenceSet } from '../data/preferences.js'
-import { templateOf } from '../data/text/templates.js'
 import { loadUnpaired, type UnpairedSet } from '../data/unpaired.js'
 import type { Split } from '../data/validation.js'
 import { PosttrainError } from '../errors.js'
@@ -44,6 +43,7 @@ import type {
   KtoStepEvent,
   TrainEvent,
 } from './run/events.js'
+import { rowForm } from './run/row-form.js'
 import { hasStarted, Run, type RunControl } from './run/run.js'
 import { ktoObjective, unbalanced } from './supervised/kto.js'
 import { superviseTraining } from './supervised/loop.js'
@@ -92,9 +92,9 @@ async function* train(
 > {
   const { model, loss } = options
   const maxLength = sequenceLength(model, options.maxLength)
-  const template = await templateOf(options.template, model)
+  const { form, choices, adopted } = await rowForm(options, model)
   if (loss === 'kto') refuseSingleResponses(options)
-  const reading = { ...options, maxLength, tokenizer: model.tokenizer, template }
+  const reading = { ...options, maxLength, tokenizer: model.tokenizer, ...form }
   const rows =
     loss === 'kto'
       ? { loss, ...(await loadUnpaired(options.data, reading)) }
@@ -116,8 +116,8 @@ async function* train(
         sftCoef: loss === 'kto' ? 0 : pairLossOptions(loss, options).sftCoef,
       },
       dropout: false,
-      template,
-      choices: { maxLength, template: template.name },
+      template: adopted(rows.train),
+      choices: { maxLength, ...choices },
     }
     const reference = await referenceOf(options, adapted, resources)
     if (rows.loss === 'kto') {

@@ -24,7 +24,6 @@
  * In both, log p_old comes from a training forward before the first update, and sampling is by temperature only.
  */
 import { loadPrompts, type PromptReport } from '../data/prompts.js'
-import { templateOf } from '../data/text/templates.js'
 import type { Reduction } from '../losses/group.js'
 import type { CausalLM } from '../models/causal-lm.js'
 import { RewardModel } from '../models/reward-model.js'
@@ -49,6 +48,7 @@ import { frozenReference, refuseTrainedWeights } from './roles/reference.js'
 import { Resources } from './roles/resources.js'
 import { partsOf } from './run/checkpoint.js'
 import type { EndEvent, GroupStepEvent, TrainEvent } from './run/events.js'
+import { rowForm } from './run/row-form.js'
 import { hasStarted, Run, type RunControl } from './run/run.js'
 
 export type GroupRun = Run<GroupStepEvent, never, PromptReport>
@@ -93,11 +93,11 @@ async function* train(
   const { model, groupSize, batchSize } = options
   refuseEmptyMiniBatches(batchSize * groupSize, options.miniBatches)
   const sources = rewardSources(options.reward, model)
-  const template = await templateOf(options.template, model)
+  const { form, choices, adopted } = await rowForm(options, model)
   const prompts = await loadPrompts(options.data, {
     ...options,
     tokenizer: model.tokenizer,
-    template,
+    ...form,
     maxLength: promptLength(options, sources),
   })
   await using resources = new Resources()
@@ -121,9 +121,9 @@ async function* train(
       model,
       options: { ...options, learningRate },
       // config.json has normalizeAdvantages in every recipe with rollouts, and a resume compares it.
-      config: { normalizeAdvantages: false, ...options, learningRate, template: template.name },
+      config: { normalizeAdvantages: false, ...options, learningRate, ...choices },
       prompts,
-      template,
+      template: adopted(prompts),
       sources,
       reference,
       groupSize,

@@ -30,7 +30,6 @@
  */
 import type { PromptReport } from '../data/index.js'
 import { loadPrompts } from '../data/prompts.js'
-import { templateOf } from '../data/text/templates.js'
 import type { CausalLM } from '../models/causal-lm.js'
 import { RewardModel } from '../models/reward-model.js'
 import type { AdamW } from '../optim/adamw.js'
@@ -56,6 +55,7 @@ import { frozenReference, refuseTrainedWeights } from './roles/reference.js'
 import { Resources } from './roles/resources.js'
 import { partsOf } from './run/checkpoint.js'
 import type { EndEvent, PpoStepEvent, TrainEvent } from './run/events.js'
+import { rowForm } from './run/row-form.js'
 import { hasStarted, Run, type RunControl } from './run/run.js'
 import { variance } from './run/sums.js'
 
@@ -94,11 +94,11 @@ async function* train(
   const { model, batchSize, miniBatches } = options
   refuseEmptyMiniBatches(batchSize, miniBatches)
   const sources = rewardSources(options.reward, model)
-  const template = await templateOf(options.template, model)
+  const { form, choices, adopted } = await rowForm(options, model)
   const prompts = await loadPrompts(options.data, {
     ...options,
     tokenizer: model.tokenizer,
-    template,
+    ...form,
     maxLength: promptLength(options, sources),
   })
   await using resources = new Resources()
@@ -123,9 +123,9 @@ async function* train(
       model,
       options: { ...options, learningRate },
       // config.json has normalizeAdvantages in every recipe with rollouts, and a resume compares it.
-      config: { ...options, learningRate, normalizeAdvantages: false, template: template.name },
+      config: { ...options, learningRate, normalizeAdvantages: false, ...choices },
       prompts,
-      template,
+      template: adopted(prompts),
       sources,
       reference,
       groupSize: 1,

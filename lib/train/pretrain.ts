@@ -36,11 +36,12 @@ async function* train(
   const { tokenizer } = model
   const maxLength = sequenceLength(model, options.maxLength)
   // Rows of other kinds are rendered as plain text, and every token is a label.
+  const form = { template: plainTemplate, strings: 'raw' as const, rendered: options.rendered ?? false }
   const rows = await loadDataset(options.data, {
     ...options,
     maxLength,
     tokenizer,
-    template: plainTemplate,
+    ...form,
     trainOn: 'all',
     overflow: 'truncate',
     needsStop: false,
@@ -65,6 +66,7 @@ async function* train(
         train: rowLoader(rows.train, { ...batching, padId, shuffle, seed }),
         validation: rows.validation && rowLoader(rows.validation, { ...batching, padId, shuffle: false }),
         template: null,
+        sampling: form,
         choices: { maxLength },
       },
       control,

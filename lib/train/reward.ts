@@ -1,6 +1,5 @@
 import { type PreferenceBatch, preferenceLoader } from '../data/loaders/preferences.js'
 import { loadPreferences } from '../data/preferences.js'
-import { templateOf } from '../data/text/templates.js'
 import { CausalLM } from '../models/causal-lm.js'
 import { RewardModel } from '../models/reward-model.js'
 import type { ResolvedOptions } from '../options/option.js'
@@ -15,6 +14,7 @@ import type {
   RewardStepEvent,
   TrainEvent,
 } from './run/events.js'
+import { rowForm } from './run/row-form.js'
 import { hasStarted, Run, type RunControl } from './run/run.js'
 import { ratio } from './run/sums.js'
 import { superviseTraining } from './supervised/loop.js'
@@ -61,19 +61,20 @@ async function* trainOn(
 ): AsyncGenerator<TrainEvent<RewardStepEvent, RewardEvaluationEvent>, EndEvent> {
   const { seed, shuffle } = options
   const maxLength = sequenceLength(model, options.maxLength)
-  const template = await templateOf(options.template, model)
+  const { form, choices, adopted } = await rowForm(options, model)
   const rows = await loadPreferences(options.data, {
     ...options,
     maxLength,
     tokenizer: model.tokenizer,
-    template,
+    ...form,
   })
   const batchSize = options.batchSize ?? 8
   try {
     await using prepared = await prepareAdapter(model, options, kept)
     const { adapted } = prepared
     if (adapted && options.padToken !== undefined) throw noEffectOnAdapter('reward', 'padToken', model)
-    model.adoptTemplate(template)
+    const template = adopted(rows.train)
+    if (template !== null) model.adoptTemplate(template)
     // Fail before hours of training, not after.
     if (options.output !== undefined && !adapted) model.padFor(options.padToken)
     return yield* superviseTraining(
@@ -94,7 +95,7 @@ async function* trainOn(
         train: preferenceLoader(rows.train, { batchSize, shuffle, seed }),
         validation: rows.validation && preferenceLoader(rows.validation, { batchSize, shuffle: false, seed }),
         template,
-        choices: { maxLength, template: template.name, center: options.center },
+        choices: { maxLength, ...choices, center: options.center },
       },
       control,
     )

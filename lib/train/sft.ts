@@ -1,12 +1,13 @@
 import { loadDataset } from '../data/dataset.js'
+import type { DataReport } from '../data/encode/report.js'
 import { rowLoader } from '../data/loaders/rows.js'
-import { templateOf } from '../data/text/templates.js'
 import type { ResolvedOptions } from '../options/option.js'
 import { resolveOptions } from '../options/validate.js'
 import { sftOptions } from './options/fields.js'
 import type { SftOptions } from './options/options.generated.js'
 import { prepareAdapter } from './roles/adapter.js'
 import type { EndEvent, TrainEvent } from './run/events.js'
+import { type RowForm, rowForm } from './run/row-form.js'
 import { hasStarted, Run, type RunControl } from './run/run.js'
 import { crossEntropyObjective } from './supervised/cross-entropy.js'
 import { superviseTraining } from './supervised/loop.js'
@@ -40,12 +41,12 @@ async function* train(
   const { model, batchSize, batchTokens, shuffle, seed } = options
   const { tokenizer } = model
   const maxLength = sequenceLength(model, options.maxLength)
-  const template = await templateOf(options.template, model)
+  const { form, choices, adopted } = await rowForm(options, model)
   const rows = await loadDataset(options.data, {
     ...options,
     maxLength,
     tokenizer,
-    template,
+    ...form,
     needsStop: true,
   })
   try {
@@ -67,8 +68,9 @@ async function* train(
         dropout: true,
         train: rowLoader(rows.train, { ...batching, padId, shuffle, seed }),
         validation: rows.validation && rowLoader(rows.validation, { ...batching, padId, shuffle: false }),
-        template,
-        choices: { maxLength, template: template.name, trainOn: options.trainOn, overflow: options.overflow },
+        template: adopted(rows.train),
+        sampling: samplingForm(form, rows.train.report),
+        choices: { maxLength, ...choices, trainOn: options.trainOn, overflow: options.overflow },
       },
       control,
     )
@@ -76,4 +78,10 @@ async function* train(
     await rows.train.store.close()
     await rows.validation?.store.close()
   }
+}
+
+/** Form of the prompts of `samples`: raw where the rows' own prompts were, else a user turn. */
+function samplingForm(form: RowForm, { stringPrompts }: DataReport): RowForm {
+  const raw = form.rendered || stringPrompts.raw + stringPrompts.rendered > 0
+  return { ...form, strings: raw ? 'raw' : 'turn' }
 }

@@ -234,7 +234,7 @@ test('a BOS token that the tokenizer puts before texts stands before the plain t
     const saved = Template.fromSource(template.sourceFor(pieces))
     t.deepEqual(saved.promptIds(row, pieces), prompt)
     // The worker thread, which large data go to, gives the same.
-    const encoder = new RowEncoder(pieces, template, options)
+    const encoder = new RowEncoder(pieces, template, { ...options, strings: 'raw', rendered: false })
     t.teardown(() => encoder.close())
     const long = { ...row, output: 'ab '.repeat(3000) }
     const [one] = await encoder.encode([readRow(long, { source: 'rows', line: 1 })])

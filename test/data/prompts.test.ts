@@ -105,6 +105,9 @@ test('prompts that are too long are an error, or dropped and counted', async (t)
     dropped: { badRow: 0, tooLong: 1, empty: 1 },
     tokens: 5,
     length: { min: 1, median: 4, p90: 4, p99: 4, max: 4 },
+    specialMarks: 0,
+    stringPrompts: { turn: 0, raw: 2, rendered: 0 },
+    example: '1234',
     firstBadRow: null,
   })
   await t.throwsAsync(loadPrompts([{ prompt: '12345' }], { ...strict, overflow: 'drop' }), {

@@ -10,6 +10,8 @@ export const chat = Template.fromSource(
 )
 
 export const options = {
+  strings: 'raw' as const,
+  rendered: false,
   tokenizer,
   template: chat,
   maxLength: 512,

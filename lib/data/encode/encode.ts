@@ -2,22 +2,29 @@ import { Worker } from 'node:worker_threads'
 import { PosttrainError } from '../../errors.js'
 import { packageRoot } from '../../libtorch/find/libtorch.js'
 import type { Example } from '../rows/rows.js'
+import { formOf, placed, type StringForm, type TextForm } from '../rows/string-rows.js'
 import { Template } from '../text/template.js'
 import { Tokenizer, type TokenizerFiles } from '../text/tokenizer.js'
 import { type Digest, digest } from './digests.js'
 import { type Dropped, type EncodedRow, type EncodeOptions, encodeRow, encodeText } from './mask.js'
 
+export type EncoderOptions = EncodeOptions & StringForm
+
 /** Tokenizer, template and options of an encoder, as data for the worker. */
 export interface EncoderSpec {
   files: TokenizerFiles
   template: { source: string; name: string; prefixed: boolean }
-  options: EncodeOptions
+  options: EncoderOptions
 }
 
 /** Encoded rows of an example, or why they were dropped, and a hash of its words. */
 export interface Encoded {
   rows: (EncodedRow | Dropped)[]
   words: Digest
+  /** How a string prompt was taken; null for messages and plain text. */
+  strings: TextForm | null
+  /** Whether marks of special tokens in a text outside of messages were read as text. */
+  marks: boolean
 }
 
 /** Message of an error in the example itself. */
@@ -35,18 +42,29 @@ export function encodeAll(
   examples: readonly Example[],
   tokenizer: Tokenizer,
   template: Template,
-  options: EncodeOptions,
+  options: EncoderOptions,
 ): (Encoded | EncodeError)[] {
   return examples.map((example) =>
     attempt(() => {
+      const whole = placed(example, options)
       const rows =
-        example.kind === 'text'
-          ? encodeText(example, tokenizer, options)
-          : [encodeRow(example, tokenizer, template, options)]
-      return { rows, words: digest(wordsOf(example)) }
+        whole.kind === 'text'
+          ? encodeText(whole, tokenizer, options)
+          : [encodeRow(whole, tokenizer, template, options)]
+      const form = example.kind === 'messages' ? null : formOf(example, options)
+      return {
+        rows,
+        words: digest(wordsOf(example)),
+        strings: example.kind === 'completion' ? form : null,
+        marks: form !== null && form !== 'rendered' && hasMarks(textsOf(example), tokenizer),
+      }
     }),
   )
 }
+
+/** Whether a text has marks of special tokens in it. */
+export const hasMarks = (texts: readonly string[], tokenizer: Tokenizer): boolean =>
+  texts.some((text) => tokenizer.firstSpecial(text) !== null)
 
 /** Runs `encode` and returns its ERR_DATA, an error in the example, instead of throwing it. */
 export function attempt<Result>(encode: () => Result): Result | EncodeError {
@@ -91,7 +109,7 @@ const sizeOf = (example: Example) => textsOf(example).reduce((sum, text) => sum 
 export class RowEncoder {
   readonly #tokenizer: Tokenizer
   readonly #template: Template
-  readonly #options: EncodeOptions
+  readonly #options: EncoderOptions
   readonly #waiting = new Map<
     number,
     { resolve: (rows: (Encoded | EncodeError)[]) => void; reject: (error: unknown) => void }
@@ -100,7 +118,7 @@ export class RowEncoder {
   #characters = 0
   #next = 0
 
-  constructor(tokenizer: Tokenizer, template: Template, options: EncodeOptions) {
+  constructor(tokenizer: Tokenizer, template: Template, options: EncoderOptions) {
     this.#tokenizer = tokenizer
     this.#template = template
     this.#options = options

@@ -51,10 +51,28 @@ function segmentsOf(
   if (example.kind === 'messages')
     return template.segments(example.messages, tokenizer, { trainOn, tools: example.tools })
   const [prompt, completion] = splitPrompt(example.prompt, example.completion)
+  const rendered = example.rendered === true
+  const read = (text: string) => (rendered ? text : tokenizer.guard(text))
+  const end = rendered && tokenizer.endsWithSpecial(completion.trimEnd()) ? '' : (tokenizer.eosToken ?? '')
   return [
-    { text: tokenizer.guard(prompt), trained: trainOn === 'all' },
-    { text: tokenizer.guard(completion) + (tokenizer.eosToken ?? ''), trained: true },
+    { text: read(prompt), trained: trainOn === 'all' },
+    { text: read(completion) + end, trained: true },
   ]
+}
+
+/**
+ * Ids that the tokenizer puts before a text, a BOS token for some families; none before a rendered text that begins with
+ * a special token of its own.
+ */
+export function textPrefix(text: string, rendered: boolean, tokenizer: Tokenizer): readonly number[] {
+  return rendered && tokenizer.firstSpecial(text)?.start === 0 ? [] : tokenizer.prefixIds
+}
+
+/** Input ids of a raw prompt: exactly those before the completion in training. */
+export function rawPromptIds(prompt: string, rendered: boolean, tokenizer: Tokenizer): Int32Array {
+  const [text] = splitPrompt(prompt, '')
+  const ids = tokenizer.encode(text, { allowSpecial: rendered, first: true })
+  return Int32Array.from([...textPrefix(text, rendered, tokenizer), ...ids])
 }
 
 /**
@@ -68,7 +86,10 @@ export function encodeRow(
   options: EncodeOptions,
 ): EncodedRow | Dropped {
   const segments = segmentsOf(example, template, tokenizer, options.trainOn)
-  const prefix = example.kind === 'completion' ? tokenizer.prefixIds : template.prefixIds(tokenizer)
+  const prefix =
+    example.kind === 'completion'
+      ? textPrefix(example.prompt, example.rendered === true, tokenizer)
+      : template.prefixIds(tokenizer)
   const pieces = segments.map(({ text }, i) => tokenizer.encode(text, { allowSpecial: true, first: i === 0 }))
   const length = pieces.reduce((sum, piece) => sum + piece.length, prefix.length)
   if (length === 0) return 'empty'
@@ -149,23 +170,27 @@ function boundaryDiffers(left: string, right: string, first: boolean, tokenizer:
 }
 
 /**
- * Encodes plain text for pre-training: all tokens are trained, an EOS token ends it, and a long text is split into
- * several rows. Each of these begins with the last token of the one before, so that every token is predicted.
+ * Encodes plain text for pre-training: all tokens are trained, an EOS token ends it (a rendered text may end in a special
+ * token of its own instead), and a long text is split into several rows. Each of these begins with the last token of the
+ * one before, so that every token is predicted.
  */
 export function encodeText(
   example: Extract<Example, { kind: 'text' }>,
   tokenizer: Tokenizer,
   options: EncodeOptions,
 ): (EncodedRow | Dropped)[] {
-  const body = tokenizer.encode(example.text)
+  const { text, rendered = false } = example
+  const body = tokenizer.encode(text, { allowSpecial: rendered })
   if (body.length === 0) return ['empty']
-  const eos = tokenizer.eosId
-  const ids = new Int32Array(tokenizer.prefixIds.length + body.length + (eos === null ? 0 : 1))
-  ids.set(tokenizer.prefixIds)
-  ids.set(body, tokenizer.prefixIds.length)
-  if (eos !== null) ids[ids.length - 1] = eos
+  const ends = rendered && tokenizer.endsWithSpecial(text.trimEnd())
+  const end = tokenizer.eosId === null || ends ? [] : [tokenizer.eosId]
+  const prefix = textPrefix(text, rendered, tokenizer)
+  const ids = new Int32Array(prefix.length + body.length + end.length)
+  ids.set(prefix)
+  ids.set(body, prefix.length)
+  ids.set(end, prefix.length + body.length)
   if (ids.length < 2) return ['noLabels']
-  const stopIds = eos === null ? [] : [eos]
+  const stopIds = tokenizer.eosId === null ? [] : [tokenizer.eosId]
   const rows: (EncodedRow | Dropped)[] = []
   for (let from = 0; from + 1 < ids.length; from += options.maxLength - 1) {
     const piece = ids.slice(from, from + options.maxLength)

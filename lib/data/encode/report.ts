@@ -1,6 +1,9 @@
 import type { Example } from '../rows/rows.js'
-import { type Digest, DigestSet } from './digests.js'
+import type { TextForm } from '../rows/string-rows.js'
+import type { Tokenizer } from '../text/tokenizer.js'
+import { type Digest, DigestSet, NumberList } from './digests.js'
 import type { Encoded } from './encode.js'
+import { exampleText } from './example.js'
 import { type Dropped, type EncodedRow, isPredicted } from './mask.js'
 import type { TokenStore } from './token-store.js'
 
@@ -58,100 +61,115 @@ export interface DataReport {
   withoutStop: number
   /** Rows that would get other ids if encoded as one text. */
   jointDiffers: number
+  /**
+   * Rows with marks of special tokens in plain text, a string prompt or its completion, which were read as text: if the
+   * texts are rendered already, say so with `rendered: true`.
+   */
+  specialMarks: number
+  /** Rows with a string prompt, by how it was taken. */
+  stringPrompts: StringCounts
+  /** The first row as one text with special tokens spelled out, trained tokens between ⟦ and ⟧; null without rows. */
+  example: string | null
   /** Error message of the first skipped bad row; null without any. */
   firstBadRow: string | null
   /** What files may have been meant to hold other than what was read, in a sentence each. */
   notes: string[]
 }
 
-/** Collects the report row by row. */
+/**
+ * Rows with a string prompt: in a user turn of the template, raw, or raw and rendered already (marks of special tokens
+ * are special tokens).
+ */
+export type StringCounts = Record<TextForm, number>
+
+/** Counts of the report that are sums over the kept rows. */
+const COUNTED = [
+  'truncated',
+  'emptyOutputs',
+  'doubleBos',
+  'withoutStop',
+  'jointDiffers',
+  'specialMarks',
+] as const satisfies (keyof DataReport)[]
+
+/** What the report counts of a kept row, besides its tokens. */
+interface Facts {
+  counts: Partial<Record<(typeof COUNTED)[number], number>>
+  strings: TextForm | null
+  /** The first of its example: a long text has several rows, a prompt several responses. */
+  first: boolean
+}
+
+/** Rows that a report is about, and what it needs to find duplicates among them. */
+export interface ReportOn {
+  store: TokenStore
+  tokenizer: Tokenizer
+  /** Whether a row of the store is among them. Default: all are. */
+  holds?: (row: number) => boolean
+  /** Whether rows that were dropped belong to them. */
+  dropped: boolean
+  /** Digests by which the entry at an index is compared with others. Default: those of its rows. */
+  digests?: (entry: number) => readonly Digest[]
+}
+
+/** Collects what is needed to report on all rows, or on some of them. */
 export class ReportBuilder {
-  readonly #lengths = new LengthCounts()
-  readonly #exact = new DigestSet()
-  readonly #words = new DigestSet()
+  /** Kinds of rows by their facts; few, since most rows are alike. */
+  readonly #kinds: Facts[] = []
+  readonly #kindOf = new Map<string, number>()
+  /** Kind and number of labels of each row of the store. */
+  readonly #rows = new NumberList()
+  readonly #labels = new NumberList()
+  /** Examples, or prompts with their responses: the first row, the number of rows, a hash of the words. */
+  readonly #entries = {
+    first: new NumberList(),
+    count: new NumberList(),
+    low: new NumberList(),
+    high: new NumberList(),
+  }
+  /** Rows read of which nothing was kept. */
+  #lost = 0
   /** Rows with a response, and those of them that train a stop token. */
   #responses = 0
   #stopping = 0
-  readonly #report: DataReport = {
-    read: 0,
-    rows: 0,
-    dropped: { badRow: 0, tooLong: 0, noLabels: 0, empty: 0 },
-    truncated: 0,
-    tokens: 0,
-    trainTokens: 0,
-    length: { min: 0, median: 0, p90: 0, p99: 0, max: 0 },
-    duplicates: { exact: 0, near: 0 },
-    sharedWithValidation: 0,
-    emptyOutputs: 0,
-    doubleBos: 0,
-    withoutStop: 0,
-    jointDiffers: 0,
-    firstBadRow: null,
-    notes: [],
-  }
+  #templated = false
+  readonly #dropped: DataReport['dropped'] = { badRow: 0, tooLong: 0, noLabels: 0, empty: 0 }
+  #firstBadRow: string | null = null
+  readonly #notes: string[] = []
 
   badRow(message: string): void {
-    this.#report.read++
-    this.#report.dropped.badRow++
-    this.#report.firstBadRow ??= message
+    this.#lost++
+    this.#dropped.badRow++
+    this.#firstBadRow ??= message
   }
 
   note(sentence: string): void {
-    this.#report.notes.push(sentence)
+    this.#notes.push(sentence)
   }
 
-  /** Counts an example whose rows are in the store, from `first` on. */
-  example(kind: Example['kind'], encoded: Encoded, store: TokenStore, first: number): void {
-    this.#report.read++
-    const ids: Digest[] = []
+  /** Counts an example whose rows are the next of the store. */
+  example(kind: Example['kind'], encoded: Encoded): void {
+    const first = this.#rows.length
     for (const row of encoded.rows) {
-      if (typeof row === 'string') {
-        this.drop(row)
-        continue
-      }
-      this.kept(row, kind)
-      ids.push(store.digestOf(first + ids.length))
+      if (typeof row === 'string') this.#dropped[row]++
+      else this.#keep(row, kind, encoded, this.#rows.length === first)
     }
-    this.content(ids, encoded.words)
+    this.#enter(first, encoded.words)
   }
 
-  /** Counts a read row whose responses are reported one by one. */
-  read(): void {
-    this.#report.read++
-  }
-
-  /** Counts a dropped row. */
-  drop(reason: Dropped): void {
-    this.#report.dropped[reason]++
-  }
-
-  /** Counts a kept row. */
-  kept(row: EncodedRow, kind: Example['kind']): void {
-    const report = this.#report
-    const { length } = row.inputIds
-    this.#lengths.add(length)
-    report.rows++
-    report.tokens += length
-    for (let t = 0; t < length; t++) report.trainTokens += Number(isPredicted(row.labels, t, 0))
-    report.truncated += Number(row.truncated)
-    report.emptyOutputs += Number(row.emptyOutput)
-    report.doubleBos += Number(row.doubleBos)
-    report.jointDiffers += Number(row.jointDiffers)
-    report.withoutStop += Number(!row.stops)
-    if (kind === 'text') return
-    this.#responses++
-    this.#stopping += Number(row.stops)
-  }
-
-  /** Counts duplicates, by the ids of the kept rows and the words of their example. */
-  content(ids: readonly Digest[], words: Digest): void {
-    let fresh = ids.length > 0
-    for (const each of ids) {
-      if (this.#exact.add(each)) continue
-      this.#report.duplicates.exact++
-      fresh = false
-    }
-    if (!this.#words.add(words) && fresh) this.#report.duplicates.near++
+  /**
+   * Counts the responses of a read row: why each was dropped, and those that were kept, the next of the store. `words` is
+   * a hash of all of them.
+   */
+  responses(
+    dropped: readonly Dropped[],
+    kept: readonly { row: EncodedRow; kind: Example['kind']; encoded: Encoded }[],
+    words: Digest,
+  ): void {
+    const first = this.#rows.length
+    for (const reason of dropped) this.#dropped[reason]++
+    for (const [i, { row, kind, encoded }] of kept.entries()) this.#keep(row, kind, encoded, i === 0)
+    this.#enter(first, words)
   }
 
   /** There are responses, but none trains a stop token. */
@@ -159,8 +177,111 @@ export class ReportBuilder {
     return this.#responses > 0 && this.#stopping === 0
   }
 
-  finish(): DataReport {
-    return { ...this.#report, length: this.#lengths.percentiles() }
+  /** Whether kept rows were rendered by the template. */
+  get templated(): boolean {
+    return this.#templated
+  }
+
+  /** Counts for an error, before any report. */
+  get dropped(): Pick<DataReport, 'read' | 'dropped'> {
+    return { read: this.#lost + this.#entries.first.length, dropped: this.#dropped }
+  }
+
+  async report(on: ReportOn): Promise<DataReport> {
+    const { store, holds = () => true } = on
+    const lengths = new LengthCounts()
+    const report: DataReport = {
+      read: on.dropped ? this.#lost : 0,
+      rows: 0,
+      dropped: on.dropped ? { ...this.#dropped } : { badRow: 0, tooLong: 0, noLabels: 0, empty: 0 },
+      truncated: 0,
+      tokens: 0,
+      trainTokens: 0,
+      length: { min: 0, median: 0, p90: 0, p99: 0, max: 0 },
+      duplicates: this.#duplicates(on, holds),
+      sharedWithValidation: 0,
+      emptyOutputs: 0,
+      doubleBos: 0,
+      withoutStop: 0,
+      jointDiffers: 0,
+      specialMarks: 0,
+      stringPrompts: { turn: 0, raw: 0, rendered: 0 },
+      example: null,
+      firstBadRow: on.dropped ? this.#firstBadRow : null,
+      notes: on.dropped ? [...this.#notes] : [],
+    }
+    for (let row = 0; row < this.#rows.length; row++) {
+      if (!holds(row)) continue
+      const { counts, strings, first } = this.#kinds[this.#rows.at(row)]!
+      const length = store.tokensOf(row)
+      lengths.add(length)
+      report.rows++
+      report.tokens += length
+      report.trainTokens += this.#labels.at(row)
+      report.read += Number(first)
+      if (strings !== null) report.stringPrompts[strings] += Number(first)
+      for (const name of COUNTED) report[name] += counts[name] ?? 0
+      report.example ??= exampleText(await store.read(row), on.tokenizer)
+    }
+    return { ...report, length: lengths.percentiles() }
+  }
+
+  #keep(row: EncodedRow, kind: Example['kind'], { strings, marks }: Encoded, first: boolean): void {
+    const { length } = row.inputIds
+    let labels = 0
+    for (let t = 0; t < length; t++) labels += Number(isPredicted(row.labels, t, 0))
+    const counts = {
+      truncated: Number(row.truncated),
+      emptyOutputs: Number(row.emptyOutput),
+      doubleBos: Number(row.doubleBos),
+      withoutStop: Number(!row.stops),
+      jointDiffers: Number(row.jointDiffers),
+      specialMarks: Number(marks && first),
+    }
+    const facts: Facts = { counts, strings, first }
+    const key = JSON.stringify(facts)
+    let known = this.#kindOf.get(key)
+    if (known === undefined) {
+      known = this.#kinds.push(facts) - 1
+      this.#kindOf.set(key, known)
+    }
+    this.#rows.push(known)
+    this.#labels.push(labels)
+    this.#templated ||= kind === 'messages' || strings === 'turn'
+    if (kind === 'text') return
+    this.#responses++
+    this.#stopping += Number(row.stops)
+  }
+
+  #enter(first: number, [low, high]: Digest): void {
+    const count = this.#rows.length - first
+    if (count === 0) {
+      this.#lost++
+      return
+    }
+    this.#entries.first.push(first)
+    this.#entries.count.push(count)
+    this.#entries.low.push(low)
+    this.#entries.high.push(high)
+  }
+
+  #duplicates({ store, digests }: ReportOn, holds: (row: number) => boolean): DataReport['duplicates'] {
+    const [exact, words] = [new DigestSet(), new DigestSet()]
+    const found = { exact: 0, near: 0 }
+    const { first, count, low, high } = this.#entries
+    for (let entry = 0; entry < first.length; entry++) {
+      const rows = Array.from({ length: count.at(entry) }, (_, i) => first.at(entry) + i).filter(holds)
+      if (rows.length === 0) continue
+      let fresh = true
+      const own = digests === undefined ? rows.map((row) => store.digestOf(row)) : digests(entry)
+      for (const each of own) {
+        if (exact.add(each)) continue
+        found.exact++
+        fresh = false
+      }
+      if (!words.add([low.at(entry), high.at(entry)]) && fresh) found.near++
+    }
+    return found
   }
 }
 

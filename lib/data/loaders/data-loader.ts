@@ -3,6 +3,7 @@ import { type Dataset, defaultDatasetOptions, loadDataset } from '../dataset.js'
 import type { DataReport } from '../encode/report.js'
 import type { DataSource } from '../sources.js'
 import type { Template, TrainOn } from '../text/template.js'
+import { chooseTemplate } from '../text/templates.js'
 import type { Tokenizer } from '../text/tokenizer.js'
 import type { Loader } from './loader.js'
 import { type BatchOptions, checkBatching, type LoaderBatch, rowLoader } from './rows.js'
@@ -11,8 +12,16 @@ import { type BatchOptions, checkBatching, type LoaderBatch, rowLoader } from '.
 export interface DataLoaderOptions extends BatchOptions {
   /** The model's tokenizer. Required. */
   tokenizer: Tokenizer
-  /** Template that renders rows to text. Default: the plain template. */
-  template?: Template
+  /**
+   * Template that renders rows to text, string prompts as a user turn; `'none'` takes string prompts raw. Default: the
+   * tokenizer's chat template; without one, the plain template for conversations, and string prompts raw.
+   */
+  template?: Template | 'none'
+  /**
+   * Whether texts, string prompts and completions are rendered already: no turn is put around them, and marks of special
+   * tokens in them are special tokens. Defaults to `false`.
+   */
+  rendered?: boolean
   /** Maximum length of a sequence, in tokens. An integer of at least 2. Defaults to `1024`. */
   maxLength?: number
   /** Turns whose tokens are trained. Defaults to `'assistant'`. */
@@ -86,8 +95,9 @@ export class DataLoader implements Loader<LoaderBatch> {
   }
 
   async #open(): Promise<Dataset> {
-    const { tokenizer, template, maxLength, trainOn, overflow, onBadRow } = this.#options
-    const given = { template, maxLength, trainOn, overflow, onBadRow }
+    const { tokenizer, maxLength, trainOn, overflow, onBadRow, rendered } = this.#options
+    const { template, strings } = await chooseTemplate(this.#options.template, tokenizer)
+    const given = { template, strings, rendered, maxLength, trainOn, overflow, onBadRow }
     const set = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
     return (await loadDataset(this.#source, { ...defaultDatasetOptions(tokenizer), ...set })).train
   }

@@ -105,3 +105,9 @@ export function continued(messages: Message[], context: number, beside: Beside):
     ...beside,
   }
 }
+
+/** Earlier responses beside a string prompt are not trained. */
+export function inContext(example: Example): Example {
+  if (example.kind !== 'completion' || example.earlier === undefined) return example
+  return { ...example, earlier: example.earlier.map((message) => ({ ...message, train: false })) }
+}

@@ -3,6 +3,7 @@ import { splitCommonStart } from './common-start.js'
 import {
   continued,
   conversationOf,
+  inContext,
   promptOf,
   type RowResponse,
   sameMessage,
@@ -10,7 +11,7 @@ import {
 } from './conversations.js'
 import { bad, type Fields, kindOf, type Origin, text } from './fields.js'
 import type { Message } from './messages.js'
-import { type Example, exampleOf } from './rows.js'
+import { type Example, exampleOf, type StringColumns, stringColumns } from './rows.js'
 
 /** A prompt with a chosen and a rejected response: texts, messages, or whole conversations that differ at the end. */
 export interface PreferenceRow {
@@ -96,7 +97,8 @@ const inMessages = (fields: Fields) => [...LISTS, 'instruction'].some((name) => 
 
 /** Reads `chosen` and `rejected`, or ranked `responses`. Throws ERR_DATA naming file, line and field. */
 export function readPreference(row: unknown, origin: Origin): Preference {
-  const fields = withCommonStart(columnsOf(row, origin), origin)
+  const columns = columnsOf(row, origin)
+  const fields = withCommonStart(columns, origin)
   const { prompt, weight = 1 } = fields
   if (numberIn(weight) !== 1) throw bad(origin, 'weight', 'has no effect on preferences: leave it out')
   const margin = fields.margin === undefined ? 0 : numberIn(fields.margin)
@@ -105,13 +107,17 @@ export function readPreference(row: unknown, origin: Origin): Preference {
   if (responses === null)
     throw bad(origin, 'chosen', 'is missing: expected chosen and rejected, or responses')
   if (isText(prompt) && !inMessages(fields) && responses.every(([, response]) => isText(response))) {
-    const rows = responses.map(([name]) => textResponse(fields, name, origin))
-    return { responses: rows, margin }
+    const rows = responses.map(([name]) => inContext(textResponse(fields, name, origin)))
+    return { responses: fields === columns ? rows : rows.map(dialogOf), margin }
   }
   const beside = besideOf(fields, origin)
   const { conversations, shared } = conversationsOf(fields, responses, origin)
   return { responses: conversations.map((messages) => continued(messages, shared, beside)), margin }
 }
+
+/** Marks an example whose texts are a dialog with turns of its own. */
+const dialogOf = (example: Example): Example =>
+  example.kind === 'completion' ? { ...example, dialog: true } : example
 
 const got = (value: unknown) => (typeof value === 'number' ? value : kindOf(value))
 
@@ -130,11 +136,13 @@ function textResponse(fields: Fields, name: string, origin: Origin): Example {
 export function preferencePrompt(
   columns: Fields,
   origin: Origin,
-): { text: string } | ({ messages: Message[] } & Beside) | null {
+): ({ text: string } & StringColumns) | ({ messages: Message[] } & Beside) | null {
   if (columns.chosen === undefined || columns.rejected === undefined) return null
   const { weight: _, ...fields } = withCommonStart(columns, origin)
   if (isText(fields.chosen) && isText(fields.rejected))
-    return fields.prompt === columns.prompt ? null : { text: fields.prompt as string }
+    return fields.prompt === columns.prompt
+      ? null
+      : { text: fields.prompt as string, ...stringColumns(fields, origin), dialog: true }
   const { conversations, shared } = conversationsOf(fields, responsesOf(fields, origin)!, origin)
   return { messages: conversations[0]!.slice(0, shared), ...besideOf(fields, origin) }
 }

@@ -2,7 +2,7 @@ import { type Beside, columnsOf } from './columns.js'
 import { bad, type Origin } from './fields.js'
 import type { Message } from './messages.js'
 import { preferencePrompt } from './preference-rows.js'
-import { exampleOf } from './rows.js'
+import { exampleOf, type StringColumns } from './rows.js'
 
 /** A prompt for rollouts. Any other kind of row serves too, without its response. */
 export interface PromptOnlyRow {
@@ -10,8 +10,8 @@ export interface PromptOnlyRow {
   [column: string]: unknown
 }
 
-/** The prompt in a row, without its response: a text for the tokenizer, or messages for the template. */
-export type PromptContent = { text: string } | ({ messages: Message[] } & Beside)
+/** The prompt in a row, without its response: a text, or messages for the template. */
+export type PromptContent = ({ text: string } & StringColumns) | ({ messages: Message[] } & Beside)
 
 /**
  * Reads the prompt of a row of any kind: `prompt` (a text or messages), `instruction`, `messages` or `conversations`,
@@ -20,7 +20,7 @@ export type PromptContent = { text: string } | ({ messages: Message[] } & Beside
 export function readPrompt(row: unknown, origin: Origin): PromptContent {
   const fields = columnsOf(row, origin)
   const shared = preferencePrompt(fields, origin)
-  if (shared !== null) return 'text' in shared ? { text: splitPrompt(shared.text, '')[0] } : shared
+  if (shared !== null) return shared
   const { instruction, prompt } = fields
   const completion = Array.isArray(prompt) ? [{ role: 'assistant', content: '' }] : ''
   // The reader of training rows requires a response: add an empty one and remove it afterwards.
@@ -32,7 +32,10 @@ export function readPrompt(row: unknown, origin: Origin): PromptContent {
   const example = exampleOf(completed, origin)
   if (example.kind === 'text')
     throw bad(origin, 'text', 'is not a prompt: expected prompt, instruction or messages')
-  if (example.kind === 'completion') return { text: splitPrompt(example.prompt, '')[0] }
+  if (example.kind === 'completion') {
+    const { kind: _, prompt: asked, completion: _completion, weight: _weight, ...columns } = example
+    return { text: asked, ...columns }
+  }
   const { kind: _, messages, weight: _weight, ...beside } = example
   const promptMessages = messages.at(-1)?.role === 'assistant' ? messages.slice(0, -1) : messages
   if (promptMessages.length === 0) throw bad(origin, 'messages', 'has a response but no prompt')

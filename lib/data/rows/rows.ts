@@ -10,7 +10,7 @@ import {
   refuse,
   withSystem,
 } from './columns.js'
-import { bad, type Fields, isObject, type Origin, text } from './fields.js'
+import { bad, type Fields, isObject, kindOf, type Origin, text } from './fields.js'
 import { instructionMessages, type Message, messagesOf } from './messages.js'
 
 /** Columns of any row; further ones are allowed. */
@@ -23,12 +23,19 @@ export interface Columns {
 /** Plain text; all of its tokens are trained. */
 export interface TextRow extends Columns {
   text: string
+  /** The text is rendered already: marks of special tokens in it are special tokens. */
+  rendered?: boolean
 }
 
-/** A prompt and the completion that is trained, as texts or as messages of one conversation. */
+/**
+ * A prompt and the completion that is trained, as messages of one conversation, or as texts: in a user and an assistant
+ * turn of the template where there is one, with `system` and `history` before them and with `tools`; raw otherwise.
+ */
 export interface CompletionRow extends Columns {
   prompt: string | Message[]
   completion: string | Message[]
+  /** The texts are rendered already: no turn is put around them, and marks of special tokens are special tokens. */
+  rendered?: boolean
 }
 
 /** Alpaca's form; `history` holds earlier instructions with their responses. */
@@ -56,10 +63,19 @@ export interface ConversationsRow extends Columns {
 /** A row of a file; its kind follows from its fields. */
 export type Row = TextRow | CompletionRow | InstructionRow | MessagesRow | ConversationsRow
 
+/** Columns beside a string prompt. */
+export interface StringColumns extends Beside {
+  /** Texts with turns of their own in them, which no template puts turns around. */
+  dialog?: boolean
+  rendered?: boolean
+  /** The system turn and the turns of `history`. */
+  earlier?: Message[]
+}
+
 /** A checked row. */
 export type Example = (
-  | { kind: 'text'; text: string }
-  | { kind: 'completion'; prompt: string; completion: string }
+  | { kind: 'text'; text: string; rendered?: boolean }
+  | ({ kind: 'completion'; prompt: string; completion: string } & StringColumns)
   | ({ kind: 'messages'; messages: Message[] } & Beside)
 ) & { weight: number }
 
@@ -85,12 +101,27 @@ function instructionExample(fields: Fields, weight: number, origin: Origin): Exa
   return { kind: 'messages', messages: all, weight, ...besideOf(fields, origin) }
 }
 
+function renderedOf({ rendered }: Fields, origin: Origin): { rendered?: boolean } {
+  if (rendered === undefined) return {}
+  if (typeof rendered === 'boolean') return { rendered }
+  throw bad(origin, 'rendered', `must be true or false, got ${kindOf(rendered)}`)
+}
+
+/** Reads the columns beside a string prompt. */
+export function stringColumns(fields: Fields, origin: Origin): StringColumns {
+  const earlier = withSystem(historyOf(fields, origin), fields, origin)
+  return {
+    ...renderedOf(fields, origin),
+    ...(earlier.length > 0 && { earlier }),
+    ...besideOf(fields, origin),
+  }
+}
+
 function completionExample(fields: Fields, weight: number, origin: Origin): Example {
   const { prompt, completion } = fields
   if (typeof prompt === 'string' && typeof completion === 'string') {
-    refuse(fields, OF_TEMPLATES, 'a prompt that is a text', origin)
     const texts = { prompt: text(fields, 'prompt', origin), completion: text(fields, 'completion', origin) }
-    return { kind: 'completion', ...texts, weight }
+    return { kind: 'completion', ...texts, weight, ...stringColumns(fields, origin) }
   }
   const earlier = typeof prompt === 'string' ? historyOf(fields, origin) : []
   if (typeof prompt !== 'string') refuse(fields, ['history'], 'messages', origin)
@@ -110,7 +141,7 @@ function turnsOf(fields: Fields, name: string, role: string, origin: Origin): Me
 
 function textExample(fields: Fields, weight: number, origin: Origin): Example {
   refuse(fields, OF_TEMPLATES, 'a row of text', origin)
-  return { kind: 'text', text: text(fields, 'text', origin), weight }
+  return { kind: 'text', text: text(fields, 'text', origin), weight, ...renderedOf(fields, origin) }
 }
 
 /** `readRow` for the columns of a row. */

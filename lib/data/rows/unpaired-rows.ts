@@ -1,5 +1,5 @@
 import { besideOf, columnsOf, LISTS, numberIn, withSystem } from './columns.js'
-import { continued, conversationOf, promptOf } from './conversations.js'
+import { continued, conversationOf, inContext, promptOf } from './conversations.js'
 import { bad, type Fields, kindOf, type Origin } from './fields.js'
 import type { Message } from './messages.js'
 import { type Example, exampleOf } from './rows.js'
@@ -39,7 +39,7 @@ function responseExample(fields: Fields, origin: Origin): Example {
       withSystem(conversationOf(promptOf(fields, origin), completion, 'completion', origin), fields, origin),
     )
   const example = exampleOf(fields, origin)
-  if (example.kind !== 'text') return example
+  if (example.kind !== 'text') return inContext(example)
   throw bad(
     origin,
     'text',

@@ -31,11 +31,35 @@ export interface TemplateOwner {
   adoptedTemplate?: Template | null
 }
 
+/** A template, and whether it takes string prompts. */
+export interface ChosenTemplate {
+  template: Template
+  /** `turn`: string prompts are put in a user turn of the template; `raw`: they are not. */
+  strings: 'turn' | 'raw'
+  /** The choice that gives the same: `none` where string prompts are raw. */
+  name: string
+}
+
+/**
+ * Finds a template by name, as `templateNamed` does, and decides about string prompts: they are raw with the choice
+ * `none`, which renders conversations by the template that is taken without a choice; and where no template was chosen
+ * and the model has none.
+ */
+export async function chooseTemplate(
+  choice: string | Template | undefined,
+  owner: TemplateOwner,
+): Promise<ChosenTemplate> {
+  const template = await templateNamed(choice === 'none' ? undefined : choice, owner)
+  const has = owner.chatTemplate !== null || (owner.adoptedTemplate ?? null) !== null
+  const raw = choice === 'none' || (choice === undefined && !has)
+  return { template, strings: raw ? 'raw' : 'turn', name: raw ? 'none' : template.name }
+}
+
 /**
  * Finds a template by name: `chat` (the model's own), `plain`, `alpaca`, or the path of a .jinja file. Without a name:
  * the one that this model was last trained with, the model's own, else plain.
  */
-export async function templateOf(
+async function templateNamed(
   choice: string | Template | undefined,
   { chatTemplate, adoptedTemplate }: TemplateOwner,
 ): Promise<Template> {

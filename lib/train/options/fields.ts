@@ -70,13 +70,17 @@ export const recipeFields = lazily((z) => {
       },
     ),
     template: option(
-      custom<'chat' | 'plain' | 'alpaca' | (string & {}) | Template>(
-        "'chat' | 'plain' | 'alpaca' | (string & {}) | Template",
+      custom<'chat' | 'plain' | 'alpaca' | 'none' | (string & {}) | Template>(
+        "'chat' | 'plain' | 'alpaca' | 'none' | (string & {}) | Template",
         isTextOrObject,
-        "must be 'chat', 'plain', 'alpaca', the path of a .jinja file, or a template",
+        "must be 'chat', 'plain', 'alpaca', 'none', the path of a .jinja file, or a template",
       ).optional(),
-      "Template that renders rows as text (default: the model's own chat template, else plain)",
-      text('chat|plain|alpaca|FILE.jinja'),
+      "Template that renders rows as text, string prompts as a user turn; none takes string prompts raw (default: the model's own chat template; on a model without one, plain for conversations, and string prompts raw)",
+      text('chat|plain|alpaca|none|FILE.jinja'),
+    ),
+    rendered: option(
+      z.boolean().optional(),
+      'Texts, string prompts and completions are rendered already: no turn is put around them, and marks of special tokens in them are special tokens (a row may say so in a column of this name)',
     ),
     signal: option(abortSignal(), 'Aborts the run between two batches', false),
     onBadRow: option(
@@ -101,7 +105,7 @@ export const learningRateOption = (full: number, adapted: number) =>
 export const sftOptions = {
   name: 'sft',
   schema: lazily((z) => {
-    const { model, data, validation, lora, template, onBadRow, signal } = recipeFields()
+    const { model, data, validation, lora, template, rendered, onBadRow, signal } = recipeFields()
     return z.object({
       model,
       data,
@@ -110,6 +114,7 @@ export const sftOptions = {
       learningRate: learningRateOption(2e-5, 2e-4),
       lora,
       template,
+      rendered,
       trainOn: option(
         z.enum(['assistant', 'lastAssistant', 'all']).default('assistant'),
         'Tokens that are labels: all assistant turns, the last one, or everything',
@@ -130,7 +135,7 @@ export const sftOptions = {
 export const pretrainOptions = {
   name: 'pretrain',
   schema: lazily((z) => {
-    const { model, data, validation, lora, onBadRow, signal } = recipeFields()
+    const { model, data, validation, lora, rendered, onBadRow, signal } = recipeFields()
     return z.object({
       model,
       data,
@@ -138,6 +143,7 @@ export const pretrainOptions = {
       epochs: option(z.int().min(1).optional(), 'Passes over the data (default: 1)'),
       learningRate: learningRateOption(6e-4, 2e-4),
       lora,
+      rendered,
       onBadRow,
       ...trainingFields(),
       signal,

@@ -41,6 +41,11 @@ export interface PretrainOptions {
       }
     | undefined
   /**
+   * Texts, string prompts and completions are rendered already: no turn is put around them, and marks of
+   * special tokens in them are special tokens (a row may say so in a column of this name). Optional.
+   */
+  rendered?: boolean | undefined
+  /**
    * What to do with a row that cannot be read or lacks a field: fail, or skip and count it. Defaults to
    * `'error'`.
    */
@@ -187,8 +192,17 @@ export interface SftOptions {
         dora?: boolean | undefined
       }
     | undefined
-  /** Template that renders rows as text. Default: the model's own chat template, else plain. */
-  template?: 'chat' | 'plain' | 'alpaca' | (string & {}) | Template | undefined
+  /**
+   * Template that renders rows as text, string prompts as a user turn; none takes string prompts raw.
+   * Default: the model's own chat template; on a model without one, plain for conversations, and string
+   * prompts raw.
+   */
+  template?: 'chat' | 'plain' | 'alpaca' | 'none' | (string & {}) | Template | undefined
+  /**
+   * Texts, string prompts and completions are rendered already: no turn is put around them, and marks of
+   * special tokens in them are special tokens (a row may say so in a column of this name). Optional.
+   */
+  rendered?: boolean | undefined
   /** Tokens that are labels: all assistant turns, the last one, or everything. Defaults to `'assistant'`. */
   trainOn?: 'assistant' | 'lastAssistant' | 'all' | undefined
   /** What to do with a row longer than maxLength. Defaults to `'truncate'`. */
@@ -333,8 +347,17 @@ export interface GrpoOptions<Row = Record<string, unknown>> {
         dora?: boolean | undefined
       }
     | undefined
-  /** Template that renders rows as text. Default: the model's own chat template, else plain. */
-  template?: 'chat' | 'plain' | 'alpaca' | (string & {}) | Template | undefined
+  /**
+   * Template that renders rows as text, string prompts as a user turn; none takes string prompts raw.
+   * Default: the model's own chat template; on a model without one, plain for conversations, and string
+   * prompts raw.
+   */
+  template?: 'chat' | 'plain' | 'alpaca' | 'none' | (string & {}) | Template | undefined
+  /**
+   * Texts, string prompts and completions are rendered already: no turn is put around them, and marks of
+   * special tokens in them are special tokens (a row may say so in a column of this name). Optional.
+   */
+  rendered?: boolean | undefined
   /**
    * Iterations of one rollout and its updates. An integer of at least 1. Default: one pass over the prompts.
    */
@@ -498,8 +521,17 @@ export interface RlooOptions<Row = Record<string, unknown>> {
         dora?: boolean | undefined
       }
     | undefined
-  /** Template that renders rows as text. Default: the model's own chat template, else plain. */
-  template?: 'chat' | 'plain' | 'alpaca' | (string & {}) | Template | undefined
+  /**
+   * Template that renders rows as text, string prompts as a user turn; none takes string prompts raw.
+   * Default: the model's own chat template; on a model without one, plain for conversations, and string
+   * prompts raw.
+   */
+  template?: 'chat' | 'plain' | 'alpaca' | 'none' | (string & {}) | Template | undefined
+  /**
+   * Texts, string prompts and completions are rendered already: no turn is put around them, and marks of
+   * special tokens in them are special tokens (a row may say so in a column of this name). Optional.
+   */
+  rendered?: boolean | undefined
   /**
    * Iterations of one rollout and its updates. An integer of at least 1. Default: one pass over the prompts.
    */
@@ -646,8 +678,17 @@ export interface PpoOptions<Row = Record<string, unknown>> {
         dora?: boolean | undefined
       }
     | undefined
-  /** Template that renders rows as text. Default: the model's own chat template, else plain. */
-  template?: 'chat' | 'plain' | 'alpaca' | (string & {}) | Template | undefined
+  /**
+   * Template that renders rows as text, string prompts as a user turn; none takes string prompts raw.
+   * Default: the model's own chat template; on a model without one, plain for conversations, and string
+   * prompts raw.
+   */
+  template?: 'chat' | 'plain' | 'alpaca' | 'none' | (string & {}) | Template | undefined
+  /**
+   * Texts, string prompts and completions are rendered already: no turn is put around them, and marks of
+   * special tokens in them are special tokens (a row may say so in a column of this name). Optional.
+   */
+  rendered?: boolean | undefined
   /**
    * Iterations of one rollout and its updates. An integer of at least 1. Default: one pass over the prompts.
    */
@@ -893,8 +934,17 @@ export interface DpoOptions {
         dora?: boolean | undefined
       }
     | undefined
-  /** Template that renders rows as text. Default: the model's own chat template, else plain. */
-  template?: 'chat' | 'plain' | 'alpaca' | (string & {}) | Template | undefined
+  /**
+   * Template that renders rows as text, string prompts as a user turn; none takes string prompts raw.
+   * Default: the model's own chat template; on a model without one, plain for conversations, and string
+   * prompts raw.
+   */
+  template?: 'chat' | 'plain' | 'alpaca' | 'none' | (string & {}) | Template | undefined
+  /**
+   * Texts, string prompts and completions are rendered already: no turn is put around them, and marks of
+   * special tokens in them are special tokens (a row may say so in a column of this name). Optional.
+   */
+  rendered?: boolean | undefined
   /**
    * What to do with a row that cannot be read or lacks a field: fail, or skip and count it. Defaults to
    * `'error'`.
@@ -1022,8 +1072,17 @@ export interface RewardOptions {
         dora?: boolean | undefined
       }
     | undefined
-  /** Template that renders rows as text. Default: the model's own chat template, else plain. */
-  template?: 'chat' | 'plain' | 'alpaca' | (string & {}) | Template | undefined
+  /**
+   * Template that renders rows as text, string prompts as a user turn; none takes string prompts raw.
+   * Default: the model's own chat template; on a model without one, plain for conversations, and string
+   * prompts raw.
+   */
+  template?: 'chat' | 'plain' | 'alpaca' | 'none' | (string & {}) | Template | undefined
+  /**
+   * Texts, string prompts and completions are rendered already: no turn is put around them, and marks of
+   * special tokens in them are special tokens (a row may say so in a column of this name). Optional.
+   */
+  rendered?: boolean | undefined
   /**
    * Weight of (chosen + rejected score) squared, which keeps scores near 0; 0.01 is recommended. At least 0.
    * Defaults to `0`.

@@ -9,7 +9,7 @@ import { promptsOption, recipeFields } from './fields.js'
 
 /** Options that PPO, GRPO and RLOO have in common. */
 export const policyFields = lazily((z) => {
-  const { model, data: _data, alignmentLora: lora, template, onBadRow, signal } = recipeFields()
+  const { model, data: _data, alignmentLora: lora, template, rendered, onBadRow, signal } = recipeFields()
   const {
     maxSteps: _maxSteps,
     batchSize: _batchSize,
@@ -49,6 +49,7 @@ export const policyFields = lazily((z) => {
     ),
     lora,
     template,
+    rendered,
     iterations: option(
       count().optional(),
       'Iterations of one rollout and its updates (default: one pass over the prompts)',

@@ -27,7 +27,7 @@ const conflicts = [
 export const rewardOptions = {
   name: 'reward',
   schema: lazily((z) => {
-    const { data, validation, alignmentLora: lora, template, onBadRow, signal } = recipeFields()
+    const { data, validation, alignmentLora: lora, template, rendered, onBadRow, signal } = recipeFields()
     return z.object({
       model: option(
         custom<CausalLM | RewardModel>(
@@ -47,6 +47,7 @@ export const rewardOptions = {
       learningRate: learningRateOption(1e-5, 1e-4),
       lora,
       template,
+      rendered,
       center: option(
         z.number().min(0).default(0),
         'Weight of (chosen + rejected score) squared, which keeps scores near 0; 0.01 is recommended',
@@ -96,7 +97,16 @@ const only = (name: string, losses: readonly string[]): Conflict => ({
 export const dpoOptions = {
   name: 'dpo',
   schema: lazily((z) => {
-    const { model, data, validation, alignmentLora: lora, template, onBadRow, signal } = recipeFields()
+    const {
+      model,
+      data,
+      validation,
+      alignmentLora: lora,
+      template,
+      rendered,
+      onBadRow,
+      signal,
+    } = recipeFields()
     return z.object({
       model,
       data,
@@ -140,6 +150,7 @@ export const dpoOptions = {
       learningRate: learningRateOption(1e-6, 5e-6),
       lora,
       template,
+      rendered,
       onBadRow,
       ...fields(),
       signal,

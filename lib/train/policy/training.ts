@@ -56,7 +56,7 @@ export interface PolicyTraining<Step extends PolicyStepEvent> extends Iteration<
   /** Options for config.json, with values that the recipe resolved. */
   config: Record<string, unknown>
   prompts: PromptSet
-  template: Template
+  template: Template | null
   sources: readonly RewardSource[]
   reference: CausalLM | null
   /** Responses to each prompt. */

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { PosttrainError } from '../../errors.js'
 import { packageRoot } from '../../libtorch/find/libtorch.js'
@@ -9,6 +10,11 @@ export interface RunConfig {
   /** Version of posttrain that wrote it. */
   posttrain: string
   recipe: string
+  /**
+   * How string prompts were taken: in a user turn of the template, or raw. Absent in recipes without a template, and in
+   * runs begun before there was a choice, which took them raw.
+   */
+  stringPrompts?: 'turn' | 'raw'
   /** All options with their defaults filled in, without the rows and models among them. */
   options: Record<string, unknown>
   /** Content hashes of the data, so that a resume on other data is refused. */
@@ -19,7 +25,7 @@ export interface RunConfig {
 export function runConfig(
   recipe: string,
   trained: Model,
-  { model: _model, signal: _signal, ...options }: Record<string, unknown>,
+  { model: _model, signal: _signal, stringPrompts, ...options }: Record<string, unknown>,
   data: Record<string, string>,
 ): RunConfig {
   const { version } = JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')) as {
@@ -31,6 +37,7 @@ export function runConfig(
   return {
     posttrain: version,
     recipe,
+    ...(stringPrompts !== undefined && { stringPrompts: stringPrompts as 'turn' | 'raw' }),
     options: {
       ...options,
       data: named(options.data),
@@ -38,6 +45,24 @@ export function runConfig(
       adapter: options.lora === undefined ? adapterIn(trained) : undefined,
     },
     data,
+  }
+}
+
+/** The config of the run that a resume continues; null where there is none that can be read. */
+export async function configBefore({
+  output,
+  resume,
+}: {
+  output?: string | undefined
+  resume: boolean
+}): Promise<Partial<RunConfig> | null> {
+  if (output === undefined || !resume) return null
+  try {
+    const config = JSON.parse(await readFile(join(output, 'config.json'), 'utf8')) as unknown
+    return typeof config === 'object' ? (config as Partial<RunConfig> | null) : null
+  } catch {
+    // Missing or damaged: opening the run folder starts a new run or reports it.
+    return null
   }
 }
 

@@ -1,4 +1,4 @@
-import type { Loader, Batch as Tokens } from '../../data/index.js'
+import { encodePrompt, type Loader, type Batch as Tokens } from '../../data/index.js'
 import { generate } from '../../generate/generate.js'
 import { CausalLM } from '../../models/causal-lm.js'
 import type { EvaluationBase, SampleEvent, StepBase, TrainEvent, WarningEvent } from '../run/events.js'
@@ -73,16 +73,16 @@ async function* samples(
   {
     model,
     options,
-    template,
-  }: Pick<SupervisedTraining<never, never, never>, 'model' | 'options' | 'template'>,
+    sampling: form,
+  }: Pick<SupervisedTraining<never, never, never>, 'model' | 'options' | 'sampling'>,
   session: Session<TrainingState>,
 ): AsyncGenerator<SampleEvent, void> {
-  if (!options.samples || !(model instanceof CausalLM)) return
+  if (!options.samples || form === undefined || !(model instanceof CausalLM)) return
   const { tokenizer } = model
   const { prompts, maxNewTokens, temperature } = options.samples
   const completions = await generate(
     model,
-    prompts.map((prompt) => template?.prompt({ instruction: prompt }, tokenizer) ?? prompt),
+    prompts.map((text) => encodePrompt({ text }, { tokenizer, ...form }).promptIds),
     {
       maxNewTokens,
       temperature,

@@ -4,6 +4,7 @@ import { PosttrainError } from '../../errors.js'
 import type { Model } from '../../models/model.js'
 import type { TrainingOptions } from '../options/fields.js'
 import type { EvaluationBase, StepBase, WarningEvent } from '../run/events.js'
+import type { RowForm } from '../run/row-form.js'
 import type { Objective, TrainBatch } from './objective.js'
 
 /** Everything that the loop needs of a supervised recipe. */
@@ -20,6 +21,8 @@ export interface SupervisedTraining<
   validation: Loader<Batch> | null
   /** Template of the prompts, saved with a model that has none; null for plain text. */
   template: Template | null
+  /** Form of the prompts of `samples`; absent in recipes without them. */
+  sampling?: RowForm
   /** Values that the recipe resolved and that affect its numbers, for config.json. */
   choices: Record<string, unknown>
   /** Pad token for RewardModel.save(). */
