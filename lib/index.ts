@@ -1,7 +1,7 @@
 export type { Dtype, PackedBatch } from './addon/addon.js'
 export type { Reals, TermOver } from './addon/terms.js'
 export { IGNORE_INDEX } from './addon/training.js'
-export type { Lengths } from './data/encode/report.js'
+export type { Lengths, StringCounts } from './data/encode/report.js'
 export {
   alpacaTemplate,
   type Batch,
@@ -42,6 +42,7 @@ export type { TextPart } from './data/rows/content.js'
 export type { JsonData } from './data/rows/json-data.js'
 export type { PromptOnlyRow } from './data/rows/prompt-rows.js'
 export type { Columns } from './data/rows/rows.js'
+export type { TextForm } from './data/rows/string-rows.js'
 export type { AnyRow, PromptSource, RowOf } from './data/sources.js'
 export type { Segment } from './data/text/template.js'
 export { distill } from './distill/distill.js'

@@ -6,7 +6,7 @@ import { unpairedLoader } from '../data/loaders/unpaired.js'
 import { loadPreferences } from '../data/preferences.js'
 import { loadPrompts } from '../data/prompts.js'
 import type { DataSource } from '../data/sources.js'
-import { plainTemplate, templateOf } from '../data/text/templates.js'
+import { chooseTemplate, plainTemplate } from '../data/text/templates.js'
 import { Tokenizer } from '../data/text/tokenizer.js'
 import { loadUnpaired } from '../data/unpaired.js'
 import type { RecipeName } from '../train/recipes.js'
@@ -23,6 +23,7 @@ export interface DataLengths {
 export interface ReadingOptions {
   data: DataSource
   template?: string | undefined
+  rendered?: boolean | undefined
   trainOn?: 'assistant' | 'lastAssistant' | 'all' | undefined
   overflow?: 'truncate' | 'drop' | 'error' | undefined
   onBadRow?: 'error' | 'skip' | undefined
@@ -44,9 +45,12 @@ export async function lengthsOf(
   maxLength: number,
 ): Promise<DataLengths> {
   const tokenizer = await Tokenizer.load(model)
-  const template = recipe === 'pretrain' ? plainTemplate : await templateOf(options.template, tokenizer)
-  const { data, seed = 0, shuffle = true, onBadRow = 'error' } = options
-  const reading = { ...options, tokenizer, template, maxLength, seed, onBadRow }
+  const { template, strings } =
+    recipe === 'pretrain'
+      ? { template: plainTemplate, strings: 'raw' as const }
+      : await chooseTemplate(options.template, tokenizer)
+  const { data, seed = 0, shuffle = true, onBadRow = 'error', rendered = false } = options
+  const reading = { ...options, tokenizer, template, strings, rendered, maxLength, seed, onBadRow }
   const batching = { shuffle, seed }
   const { batchTokens, batchSize = 8 } = options
   switch (recipe) {

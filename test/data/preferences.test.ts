@@ -240,6 +240,8 @@ test('validation rows are taken by the seed or come from a source of their own; 
   t.is(new Set(origins).size, 10)
   t.not(train.hash, validation!.hash)
   t.is(train.report.sharedWithValidation, 0)
+  t.like(train.report, { read: 7, rows: 14, judgements: 7, pairs: 7 })
+  t.like(validation!.report, { read: 3, rows: 6, judgements: 3, pairs: 3 })
   const other = await load(pairs(10), { seed: 1, validation: { fraction: 0.3 } })
   t.notDeepEqual(other.train.groups, train.groups)
 

@@ -16,7 +16,7 @@ import { tinyModel, weightsOf } from '../helpers/tiny-training.js'
 
 const base = {
   data: rankings(12),
-  template: 'plain',
+  template: 'none',
   maxLength: 64,
   learningRate: 1e-3,
   batchSize: 4,
@@ -26,7 +26,7 @@ const LORA = { rank: 4 }
 
 const pairTrace = (name: string) => {
   const { options, rows } = openTrace(name)
-  return { ...options, data: rows as unknown as DpoOptions['data'], template: 'plain', batchSize: 4 }
+  return { ...options, data: rows as unknown as DpoOptions['data'], template: 'none', batchSize: 4 }
 }
 
 /** A model with an adapter that is not where adapters start. */
@@ -389,5 +389,5 @@ test('a folder that holds another run is refused before the reference is asked f
   await dpo({ ...base, model, reference, output: clean, maxSteps: 1 }).finish()
   // The models of a run are not written into its config.
   const { options } = readJson<{ options: Record<string, unknown> }>(join(clean, 'config.json'))
-  t.like(options, { reference: '(model)', data: '(rows)', loss: 'sigmoid', template: 'plain' })
+  t.like(options, { reference: '(model)', data: '(rows)', loss: 'sigmoid', template: 'none' })
 })

@@ -24,7 +24,7 @@ const labeled = (count: number, from = 0) =>
 const base = {
   loss: 'kto',
   data: labeled(12),
-  template: 'plain',
+  template: 'none',
   maxLength: 64,
   learningRate: 1e-3,
   batchSize: 4,
@@ -49,7 +49,7 @@ test('ten steps with weights are those of torch, z included, whatever parts a st
     await using model = await CausalLM.load(fixture('models/qwen3'))
     const given = { desirableWeight, undesirableWeight, batchSize, gradientAccumulation }
     const data = rows as unknown as DpoOptions['data']
-    const run = () => dpo({ ...options, ...given, model, data, loss: 'kto', template: 'plain' })
+    const run = () => dpo({ ...options, ...given, model, data, loss: 'kto', template: 'none' })
     const steps = await follows(t, 'kto', model, run)
     close(
       t,

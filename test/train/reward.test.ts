@@ -14,7 +14,7 @@ import { tinyModel, weightsOf } from '../helpers/tiny-training.js'
 
 const base = {
   data: rankings(24),
-  template: 'plain',
+  template: 'none',
   maxLength: 64,
   learningRate: 1e-3,
   batchSize: 4,
@@ -26,7 +26,7 @@ const rankingTrace = (name: string) => {
     ...options,
     center,
     data: rows as unknown as RewardOptions['data'],
-    template: 'plain',
+    template: 'none',
     batchSize: 4,
   }
 }
@@ -183,8 +183,9 @@ test.serial(
     const lists = ids.map((text) => [...text])
     await using adapted = await CausalLM.load(folder)
     const adapter = cleanFolder(t)
-    await reward({ ...base, model: plain, epochs: 1, output, padToken: 'Ā' }).finish()
-    await reward({ ...base, model: adapted, epochs: 1, output: adapter, lora: { rank: 4 } }).finish()
+    const given = { ...base, template: 'plain', epochs: 1 } as const
+    await reward({ ...given, model: plain, output, padToken: 'Ā' }).finish()
+    await reward({ ...given, model: adapted, output: adapter, lora: { rank: 4 } }).finish()
     for (const [path, of] of [
       [join(output, 'model'), { score: join(output, 'model') }],
       [join(adapter, 'adapter'), { score: folder, adapter: join(adapter, 'adapter') }],

@@ -49,10 +49,7 @@ export function placedPrompt(content: PromptContent, form: StringForm): PromptCo
 }
 
 /** Throws ERR_DATA for columns that a raw text has no place for. */
-function refuseUnplaced(
-  { earlier, tools, templateArguments, dialog }: StringColumns,
-  taken: TextForm,
-): void {
+function refuseUnplaced({ earlier, tools, templateArguments, dialog }: StringColumns, taken: TextForm): void {
   const beside = {
     tools,
     chat_template_kwargs: templateArguments,
