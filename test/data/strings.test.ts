@@ -78,9 +78,9 @@ test('system, history and tools beside a string prompt are turns of the template
     `${before}b<|im_end|>\n<|im_start|>user\nc?<|im_end|>\n<|im_start|>assistant\n`,
   )
   const withTools = Template.fromSource(
-    `{% if tools %}[{{ tools[0].name }}]{% endif %}${tokenizer.chatTemplate!}`,
+    `{% if tools %}[{{ tools[0].function.name }}]{% endif %}${tokenizer.chatTemplate!}`,
   )
-  const tools = [{ name: 'search' }]
+  const tools = [{ type: 'function', function: { name: 'search' } }]
   t.true((await trained({ ...row, tools }, { template: withTools })).startsWith('[search]'))
   t.true(rendered(await asked({ prompt: 'c?', tools }, { template: withTools })).startsWith('[search]'))
   // A raw text has no place for them.
@@ -134,6 +134,20 @@ test('a template takes string prompts where it was chosen or the model has one; 
   t.is((await loader({})).example, CHAT('a', 'b'))
   t.is((await loader({ template: 'none' })).example, `a⟦b${tokenizer.eosToken}⟧`)
   t.is((await loader({ template: plainTemplate })).example, `User: a\nAssistant:⟦ b${tokenizer.eosToken}⟧`)
+})
+
+test('texts that hold whole dialogs are raw: no turn is put around their common start', async (t) => {
+  const row = {
+    chosen: '\n\nHuman: Name a tree.\n\nAssistant: Oak.',
+    rejected: '\n\nHuman: Name a tree.\n\nAssistant: No.',
+  }
+  const { train } = await loadPreferences([row], base)
+  const example = `\n\nHuman: Name a tree.\n\nAssistant:⟦ Oak.${tokenizer.eosToken}⟧`
+  t.like(train.report, { example, stringPrompts: { turn: 0, raw: 1 } })
+  t.is(rendered(await asked(row)), '\n\nHuman: Name a tree.\n\nAssistant:')
+  await t.throwsAsync(loadPreferences([{ ...row, system: 'Be brief.' }], base), {
+    message: /^rows:1: system has no place beside a prompt that is taken raw: write it into the text$/,
+  })
 })
 
 const TEXT = '<|im_start|>user\nName a tree.<|im_end|>\n<|im_start|>assistant\nOak.<|im_end|>\n'
