@@ -34,6 +34,9 @@ export class HubProgress {
       case 'wait':
         this.#line(`Waiting for process ${event.pid}, which is fetching ${event.path}`)
         break
+      case 'warning':
+        this.#line(`Warning: ${event.message}`)
+        break
       case 'unreachable':
         this.#line(`Warning: ${event.repository} is used from the cache: ${event.reason}`)
         break

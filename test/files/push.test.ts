@@ -129,6 +129,36 @@ test('what is refused before anything is sent', async (t) => {
   t.false(hub.asked.some((line) => line.includes('/commit/')))
 })
 
+test('every file is told, and an adapter whose base is a folder of this machine is warned of', async (t) => {
+  const { hub } = await startHub(t)
+  process.env.HF_TOKEN = 'hf_write'
+  const folder = newFolder()
+  const config = { peft_type: 'LORA', r: 4, base_model_name_or_path: './smol' }
+  writeFileSync(join(folder, 'adapter_config.json'), JSON.stringify(config))
+  writeFileSync(join(folder, 'adapter_model.safetensors'), Buffer.alloc(100, 1))
+  const pushed = async () => {
+    const events: HubEvent[] = []
+    await push(folder, 'org/new', { onHub: (event) => events.push(event) })
+    return events
+  }
+  const events = await pushed()
+  const start = events.find((event) => event.type === 'start')!
+  t.deepEqual(start.files.map(({ path }) => path).sort(), [
+    'adapter_config.json',
+    'adapter_model.safetensors',
+  ])
+  const progress = events.filter((event) => event.type === 'progress').at(-1)!
+  t.is(progress.receivedBytes, start.totalBytes)
+  t.regex(
+    events.find((event) => event.type === 'warning')?.message ?? '',
+    /names "\.\/smol" as its base, which nobody else can load/,
+  )
+  const named = { ...config, base_model_name_or_path: 'org/tiny' }
+  writeFileSync(join(folder, 'adapter_config.json'), JSON.stringify(named))
+  t.false((await pushed()).some((event) => event.type === 'warning'))
+  t.true(hub.sent.length > 0)
+})
+
 test('what is sent never goes to another server', async (t) => {
   const { hub } = await startHub(t)
   process.env.HF_TOKEN = 'hf_write'

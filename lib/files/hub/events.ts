@@ -5,6 +5,7 @@ export type HubEvent =
   | HubRetryEvent
   | HubWaitEvent
   | HubUnreachableEvent
+  | HubWarningEvent
   | HubEndEvent
 
 export interface HubStartEvent {
@@ -45,6 +46,13 @@ export interface HubUnreachableEvent {
   type: 'unreachable'
   repository: string
   reason: string
+}
+
+/** A likely mistake that does not stop the transfer: what was found, and what to do. */
+export interface HubWarningEvent {
+  type: 'warning'
+  repository: string
+  message: string
 }
 
 export interface HubEndEvent {
@@ -110,6 +118,10 @@ export class Told {
 
   unreachable(reason: string): void {
     this.#tell({ type: 'unreachable', repository: this.#repository, reason })
+  }
+
+  warning(message: string): void {
+    this.#tell({ type: 'warning', repository: this.#repository, message })
   }
 
   end(direction: HubEndEvent['direction'], path: string): void {

@@ -54,10 +54,15 @@ export async function push(
   const client = new HubClient(repository, settings, signal)
   await prepare(client, settings.endpoint, options)
   const told = new Told(to, options.onHub)
-  const { large, lines } = await sorted(client, files)
+  const misnamed = await localBase(directory)
+  if (misnamed !== null)
+    told.warning(
+      `the adapter names ${JSON.stringify(misnamed)} as its base, which nobody else can load: set base_model_name_or_path in adapter_config.json to org/name`,
+    )
+  const { large, small, lines } = await sorted(client, files)
   const objects = await askForUpload(client, settings.endpoint, large)
   const sent = large.filter(({ oid }) => objects.get(oid)?.actions?.upload !== undefined)
-  if (sent.length > 0) told.start('upload', sent)
+  told.start('upload', [...sent, ...small])
   for (const file of sent) {
     await upload(client, file, objects.get(file.oid)!, {
       signal,
@@ -73,6 +78,7 @@ export async function push(
     // Without a response nobody knows whether the commit was made.
     retries: 0,
   })
+  for (const { path, bytes } of small) told.progress(path, bytes)
   const { commitOid, commitUrl } = commitIn(answer)
   if (typeof commitOid !== 'string')
     throw client.strange('names no commit, though the files may have been accepted')
@@ -80,6 +86,19 @@ export async function push(
     typeof commitUrl === 'string' ? commitUrl : `${settings.endpoint}/${repository.id}/commit/${commitOid}`
   told.end('upload', url)
   return { commit: commitOid, url }
+}
+
+/** The base that the config of an adapter names, where it is a path of this machine; null otherwise. */
+async function localBase(directory: string): Promise<string | null> {
+  const text = await readFile(join(directory, 'adapter_config.json'), 'utf8').catch(() => null)
+  if (text === null) return null
+  try {
+    const { base_model_name_or_path: base } = JSON.parse(text) as { base_model_name_or_path?: unknown }
+    if (typeof base !== 'string' || base === '') return null
+    return repositoryOf(base) === null || (await stat(base).catch(() => null)) !== null ? base : null
+  } catch {
+    return null
+  }
 }
 
 function commitIn(answer: string): { commitOid?: unknown; commitUrl?: unknown } {
@@ -176,7 +195,7 @@ async function prepare(client: HubClient, endpoint: string, options: PushOptions
 async function sorted(
   client: HubClient,
   files: readonly LocalFile[],
-): Promise<{ large: LargeFile[]; lines: object[] }> {
+): Promise<{ large: LargeFile[]; small: LocalFile[]; lines: object[] }> {
   const asked = await Promise.all(
     files.map(async ({ path, from, bytes }) => ({ path, size: bytes, sample: await sampleOf(from) })),
   )
@@ -187,6 +206,7 @@ async function sorted(
     answer.files.map((file) => [file?.path, file ?? {}]),
   )
   const large: LargeFile[] = []
+  const small: LocalFile[] = []
   const lines: object[] = []
   for (const file of files) {
     const { path, from, bytes } = file
@@ -198,11 +218,12 @@ async function sorted(
       large.push({ ...file, oid })
       lines.push({ key: 'lfsFile', value: { path, algo: 'sha256', oid, size: bytes } })
     } else {
+      small.push(file)
       const content = (await readFile(from)).toString('base64')
       lines.push({ key: 'file', value: { path, content, encoding: 'base64' } })
     }
   }
-  return { large, lines }
+  return { large, small, lines }
 }
 
 async function sampleOf(path: string): Promise<string> {
