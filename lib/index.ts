@@ -69,6 +69,7 @@ export {
   type HubStartEvent,
   type HubUnreachableEvent,
   type HubWaitEvent,
+  type HubWarningEvent,
   onHubEvent,
 } from './files/hub/events.js'
 export { type PushOptions, push } from './files/hub/push.js'
