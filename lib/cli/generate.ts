@@ -1,4 +1,5 @@
 import { Command } from 'commander'
+import type { Documents } from '../data/formats/format.js'
 import { PosttrainError } from '../errors.js'
 import type { Prompt } from '../generate/generate.js'
 import { generateOptions } from '../options/generation.js'
@@ -20,6 +21,10 @@ const set = {
         'File of prompts: rows with prompt, instruction, messages or text, or paragraphs in .txt',
         text('FILE'),
       ),
+      documents: option(
+        z.enum(['paragraph', 'line']).optional(),
+        'Prompts in a .txt file: paragraphs between blank lines (default), or a line each',
+      ),
       chat: option(z.boolean().default(false), "Render each prompt with the model's chat template"),
       ...generateOptions.schema().shape,
       ...modelFields(),
@@ -32,6 +37,11 @@ const set = {
       option: 'prompts',
       when: (given) => given('prompt'),
       because: 'cannot be combined with prompt: give one of them',
+    },
+    {
+      option: 'documents',
+      when: (given) => !given('prompts'),
+      because: 'has an effect on prompts of a .txt file only: leave it out',
     },
   ],
 } satisfies OptionSet
@@ -50,7 +60,7 @@ export function generateCommand(): Command {
     const off = onInterrupt(() => abort.abort())
     try {
       await using model = await openModel(options)
-      const prompts = options.prompt ?? (await readPrompts(options.prompts!))
+      const prompts = options.prompt ?? (await readPrompts(options.prompts!, options.documents))
       const asked = prompts.map(
         (prompt): Prompt =>
           options.chat && typeof prompt === 'string' ? [{ role: 'user', content: prompt }] : prompt,
@@ -75,16 +85,21 @@ export function generateCommand(): Command {
 }
 
 /** Prompts from rows of any kind; a final response in a row is left out and generated. */
-async function readPrompts(path: string): Promise<Exclude<Prompt, Int32Array>[]> {
-  const { readRows } = await import('../data/sources.js')
+async function readPrompts(
+  path: string,
+  documents: Documents | undefined,
+): Promise<Exclude<Prompt, Int32Array>[]> {
+  const { checkDocuments, readRows } = await import('../data/sources.js')
   const { fieldsOf } = await import('../data/rows/fields.js')
   const { readPrompt } = await import('../data/rows/prompt-rows.js')
   const prompts: Exclude<Prompt, Int32Array>[] = []
-  for await (const { row, origin, failure } of readRows(path)) {
+  checkDocuments(documents, path)
+  for await (const { row, exact = row, origin, failure, note } of readRows(path, { documents })) {
     if (failure) throw failure
-    const { text } = fieldsOf(row, origin)
+    if (note !== undefined) process.stderr.write(`${note}\n`)
+    const { text } = fieldsOf(exact, origin)
     // Paragraphs of a .txt file are prompts.
-    const asked = typeof text === 'string' ? { text } : readPrompt(row, origin)
+    const asked = typeof text === 'string' ? { text } : readPrompt(exact, origin)
     prompts.push('text' in asked ? asked.text : asked.messages)
   }
   if (prompts.length === 0) throw new PosttrainError('ERR_DATA', `${path} has no prompts`)

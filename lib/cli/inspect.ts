@@ -2,6 +2,7 @@ import { Command, Option } from 'commander'
 import { IGNORE_INDEX } from '../addon/training.js'
 import { type Dataset, loadDataset } from '../data/dataset.js'
 import type { DataReport } from '../data/encode/report.js'
+import type { Documents } from '../data/formats/format.js'
 import { ENDINGS_TEXT, FORMATS } from '../data/formats/index.js'
 import { chooseTemplate } from '../data/text/templates.js'
 import { Tokenizer } from '../data/text/tokenizer.js'
@@ -28,6 +29,7 @@ export interface InspectOptions {
   trainOn: 'assistant' | 'lastAssistant' | 'all'
   overflow: 'truncate' | 'drop' | 'error'
   onBadRow: 'error' | 'skip'
+  documents?: Documents
 }
 
 /** The first rows of a file as training sees them, padded to the longest, and the report on all rows. */
@@ -37,8 +39,18 @@ export async function inspectData(
 ): Promise<{ template: string; rows: InspectedRow[]; report: DataReport }> {
   const tokenizer = await Tokenizer.load(options.model)
   const { template, strings } = await chooseTemplate(options.template, tokenizer)
-  const { maxLength, trainOn, overflow, onBadRow } = options
-  const encoding = { tokenizer, template, strings, rendered: false, maxLength, trainOn, overflow, onBadRow }
+  const { maxLength, trainOn, overflow, onBadRow, documents } = options
+  const encoding = {
+    tokenizer,
+    template,
+    strings,
+    rendered: false,
+    maxLength,
+    trainOn,
+    overflow,
+    onBadRow,
+    documents,
+  }
   const { train } = await loadDataset(data, { ...encoding, seed: 0, needsStop: false })
   try {
     const rows = await firstRows(train, tokenizer, options.rows)
@@ -176,6 +188,12 @@ export function inspectCommand(): Command {
       new Option('--on-bad-row <WHAT>', 'What to do with rows that cannot be read')
         .choices(['error', 'skip'])
         .default('error'),
+    )
+    .addOption(
+      new Option(
+        '--documents <WHAT>',
+        'Documents of a .txt file: between blank lines (paragraph), or one a line',
+      ).choices(['paragraph', 'line']),
     )
     .option('--json', 'One JSON object per line: the rows, then the report', false)
     .addHelpText('after', `\nData files:\n${formatLines()}`)

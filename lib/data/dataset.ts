@@ -66,7 +66,6 @@ interface Loaded {
 }
 
 async function loadSources(source: DataSource, options: DatasetOptions): Promise<Loaded> {
-  checkDocuments(options.documents, source)
   const encoder = new RowEncoder(options.tokenizer, options.template, {
     maxLength: options.maxLength,
     trainOn: options.trainOn,
@@ -192,6 +191,7 @@ const validationParts = ({ sources }: Loaded): Part[] =>
  * counts it instead), and for data without usable rows or without a trained stop token.
  */
 export async function loadDataset(source: DataSource, options: DatasetOptions): Promise<Split<Dataset>> {
+  checkDocuments(options.documents, source, options.validation)
   const loaded = await loadSources(source, options)
   if (options.needsStop && loaded.builder.neverStops) {
     await loaded.store.close()

@@ -83,9 +83,14 @@ export function unweighted(source: DataSource, claim: string): RowSource[] {
 }
 
 /** Throws ERR_INVALID_ARGUMENT where `documents` is given and no source is a text file. */
-export function checkDocuments(documents: Documents | undefined, source: DataSource): void {
-  const isText = ({ data }: WeightedSource) => typeof data === 'string' && formatOf(data) === text
-  if (documents === undefined || sourcesOf(source).some(isText)) return
+export function checkDocuments(
+  documents: Documents | undefined,
+  source: DataSource,
+  validation?: Validation,
+): void {
+  const isText = (data: unknown) => typeof data === 'string' && formatOf(data) === text
+  if (documents === undefined || isText(validation) || sourcesOf(source).some(({ data }) => isText(data)))
+    return
   throw new PosttrainError('ERR_INVALID_ARGUMENT', 'documents has an effect on .txt files only: leave it out')
 }
 

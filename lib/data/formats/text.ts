@@ -10,27 +10,32 @@ export const text: Format = {
   endings: ['.txt'],
   holds: 'plain text; blank lines separate documents, or each line is one (documents: line)',
   async *read(path, { documents = 'paragraph' }) {
-    const lines: string[] = []
-    let [first, count, blank] = [1, 0, false]
+    let lines: string[] = []
+    let first = 1
+    // Between documents.
+    let [over, only] = [false, true]
     const row = (note?: string): SourceRow => {
-      const text = lines.splice(0).join('\n')
+      const text = lines.join('\n')
+      lines = []
       return { row: { text }, origin: { source: path, line: first }, ...(note !== undefined && { note }) }
     }
     for await (const { line, number } of linesOf(path)) {
       if (line === null) throw notUtf8(path, number)
       if (line.trim() === '') {
-        blank = true
-        if (lines.length > 0) yield row()
+        over = true
         continue
       }
+      if (lines.length > 0 && (over || documents === 'line')) {
+        yield row()
+        only = false
+      }
+      over = false
       if (lines.length === 0) first = number
       lines.push(line)
-      count++
-      if (documents === 'line') yield row()
     }
     if (lines.length === 0) return
-    const likely = !blank && count >= LIKELY_LINES
-    yield row(likely ? `${path} is one document of ${count} lines: ${ADVICE}` : undefined)
+    const likely = only && lines.length >= LIKELY_LINES
+    yield row(likely ? `${path} is one document of ${lines.length} lines: ${ADVICE}` : undefined)
   },
 }
 

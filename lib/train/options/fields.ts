@@ -87,6 +87,10 @@ export const recipeFields = lazily((z) => {
       z.enum(['error', 'skip']).default('error'),
       'What to do with a row that cannot be read or lacks a field: fail, or skip and count it',
     ),
+    documents: option(
+      z.enum(['paragraph', 'line']).optional(),
+      'Documents of a .txt file: paragraphs between blank lines (default), or a line each',
+    ),
     /** LoRA of `sft` and `pretrain`. */
     lora: option(z.object(loraFields()).optional(), LORA_TEXT),
     /** LoRA without dropout, which would make policy and reference differ. */
@@ -105,11 +109,12 @@ export const learningRateOption = (full: number, adapted: number) =>
 export const sftOptions = {
   name: 'sft',
   schema: lazily((z) => {
-    const { model, data, validation, lora, template, rendered, onBadRow, signal } = recipeFields()
+    const { model, data, validation, documents, lora, template, rendered, onBadRow, signal } = recipeFields()
     return z.object({
       model,
       data,
       validation,
+      documents,
       epochs: option(z.int().min(1).optional(), 'Passes over the data (default: 3)'),
       learningRate: learningRateOption(2e-5, 2e-4),
       lora,
@@ -135,11 +140,12 @@ export const sftOptions = {
 export const pretrainOptions = {
   name: 'pretrain',
   schema: lazily((z) => {
-    const { model, data, validation, lora, rendered, onBadRow, signal } = recipeFields()
+    const { model, data, validation, documents, lora, rendered, onBadRow, signal } = recipeFields()
     return z.object({
       model,
       data,
       validation,
+      documents,
       epochs: option(z.int().min(1).optional(), 'Passes over the data (default: 1)'),
       learningRate: learningRateOption(6e-4, 2e-4),
       lora,

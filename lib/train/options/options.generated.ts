@@ -13,6 +13,8 @@ export interface PretrainOptions {
   data: DataSource
   /** Validation rows: a file, rows, or { fraction } of the data to hold out. Optional. */
   validation?: Validation | undefined
+  /** Documents of a .txt file: paragraphs between blank lines (default), or a line each. Optional. */
+  documents?: 'paragraph' | 'line' | undefined
   /** Passes over the data. An integer of at least 1. Default: 1. */
   epochs?: number | undefined
   /** Peak learning rate; tiny models need 1e-4 to 2e-3. Above 0. Default: 6e-4, or 2e-4 with LoRA. */
@@ -165,6 +167,8 @@ export interface SftOptions {
   data: DataSource
   /** Validation rows: a file, rows, or { fraction } of the data to hold out. Optional. */
   validation?: Validation | undefined
+  /** Documents of a .txt file: paragraphs between blank lines (default), or a line each. Optional. */
+  documents?: 'paragraph' | 'line' | undefined
   /** Passes over the data. An integer of at least 1. Default: 3. */
   epochs?: number | undefined
   /** Peak learning rate; tiny models need 1e-4 to 2e-3. Above 0. Default: 2e-5, or 2e-4 with LoRA. */
