@@ -95,7 +95,6 @@ export type { HfConfig } from './models/families/index.js'
 export type { Model } from './models/model.js'
 export type { LoraOptions } from './models/options.generated.js'
 export { type PromptCompletion, type RewardLoadOptions, RewardModel } from './models/reward-model.js'
-export type { Parameter } from './models/role.js'
 export type { SaveOptions } from './models/save.js'
 export type {
   BackwardOptions,
@@ -107,6 +106,7 @@ export type {
   TermKind,
   TermOf,
 } from './models/terms.js'
+export type { Parameter } from './models/weights.js'
 export { AdamW, type AdamWOptions } from './optim/adamw.js'
 export { learningRateAt, type Schedule } from './optim/schedule.js'
 export type { GenerateOptions } from './options/options.generated.js'

@@ -14,6 +14,8 @@ import type { DecoderSpec } from './spec.js'
  *   layers.<i>.up.weight [intermediate, hidden] / .bias; gated: [2 intermediate, hidden], gate rows then up rows
  *   layers.<i>.down.weight [hidden, intermediate] / .bias
  *   of an adapter: <module>.lora_A [rank, in]   <module>.lora_B [out, rank]   <module>.lora_magnitude_vector [out]
+ *     of an embedding [V, hidden]: lora_A [rank, hidden]   lora_B [V, rank]   lora_magnitude_vector [hidden]
+ *     and its copies of parameters, by their keys in the adapter's file
  *   of a scalar head: score.weight [1, hidden]
  */
 export interface WeightMapEntry {
@@ -35,16 +37,22 @@ export interface TensorInfo {
 }
 
 export interface AdapterSpec {
-  /** The adapted modules: name in the files and native parameter. */
+  /** Modules with a low-rank update: name in the files, and the place in the decoder (`layer` 0 outside the blocks). */
   modules: {
     name: string
     layer: number
-    linear: 'qkv' | 'out' | 'up' | 'down'
+    linear: 'qkv' | 'out' | 'up' | 'down' | 'embed' | 'positions' | 'head'
     rows?: [number, number]
+    rank: number
+    /** Factor on B A x. */
+    scale: number
+    /** Name of the module whose A and B it uses: a head tied to an embedding. */
+    sharedWith?: string
+    /** The part of the weight that the initialization took out of the base, and that this adapter holds instead. */
+    takenOut?: 'pissa' | 'olora'
   }[]
-  rank: number
-  /** Factor on B A x. */
-  scale: number
+  /** Parameters with a full copy of their own: one, or embed.weight and head.weight for both. */
+  copies: { name: string; parameters: string[]; rows?: [number, number]; trainable: boolean }[]
   dropout: number
   dora: boolean
   /** Random seed of A; B starts as zero. */
@@ -65,8 +73,12 @@ export interface ModelCalls {
   createAdapter(base: BaseHandle, spec: AdapterSpec): Promise<AdapterHandle>
   /** Copies the values of `from` to `to`, which has the same modules. */
   copyAdapter(from: AdapterHandle, to: AdapterHandle): Promise<void>
-  /** Adds the adapter's update to the weights of the base. */
-  mergeAdapter(adapter: AdapterHandle): Promise<void>
+  /**
+   * Adds the adapter's updates to the weights of the base and puts its copies in their place. A tied head becomes a
+   * parameter of its own where the adapter gives it another weight than the embedding and something `readsHead`;
+   * `tied`: it is the embedding as before.
+   */
+  mergeAdapter(adapter: AdapterHandle, options: { readsHead: boolean }): Promise<{ tied: boolean }>
   /** null: the base alone. */
   setAdapter(role: RoleHandle, adapter: AdapterHandle | null): Promise<void>
   /** Normal(0, std) for matrices (times `residualScale` for out and down), zero biases, norms that multiply by 1. Counter-based random numbers: the result depends on the seed only. */
@@ -79,6 +91,13 @@ export interface ModelCalls {
     files: { path: string; entries: WeightMapEntry[] }[],
     cancel?: CancelHandle,
   ): Promise<void>
+  /** Whether each tensor of a file has the values of the base, compared in the dtype of the file. */
+  sameTensors(
+    base: BaseHandle,
+    path: string,
+    entries: WeightMapEntry[],
+    cancel?: CancelHandle,
+  ): Promise<boolean[]>
   /** Writes and syncs one safetensors file; the caller renames it. */
   saveTensors(
     role: RoleHandle,

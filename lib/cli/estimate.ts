@@ -20,8 +20,9 @@ import {
 import { familyOf } from '../models/families/index.js'
 import { readConfig } from '../models/folder.js'
 import { modelSource } from '../models/hub.js'
-import { type AdapterConfig, adapterConfig } from '../models/lora.js'
-import { readPeftConfig } from '../models/peft.js'
+import type { AdapterConfig } from '../models/lora.js'
+import { readPeftConfig } from '../models/peft-config.js'
+import { shapeOfPeft } from '../models/peft-shape.js'
 import { describe, type OptionSet, option } from '../options/option.js'
 import { lazily } from '../options/zod.js'
 import { RECIPE_NAMES, RECIPES, type RecipeName } from '../train/recipes.js'
@@ -99,14 +100,9 @@ async function modelShape(model: string): Promise<ModelShape> {
   }
 }
 
-async function adapterShape(adapter: string, { family, spec }: ModelShape): Promise<AdapterConfig> {
+async function adapterShape(adapter: string, model: ModelShape): Promise<AdapterConfig> {
   const { folder } = await modelSource(adapter, 'shape')
-  const { r, use_dora, target_modules } = await readPeftConfig(folder)
-  return adapterConfig(family, spec, {
-    rank: r as number,
-    dora: use_dora === true,
-    ...(Array.isArray(target_modules) && { targetModules: target_modules as string[] }),
-  })
+  return shapeOfPeft(await readPeftConfig(folder), model)
 }
 
 async function rewardShape(text: string, model: ModelShape): Promise<RewardShape> {

@@ -6,7 +6,7 @@ import { Tokenizer } from '../data/text/tokenizer.js'
 import { PosttrainError } from '../errors.js'
 import { CausalLM } from '../models/causal-lm.js'
 import { modelSource } from '../models/hub.js'
-import { readPeftConfig } from '../models/peft.js'
+import { readPeftConfig } from '../models/peft-config.js'
 import { isRewardModel, openScoredBase, RewardModel } from '../models/reward-model.js'
 import type { RewardFunction } from '../rollout/rewards.js'
 import type { ModelOptions } from './machine.js'
@@ -37,7 +37,7 @@ export async function openTrainable(options: ModelOptions): Promise<CausalLM | R
 /** True if an adapter is that of a reward model. */
 export async function isScored(adapter: string): Promise<boolean> {
   const { folder } = await modelSource(adapter, 'adapter')
-  return (await readPeftConfig(folder)).task_type === 'SEQ_CLS'
+  return (await readPeftConfig(folder)).scored
 }
 
 /** Opens a reward model: the folder of one, or a language model whose adapter has the scalar head. */

@@ -1,9 +1,9 @@
 // Allocations of a block and what it keeps: native/models/block.cpp.
 import type { LayerSpec } from '../addon/addon.js'
-import type { AdapterModule } from '../models/lora.js'
 import {
   attentionBackward,
   attentionForward,
+  type BlockLinear,
   type Computed,
   linearBackward,
   linearForward,
@@ -58,8 +58,7 @@ export function blockForward(
   const hidden = spec.hiddenSize
   const tokens = lengths.reduce((sum, length) => sum + length, 0)
   const further = rows ?? tokens
-  const linear = (name: AdapterModule['linear'], count: number) =>
-    linearForward(of, linearPass(of, index, name, count))
+  const linear = (name: BlockLinear, count: number) => linearForward(of, linearPass(of, index, name, count))
 
   const { preNorm = true } = layer
   const headNorm = { ...spec.norm, kind: 'rms' as const }
@@ -106,8 +105,7 @@ export function blockBackward(
   const hidden = spec.hiddenSize
   const tokens = lengths.reduce((sum, length) => sum + length, 0)
   const further = rows ?? tokens
-  const linear = (name: AdapterModule['linear'], count: number) =>
-    linearBackward(of, linearPass(of, index, name, count))
+  const linear = (name: BlockLinear, count: number) => linearBackward(of, linearPass(of, index, name, count))
 
   const { preNorm = true } = layer
   const headNorm = { ...spec.norm, kind: 'rms' as const }

@@ -1,4 +1,5 @@
 import type { DecoderSpec } from '../addon/addon.js'
+import { type AdapterModule, isEmbedding } from '../models/adapter-modules.js'
 import type { Family } from '../models/families/index.js'
 import type { AdapterConfig } from '../models/lora.js'
 import { parameterShape } from '../models/shapes.js'
@@ -76,13 +77,49 @@ function sizesOf({ family, spec }: CountedBase): number[] {
   return [...names].map((name) => parameterShape(spec, name).reduce((product, n) => product * n, 1))
 }
 
-/** Parameters of an adapter: A [rank, in], B [out, rank], and with DoRA a length [out] of each module. */
-function adapterSizes({ config }: CountedAdapter, { spec }: CountedBase): number[] {
-  return config.modules.flatMap(({ layer, linear, rows }) => {
-    const [all, columns] = linearShape(spec.layers[layer]!, spec.hiddenSize, linear)
+/** Values of the tensors of an adapter. */
+interface AdapterSizes {
+  /** A [rank, in], B [out, rank], and with DoRA a length [out] of each module; in float32. */
+  updates: number[]
+  /** What PiSSA and OLoRA took out of the base, as frozen A and B. */
+  takenOut: number[]
+  /** Copies of parameters in the dtype of the base. One of some rows of a fused parameter holds all of its rows. */
+  copies: number[]
+  /** The copies that have gradients. */
+  withGradients: number[]
+  /** The trained part of the copies. */
+  trainedCopies: number[]
+}
+
+function adapterSizes({ config }: CountedAdapter, { spec }: CountedBase): AdapterSizes {
+  const matrices = ({ layer, linear, rows, rank }: AdapterModule): [number, number, number] => {
+    const embedding = isEmbedding({ linear })
+    const [all, columns] =
+      linear === 'embed' || linear === 'head' || linear === 'positions'
+        ? (parameterShape(spec, `${linear}.weight`) as [number, number])
+        : linearShape(spec.layers[layer]!, spec.hiddenSize, linear)
     const out = rows?.[1] ?? all
-    return [config.rank * columns, out * config.rank, ...(config.dora ? [out] : [])]
-  })
+    return [rank * columns, out * rank, embedding ? columns : out]
+  }
+  const trainable = config.copies.filter((copy) => copy.trainable)
+  const values = (shape: readonly number[]) => shape.reduce((product, n) => product * n, 1)
+  const copied = (of: typeof config.copies) =>
+    [...new Set(of.map(({ parameters }) => parameters[0]!))].map((name) => values(parameterShape(spec, name)))
+  return {
+    updates: config.modules.flatMap((module) => {
+      const [a, b, magnitude] = matrices(module)
+      return [...(module.sharedWith === undefined ? [a, b] : []), ...(config.dora ? [magnitude] : [])]
+    }),
+    takenOut: config.modules.flatMap((module) =>
+      module.takenOut === undefined ? [] : matrices(module).slice(0, 2),
+    ),
+    copies: copied(config.copies),
+    withGradients: copied(trainable),
+    trainedCopies: trainable.map(({ parameters, rows }) => {
+      const [all, ...others] = parameterShape(spec, parameters[0]!)
+      return values([rows?.[1] ?? all!, ...others])
+    }),
+  }
 }
 
 /**
@@ -103,18 +140,21 @@ export function countMemory(run: CountedRun): MemoryCount {
     hold('weights', base.name, sizesOf(base), width)
   const adapters = new Map<CountedAdapter, CountedBase>()
   for (const { base, adapter } of run.roles) if (adapter !== null) adapters.set(adapter, base)
-  for (const [adapter, base] of adapters) hold('adapters', adapter.name, adapterSizes(adapter, base), FLOAT)
+  for (const [adapter, base] of adapters) {
+    const { updates, takenOut, copies } = adapterSizes(adapter, base)
+    const bytes = (sizes: readonly number[], each: number) => sizes.map((size) => size * each)
+    hold('adapters', adapter.name, [...bytes([...updates, ...takenOut], FLOAT), ...bytes(copies, width)], 1)
+  }
   for (const { base, head } of run.roles)
     if (head !== null) hold('heads', head, [base.spec.hiddenSize], FLOAT)
   for (const { base, adapter, head, trained } of run.roles) {
     if (!trained) continue
     const name = adapter?.name ?? base.name
-    const narrow = adapter === null ? sizesOf(base) : []
-    const sizes = [
-      ...(adapter === null ? narrow : adapterSizes(adapter, base)),
-      ...(head === null ? [] : [base.spec.hiddenSize]),
-    ]
-    hold('gradients', name, sizes, FLOAT)
+    const ofAdapter = adapter && adapterSizes(adapter, base)
+    const narrow = ofAdapter === null ? sizesOf(base) : ofAdapter.trainedCopies
+    const wide = [...(ofAdapter?.updates ?? []), ...(head === null ? [] : [base.spec.hiddenSize])]
+    const sizes = [...wide, ...narrow]
+    hold('gradients', name, [...wide, ...(ofAdapter?.withGradients ?? narrow)], FLOAT)
     // Two moments, and float32 master weights of what computes in half precision.
     const masters = width === FLOAT ? [] : narrow
     hold('optimizer', name, [...sizes, ...sizes, ...masters], FLOAT)
@@ -139,7 +179,8 @@ function parametersOf({ base, adapter, head }: CountedRole) {
   const scalar = head === null ? 0 : base.spec.hiddenSize
   const all = sum(sizesOf(base)) + scalar
   if (adapter === null) return { parameters: all, trainableParameters: all }
-  const added = sum(adapterSizes(adapter, base))
+  const { updates, trainedCopies } = adapterSizes(adapter, base)
+  const added = sum([...updates, ...trainedCopies])
   return { parameters: all + added, trainableParameters: added + scalar }
 }
 

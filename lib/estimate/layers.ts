@@ -1,7 +1,8 @@
 // Allocations of the operations of native/nn, in their order: each function takes what its C++ counterpart takes.
 // T tokens, R rows, D hidden size, s bytes of a value.
 import type { DecoderSpec, LayerSpec, NormSpec } from '../addon/addon.js'
-import type { AdapterConfig, AdapterModule } from '../models/lora.js'
+import type { AdapterModule } from '../models/adapter-modules.js'
+import type { AdapterConfig } from '../models/lora.js'
 import type { Held, Ledger } from './ledger.js'
 
 /** Where and in what a model computes. */
@@ -28,12 +29,11 @@ export const valueBytes = ({ machine }: Computed) => (machine.dtype === 'float32
 /** Float32 on the CPU has kernels of its own; elsewhere torch's operations make temporaries. */
 export const plain = ({ machine }: Computed) => machine.device === 'cpu' && machine.dtype === 'float32'
 
+/** A linear layer of a block. */
+export type BlockLinear = Exclude<AdapterModule['linear'], 'embed' | 'positions' | 'head'>
+
 /** [out, in] of a linear layer of a block. */
-export function linearShape(
-  layer: LayerSpec,
-  hidden: number,
-  linear: AdapterModule['linear'],
-): [number, number] {
+export function linearShape(layer: LayerSpec, hidden: number, linear: BlockLinear): [number, number] {
   const { heads, kvHeads, headDim, mlp } = layer
   switch (linear) {
     case 'qkv':
@@ -49,26 +49,33 @@ export function linearShape(
   }
 }
 
+/** One low-rank product: the rows of the layer that it updates, and its rank. */
+interface Update {
+  rows: number
+  rank: number
+}
+
+/** Low-rank products of the modules of a layer: PiSSA and OLoRA have one more for what they took out of the base. */
+export const updatesOf = (modules: readonly AdapterModule[], rows: number): Update[] =>
+  modules.flatMap((module) => {
+    const update = { rows: module.rows?.[1] ?? rows, rank: module.rank }
+    return module.takenOut === undefined ? [update] : [update, update]
+  })
+
 /** One linear layer in one pass. */
 interface LinearPass {
   rows: number
   out: number
   in: number
-  /** Rows of the layer that each module updates. */
-  modules: number[]
+  updates: Update[]
 }
 
-export function linearPass(
-  of: Computed,
-  index: number,
-  linear: AdapterModule['linear'],
-  rows: number,
-): LinearPass {
+export function linearPass(of: Computed, index: number, linear: BlockLinear, rows: number): LinearPass {
   const [out, columns] = linearShape(of.spec.layers[index]!, of.spec.hiddenSize, linear)
-  const modules = (of.adapter?.modules ?? [])
-    .filter((module) => module.layer === index && module.linear === linear)
-    .map((module) => module.rows?.[1] ?? out)
-  return { rows, out, in: columns, modules }
+  const modules = (of.adapter?.modules ?? []).filter(
+    (module) => module.layer === index && module.linear === linear,
+  )
+  return { rows, out, in: columns, updates: updatesOf(modules, out) }
 }
 
 /** y [R, out]. */
@@ -76,9 +83,9 @@ export function linearForward(of: Computed, pass: LinearPass): Held {
   const { ledger } = of
   const s = valueBytes(of)
   const y = ledger.take('activations', pass.rows * pass.out * s)
-  for (const updated of pass.modules) {
+  for (const { rows: updated, rank } of pass.updates) {
     const input = s === FLOAT ? null : ledger.take('activations', pass.rows * pass.in * FLOAT)
-    const low = ledger.take('activations', pass.rows * of.adapter!.rank * FLOAT)
+    const low = ledger.take('activations', pass.rows * rank * FLOAT)
     if (of.adapter!.dora) {
       const copies = s === FLOAT ? [] : [0]
       const rows = pass.rows * updated * FLOAT
@@ -99,23 +106,20 @@ export function linearBackward(of: Computed, pass: LinearPass): Held {
   // Half precision adds a product of its own to the float32 buffer.
   if (of.trained && s !== FLOAT) ledger.pass('activations', pass.out * pass.in * s)
   const scaled =
-    of.adapter?.dora && pass.modules.length > 0 ? ledger.take('activations', pass.rows * pass.out * s) : null
+    of.adapter?.dora && pass.updates.length > 0 ? ledger.take('activations', pass.rows * pass.out * s) : null
   const dx = ledger.take('activations', pass.rows * pass.in * s)
   ledger.give(scaled)
-  for (const updated of pass.modules) {
+  for (const { rows: updated, rank } of pass.updates) {
     const wide = s === FLOAT ? [] : [pass.rows * pass.in * FLOAT, pass.rows * updated * FLOAT]
-    const held = [pass.rows * of.adapter!.rank * FLOAT, ...wide].map((bytes) =>
-      ledger.take('activations', bytes),
-    )
+    const held = [pass.rows * rank * FLOAT, ...wide].map((bytes) => ledger.take('activations', bytes))
     if (of.adapter!.dora) {
       const rows = pass.rows * updated * FLOAT
       ledger.pass('activations', updated * pass.in * FLOAT)
       ledger.pass('activations', rows, rows)
       held.push(ledger.take('activations', rows))
     }
-    ledger.pass('activations', pass.rows * of.adapter!.rank * FLOAT)
-    if (s !== FLOAT)
-      ledger.pass('activations', pass.rows * of.adapter!.rank * FLOAT, pass.rows * pass.in * FLOAT)
+    ledger.pass('activations', pass.rows * rank * FLOAT)
+    if (s !== FLOAT) ledger.pass('activations', pass.rows * rank * FLOAT, pass.rows * pass.in * FLOAT)
     ledger.give(...held)
   }
   return dx

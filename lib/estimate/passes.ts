@@ -2,6 +2,13 @@
 // native/train/pass.cpp, native/losses and native/generate/session.cpp.
 import type { TermKind } from '../models/terms.js'
 import { blockBackward, blockForward } from './blocks.js'
+import {
+  embeddingUpdates,
+  embeddingUpdatesBackward,
+  headUpdates,
+  headUpdatesChunk,
+  trainsCopy,
+} from './embeddings.js'
 import { type Computed, FLOAT, normBackward, normForward, valueBytes } from './layers.js'
 import type { Held } from './ledger.js'
 
@@ -44,13 +51,23 @@ function inputs(of: Computed, { lengths, labels }: Batch): Held[] {
   return [tokens, tokens, labels].map((count) => of.ledger.take('activations', count * 8))
 }
 
+/** Token embeddings [T, D], learned positions added. */
+function embed(of: Computed, tokens: number): Held {
+  const { ledger, spec } = of
+  const width = tokens * spec.hiddenSize * valueBytes(of)
+  const x = ledger.take('activations', width)
+  embeddingUpdates(of, 'embed', tokens)
+  if (spec.learnedPositions === null) return x
+  const positions = ledger.take('activations', width)
+  embeddingUpdates(of, 'positions', tokens)
+  ledger.give(positions)
+  return x
+}
+
 /** hidden [R, D] of a forward that keeps no trace, and what `caches` is written to. */
 function forwardOnly(of: Computed, batch: Batch): Held {
   const { ledger, spec } = of
-  const s = valueBytes(of)
-  const width = tokensOf(batch.lengths) * spec.hiddenSize * s
-  let x = ledger.take('activations', width)
-  if (spec.learnedPositions !== null) ledger.pass('activations', width)
+  let x = embed(of, tokensOf(batch.lengths))
   for (const index of spec.layers.keys()) {
     const last = index === spec.layers.length - 1
     const { y, trace } = blockForward(of, index, batch.lengths, last ? batch.labels : null)
@@ -69,6 +86,7 @@ function headLoss(of: Computed, rows: number, gradient: boolean): Held | null {
   const columns = spec.vocabSize
   const dhidden = gradient ? ledger.take('loss', rows * spec.hiddenSize * s) : null
   const step = Math.min(Math.max(16, Math.min(1024, Math.floor(2 ** 23 / columns))), rows)
+  const shared = headUpdates(of, rows, gradient)
   const buffer = ledger.take('loss', step * Math.ceil(columns / 64) * 64 * s)
   const chunk = step * columns * FLOAT
   const wide = s === FLOAT ? null : ledger.take('loss', chunk)
@@ -80,10 +98,12 @@ function headLoss(of: Computed, rows: number, gradient: boolean): Held | null {
   }
   if (gradient && s !== FLOAT) {
     ledger.pass('loss', step * columns * s)
-    if (of.trained) ledger.pass('loss', step * columns * s, columns * spec.hiddenSize * s)
+    if (of.trained || trainsCopy(of, 'head.weight'))
+      ledger.pass('loss', step * columns * s, columns * spec.hiddenSize * s)
   }
   if (capped !== null) ledger.pass('loss', step * columns * s)
-  ledger.give(buffer, wide, capped)
+  headUpdatesChunk(of, step, gradient)
+  ledger.give(buffer, wide, capped, ...shared)
   return dhidden
 }
 
@@ -104,12 +124,11 @@ export function countBackward(of: Computed, batch: Batch, loss: LossShape, check
   const { ledger, spec } = of
   const s = valueBytes(of)
   const given = inputs(of, batch)
-  const width = tokensOf(batch.lengths) * spec.hiddenSize * s
   const rowWidth = batch.labels * spec.hiddenSize * s
   const lastOnly = (index: number) => (index === spec.layers.length - 1 ? batch.labels : null)
 
-  let x = ledger.take('activations', width)
-  if (spec.learnedPositions !== null) ledger.pass('activations', width)
+  const tokens = tokensOf(batch.lengths)
+  let x = embed(of, tokens)
   const blocks: { input: Held; trace: Held[] }[] = []
   for (const index of spec.layers.keys()) {
     const { y, trace } = blockForward(of, index, batch.lengths, lastOnly(index))
@@ -149,6 +168,8 @@ export function countBackward(of: Computed, batch: Batch, loss: LossShape, check
     ledger.give(dx, ...trace, input)
     dx = next
   }
+  if (spec.learnedPositions !== null) embeddingUpdatesBackward(of, 'positions', tokens)
+  embeddingUpdatesBackward(of, 'embed', tokens)
   ledger.give(dx, last, hidden!, ...kept, tempered, dhidden ?? null, ...given)
 }
 
@@ -199,7 +220,9 @@ export function countSession(of: Computed, { rows, promptTokens, newTokens }: Ro
   }
   const logits = () => {
     const wide = s === FLOAT ? 0 : rows * spec.vocabSize * FLOAT
+    const shared = headUpdates(of, rows, false)
     ledger.pass('activations', rows * spec.vocabSize * s, machineCopy(of, wide))
+    ledger.give(...shared)
   }
 
   reserve(promptTokens)

@@ -1,7 +1,7 @@
 import type { DecoderSpec } from '../addon/addon.js'
 import { PosttrainError } from '../errors.js'
 import type { Family } from '../models/families/index.js'
-import { type AdapterConfig, adapterConfig } from '../models/lora.js'
+import { type AdapterConfig, adapterConfig, criticLora } from '../models/lora.js'
 import type { LoraOptions } from '../models/options.generated.js'
 import { referenceFreeLosses } from '../options/pair-losses.js'
 import { RECIPES, type RecipeName } from '../train/recipes.js'
@@ -136,7 +136,7 @@ export function countedRun(run: RunShape, sizes: Sizes): CountedRun {
       'lora adds an adapter, but the model already uses one: omit lora to continue training it, or merge it first',
     )
   }
-  const trained = added ? adapterConfig(model.family, model.spec, added) : run.adapter
+  const trained = added ? adapterConfig({ ...model, scored: recipe === 'reward' }, added) : run.adapter
   const adapter = trained && adapterOf('adapter', trained)
   const head = recipe === 'reward' ? 'score' : null
   const policy: CountedRole = { base, adapter, head, trained: true }
@@ -280,7 +280,7 @@ function criticOf(run: RunShape, policy: CountedRole, rewards: readonly CountedR
   const config =
     start === undefined || start.base === policy.base
       ? (start?.adapter ?? adapter).config
-      : adapterConfig(family, spec, run.options.lora ?? loraOf(adapter.config))
+      : adapterConfig({ family, spec, scored: true }, criticLora(run.options.lora ?? loraOf(adapter.config)))
   return { base, adapter: { name: 'critic', config }, head: 'critic', trained: true }
 }
 

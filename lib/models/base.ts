@@ -54,8 +54,8 @@ export class Base {
   readonly core: Core
   readonly handle: BaseHandle
   readonly family: Family
-  readonly spec: DecoderSpec
-  readonly config: HfConfig
+  #spec: DecoderSpec
+  #config: HfConfig
   readonly source: BaseParts['source']
   readonly device: string
   readonly dtype: Dtype
@@ -66,8 +66,8 @@ export class Base {
     this.core = core
     this.handle = handle
     this.family = parts.family
-    this.spec = parts.spec
-    this.config = parts.config
+    this.#spec = parts.spec
+    this.#config = parts.config
     this.source = parts.source
     this.device = parts.device
     this.dtype = parts.dtype
@@ -78,6 +78,16 @@ export class Base {
     const { device, dtype } = await placeOf(core, options)
     const handle = await call(core, () => core.createBase(parts.spec, { device, dtype }))
     return new Base(core, handle, { ...parts, device, dtype })
+  }
+
+  /** Options of the decoder; its head is no longer tied once an adapter was merged that gave it other weights. */
+  get spec(): DecoderSpec {
+    return this.#spec
+  }
+
+  /** config.json as it is saved. */
+  get config(): HfConfig {
+    return this.#config
   }
 
   /** A copy of the weights without adapters or users. */
@@ -137,6 +147,16 @@ export class Base {
     const source = this.adapter(from)
     const target = await this.addAdapter(to, source.config)
     await call(core, () => core.copyAdapter(source.handle, target.handle))
+  }
+
+  /** Puts an adapter into the weights. `readsHead`: a role has the output projection. */
+  async mergeAdapter(name: string, readsHead: boolean): Promise<void> {
+    const { core } = this
+    const { handle } = this.adapter(name)
+    const { tied } = await call(core, () => core.mergeAdapter(handle, { readsHead }))
+    if (tied === this.#spec.tied) return
+    this.#spec = { ...this.#spec, tied }
+    this.#config = { ...this.#config, tie_word_embeddings: tied }
   }
 
   /** Frees an adapter that no role uses. */

@@ -1,10 +1,49 @@
-import type { AdapterSpec, DecoderSpec, WeightMapEntry } from '../addon/addon.js'
+import type { AdapterSpec } from '../addon/addon.js'
 import { PosttrainError } from '../errors.js'
-import { type OptionSet, option } from '../options/option.js'
+import { custom, type OptionSet, option } from '../options/option.js'
 import { resolveOptions } from '../options/validate.js'
 import { lazily } from '../options/zod.js'
-import type { Family } from './families/index.js'
+import {
+  type AdaptedModel,
+  type AdapterCopy,
+  type AdapterModule,
+  copyOf,
+  inBlock,
+  isNamed,
+  isSaved,
+  knownModules,
+  LM_HEAD,
+  savedWeights,
+  sharedCopies,
+  trainedBiases,
+  valueOfPattern,
+} from './adapter-modules.js'
 import type { LoraOptions } from './options.generated.js'
+
+/** A number for each pattern of module names. */
+const patterns = (integer: boolean, text: string) =>
+  option(
+    custom<Record<string, number>>(
+      'Record<string, number>',
+      (value) =>
+        value !== null &&
+        typeof value === 'object' &&
+        Object.values(value).every(
+          (number) => typeof number === 'number' && number > 0 && (!integer || Number.isSafeInteger(number)),
+        ),
+      `must map patterns of module names to ${integer ? 'whole ' : ''}numbers above 0`,
+    ).optional(),
+    text,
+    {
+      placeholder: 'NAME=N',
+      repeat: true,
+      read: (given) => {
+        const [, name, value] = /^(.+)=(.*)$/.exec(given) ?? []
+        return name === undefined ? [given, Number.NaN] : [name, Number(value)]
+      },
+      collect: (values) => Object.fromEntries(values as [string, number][]),
+    },
+  )
 
 /** Fields of `lora` in every recipe, and the options of `addAdapter`. */
 export const loraFields = lazily((z) => ({
@@ -19,7 +58,31 @@ export const loraFields = lazily((z) => ({
   ),
   targetModules: option(
     z.array(z.string().min(1)).min(1).optional(),
-    "Linear layers to adapt, by the family's own names such as q_proj (default: every linear layer of the blocks)",
+    "Layers to adapt, by the family's own names such as q_proj, embed_tokens or lm_head (default: every linear layer of the blocks)",
+  ),
+  layers: option(
+    z.array(z.int().min(0)).min(1).optional(),
+    'Numbers of the layers to adapt, from 0 (default: all)',
+  ),
+  rankPattern: patterns(
+    true,
+    'Another rank for modules whose names end with a pattern (rank_pattern of PEFT)',
+  ),
+  alphaPattern: patterns(
+    false,
+    'Another alpha for modules whose names end with a pattern (alpha_pattern of PEFT)',
+  ),
+  modulesToSave: option(
+    z.array(z.string().min(1)).min(1).optional(),
+    'Modules of which a full copy is trained and saved with the adapter, such as embed_tokens and lm_head',
+  ),
+  bias: option(
+    z.enum(['none', 'all', 'lora_only']).default('none'),
+    "Biases to train: none, all of the model's, or those of the adapted layers",
+  ),
+  ensureWeightTying: option(
+    z.boolean().default(false),
+    'One update, or one copy, for a token embedding and the output projection that is tied to it; otherwise each has its own',
   ),
   rsLora: option(z.boolean().default(false), 'Scale by alpha / sqrt(rank) instead, for high ranks (rsLoRA)'),
   dora: option(
@@ -40,11 +103,15 @@ export const loraOptions = {
       when: (_: unknown, { dora, dropout }: Record<string, unknown>) => dora === true && dropout !== 0,
       because: 'cannot be combined with dora',
     },
+    {
+      option: 'ensureWeightTying',
+      when: (_: unknown, { dora, ensureWeightTying }: Record<string, unknown>) =>
+        dora === true && ensureWeightTying === true,
+      because:
+        'cannot be combined with dora, whose magnitudes belong to columns of an embedding and to rows of a head',
+    },
   ],
 } satisfies OptionSet
-
-/** One adapted module. */
-export type AdapterModule = AdapterSpec['modules'][number]
 
 /** Configuration of an adapter. */
 export interface AdapterConfig {
@@ -55,62 +122,165 @@ export interface AdapterConfig {
   dora: boolean
   seed: number
   modules: AdapterModule[]
+  copies: AdapterCopy[]
+  /** Fields of adapter_config.json that choose the modules, as they are saved. */
+  saved: Readonly<Record<string, unknown>>
 }
 
-const LINEAR = /^layers\.(\d+)\.(qkv|out|up|down)\.weight$/
+/** Rank and scale of a module. */
+export function rankAndScale(
+  { rank, alpha, rsLora }: Pick<AdapterConfig, 'rank' | 'alpha' | 'rsLora'>,
+  patterns: { rank: Record<string, number>; alpha: Record<string, number> },
+  module: string,
+): { rank: number; scale: number } {
+  const own = valueOfPattern(patterns.rank, module, 'rank_pattern') ?? rank
+  const scaled = valueOfPattern(patterns.alpha, module, 'alpha_pattern') ?? alpha
+  return { rank: own, scale: rsLora ? scaled / Math.sqrt(own) : scaled / own }
+}
 
-/** All linear layers of the blocks, by their names in the files. */
-export function linearLayers(family: Family, spec: DecoderSpec): AdapterModule[] {
-  return family.weights(spec).flatMap(({ name, parameter, rows }) => {
-    const [, layer, linear] = LINEAR.exec(parameter) ?? []
-    if (linear === undefined) return []
-    return [
-      {
-        name: name.replace(/\.weight$/, ''),
-        layer: Number(layer),
-        linear: linear as AdapterModule['linear'],
-        ...(rows === undefined ? {} : { rows }),
-      },
-    ]
+const wrong = (message: string) => new PosttrainError('ERR_INVALID_ARGUMENT', message)
+
+/**
+ * Resolves the options of an adapter. Throws ERR_INVALID_ARGUMENT for a target module that does not exist, or a pattern
+ * that matches none.
+ */
+export function adapterConfig(model: AdaptedModel, options: LoraOptions): AdapterConfig {
+  const { alpha: given, ...resolved } = resolveOptions(loraOptions, options)
+  const { rank, rsLora, dropout, dora, seed, bias, layers, modulesToSave } = resolved
+  const alpha = given ?? 2 * rank
+  const { rankPattern = {}, alphaPattern = {} } = resolved
+  const known = knownModules(model)
+  const embedding = known.find(({ linear }) => linear === 'embed')!.name
+  const chosen = chosenModules(model, known, resolved)
+  const modules = chosen.map(({ transpose: _, ...module }): AdapterModule => {
+    const values = rankAndScale(
+      { rank, alpha, rsLora },
+      { rank: rankPattern, alpha: alphaPattern },
+      module.name,
+    )
+    return { ...module, ...values }
   })
+  for (const pattern of [...Object.keys(rankPattern), ...Object.keys(alphaPattern)]) {
+    if (modules.some(({ name }) => valueOfPattern({ [pattern]: 1 }, name, 'the pattern') === 1)) continue
+    throw wrong(`rankPattern, alphaPattern: no adapted module has a name that ends with ${pattern}`)
+  }
+  const copies = [
+    ...savedWeights(model, modulesToSave ?? []).map((weight) => copyOf(weight, weight.name, true)),
+    ...trainedBiases(model, bias, new Set(modules.map(({ name }) => name)))
+      .filter(({ weight }) => !isSaved(weight.name, modulesToSave ?? []))
+      .map(({ key, weight }) => copyOf(weight, key, true)),
+  ]
+  const targets = resolved.targetModules ?? [...new Set(chosen.map(({ name }) => name.split('.').at(-1)!))]
+  const saved = {
+    target_modules: targets,
+    ...(layers && { layers_to_transform: layers }),
+    rank_pattern: rankPattern,
+    alpha_pattern: alphaPattern,
+    modules_to_save: modulesToSave ?? null,
+    bias,
+  }
+  const config = { rank, alpha, dropout, rsLora, dora, seed, modules, copies, saved }
+  return resolved.ensureWeightTying ? tied(model, config, embedding) : config
 }
 
-/** Resolves the options of an adapter. Throws ERR_INVALID_ARGUMENT for a target module that does not exist. */
-export function adapterConfig(family: Family, spec: DecoderSpec, options: LoraOptions): AdapterConfig {
-  const { alpha, targetModules, ...resolved } = resolveOptions(loraOptions, options)
-  const known = linearLayers(family, spec)
-  const named = (module: AdapterModule, name: string) =>
-    module.name === name || module.name.endsWith(`.${name}`)
-  for (const name of targetModules ?? []) {
-    if (known.some((module) => named(module, name))) continue
-    const names = [...new Set(known.map((module) => module.name.split('.').at(-1)))]
-    throw new PosttrainError(
-      'ERR_INVALID_ARGUMENT',
-      `targetModules: the model has no linear layer ${name} in its blocks; it has ${names.join(', ')}`,
+/** The same adapter with one update, or one copy, for the token embedding and a head that is tied to it. */
+function tied(model: AdaptedModel, config: AdapterConfig, embedding: string): AdapterConfig {
+  const without = (name: 'target_modules' | 'modules_to_save') => [
+    ...((config.saved[name] as string[] | null) ?? []).filter((given) => !isNamed(LM_HEAD, given)),
+    embedding,
+  ]
+  const saved = { ...config.saved, ensure_weight_tying: true }
+  const weight = savedWeights(model, [embedding])[0]!
+  const isEither = (name: string) => name === embedding || name === LM_HEAD
+  if (model.spec.tied && !model.scored) {
+    if (config.copies.some(({ inFile }) => isEither(inFile[0]!.replace(/\.weight$/, '')))) {
+      const others = config.copies.filter(({ name }) => name !== weight.name)
+      const copies = sharedCopies([copyOf(weight, weight.name, true), ...others], weight.name)
+      return { ...config, copies, saved: { ...saved, modules_to_save: without('modules_to_save') } }
+    }
+    const targeted = config.modules.find(({ name }) => isEither(name))
+    if (targeted !== undefined) {
+      const { rank, scale } = targeted
+      const modules: AdapterModule[] = [
+        { name: embedding, layer: 0, linear: 'embed', rank, scale },
+        ...config.modules.filter(({ name }) => !isEither(name)),
+        { name: LM_HEAD, layer: 0, linear: 'head', rank, scale, sharedWith: embedding },
+      ]
+      return { ...config, modules, saved: { ...saved, target_modules: without('target_modules') } }
+    }
+  }
+  throw wrong(
+    model.spec.tied && !model.scored
+      ? `ensureWeightTying has no effect: neither ${embedding} nor ${LM_HEAD} is in targetModules or modulesToSave`
+      : 'ensureWeightTying has no effect: the output projection of this model is not tied to its embedding',
+  )
+}
+
+/** The modules that the options choose. */
+function chosenModules(
+  model: AdaptedModel,
+  known: ReturnType<typeof knownModules>,
+  { targetModules, layers, modulesToSave }: Pick<LoraOptions, 'targetModules' | 'layers' | 'modulesToSave'>,
+) {
+  const { spec, scored } = model
+  const names = (of: typeof known) => [...new Set(of.map(({ name }) => name.split('.').at(-1)))].join(', ')
+  for (const target of targetModules ?? []) {
+    if (known.some(({ name }) => isNamed(name, target))) continue
+    throw wrong(
+      scored && target === LM_HEAD
+        ? `targetModules: a reward model has no ${LM_HEAD}`
+        : `targetModules: the model has no layer ${target} to adapt; it has ${names(known)}`,
     )
   }
+  for (const layer of layers ?? []) {
+    if (layer < spec.layers.length) continue
+    throw wrong(`layers: the model has no layer ${layer}; its layers are 0 to ${spec.layers.length - 1}`)
+  }
+  for (const name of modulesToSave ?? []) {
+    if (savedWeights(model, [name]).length > 0) continue
+    throw wrong(
+      scored && name === LM_HEAD
+        ? `modulesToSave: a reward model has no ${LM_HEAD}`
+        : `modulesToSave: the model has no module ${name}`,
+    )
+  }
+  const chosen = known.filter((module) => {
+    if (isSaved(`${module.name}.weight`, modulesToSave ?? [])) return false
+    if (!(targetModules?.some((target) => isNamed(module.name, target)) ?? inBlock(module))) return false
+    if (layers === undefined || targetModules?.includes(module.name)) return true
+    return inBlock(module) && layers.includes(module.layer)
+  })
+  if (chosen.length > 0) return chosen
+  throw wrong('no module is left to adapt: see targetModules, layers and modulesToSave')
+}
+
+export function adapterSpec({ modules, copies, dropout, dora, seed }: AdapterConfig): AdapterSpec {
   return {
-    ...resolved,
-    alpha: alpha ?? 2 * resolved.rank,
-    modules: known.filter((module) => targetModules?.some((name) => named(module, name)) ?? true),
+    modules,
+    copies: copies.map(({ name, parameters, rows, trainable }) => ({
+      name,
+      parameters,
+      trainable,
+      ...(rows && { rows }),
+    })),
+    dropout,
+    dora,
+    seed,
   }
 }
 
-export function adapterSpec(config: AdapterConfig): AdapterSpec {
-  const { modules, rank, alpha, dropout, dora, seed } = config
-  return { modules, rank, dropout, dora, seed, scale: config.rsLora ? alpha / Math.sqrt(rank) : alpha / rank }
-}
-
-/** PEFT's prefix of module names. */
-export const PREFIX = 'base_model.model.'
-
-/** Tensors of adapter_model.safetensors and their native parameters. */
-export function adapterEntries(config: AdapterConfig): WeightMapEntry[] {
-  return config.modules.flatMap(({ name }) => [
-    { name: `${PREFIX}${name}.lora_A.weight`, parameter: `${name}.lora_A` },
-    { name: `${PREFIX}${name}.lora_B.weight`, parameter: `${name}.lora_B` },
-    ...(config.dora
-      ? [{ name: `${PREFIX}${name}.lora_magnitude_vector`, parameter: `${name}.lora_magnitude_vector` }]
-      : []),
-  ])
+/** The options for a critic, which has no output projection. */
+export function criticLora(options: LoraOptions): LoraOptions {
+  const { ensureWeightTying: _, ...others } = options
+  const kept = (names: readonly string[] | undefined) => names?.filter((name) => !isNamed(LM_HEAD, name))
+  const ofOthers = (patterns: Readonly<Record<string, number>> | undefined) =>
+    patterns && Object.fromEntries(Object.entries(patterns).filter(([name]) => !isNamed(LM_HEAD, name)))
+  const [targetModules, modulesToSave] = [kept(options.targetModules), kept(options.modulesToSave)]
+  return {
+    ...others,
+    targetModules: targetModules?.length === 0 ? undefined : targetModules,
+    modulesToSave: modulesToSave?.length === 0 ? undefined : modulesToSave,
+    rankPattern: ofOthers(options.rankPattern),
+    alphaPattern: ofOthers(options.alphaPattern),
+  }
 }

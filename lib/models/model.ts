@@ -5,7 +5,7 @@ import type { HubOptions } from '../files/hub/snapshot.js'
 import type { HfConfig } from './families/index.js'
 import type { LoraOptions } from './options.generated.js'
 import { openPeft } from './peft.js'
-import type { Parameter, Role } from './role.js'
+import type { Role } from './role.js'
 import { type SaveOptions, writeAdapterFolder } from './save.js'
 import {
   type BackwardOptions,
@@ -18,6 +18,7 @@ import {
   type TermKind,
   type TermOf,
 } from './terms.js'
+import type { Parameter } from './weights.js'
 
 /** The parts of a model besides its weights. */
 export interface ModelParts {
@@ -31,8 +32,6 @@ export interface ModelParts {
  * of `CausalLM` and `RewardModel`: adapters, parameters, losses and their gradients.
  */
 export abstract class Model {
-  /** config.json as it is saved. */
-  readonly config: HfConfig
   readonly tokenizer: Tokenizer
   readonly device: string
   /** Precision of the weights in the forward pass. */
@@ -48,7 +47,6 @@ export abstract class Model {
 
   protected constructor(role: Role, { tokenizer, chatTemplate, stopIds }: ModelParts) {
     const { config, family, spec, device, dtype } = role.base
-    this.config = config
     this.tokenizer = tokenizer
     this.device = device
     this.dtype = dtype
@@ -80,6 +78,11 @@ export abstract class Model {
   /** Saves a folder that transformers opens, atomically. */
   abstract save(directory: string, options?: SaveOptions): Promise<void>
 
+  /** config.json as it is saved. */
+  get config(): HfConfig {
+    return this.#role.base.config
+  }
+
   /** Names of the adapters on this model's weights. */
   get adapters(): readonly string[] {
     return [...this.#role.base.adapters.keys()]
@@ -93,17 +96,21 @@ export abstract class Model {
   /**
    * Adds a LoRA adapter (low-rank updates, arXiv 2106.09685) and activates it. From then on only the adapter is trained,
    * with the head of a reward model, and the base is frozen. A starts Kaiming-uniform and B as zero, so the model's
-   * outputs do not change at first.
+   * outputs do not change at first. Copies of modules (`modulesToSave`) and biases belong to the adapter alone.
    *
-   * @throws PosttrainError ERR_INVALID_ARGUMENT for a name already in use, or a target module that does not exist.
+   * @throws PosttrainError ERR_INVALID_ARGUMENT for a name already in use, a module that does not exist, or an option
+   *   without effect.
    */
   async addAdapter(name: string, options: LoraOptions = {}): Promise<void> {
     await this.#role.addAdapter(name, options)
   }
 
   /**
-   * Loads an adapter in PEFT's format from a folder or the Hub, and activates it. Throws ERR_INVALID_FILE if it belongs
-   * to another base.
+   * Loads an adapter in PEFT's format from a folder or the Hub, and activates it. What PiSSA or OLoRA took out of the
+   * base at the start of its training is taken out again while the adapter is active.
+   *
+   * @throws PosttrainError ERR_INVALID_FILE if it belongs to another base, ERR_UNSUPPORTED_MODEL with the field of
+   *   adapter_config.json that cannot be right here.
    */
   async loadAdapter(name: string, adapter: string, options: HubOptions = {}): Promise<void> {
     const read = await openPeft(adapter, this.#role.base, options)
@@ -129,7 +136,10 @@ export abstract class Model {
     await writeAdapterFolder(directory, { ...this.parts, role: this.#role, overwrite })
   }
 
-  /** Merges the active adapter into the weights in float32 and removes it; save() then writes a plain model. */
+  /**
+   * Merges the active adapter into the weights in float32 and removes it; save() then writes a plain model. Where the
+   * adapter gave a tied output projection other weights than the embedding, the two are no longer tied.
+   */
   async mergeAdapter(): Promise<void> {
     await this.#role.mergeAdapter()
   }

@@ -12,10 +12,28 @@ export interface LoraOptions {
    */
   dropout?: number | undefined
   /**
-   * Linear layers to adapt, by the family's own names such as q_proj. Not empty. Default: every linear layer
-   * of the blocks.
+   * Layers to adapt, by the family's own names such as q_proj, embed_tokens or lm_head. Not empty. Default:
+   * every linear layer of the blocks.
    */
   targetModules?: string[] | undefined
+  /** Numbers of the layers to adapt, from 0. Not empty. Default: all. */
+  layers?: number[] | undefined
+  /** Another rank for modules whose names end with a pattern (rank_pattern of PEFT). Optional. */
+  rankPattern?: Record<string, number> | undefined
+  /** Another alpha for modules whose names end with a pattern (alpha_pattern of PEFT). Optional. */
+  alphaPattern?: Record<string, number> | undefined
+  /**
+   * Modules of which a full copy is trained and saved with the adapter, such as embed_tokens and lm_head. Not
+   * empty. Optional.
+   */
+  modulesToSave?: string[] | undefined
+  /** Biases to train: none, all of the model's, or those of the adapted layers. Defaults to `'none'`. */
+  bias?: 'none' | 'all' | 'lora_only' | undefined
+  /**
+   * One update, or one copy, for a token embedding and the output projection that is tied to it; otherwise
+   * each has its own. Defaults to `false`.
+   */
+  ensureWeightTying?: boolean | undefined
   /** Scale by alpha / sqrt(rank) instead, for high ranks (rsLoRA). Defaults to `false`. */
   rsLora?: boolean | undefined
   /** Train the magnitude of each weight row separately from its direction (DoRA). Defaults to `false`. */

@@ -1,13 +1,29 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { DecoderSpec, TensorInfo, WeightMapEntry } from '../addon/addon.js'
+import type { TensorInfo, WeightMapEntry } from '../addon/addon.js'
 import { call } from '../addon/call.js'
 import { PosttrainError } from '../errors.js'
 import type { HubOptions } from '../files/hub/snapshot.js'
+import { adapterEntries, PREFIX } from './adapter-entries.js'
+import {
+  type AdaptedModel,
+  type AdapterCopy,
+  type AdapterModule,
+  copyOf,
+  fullMatch,
+  isEmbedding,
+  isSaved,
+  type KnownModule,
+  knownModules,
+  knownWeights,
+  LM_HEAD,
+  sharedCopies,
+  withoutRepeatedHead,
+} from './adapter-modules.js'
 import type { Base } from './base.js'
-import type { Family } from './families/index.js'
 import { modelSource } from './hub.js'
-import { type AdapterConfig, adapterEntries, linearLayers, PREFIX } from './lora.js'
+import { type AdapterConfig, rankAndScale } from './lora.js'
+import { type PeftConfig, readPeftConfig } from './peft-config.js'
 import { shapeInFile } from './shapes.js'
 import { SCORE } from './weights.js'
 
@@ -16,100 +32,6 @@ export const ADAPTER_WEIGHTS = 'adapter_model.safetensors'
 
 /** Name of the scalar head in the file of an adapter. */
 const SCORE_IN_ADAPTER = `${PREFIX}score.weight`
-
-/** Shapes of the adapter's parameters. */
-function adapterShapes(config: AdapterConfig, family: Family, spec: DecoderSpec): Map<string, number[]> {
-  const weights = new Map(family.weights(spec).map((entry) => [entry.name, entry]))
-  return new Map(
-    config.modules.flatMap(({ name }): [string, number[]][] => {
-      const { transpose: _, ...weight } = weights.get(`${name}.weight`)!
-      const [rows, columns] = shapeInFile(spec, weight) as [number, number]
-      return [
-        [`${name}.lora_A`, [config.rank, columns]],
-        [`${name}.lora_B`, [rows, config.rank]],
-        [`${name}.lora_magnitude_vector`, [rows]],
-      ]
-    }),
-  )
-}
-
-/** adapter_config.json, as PEFT writes it. */
-export function peftConfig(
-  config: AdapterConfig,
-  of: { base: Base['source']; modelType: string; scored: boolean },
-): Record<string, unknown> {
-  const leaves = [...new Set(config.modules.map(({ name }) => name.split('.').at(-1)!))]
-  return {
-    peft_type: 'LORA',
-    task_type: of.scored ? 'SEQ_CLS' : 'CAUSAL_LM',
-    base_model_name_or_path: of.base?.name ?? null,
-    ...(of.base?.revision && { revision: of.base.revision }),
-    r: config.rank,
-    lora_alpha: config.alpha,
-    lora_dropout: config.dropout,
-    target_modules: leaves,
-    // gpt2's layers are stored transposed (Conv1D).
-    fan_in_fan_out: of.modelType === 'gpt2',
-    bias: 'none',
-    use_rslora: config.rsLora,
-    use_dora: config.dora,
-    modules_to_save: of.scored ? ['score'] : null,
-    init_lora_weights: true,
-    inference_mode: true,
-  }
-}
-
-/** Fields of adapter_config.json that can change the result, and the values with which they do not. */
-const NEUTRAL: Record<string, readonly unknown[]> = {
-  bias: ['none', undefined, null],
-  // The others (pissa, olora, loftq, ...) subtract their initial update from the base, in PEFT again at every load.
-  init_lora_weights: [true, false, 'gaussian', 'orthogonal', 'eva', undefined, null],
-  rank_pattern: [undefined, null],
-  alpha_pattern: [undefined, null],
-  layer_replication: [undefined, null],
-  trainable_token_indices: [undefined, null],
-  target_parameters: [undefined, null],
-  lora_bias: [false, undefined, null],
-  alora_invocation_tokens: [undefined, null],
-  arrow_config: [undefined, null],
-  use_bdlora: [false, undefined, null],
-  use_qalora: [false, undefined, null],
-  kasa_config: [undefined, null],
-  monteclora_config: [undefined, null],
-}
-
-const isEmpty = (value: unknown) =>
-  typeof value === 'object' && value !== null && Object.keys(value).length === 0
-
-/** adapter_config.json of a folder. Throws ERR_INVALID_FILE, or ERR_UNSUPPORTED_MODEL naming a field. */
-export async function readPeftConfig(directory: string): Promise<Record<string, unknown>> {
-  const path = join(directory, 'adapter_config.json')
-  let config: Record<string, unknown>
-  try {
-    config = JSON.parse(await readFile(path, 'utf8')) as Record<string, unknown>
-  } catch (cause) {
-    throw new PosttrainError(
-      'ERR_INVALID_FILE',
-      `${path} cannot be read: ${(cause as Error).message}; an adapter is a folder with adapter_config.json and adapter_model.safetensors`,
-      { cause },
-    )
-  }
-  if (config.peft_type !== 'LORA') {
-    throw new PosttrainError(
-      'ERR_UNSUPPORTED_MODEL',
-      `${path}: peft_type ${JSON.stringify(config.peft_type)} is not supported (LORA is)`,
-    )
-  }
-  for (const [field, neutral] of Object.entries(NEUTRAL)) {
-    const value = config[field]
-    if (neutral.includes(value) || isEmpty(value)) continue
-    throw new PosttrainError(
-      'ERR_UNSUPPORTED_MODEL',
-      `${path}: ${field} ${JSON.stringify(value)} is not supported`,
-    )
-  }
-  return config
-}
 
 /** An adapter in a folder. */
 export interface PeftAdapter {
@@ -128,79 +50,231 @@ export interface PeftAdapter {
  * ERR_INVALID_FILE if it does not fit the base.
  */
 export async function openPeft(from: string, base: Base, options: HubOptions): Promise<PeftAdapter> {
-  const { core, family, spec } = base
+  const { core } = base
   const { folder } = await modelSource(from, 'adapter', options)
   const written = await readPeftConfig(folder)
   const path = join(folder, ADAPTER_WEIGHTS)
   const { tensors } = await call(core, () => core.readHeader(path))
-  const { config, scored } = readAdapter(folder, written, tensors, family, spec)
+  const file = new AdapterFile(folder, written, tensors, base)
+  const { config, scored } = file.read()
+  // What the file repeats of the base unchanged is not held a second time.
+  const frozen = config.copies.filter(({ trainable }) => !trainable)
+  const [first] = frozen
+  if (first !== undefined) {
+    const entries = frozen.map(({ parameters, inFile, rows, transpose }) => ({
+      name: `${PREFIX}${inFile[0]}`,
+      parameter: parameters[0]!,
+      ...(rows && { rows }),
+      ...(transpose && { transpose }),
+    }))
+    const same = await call(core, (cancel) => core.sameTensors(base.handle, path, entries, cancel))
+    config.copies = config.copies.filter((copy) => copy.trainable || !same[frozen.indexOf(copy)])
+  }
   const chatTemplate = await readFile(join(folder, 'chat_template.jinja'), 'utf8').catch(() => null)
-  return { folder, config, scored, chatTemplate, path, entries: peftEntries(config, scored) }
+  const entries = [...adapterEntries(config), ...(scored ? [SCORE_ENTRY] : [])]
+  return { folder, config, scored, chatTemplate, path, entries }
 }
 
-/** Tensors in an adapter's file, the scalar head included. */
-export function peftEntries(config: AdapterConfig, scored: boolean): WeightMapEntry[] {
-  return [...adapterEntries(config), ...(scored ? [{ ...SCORE, name: SCORE_IN_ADAPTER }] : [])]
-}
+const SCORE_ENTRY: WeightMapEntry = { ...SCORE, name: SCORE_IN_ADAPTER }
 
 /**
- * The adapter of a folder, from its config and the header of its file: every tensor must belong to a linear layer of
- * this base, in its shape. `scored`: the file has a scalar head too.
+ * Tensors in an adapter's file, the scalar head included. As in PEFT the weights under updates of the embedding and the
+ * output projection stand in the file with them, where `target_modules` names one of the two.
  */
-function readAdapter(
-  directory: string,
-  config: Record<string, unknown>,
-  tensors: readonly TensorInfo[],
-  family: Family,
-  spec: DecoderSpec,
-): { config: AdapterConfig; scored: boolean } {
-  const where = join(directory, ADAPTER_WEIGHTS)
-  const rank = config.r
-  const alpha = config.lora_alpha
-  if (typeof rank !== 'number' || typeof alpha !== 'number') {
-    throw new PosttrainError(
-      'ERR_INVALID_FILE',
-      `${directory}/adapter_config.json: r and lora_alpha must be numbers`,
-    )
+export function peftEntries(config: AdapterConfig, scored: boolean): WeightMapEntry[] {
+  const own = adapterEntries(config)
+  const present = new Set(own.map(({ name }) => name))
+  const repeated = namesEmbeddings(config) ? config.modules : []
+  return [
+    ...own,
+    ...repeated.flatMap(({ name, linear }) => {
+      const key = `${PREFIX}${name}.base_layer.weight`
+      if ((linear !== 'embed' && linear !== 'head') || present.has(key)) return []
+      return [{ name: key, parameter: `${linear}.weight` }]
+    }),
+    ...(scored ? [SCORE_ENTRY] : []),
+  ]
+}
+
+/** PEFT's test whether embeddings are targets, which goes by these two names. */
+function namesEmbeddings({ saved, modules }: AdapterConfig): boolean {
+  const names = ['embed_tokens', LM_HEAD]
+  const targets = saved.target_modules
+  if (typeof targets !== 'string') return names.some((name) => (targets as string[]).includes(name))
+  const paths = modules.map(({ name }) => name).filter((name) => names.includes(name.split('.').at(-1)!))
+  return paths.some((path) => fullMatch(targets, path, 'target_modules'))
+}
+
+/** The adapter of a folder, from its config and the header of its file. */
+class AdapterFile {
+  readonly #where: string
+  readonly #config: PeftConfig
+  readonly #model: AdaptedModel
+  readonly #present: Map<string, readonly number[]>
+  readonly #scored: boolean
+
+  constructor(
+    directory: string,
+    config: PeftConfig,
+    tensors: readonly TensorInfo[],
+    { family, spec }: Pick<Base, 'family' | 'spec'>,
+  ) {
+    this.#where = join(directory, ADAPTER_WEIGHTS)
+    this.#config = config
+    this.#present = new Map(tensors.map(({ name, shape }) => [name, shape]))
+    const head = this.#present.get(SCORE_IN_ADAPTER)
+    if (head !== undefined && head.join() !== `1,${spec.hiddenSize}`) {
+      throw this.#invalid(
+        `${SCORE_IN_ADAPTER} has shape [${head.join(', ')}], a reward head on this model has [1, ${spec.hiddenSize}]`,
+      )
+    }
+    this.#scored = this.#present.delete(SCORE_IN_ADAPTER)
+    this.#model = { family, spec, scored: this.#scored }
   }
-  const known = linearLayers(family, spec)
-  const present = new Map(tensors.map(({ name, shape }) => [name, shape]))
-  const head = present.get(SCORE_IN_ADAPTER)
-  if (head !== undefined && head.join() !== `1,${spec.hiddenSize}`) {
-    throw new PosttrainError(
-      'ERR_INVALID_FILE',
-      `${where}: ${SCORE_IN_ADAPTER} has shape [${head.join(', ')}], a reward head on this model has [1, ${spec.hiddenSize}]`,
-    )
+
+  /** Every tensor must belong to this base, in its shape. Checked before the adapter is created, which freezes the base. */
+  read(): { config: AdapterConfig; scored: boolean } {
+    const { rank, alpha, dropout, rsLora, dora, saved } = this.#config
+    const modules = knownModules(this.#model).flatMap((module) => this.#module(module))
+    const copies = this.#copies(modules)
+    const [stranger] = this.#present.keys()
+    if (stranger !== undefined) throw this.#stranger(stranger)
+    if (modules.length === 0 && copies.length === 0)
+      throw this.#invalid('it has no update of any layer of this model: the adapter belongs to another base')
+    return {
+      config: { rank, alpha, dropout, rsLora, dora, seed: 0, modules: this.#tied(modules), copies, saved },
+      scored: this.#scored,
+    }
   }
-  const scored = present.delete(SCORE_IN_ADAPTER)
-  const modules = known.filter(({ name }) => present.has(`${PREFIX}${name}.lora_A.weight`))
-  const read: AdapterConfig = {
-    rank,
-    alpha,
-    dropout: typeof config.lora_dropout === 'number' ? config.lora_dropout : 0,
-    rsLora: config.use_rslora === true,
-    dora: config.use_dora === true,
-    seed: 0,
-    modules,
+
+  #invalid(message: string): PosttrainError {
+    return new PosttrainError('ERR_INVALID_FILE', `${this.#where}: ${message}`)
   }
-  // Checked before the adapter is created, which freezes the base.
-  const asked = adapterShapes(read, family, spec)
-  for (const { name, parameter } of adapterEntries(read)) {
-    const [shape, needed] = [present.get(name), asked.get(parameter)!]
-    if (!present.delete(name)) throw new PosttrainError('ERR_INVALID_FILE', `${where} has no ${name}`)
-    if (shape!.join() !== needed.join()) {
-      throw new PosttrainError(
-        'ERR_INVALID_FILE',
-        `${where}: ${name} has shape [${shape!.join(', ')}], rank ${rank} on this model requires [${needed.join(', ')}]: the adapter belongs to another base`,
+
+  #unsupported(message: string): PosttrainError {
+    return new PosttrainError('ERR_UNSUPPORTED_MODEL', `${this.#where}: ${message}`)
+  }
+
+  /** The update of a module, if the file has one. */
+  #module(known: KnownModule): AdapterModule[] {
+    const { transpose, ...module } = known
+    const { rankPattern, alphaPattern, takenOut, dora } = this.#config
+    const at = `${PREFIX}${module.name}`
+    const embedding = isEmbedding(module)
+    const [a, b] = embedding
+      ? [`${at}.lora_embedding_A`, `${at}.lora_embedding_B`]
+      : [`${at}.lora_A.weight`, `${at}.lora_B.weight`]
+    if (!this.#present.has(a)) return []
+    const values = rankAndScale(this.#config, { rank: rankPattern, alpha: alphaPattern }, module.name)
+    const weight = knownWeights(this.#model).find(({ name }) => name === `${module.name}.weight`)!
+    const [rows, columns] = shapeInFile(this.#model.spec, {
+      ...weight,
+      transpose: false,
+    }) as [number, number]
+    const inputs = embedding ? rows : columns
+    const outputs = embedding ? columns : rows
+    this.#takeMatrix(a, [values.rank, inputs], 0, module.name)
+    this.#takeMatrix(b, [outputs, values.rank], 1, module.name)
+    if (dora) this.#take(`${at}.lora_magnitude_vector`, [outputs])
+    if (takenOut === null || embedding) return [{ ...module, ...values }]
+    this.#refuseTakenOut(takenOut, module, transpose)
+    return [{ ...module, ...values, takenOut }]
+  }
+
+  #refuseTakenOut(init: 'pissa' | 'olora', module: Pick<AdapterModule, 'linear'>, transpose: boolean): void {
+    const field = `init_lora_weights ${JSON.stringify(init)}`
+    if (this.#config.dora) throw this.#unsupported(`${field} with use_dora is not supported`)
+    if (init === 'olora' && transpose)
+      throw this.#unsupported(`${field} fits no layer that is stored transposed, in PEFT neither`)
+    if (module.linear === 'head' && this.#model.spec.tied) {
+      throw this.#unsupported(
+        `${field} of an output projection that is tied to the embedding changes the embedding too, which the file does not hold`,
       )
     }
   }
-  const [stranger] = present.keys()
-  if (stranger !== undefined || modules.length === 0) {
-    throw new PosttrainError(
-      'ERR_INVALID_FILE',
-      `${where}: ${stranger ?? 'it'} ${stranger === undefined ? 'has no update of any layer' : 'does not belong to any linear layer'} of this model: the adapter belongs to another base`,
+
+  /** Copies of weights and biases. What `modules_to_save` or `bias` does not name stays frozen, as in PEFT. */
+  #copies(modules: readonly AdapterModule[]): AdapterCopy[] {
+    const { modulesToSave, bias, ensureWeightTying } = this.#config
+    const adapted = new Set(modules.map(({ name }) => name))
+    const copies: AdapterCopy[] = []
+    for (const weight of knownWeights(this.#model)) {
+      const [, module, kind] = /^(.*)\.(\w+)$/.exec(weight.name)!
+      const repeated = `${module}.base_layer.${kind}`
+      const key = [weight.name, repeated].find((name) => this.#present.has(`${PREFIX}${name}`))
+      if (key === undefined) continue
+      this.#takeWeight(`${PREFIX}${key}`, shapeInFile(this.#model.spec, weight), weight)
+      const biased = kind === 'bias' && (bias === 'all' || (bias === 'lora_only' && adapted.has(module!)))
+      copies.push(copyOf(weight, key, biased || (key === weight.name && isSaved(weight.name, modulesToSave))))
+    }
+    const embedding = knownWeights(this.#model).find(({ parameter }) => parameter === 'embed.weight')!.name
+    const tied = this.#model.spec.tied && !this.#scored
+    if (tied && ensureWeightTying && copies.some(({ name }) => name === embedding))
+      return sharedCopies(copies, embedding)
+    return tied ? withoutRepeatedHead(copies, embedding) : copies
+  }
+
+  /** With ensure_weight_tying a tied head has the update of the embedding. */
+  #tied(modules: readonly AdapterModule[]): AdapterModule[] {
+    const embedding = modules.find(({ linear }) => linear === 'embed')
+    const { spec } = this.#model
+    if (!this.#config.ensureWeightTying || !spec.tied || embedding === undefined) return [...modules]
+    if (this.#config.dora)
+      throw this.#unsupported('ensure_weight_tying with use_dora is not supported for embeddings')
+    return modules.map((module) =>
+      module.linear === 'head' ? { ...module, sharedWith: embedding.name } : module,
     )
   }
-  return { config: read, scored }
+
+  #take(name: string, needed: readonly number[]): void {
+    const shape = this.#present.get(name)
+    if (!this.#present.delete(name)) throw this.#invalid(`has no ${name}`)
+    if (shape!.join() !== needed.join()) throw this.#otherShape(name, shape!, needed)
+  }
+
+  #otherShape(name: string, shape: readonly number[], needed: readonly number[]): PosttrainError {
+    return this.#invalid(
+      `${name} has shape [${shape.join(', ')}], this model requires [${needed.join(', ')}]: the adapter belongs to another base`,
+    )
+  }
+
+  /** Takes A or B, whose rank is dimension `ranked`. */
+  #takeMatrix(name: string, needed: readonly number[], ranked: number, module: string): void {
+    const shape = this.#present.get(name)
+    const [own, stated] = [shape?.[ranked], needed[ranked]]
+    if (shape?.length === 2 && shape[1 - ranked] === needed[1 - ranked] && own !== stated) {
+      throw this.#invalid(
+        `${name} has rank ${own}, and adapter_config.json gives ${module} rank ${stated} (r, rank_pattern)`,
+      )
+    }
+    this.#take(name, needed)
+  }
+
+  #takeWeight(name: string, needed: readonly number[], { parameter }: WeightMapEntry): void {
+    const shape = this.#present.get(name)!
+    const ofTokens = parameter === 'embed.weight' || parameter === 'head.weight'
+    if (ofTokens && shape[0] !== needed[0] && shape[1] === needed[1]) {
+      throw this.#invalid(
+        `${name} has ${shape[0]} tokens and this model ${needed[0]}: the adapter was made on a base whose vocabulary was resized; load that base`,
+      )
+    }
+    this.#take(name, needed)
+  }
+
+  #stranger(name: string): PosttrainError {
+    const of = name.slice(PREFIX.length).split('.')
+    const layers = this.#model.spec.layers.length
+    const layer = Number(of.find((part) => /^\d+$/.test(part)) ?? -1)
+    if (/\.base_layer\.|\.lora_(embedding_)?B/.test(name) || name.endsWith('lora_magnitude_vector'))
+      return this.#invalid(
+        `${name} belongs to an update whose other tensors are missing, or not of this model`,
+      )
+    if (name.startsWith(PREFIX) && layer >= layers)
+      return this.#invalid(
+        `${name} is of layer ${layer}, and this model has ${layers}: the adapter belongs to another base`,
+      )
+    return this.#invalid(
+      `${name} does not belong to any layer of this model: the adapter belongs to another base`,
+    )
+  }
 }

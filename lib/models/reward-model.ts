@@ -10,7 +10,7 @@ import { familyOf, type HfConfig } from './families/index.js'
 import { readConfig, weightFiles } from './folder.js'
 import { modelSource } from './hub.js'
 import { Model, type ModelParts } from './model.js'
-import { readPeftConfig } from './peft.js'
+import { readPeftConfig } from './peft-config.js'
 import { Role } from './role.js'
 import { type SaveOptions, writeModelFolder } from './save.js'
 import { planWeights } from './weights.js'
@@ -55,7 +55,7 @@ async function loadAdapted(
   directory: string,
   { onto, revision: _, ...options }: RewardLoadOptions,
 ): Promise<RewardModel> {
-  const { base_model_name_or_path: base, revision } = await readPeftConfig(directory)
+  const { base, revision } = await readPeftConfig(directory)
   const found = typeof base === 'string' && (await stat(base).catch(() => null)) !== null
   if (typeof base !== 'string' || (!found && repositoryOf(base) === null)) {
     throw new PosttrainError(

@@ -1,7 +1,6 @@
 import type {
   BackwardOptions,
   Core,
-  Dtype,
   PackedBatch,
   RoleHandle,
   TermOver,
@@ -10,19 +9,12 @@ import type {
 } from '../addon/addon.js'
 import { call } from '../addon/call.js'
 import { PosttrainError } from '../errors.js'
+import { adapterEntries } from './adapter-entries.js'
 import type { Base } from './base.js'
-import { type AdapterConfig, adapterConfig, adapterEntries } from './lora.js'
+import { type AdapterConfig, adapterConfig } from './lora.js'
 import type { LoraOptions } from './options.generated.js'
 import type { PeftAdapter } from './peft.js'
-import { planWeights, SCORE } from './weights.js'
-
-export interface Parameter {
-  /** Name in the files, such as `model.layers.0.self_attn.q_proj.weight`. */
-  name: string
-  shape: number[]
-  dtype: Dtype
-  trainable: boolean
-}
+import { listParameters, type Parameter, planWeights, SCORE } from './weights.js'
 
 /**
  * The native part of a model: a base that it may share with others, an optional adapter and an optional scalar head.
@@ -109,7 +101,10 @@ export class Role {
 
   async addAdapter(name: string, options: LoraOptions): Promise<void> {
     const { base } = this
-    await base.addAdapter(name, adapterConfig(base.family, base.spec, options))
+    await base.addAdapter(
+      name,
+      adapterConfig({ family: base.family, spec: base.spec, scored: this.scored }, options),
+    )
     await this.setAdapter(name)
   }
 
@@ -155,7 +150,7 @@ export class Role {
   /** Merges the active adapter into the weights of the base and frees it. */
   async mergeAdapter(): Promise<void> {
     this.activeConfig('mergeAdapter')
-    const { core, adapters, isShared } = this.base
+    const { adapters, isShared } = this.base
     const name = this.#adapter!
     const others = [...adapters.keys()].filter((other) => other !== name)
     if (isShared || others.length > 0) {
@@ -166,7 +161,7 @@ export class Role {
           : `mergeAdapter changes the weights of the base, which its other adapters (${others.join(', ')}) would no longer fit: save this one with saveAdapter(), then merge it into a freshly loaded base (or use posttrain merge)`,
       )
     }
-    await call(core, () => core.mergeAdapter(this.base.adapter(name).handle))
+    await this.base.mergeAdapter(name, !this.scored)
     await this.setAdapter(null)
     await this.base.freeAdapter(name)
   }
@@ -196,17 +191,10 @@ export class Role {
     await call(core, () => core.zeroGrad(this.handle))
   }
 
-  /** All parameters by their names in the files; a tied head is listed once. */
+  /** All parameters by their names in the files; what is tied is listed once. */
   async parameters(): Promise<Parameter[]> {
     const { core } = this.base
-    const native = await call(core, () => core.parameters(this.handle))
-    const known = new Map(native.map((item) => [item.parameter, item]))
-    return this.#entries().map((entry) => {
-      const { shape: whole, dtype, trainable } = known.get(entry.parameter)!
-      const rows = entry.rows === undefined ? whole : [entry.rows[1], ...whole.slice(1)]
-      const shape = entry.transpose === true ? rows.toReversed() : rows
-      return { name: entry.name, shape, dtype, trainable }
-    })
+    return listParameters(this.#entries(), await call(core, () => core.parameters(this.handle)))
   }
 
   async getTensor(

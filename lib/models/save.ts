@@ -4,8 +4,10 @@ import type { Dtype } from '../addon/addon.js'
 import { call } from '../addon/call.js'
 import type { Tokenizer } from '../data/index.js'
 import { writeFolderAtomic } from '../files/atomic.js'
+import { withoutHead } from './adapter-entries.js'
 import type { HfConfig } from './families/index.js'
-import { ADAPTER_WEIGHTS, peftConfig, peftEntries } from './peft.js'
+import { ADAPTER_WEIGHTS, peftEntries } from './peft.js'
+import { peftConfig } from './peft-config.js'
 import type { Role } from './role.js'
 import { shardsOf } from './weights.js'
 
@@ -77,7 +79,8 @@ export async function writeAdapterFolder(
 ): Promise<void> {
   const { role } = model
   const { core, family, source: base } = role.base
-  const config = role.activeConfig('saveAdapter')
+  const active = role.activeConfig('saveAdapter')
+  const config = role.scored ? withoutHead(active) : active
   await writeFolderAtomic(
     directory,
     async (folder) => {

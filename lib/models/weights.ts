@@ -3,6 +3,31 @@ import { PosttrainError } from '../errors.js'
 import type { Family } from './families/index.js'
 import { shapeInFile } from './shapes.js'
 
+export interface Parameter {
+  /** Name in the files, such as `model.layers.0.self_attn.q_proj.weight`. */
+  name: string
+  shape: number[]
+  dtype: Dtype
+  trainable: boolean
+}
+
+/** The parameters behind tensors of files, each once: what is tied stands under its first name. */
+export function listParameters(
+  entries: readonly WeightMapEntry[],
+  native: readonly { parameter: string; shape: number[]; dtype: Dtype; trainable: boolean }[],
+): Parameter[] {
+  const known = new Map(native.map((item) => [item.parameter, item]))
+  const listed = new Set<string>()
+  return entries.flatMap(({ name, parameter, rows, transpose }) => {
+    const part = `${parameter} ${rows}`
+    if (listed.has(part)) return []
+    listed.add(part)
+    const { shape: whole, dtype, trainable } = known.get(parameter)!
+    const shape = rows === undefined ? whole : [rows[1], ...whole.slice(1)]
+    return [{ name, shape: transpose === true ? shape.toReversed() : shape, dtype, trainable }]
+  })
+}
+
 /** The scalar head of a sequence classifier. */
 export const SCORE: WeightMapEntry = { name: 'score.weight', parameter: 'score.weight' }
 

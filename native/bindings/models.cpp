@@ -77,52 +77,6 @@ Napi::Value set_adapter(const Napi::CallbackInfo& info) {
   });
 }
 
-Napi::Value create_adapter(const Napi::CallbackInfo& info) {
-  const auto base = unwrap_as<OwnedBase>(info[0], kBase);
-  const auto options = object_of(info[1], "options");
-  models::AdapterSpec spec;
-  spec.rank = integer_field(options, "rank");
-  spec.scale = number_field(options, "scale");
-  spec.dropout = number_field(options, "dropout");
-  spec.dora = boolean_field(options, "dora");
-  const auto seed = static_cast<uint64_t>(integer_field(options, "seed"));
-  TORCH_CHECK_VALUE(options.Get("modules").IsArray(), "[adapter] modules must be an array");
-  const auto modules = options.Get("modules").As<Napi::Array>();
-  for (uint32_t i = 0; i < modules.Length(); ++i) {
-    const auto item = object_of(modules.Get(i), "modules[i]");
-    models::AdapterModule module{string_field(item, "name"), integer_field(item, "layer"),
-                                 string_field(item, "linear")};
-    if (has_value(item, "rows")) {
-      const auto rows = item.Get("rows").As<Napi::Array>();
-      module.first_row = rows.Get(0u).ToNumber().Int64Value();
-      module.rows = rows.Get(1u).ToNumber().Int64Value();
-    }
-    spec.modules.push_back(std::move(module));
-  }
-  return submit(info.Env(), {base}, nullptr, [=, spec = std::move(spec)](const core::Cancel&) {
-    auto adapter = std::make_shared<models::Adapter>(base->object, spec);
-    adapter->initialize(seed);
-    return handle_reply(kAdapter, std::move(adapter));
-  });
-}
-
-Napi::Value copy_adapter(const Napi::CallbackInfo& info) {
-  const auto from = unwrap_as<OwnedAdapter>(info[0], kAdapter);
-  const auto to = unwrap_as<OwnedAdapter>(info[1], kAdapter);
-  return submit(info.Env(), {from, to}, nullptr, [=](const core::Cancel&) {
-    to->object->copy_from(*from->object);
-    return undefined_reply();
-  });
-}
-
-Napi::Value merge_adapter(const Napi::CallbackInfo& info) {
-  const auto adapter = unwrap_as<OwnedAdapter>(info[0], kAdapter);
-  return submit(info.Env(), {adapter}, nullptr, [=](const core::Cancel&) {
-    adapter->object->merge_into_base();
-    return undefined_reply();
-  });
-}
-
 Napi::Value initialize(const Napi::CallbackInfo& info) {
   const auto base = unwrap_as<OwnedBase>(info[0], kBase);
   const auto options = object_of(info[1], "options");
@@ -185,6 +139,21 @@ Napi::Value load_tensors(const Napi::CallbackInfo& info) {
                 });
 }
 
+Napi::Value same_tensors(const Napi::CallbackInfo& info) {
+  const auto base = unwrap_as<OwnedBase>(info[0], kBase);
+  const auto path = string_of(info[1], "path");
+  return submit(info.Env(), {base}, cancel_of(info[3]),
+                [=, entries = weight_map_of(info[2])](const core::Cancel& cancel) -> Reply {
+                  const auto same = models::same_weights(*base->object, path, entries, cancel);
+                  return [same](Napi::Env env) -> Napi::Value {
+                    auto result = Napi::Array::New(env, same.size());
+                    for (size_t i = 0; i < same.size(); ++i)
+                      result.Set(static_cast<uint32_t>(i), Napi::Boolean::New(env, same[i]));
+                    return result;
+                  };
+                });
+}
+
 Napi::Value save_tensors(const Napi::CallbackInfo& info) {
   const auto role = unwrap_as<OwnedRole>(info[0], kRole);
   const auto path = string_of(info[1], "path");
@@ -208,22 +177,28 @@ Napi::Value save_tensors(const Napi::CallbackInfo& info) {
 Napi::Value parameters(const Napi::CallbackInfo& info) {
   const auto role = unwrap_as<OwnedRole>(info[0], kRole);
   return submit(info.Env(), {role}, nullptr, [role](const core::Cancel&) -> Reply {
-    return [role](Napi::Env env) -> Napi::Value {
-      // Names, shapes and dtypes never change after creation, so they may be read here.
-      const auto parameters = role->object->parameters();
-      auto result = Napi::Array::New(env, parameters.size());
-      for (size_t i = 0; i < parameters.size(); ++i) {
-        const auto& parameter = *parameters[i];
+    struct Item {
+      std::string name;
+      std::vector<int64_t> shape;
+      at::ScalarType dtype;
+      bool trainable;
+    };
+    std::vector<Item> items;
+    for (const auto* parameter : role->object->parameters())
+      items.push_back({parameter->name, parameter->value.sizes().vec(),
+                       parameter->value.scalar_type(), parameter->trainable});
+    return [items = std::move(items)](Napi::Env env) -> Napi::Value {
+      auto result = Napi::Array::New(env, items.size());
+      for (size_t i = 0; i < items.size(); ++i) {
         auto item = Napi::Object::New(env);
-        item.Set("parameter", parameter.name);
+        item.Set("parameter", items[i].name);
         auto shape = Napi::Array::New(env);
-        for (int64_t d = 0; d < parameter.value.dim(); ++d) {
-          shape.Set(static_cast<uint32_t>(d), static_cast<double>(parameter.value.size(d)));
-        }
+        for (size_t d = 0; d < items[i].shape.size(); ++d)
+          shape.Set(static_cast<uint32_t>(d), static_cast<double>(items[i].shape[d]));
         item.Set("shape", shape);
-        item.Set("dtype", core::name_of_scalar_type(parameter.value.scalar_type()));
-        item.Set("trainable", parameter.trainable);
-        result.Set(i, item);
+        item.Set("dtype", core::name_of_scalar_type(items[i].dtype));
+        item.Set("trainable", items[i].trainable);
+        result.Set(static_cast<uint32_t>(i), item);
       }
       return result;
     };
@@ -271,13 +246,11 @@ void register_models(Napi::Env env, Napi::Object exports) {
   exports.Set("createBase", method(env, create_base));
   exports.Set("copyBase", method(env, copy_base));
   exports.Set("createRole", method(env, create_role));
-  exports.Set("createAdapter", method(env, create_adapter));
-  exports.Set("copyAdapter", method(env, copy_adapter));
-  exports.Set("mergeAdapter", method(env, merge_adapter));
   exports.Set("setAdapter", method(env, set_adapter));
   exports.Set("initialize", method(env, initialize));
   exports.Set("readHeader", method(env, read_header));
   exports.Set("loadTensors", method(env, load_tensors));
+  exports.Set("sameTensors", method(env, same_tensors));
   exports.Set("saveTensors", method(env, save_tensors));
   exports.Set("parameters", method(env, parameters));
   exports.Set("getTensor", method(env, get_tensor));

@@ -15,6 +15,7 @@ void register_all(Napi::Env env, Napi::Object exports) {
   register_handles(env, exports);
   register_info(env, exports);
   register_models(env, exports);
+  register_adapters(env, exports);
   register_training(env, exports);
   register_optim(env, exports);
   register_generation(env, exports);

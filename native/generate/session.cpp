@@ -87,7 +87,8 @@ at::Tensor Session::decode(const core::Cancel& cancel) {
 
 void Session::draw(const at::Tensor& hidden_BD, Advance& result) {
   auto& decoder = *role_->base;
-  const auto logits = decoder.head().logits(hidden_BD).to(at::kCPU, at::kFloat).contiguous();
+  const auto logits =
+      decoder.head(role_->active_adapter()).logits(hidden_BD).to(at::kCPU, at::kFloat).contiguous();
   const auto columns = static_cast<size_t>(logits.size(1));
   const float* values = logits.const_data_ptr<float>();
   std::vector<Draw> draws(rows_.size());

@@ -76,16 +76,14 @@ LinearCrossEntropy linear_cross_entropy(const at::Tensor& hidden_RD, const nn::H
   if (scale_of) result.dhidden_RD = at::empty_like(hidden_RD);
   if (rows == 0) return result;
   const int64_t step = std::min(chunk_rows(columns), rows);
-  const auto weight = head.weight->value;
+  nn::HeadPass pass(head, hidden_RD);
   auto buffer = at::empty({step, core::fast_stride(columns)}, hidden_RD.options());
   for (int64_t from = 0; from < rows; from += step) {
     cancel.check();
     const int64_t count = std::min(step, rows - from);
-    const auto hidden = hidden_RD.narrow(0, from, count);
     auto logits = buffer.narrow(0, 0, count).narrow(1, 0, columns);
-    core::multiply(logits, hidden, weight.t());
     at::Tensor tanh;
-    head.finish(logits, scale_of ? &tanh : nullptr);
+    pass.logits(logits, from, count, scale_of ? &tanh : nullptr);
     // Half precision is upcast for the softmax only.
     const bool half = logits.scalar_type() != at::kFloat && logits.scalar_type() != at::kDouble;
     auto wide = half ? logits.to(at::kFloat) : logits;
@@ -94,12 +92,9 @@ LinearCrossEntropy linear_cross_entropy(const at::Tensor& hidden_RD, const nn::H
             result.entropy.data() + from, result.correct.data() + from);
     if (!scale_of) continue;
     auto dlogits = half ? wide.to(logits.scalar_type()) : wide;
-    head.finish_backward(dlogits, tanh);
-    auto dhidden = result.dhidden_RD.narrow(0, from, count);
-    core::multiply(dhidden, dlogits, weight);
-    if (head.weight->trainable)
-      core::add_transposed_product(head.weight->gradient(), dlogits, hidden);
+    pass.backward(dlogits, from, count, tanh, result.dhidden_RD);
   }
+  if (scale_of) pass.finish(result.dhidden_RD);
   return result;
 }
 

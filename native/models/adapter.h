@@ -9,32 +9,54 @@
 
 namespace posttrain::models {
 
+/** What an initialization took out of the base's weights, which an adapter then updates instead of
+ * them: the r largest singular values (PiSSA, arXiv 2404.02948), or the first r columns of a QR
+ * decomposition (OLoRA, arXiv 2406.01775). */
+enum class Initial { none, pissa, olora };
+
 /** One module by its name in adapter files, and its place in the decoder. */
 struct AdapterModule {
   /** Such as model.layers.0.self_attn.q_proj. */
   std::string name;
   int64_t layer = 0;
-  /** qkv, out, up or down. */
+  /** qkv, out, up or down of a layer; embed, positions or head. */
   std::string linear;
   int64_t first_row = 0;
   /** -1: all rows. */
   int64_t rows = -1;
+  int64_t rank = 16;
+  /** alpha / rank, or alpha / sqrt(rank) for rsLoRA (arXiv 2312.03732). */
+  double scale = 2;
+  /** Name of the module whose A and B it uses; empty: its own. */
+  std::string shared_with;
+  Initial initial = Initial::none;
+};
+
+/** A full copy of parameters of the base, which takes their place. */
+struct AdapterCopy {
+  /** Such as model.embed_tokens.weight. */
+  std::string name;
+  /** One, or embed.weight and head.weight. */
+  std::vector<std::string> parameters;
+  int64_t first_row = 0;
+  /** -1: all rows. */
+  int64_t rows = -1;
+  bool trainable = true;
 };
 
 struct AdapterSpec {
   std::vector<AdapterModule> modules;
-  int64_t rank = 16;
-  /** alpha / rank, or alpha / sqrt(rank) for rsLoRA (arXiv 2312.03732). */
-  double scale = 2;
+  std::vector<AdapterCopy> copies;
   double dropout = 0;
   bool dora = false;
 };
 
 /**
- * Low-rank updates of some linear layers of one base. Parameters are `<module>.lora_A` [r, in],
- * `<module>.lora_B` [out, r] and, for DoRA, `<module>.lora_magnitude_vector` [out]; float32,
- * float64 on a float64 base. The base is frozen while
- * it has an adapter.
+ * Low-rank updates of some layers of one base, and copies of some of its parameters. Parameters
+ * are `<module>.lora_A` [r, in], `<module>.lora_B` [out, r] and, for DoRA,
+ * `<module>.lora_magnitude_vector` [out], float32, float64 on a float64 base; of an embedding
+ * [V, D], whose rows are looked up, A is [r, D], B [V, r] and the magnitudes [D]. Copies have the
+ * dtype of the base. The base is frozen while it has an adapter.
  */
 class Adapter {
  public:
@@ -46,22 +68,47 @@ class Adapter {
   std::deque<nn::Parameter>& parameters() { return parameters_; }
   /** Null for an unknown name. */
   nn::Parameter* find(const std::string& name);
+  /** The layers of the base with the copies in place. */
+  const Layers& layers() const { return layers_; }
   const BlockModules& block(size_t i) const { return blocks_[i]; }
+  const std::vector<nn::LowRank>& embed() const { return embed_; }
+  const std::vector<nn::LowRank>& positions() const { return positions_; }
+  const std::vector<nn::LowRank>& head() const { return head_; }
   const std::shared_ptr<Decoder>& base() const { return base_; }
 
-  /** A Kaiming-uniform (a = sqrt 5), B zero, magnitudes the row norms of the base. */
+  /** B zero, A Kaiming-uniform (a = sqrt 5), of an embedding standard normal; magnitudes the norms
+   * of the base. */
   void initialize(uint64_t seed);
   /** Copies the values of an adapter with the same modules. */
   void copy_from(Adapter& other);
-  /** Adds the updates to the weights of the base, computed in float32. */
-  void merge_into_base();
+  /**
+   * Puts copies and updates into the weights of the base, computed in float32. A tied head gets a
+   * weight of its own where the adapter gives it another than the embedding, unless nothing reads
+   * the head.
+   */
+  void merge_into_base(bool reads_head);
 
  private:
+  nn::Parameter* add(const std::string& name, at::IntArrayRef shape);
+  void add_copy(const AdapterCopy& copy);
+  void add_module(const AdapterModule& module, uint32_t stream);
+  /** The negative of what the initialization took out of the weight. */
+  nn::LowRank taken_out(const at::Tensor& weight_OI, const nn::LowRank& module,
+                        const AdapterModule& of);
+  /** The parameter of this adapter's layers that a module updates. */
+  nn::Parameter* weight_of(const AdapterModule& module);
+  std::vector<nn::LowRank>& updates_of(const AdapterModule& module);
+  bool head_is_embedding() const;
+
   std::shared_ptr<Decoder> base_;
   AdapterSpec spec_;
   std::deque<nn::Parameter> parameters_;
+  /** Whole parameters of which only some rows are trained, and what initializations took out. */
+  std::deque<nn::Parameter> kept_;
   std::unordered_map<std::string, size_t> index_;
+  Layers layers_;
   std::vector<BlockModules> blocks_;
+  std::vector<nn::LowRank> embed_, positions_, head_;
 };
 
 }  // namespace posttrain::models

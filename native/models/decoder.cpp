@@ -10,12 +10,14 @@ namespace posttrain::models {
 Decoder::Decoder(DecoderSpec spec, at::Device device, at::ScalarType dtype)
     : spec_(std::move(spec)), device_(device), dtype_(dtype) {
   const int64_t width = spec_.hidden_size;
-  embed_ = add("embed.weight", {spec_.vocab_size, width}, nn::Init::matrix);
+  layers_.embed = add("embed.weight", {spec_.vocab_size, width}, nn::Init::matrix);
   if (spec_.learned_positions.has_value())
-    positions_ = add("positions.weight", {*spec_.learned_positions, width}, nn::Init::matrix);
+    layers_.positions =
+        add("positions.weight", {*spec_.learned_positions, width}, nn::Init::matrix);
   for (size_t i = 0; i < spec_.layers.size(); ++i) add_block(i);
-  norm_ = add_norm("norm", spec_.norm, width);
-  if (!spec_.tied) add("head.weight", {spec_.vocab_size, width}, nn::Init::matrix);
+  layers_.norm = add_norm("norm", spec_.norm, width);
+  layers_.head =
+      spec_.tied ? layers_.embed : add("head.weight", {spec_.vocab_size, width}, nn::Init::matrix);
   if (spec_.embedding_multiplier.has_value()) {
     embedding_multiplier_ =
         at::scalar_tensor(*spec_.embedding_multiplier, at::kFloat).to(dtype_).item<double>();
@@ -27,7 +29,7 @@ void Decoder::add_block(size_t i) {
   const auto at = "layers." + std::to_string(i) + ".";
   const int64_t width = spec_.hidden_size, q_width = layer.heads * layer.head_dim,
                 kv_width = layer.kv_heads * layer.head_dim;
-  auto& block = blocks_.emplace_back();
+  auto& block = layers_.blocks.emplace_back();
   block.spec = layer;
   if (layer.pre_norm) block.attention_norm = add_norm(at + "attentionNorm", spec_.norm, width);
   block.qkv = add_linear(at + "qkv", q_width + 2 * kv_width, width, layer.qkv_bias);
@@ -86,6 +88,7 @@ nn::Rotary* Decoder::rotary_of(const LayerSpec& layer) {
 }
 
 nn::Parameter& Decoder::parameter(const std::string& name) {
+  if (name == "head.weight") return *layers_.head;
   const auto found = index_.find(name);
   TORCH_CHECK_VALUE(found != index_.end(), "[decoder] no parameter is named ", name);
   return parameters_[found->second];
@@ -115,17 +118,41 @@ void Decoder::initialize(uint64_t seed, double std, double residual_scale) {
 }
 
 void Decoder::reserve_positions(int64_t positions) {
-  TORCH_CHECK_VALUE(positions_ == nullptr || positions <= *spec_.learned_positions,
+  TORCH_CHECK_VALUE(layers_.positions == nullptr || positions <= *spec_.learned_positions,
                     "[decoder] a document of ", positions, " tokens is longer than the model's ",
                     *spec_.learned_positions, " learned positions");
   for (auto& known : rotaries_) known.rotary->reserve(positions);
 }
 
-at::Tensor Decoder::embed(const at::Tensor& ids, const at::Tensor& positions) {
-  auto x = nn::embedding(*embed_, ids);
+const Layers& Decoder::layers_of(const ActiveAdapter& adapter) const {
+  const auto* own = adapter.layers();
+  return own == nullptr ? layers_ : *own;
+}
+
+at::Tensor Decoder::embed(const at::Tensor& ids, const at::Tensor& positions,
+                          const ActiveAdapter& adapter) const {
+  const auto& layers = layers_of(adapter);
+  auto x = nn::embedding(*layers.embed, ids);
+  nn::embedding_update(x, *layers.embed, ids, adapter.embed());
   if (embedding_multiplier_.has_value()) x.mul_(*embedding_multiplier_);
-  if (positions_ != nullptr) x.add_(nn::embedding(*positions_, positions));
-  return x;
+  if (layers.positions == nullptr) return x;
+  auto at_positions = nn::embedding(*layers.positions, positions);
+  nn::embedding_update(at_positions, *layers.positions, positions, adapter.positions());
+  return x.add_(at_positions);
+}
+
+void Decoder::embed_backward(const Tokens& tokens, at::Tensor& dx_TD,
+                             const ActiveAdapter& adapter) const {
+  const auto& layers = layers_of(adapter);
+  if (layers.positions != nullptr) {
+    nn::embedding_backward(*layers.positions, tokens.positions_T, dx_TD);
+    nn::embedding_update_backward(*layers.positions, tokens.positions_T, dx_TD,
+                                  adapter.positions());
+  }
+  if (embedding_multiplier_.has_value()) dx_TD.mul_(*embedding_multiplier_);
+  nn::embedding_backward(*layers.embed, tokens.ids_T, dx_TD, spec_.padding_id);
+  nn::embedding_update_backward(*layers.embed, tokens.ids_T, dx_TD, adapter.embed(),
+                                spec_.padding_id);
 }
 
 at::Tensor Decoder::forward(const Tokens& tokens, const at::Tensor& rows,
@@ -136,13 +163,15 @@ at::Tensor Decoder::forward(const Tokens& tokens, const at::Tensor& rows,
     longest = std::max(longest, tokens.offsets[d + 1] - tokens.offsets[d]);
   }
   reserve_positions(longest);
-  auto x = embed(tokens.ids_T, tokens.positions_T);
-  for (size_t i = 0; i < blocks_.size(); ++i) {
+  const auto& layers = layers_of(adapter);
+  auto x = embed(tokens.ids_T, tokens.positions_T, adapter);
+  for (size_t i = 0; i < layers.blocks.size(); ++i) {
     cancel.check();
-    const bool last = i + 1 == blocks_.size();
+    const bool last = i + 1 == layers.blocks.size();
     BlockTrace block_trace;
-    auto y = blocks_[i].forward(x, tokens, last ? rows : at::Tensor(), adapter.block(i),
-                                block_trace, caches == nullptr ? nullptr : &(*caches)[i], cancel);
+    auto y =
+        layers.blocks[i].forward(x, tokens, last ? rows : at::Tensor(), adapter.block(i),
+                                 block_trace, caches == nullptr ? nullptr : &(*caches)[i], cancel);
     if (trace != nullptr) {
       if (trace->checkpointing) block_trace = BlockTrace{.input = x};
       trace->blocks.push_back(std::move(block_trace));
@@ -150,7 +179,7 @@ at::Tensor Decoder::forward(const Tokens& tokens, const at::Tensor& rows,
     x = y;
   }
   nn::NormTrace norm_trace;
-  auto hidden = norm_.forward(x, norm_trace);
+  auto hidden = layers.norm.forward(x, norm_trace);
   if (trace != nullptr) {
     trace->last = x;
     trace->norm = norm_trace;
@@ -161,36 +190,46 @@ at::Tensor Decoder::forward(const Tokens& tokens, const at::Tensor& rows,
 void Decoder::backward(const Tokens& tokens, const at::Tensor& rows, const ActiveAdapter& adapter,
                        const at::Tensor& dhidden_RD, DecoderTrace& trace,
                        const core::Cancel& cancel) {
-  auto dx = norm_.backward(trace.last, dhidden_RD, trace.norm);
-  for (size_t i = blocks_.size(); i-- > 0;) {
+  const auto& layers = layers_of(adapter);
+  auto dx = layers.norm.backward(trace.last, dhidden_RD, trace.norm);
+  for (size_t i = layers.blocks.size(); i-- > 0;) {
     cancel.check();
-    const bool last = i + 1 == blocks_.size();
+    const bool last = i + 1 == layers.blocks.size();
     const auto block_rows = last ? rows : at::Tensor();
+    const auto& block = layers.blocks[i];
     auto& block_trace = trace.blocks[i];
     if (trace.checkpointing) {
       const auto input = block_trace.input;
-      blocks_[i].forward(input, tokens, block_rows, adapter.block(i), block_trace, nullptr, cancel);
+      block.forward(input, tokens, block_rows, adapter.block(i), block_trace, nullptr, cancel);
     }
-    dx = blocks_[i].backward(dx, tokens, block_rows, adapter.block(i), block_trace, cancel);
+    dx = block.backward(dx, tokens, block_rows, adapter.block(i), block_trace, cancel);
     block_trace = BlockTrace{};
   }
-  if (positions_ != nullptr) nn::embedding_backward(*positions_, tokens.positions_T, dx);
-  if (embedding_multiplier_.has_value()) dx.mul_(*embedding_multiplier_);
-  nn::embedding_backward(*embed_, tokens.ids_T, dx, spec_.padding_id);
+  embed_backward(tokens, dx, adapter);
 }
 
 at::Tensor Decoder::decode(const at::Tensor& ids_B, const std::vector<int64_t>& lengths,
                            const ActiveAdapter& adapter, std::vector<KvCache>& caches,
                            const core::Cancel& cancel) {
   reserve_positions(*std::max_element(lengths.begin(), lengths.end()));
+  const auto& layers = layers_of(adapter);
   const auto positions = at::tensor(lengths, at::kLong).sub_(1).to(device_);
-  auto x = embed(ids_B, positions);
-  for (size_t i = 0; i < blocks_.size(); ++i) {
+  auto x = embed(ids_B, positions, adapter);
+  for (size_t i = 0; i < layers.blocks.size(); ++i) {
     cancel.check();
-    x = blocks_[i].decode(x, positions, lengths, adapter.block(i), caches[i]);
+    x = layers.blocks[i].decode(x, positions, lengths, adapter.block(i), caches[i]);
   }
   nn::NormTrace norm_trace;
-  return norm_.forward(x, norm_trace);
+  return layers.norm.forward(x, norm_trace);
+}
+
+void Decoder::untie() {
+  if (!spec_.tied) return;
+  auto* head = add("head.weight", {spec_.vocab_size, spec_.hidden_size}, nn::Init::matrix);
+  head->trainable = layers_.embed->trainable;
+  head->value.copy_(layers_.embed->value);
+  layers_.head = head;
+  spec_.tied = false;
 }
 
 void Decoder::freeze() {
@@ -207,8 +246,8 @@ void Decoder::thaw() {
 }
 
 nn::Linear& Decoder::linear(size_t block, const std::string& name) {
-  TORCH_CHECK_VALUE(block < blocks_.size(), "[adapter] the model has no layer ", block);
-  auto& found = blocks_[block];
+  TORCH_CHECK_VALUE(block < layers_.blocks.size(), "[adapter] the model has no layer ", block);
+  auto& found = layers_.blocks[block];
   if (name == "qkv") return found.qkv;
   if (name == "out") return found.out;
   if (name == "up") return found.mlp.up;

@@ -5,8 +5,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "models/block.h"
-#include "nn/head.h"
+#include "models/layers.h"
 
 namespace posttrain::models {
 
@@ -27,7 +26,13 @@ struct ActiveAdapter {
   /** LoRA dropout is on only with a seed other than 0. */
   uint64_t dropout_seed = 0;
 
+  /** The layers with its copies in place; null without an adapter. */
+  const Layers* layers() const;
   BlockAdapter block(size_t i) const;
+  /** Low-rank updates of the token embedding and of learned positions. */
+  const std::vector<nn::LowRank>& embed() const;
+  const std::vector<nn::LowRank>& positions() const;
+  nn::LinearAdapter head() const;
 };
 
 /**
@@ -47,13 +52,16 @@ class Decoder {
   at::Device device() const { return device_; }
   at::ScalarType dtype() const { return dtype_; }
   std::deque<nn::Parameter>& parameters() { return parameters_; }
-  /** Throws for an unknown name. */
+  /** A tied head.weight is embed.weight. Throws for an unknown name. */
   nn::Parameter& parameter(const std::string& name);
+  /** The base's own layers. */
+  const Layers& layers() const { return layers_; }
   /** Tied heads use the token embedding as their weight. */
-  nn::Head head() {
-    return {&parameter(spec_.tied ? "embed.weight" : "head.weight"), spec_.logit_multiplier,
-            spec_.logit_soft_cap};
+  nn::Head head(const ActiveAdapter& adapter) const {
+    return {layers_of(adapter).head, spec_.logit_multiplier, spec_.logit_soft_cap, adapter.head()};
   }
+  /** Gives a tied head a weight of its own, a copy of the token embedding. */
+  void untie();
 
   /** Normal(0, std) for matrices, times residual_scale for those that write into the residual
    * stream; zero biases; norms that multiply by 1. */
@@ -85,7 +93,10 @@ class Decoder {
                         nn::Init init = nn::Init::matrix);
   nn::Norm add_norm(const std::string& name, const NormSpec& norm, int64_t width);
   nn::Rotary* rotary_of(const LayerSpec& layer);
-  at::Tensor embed(const at::Tensor& ids, const at::Tensor& positions);
+  const Layers& layers_of(const ActiveAdapter& adapter) const;
+  at::Tensor embed(const at::Tensor& ids, const at::Tensor& positions,
+                   const ActiveAdapter& adapter) const;
+  void embed_backward(const Tokens& tokens, at::Tensor& dx_TD, const ActiveAdapter& adapter) const;
   void reserve_positions(int64_t positions);
 
   int64_t adapters_ = 0;
@@ -94,12 +105,9 @@ class Decoder {
   at::ScalarType dtype_;
   std::deque<nn::Parameter> parameters_;
   std::unordered_map<std::string, size_t> index_;
-  std::deque<Block> blocks_;
-  nn::Norm norm_;
+  Layers layers_;
   /** Rounded to float32 and then to the model's dtype, as gemma's buffer is in transformers. */
   std::optional<double> embedding_multiplier_;
-  nn::Parameter* embed_ = nullptr;
-  nn::Parameter* positions_ = nullptr;
   struct NamedRotary {
     nn::RopeSpec spec;
     int64_t head_dim;

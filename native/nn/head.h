@@ -1,6 +1,8 @@
 #pragma once
 #include <optional>
+#include <vector>
 
+#include "nn/lora.h"
 #include "nn/parameter.h"
 
 namespace posttrain::nn {
@@ -13,16 +15,45 @@ struct Head {
   Parameter* weight = nullptr;
   std::optional<double> multiplier;
   std::optional<double> soft_cap;
+  /** Low-rank updates of W; none by default. */
+  LinearAdapter adapter;
 
   /** The head that gives logits / temperature for hidden states / temperature. */
   Head at_temperature(double temperature) const;
-  /** [R, V]. With a soft-cap tanh(z / c), which the gradient needs, is kept in `tanh` unless null.
-   */
-  at::Tensor logits(const at::Tensor& hidden_RD, at::Tensor* tanh = nullptr) const;
-  /** Turns h W^T into logits, in place. */
-  void finish(at::Tensor& product_RV, at::Tensor* tanh = nullptr) const;
-  /** Turns the gradient of the logits into that of h W^T, in place. */
-  void finish_backward(at::Tensor& dlogits_RV, const at::Tensor& tanh_RV) const;
+  /** [R, V] of a few rows. */
+  at::Tensor logits(const at::Tensor& hidden_RD) const;
+};
+
+/**
+ * One pass of a head over R hidden states in chunks of rows, so that [R, V] is never made. What
+ * the chunks share is small: [R, r] of each low-rank update, and [V] with DoRA.
+ */
+class HeadPass {
+ public:
+  HeadPass(const Head& head, const at::Tensor& hidden_RD);
+
+  /** Writes the logits of `count` rows from `from` on, [count, V]. With a soft-cap tanh(z / c),
+   * which the gradient needs, is kept in `tanh` unless null. */
+  void logits(at::Tensor& logits_CV, int64_t from, int64_t count, at::Tensor* tanh);
+  /** Adds the chunk's gradients to the buffers of the weight and its updates and writes its rows
+   * of dhidden [R, D]; overwrites the gradient of the logits. */
+  void backward(at::Tensor& dlogits_CV, int64_t from, int64_t count, const at::Tensor& tanh,
+                at::Tensor& dhidden_RD);
+  /** Adds what the updates contribute to dhidden, after the last chunk. */
+  void finish(at::Tensor& dhidden_RD);
+
+ private:
+  /** One low-rank update in this pass. */
+  struct Update {
+    const LowRank* module;
+    at::Tensor mask, input_RD;
+    at::Tensor low_RK, dlow_RK;   // K: rank
+    at::Tensor ratio_V, norms_V;  // DoRA only
+  };
+
+  Head head_;
+  at::Tensor hidden_RD_;
+  std::vector<Update> updates_;
 };
 
 }  // namespace posttrain::nn

@@ -19,27 +19,34 @@ at::Tensor dropout_mask(const at::Tensor& x_TI, const LowRank& module, uint64_t 
   return mask.to(x_TI.device(), module.a->value.scalar_type());
 }
 
-at::Tensor input_of(const at::Tensor& x_TI, const LowRank& module, const at::Tensor& mask) {
-  const auto wide = x_TI.to(module.a->value.scalar_type());
-  return mask.defined() ? wide * mask : wide;
-}
-
-// m / ||W + scale B A|| of each row
-at::Tensor magnitude_ratio(const at::Tensor& weight_OI, const LowRank& module, at::Tensor* norms) {
-  const auto& a = module.a->value;
-  const auto updated = at::addmm(rows_of(weight_OI, module).to(a.scalar_type()), module.b->value, a,
-                                 1, module.scale);
-  *norms = at::linalg_vector_norm(updated, 2, at::IntArrayRef{1});
-  return module.magnitude->value / *norms;
-}
+int64_t reduced(const LowRank& module) { return module.of_columns ? 0 : 1; }
 
 }  // namespace
+
+at::Tensor widened(const at::Tensor& y, const LowRank& module) {
+  return y.to(module.a->value.scalar_type());
+}
+
+at::Tensor low_rank_input(const at::Tensor& x_TI, const LowRank& module, uint64_t dropout_seed,
+                          at::Tensor* mask) {
+  *mask = dropout_mask(x_TI, module, dropout_seed);
+  const auto wide = widened(x_TI, module);
+  return mask->defined() ? wide * *mask : wide;
+}
+
+at::Tensor magnitude_ratio(const at::Tensor& weight_OI, const LowRank& module, at::Tensor* norms) {
+  const auto updated = at::addmm(widened(rows_of(weight_OI, module), module), module.b->value,
+                                 module.a->value, 1, module.scale);
+  *norms = at::linalg_vector_norm(updated, 2, at::IntArrayRef{reduced(module)});
+  return module.magnitude->value / *norms;
+}
 
 void lora_forward(at::Tensor& y_TO, const at::Tensor& x_TI, const at::Tensor& weight_OI,
                   const Parameter* bias, const LinearAdapter& adapter) {
   if (adapter.empty()) return;
   for (const auto& module : *adapter.modules) {
-    const auto input = input_of(x_TI, module, dropout_mask(x_TI, module, adapter.dropout_seed));
+    at::Tensor mask;
+    const auto input = low_rank_input(x_TI, module, adapter.dropout_seed, &mask);
     const auto low_TR = core::product(input, module.a->value.t());
     auto y = y_TO.narrow(1, module.first_row, module.rows);
     if (module.magnitude == nullptr) {
@@ -81,8 +88,8 @@ void lora_backward(at::Tensor& dx_TI, const at::Tensor& x_TI, const at::Tensor& 
   for (const auto& module : *adapter.modules) {
     const auto& a = module.a->value;
     const auto& b = module.b->value;
-    const auto mask = dropout_mask(x_TI, module, adapter.dropout_seed);
-    const auto input = input_of(x_TI, module, mask);
+    at::Tensor mask;
+    const auto input = low_rank_input(x_TI, module, adapter.dropout_seed, &mask);
     const auto low_TR = core::product(input, a.t());
     auto dy = dy_TO.narrow(1, module.first_row, module.rows).to(a.scalar_type());
     if (module.magnitude != nullptr) {
@@ -109,16 +116,16 @@ void lora_backward(at::Tensor& dx_TI, const at::Tensor& x_TI, const at::Tensor& 
 
 at::Tensor merged_rows(const at::Tensor& weight_OI, const LowRank& module) {
   const auto& a = module.a->value;
-  auto rows = at::addmm(rows_of(weight_OI, module).to(a.scalar_type()), module.b->value, a, 1,
-                        module.scale);
+  auto rows =
+      at::addmm(widened(rows_of(weight_OI, module), module), module.b->value, a, 1, module.scale);
   if (module.magnitude == nullptr) return rows;
   at::Tensor norms;
-  return rows.mul_(magnitude_ratio(weight_OI, module, &norms).unsqueeze(1));
+  return rows.mul_(magnitude_ratio(weight_OI, module, &norms).unsqueeze(reduced(module)));
 }
 
-at::Tensor row_norms(const at::Tensor& weight_OI, const LowRank& module) {
-  return at::linalg_vector_norm(rows_of(weight_OI, module).to(module.a->value.scalar_type()), 2,
-                                at::IntArrayRef{1});
+at::Tensor initial_magnitudes(const at::Tensor& weight_OI, const LowRank& module) {
+  return at::linalg_vector_norm(widened(rows_of(weight_OI, module), module), 2,
+                                at::IntArrayRef{reduced(module)});
 }
 
 }  // namespace posttrain::nn

@@ -17,6 +17,8 @@ struct LowRank {
   Parameter* a = nullptr;          // [r, in]
   Parameter* b = nullptr;          // [rows, r]
   Parameter* magnitude = nullptr;  // [rows], or null
+  /** The magnitudes belong to columns, [in]: those of an embedding. */
+  bool of_columns = false;
   double scale = 1;
   double dropout = 0;
   /** Separates the dropout of the modules of one forward. */
@@ -31,6 +33,18 @@ struct LinearAdapter {
 
   bool empty() const { return modules == nullptr || modules->empty(); }
 };
+
+/** y in the dtype of the adapter, for a product with its matrices. */
+at::Tensor widened(const at::Tensor& y, const LowRank& module);
+
+/** What a module's A is multiplied with: x [T, in], dropped out. Sets `mask` where there is
+ * dropout.
+ */
+at::Tensor low_rank_input(const at::Tensor& x_TI, const LowRank& module, uint64_t dropout_seed,
+                          at::Tensor* mask);
+
+/** m / ||W + scale B A|| of each row (of each column of an embedding), and the norms. */
+at::Tensor magnitude_ratio(const at::Tensor& weight_OI, const LowRank& module, at::Tensor* norms);
 
 /** Turns y [T, out] = x W^T + bias into the output of the updated layer. */
 void lora_forward(at::Tensor& y_TO, const at::Tensor& x_TI, const at::Tensor& weight_OI,
@@ -48,7 +62,7 @@ void lora_backward(at::Tensor& dx_TI, const at::Tensor& x_TI, const at::Tensor& 
  * wider, [rows, in]. */
 at::Tensor merged_rows(const at::Tensor& weight_OI, const LowRank& module);
 
-/** ||W|| of the module's rows, [rows]: the initial magnitudes. */
-at::Tensor row_norms(const at::Tensor& weight_OI, const LowRank& module);
+/** ||W|| of the module's rows or columns: the initial magnitudes. */
+at::Tensor initial_magnitudes(const at::Tensor& weight_OI, const LowRank& module);
 
 }  // namespace posttrain::nn

@@ -32,7 +32,10 @@ std::vector<double> at_labels(const std::vector<double>& values, const Labels& l
 
 at::Tensor logits(models::Role& role, const Batch& batch, const core::Cancel& cancel) {
   const auto hidden = hidden_of(role, batch, nullptr, cancel);
-  return role.base->head().logits(hidden).to(at::kCPU, at::kFloat).contiguous();
+  return role.base->head(role.active_adapter())
+      .logits(hidden)
+      .to(at::kCPU, at::kFloat)
+      .contiguous();
 }
 
 LabelLogProbs log_probs(models::Role& role, const Batch& batch, double temperature,
@@ -44,8 +47,9 @@ LabelLogProbs log_probs(models::Role& role, const Batch& batch, double temperatu
   if (!labels.targets.empty()) {
     auto hidden = hidden_of(role, batch, &labels.rows.tokens, cancel);
     if (temperature != 1) hidden = hidden / temperature;
-    loss = losses::linear_cross_entropy(hidden, role.base->head().at_temperature(temperature),
-                                        labels.targets, {}, cancel);
+    loss = losses::linear_cross_entropy(
+        hidden, role.base->head(role.active_adapter()).at_temperature(temperature), labels.targets,
+        {}, cancel);
   }
   for (double& nll : loss.nll) nll = -nll;
   return {at_labels(loss.nll, labels, batch), at_labels(loss.entropy, labels, batch)};

@@ -134,7 +134,7 @@ std::vector<losses::Sums> Pass::run() {
                             rows_R,
                             tempered_RD_,
                             options_.temperature,
-                            decoder.head().at_temperature(options_.temperature),
+                            decoder.head(adapter).at_temperature(options_.temperature),
                             cancel_};
   auto results = sums(&states);
   if (!options_.gradient) return results;
@@ -152,9 +152,11 @@ std::vector<losses::Sums> Pass::run() {
 }
 
 void Pass::read_log_probs(const losses::ScaleOf& scale_of) {
-  auto loss = losses::linear_cross_entropy(tempered_RD_,
-                                           role_.base->head().at_temperature(options_.temperature),
-                                           labels_.targets, scale_of, cancel_);
+  auto loss =
+      losses::linear_cross_entropy(tempered_RD_,
+                                   role_.base->head(role_.active_adapter(options_.dropout_seed))
+                                       .at_temperature(options_.temperature),
+                                   labels_.targets, scale_of, cancel_);
   log_probs_.clear();
   for (const double nll : loss.nll) log_probs_.push_back(-nll);
   entropy_ = std::move(loss.entropy);

@@ -51,7 +51,10 @@ function run(
 test('ppo of 7B on one base with adapters needs less than 24 GB, with four models more than 80', (t) => {
   const { family, spec } = llama7B
   // The reward model stands on the base too, as an adapter of the same rank.
-  const judge = { kind: 'adapter' as const, config: adapterConfig(family, spec, { rank: 16 }) }
+  const judge = {
+    kind: 'adapter' as const,
+    config: adapterConfig({ family, spec, scored: true }, { rank: 16 }),
+  }
   const shared = estimateMemory(
     run('ppo', llama7B, { ...rollouts, lora: { rank: 16 } }, { rewards: [judge] }),
   )

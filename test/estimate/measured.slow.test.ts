@@ -131,6 +131,18 @@ const supervised: [string, RecipeName, Name, CountedOptions][] = [
     { ...plain, batchSize: 2, maxLength: 512, activationCheckpointing: true, lora: { rank: 16 } },
   ],
   ['DoRA', 'sft', 'qwen3', { ...plain, maxLength: 200, lora: { rank: 8, dora: true } }],
+  [
+    'LoRA of the embedding and the head',
+    'sft',
+    'llama',
+    { ...plain, lora: { rank: 16, targetModules: ['embed_tokens', 'lm_head', 'q_proj'] } },
+  ],
+  [
+    'copies of the embedding and the head, biases',
+    'sft',
+    'gpt2',
+    { ...plain, batchSize: 4, lora: { rank: 4, modulesToSave: ['wte', 'lm_head', 'ln_f'], bias: 'all' } },
+  ],
   ['all weights', 'dpo', 'llama', { ...plain, batchSize: 3 }],
   ['LoRA', 'dpo', 'llama', { ...plain, batchSize: 3, lora: { rank: 8 } }],
   ['kto, all weights', 'dpo', 'llama', { ...plain, batchSize: 4, loss: 'kto' }],

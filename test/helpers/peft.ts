@@ -24,6 +24,18 @@ interface Scores {
   padded: number[] | null
 }
 
+/** What PEFT makes of several adapters, in one process; null where it is not installed. */
+export async function peftChecks(
+  of: readonly { base: string; adapter: string; texts: number[][] }[],
+): Promise<Language[] | null> {
+  installed ??= spawnSync(python, ['-c', 'import torch, transformers, peft']).status === 0
+  if (!installed) return null
+  const { stdout } = await promisify(execFile)(python, [script, '--all', JSON.stringify(of)], {
+    maxBuffer: 1e9,
+  })
+  return JSON.parse(stdout.trim().split('\n').at(-1)!) as Language[]
+}
+
 /** What PEFT and transformers make of saved folders (scripts/dev/checks/peft-check.py); null where they are not installed. */
 export async function peftCheck(
   of: { base: string; adapter: string },

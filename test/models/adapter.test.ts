@@ -79,6 +79,15 @@ test('a copied adapter stays where it is while the first is trained', async (t) 
 })
 
 const NEW: [family: string, options: LoraOptions, modules: string[]][] = [
+  ['gpt2', { targetModules: ['wte', 'wpe', 'lm_head'] }, ['lm_head', 'wpe', 'wte']],
+  ['llama', { targetModules: ['embed_tokens', 'lm_head', 'q_proj'] }, ['embed_tokens', 'lm_head', 'q_proj']],
+  [
+    'llama',
+    { targetModules: ['embed_tokens', 'q_proj'], ensureWeightTying: true },
+    ['embed_tokens', 'q_proj'],
+  ],
+  ['qwen3', { targetModules: ['embed_tokens', 'lm_head'], dora: true }, ['embed_tokens', 'lm_head']],
+  ['gemma3', { modulesToSave: ['embed_tokens', 'norm'], bias: 'all', layers: [1] }, LINEAR],
   ['gpt2', {}, ['c_attn', 'c_fc', 'c_proj']],
   ['gpt2', { dora: true }, ['c_attn', 'c_fc', 'c_proj']],
   ['llama', {}, LINEAR],
@@ -102,7 +111,11 @@ for (const [family, options, modules] of NEW) {
       if (module === undefined) continue
       seen.add(module)
       const { values } = await model.getParameter(name)
-      if (part === 'lora_B')
+      // PEFT stores the updates of an embedding the other way round.
+      if (part === 'lora_embedding_B') {
+        t.true(Math.abs(norm(values) / Math.sqrt(values.length) - 1) < 0.2, `${name}: standard normal`)
+      }
+      if (part === 'lora_B' || part === 'lora_embedding_A')
         t.true(
           values.every((value) => value === 0),
           name,
@@ -168,37 +181,66 @@ test('dropout is drawn from the seed; its gradient is that of its loss, checkpoi
   t.is(documents.length, 3)
 })
 
-test('what the adapter of a folder would need and we lack is refused by name', async (t) => {
+const REFUSED: [fields: Json, reason: RegExp][] = [
+  [{ peft_type: 'IA3' }, /LORA is/],
+  [{ layer_replication: [[0, 2]] }, /repeats layers/],
+  [{ trainable_token_indices: [1] }, /single rows of the embedding; train all of them with embed_tokens/],
+  [{ lora_bias: true }, /B matrices have a bias/],
+  [
+    { init_lora_weights: 'pissa_niter_4' },
+    /a random approximation .* which no file holds: save it with path_initial/,
+  ],
+  [{ init_lora_weights: 'corda' }, /chosen by data/],
+  [{ init_lora_weights: 'lora_ga' }, /chosen by gradients/],
+  [{ init_lora_weights: 'loftq' }, /quantized weights/],
+  [{ init_lora_weights: 'mica' }, /frozen in training/],
+  [{ init_lora_weights: 'new' }, /unknown/],
+]
+
+test('what the adapter of a folder would need and we lack is refused by name and with the reason', async (t) => {
   const { base } = openAdapter('llama')
   await using model = await CausalLM.load(base)
-  for (const fields of [
-    { peft_type: 'IA3' },
-    { bias: 'all' },
-    { rank_pattern: { q_proj: 8 } },
-    { alpha_pattern: { q_proj: 3 } },
-    { layer_replication: [[0, 2]] },
-    { trainable_token_indices: [1] },
-    { lora_bias: true },
-    // These take their start out of the base's weights.
-    { init_lora_weights: 'pissa' },
-    { init_lora_weights: 'olora' },
-    { init_lora_weights: 'loftq' },
-  ]) {
+  for (const [fields, reason] of REFUSED) {
     const [field] = Object.keys(fields)
-    await t.throwsAsync(
+    const { message } = (await t.throwsAsync(
       model.loadAdapter('foreign', changed(t, 'llama', fields)),
       { code: 'ERR_UNSUPPORTED_MODEL', message: new RegExp(field!) },
       field,
-    )
+    ))!
+    t.regex(message, reason)
   }
   for (const neutral of [
     { init_lora_weights: 'gaussian' },
     { init_lora_weights: false },
     { alpha_pattern: {} },
+    { bias: 'all' },
+    { modules_to_save: ['classifier'] },
   ])
     await t.notThrowsAsync(model.loadAdapter(JSON.stringify(neutral), changed(t, 'llama', neutral)))
   await model.setAdapter(null)
   await t.throwsAsync(model.saveAdapter(join(newFolder(t), 'none')), { code: 'ERR_INVALID_ARGUMENT' })
+})
+
+const DAMAGED: [name: string, fields: Json, reason: RegExp][] = [
+  ['llama', { r: 8 }, /has rank 4, and adapter_config.json gives .* rank 8/],
+  ['llama', { rank_pattern: { v_proj: 8 } }, /v_proj.lora_A.weight has rank 4, and .*v_proj rank 8/],
+  ['llama', { rank_pattern: { v_proj: '8' } }, /rank_pattern must be an object of numbers/],
+  ['llama', { modules_to_save: 'lm_head' }, /modules_to_save must be a list of names/],
+  ['llama', { bias: 'some' }, /bias must be none, all or lora_only/],
+  ['llama', { alpha_pattern: { '(((.*)*)*)*x': 1 } }, /cannot be matched: .*timed out/],
+  ['llama', { alpha_pattern: { '(': 1 } }, /cannot be matched: Invalid regular expression/],
+  ['llama', { use_dora: true }, /lora_magnitude_vector/],
+  ['qwen3-embeddings', {}, /belongs to another base/],
+]
+test('a config that its file contradicts is refused with the reason', async (t) => {
+  await using model = await CausalLM.load(openAdapter('llama').base)
+  for (const [name, fields, message] of DAMAGED)
+    await t.throwsAsync(
+      model.loadAdapter('other', changed(t, name, fields)),
+      { code: 'ERR_INVALID_FILE', message },
+      JSON.stringify(fields),
+    )
+  t.deepEqual(model.adapters, [])
 })
 
 test('an adapter of another base, a damaged one and a folder without one are refused, and nothing is left', async (t) => {
@@ -212,11 +254,6 @@ test('an adapter of another base, a damaged one and a folder without one are ref
       other,
     )
   }
-  await t.throwsAsync(model.loadAdapter('other', changed(t, 'llama', { r: 8 })), { code: 'ERR_INVALID_FILE' })
-  await t.throwsAsync(model.loadAdapter('other', changed(t, 'llama', { use_dora: true })), {
-    code: 'ERR_INVALID_FILE',
-    message: /lora_magnitude_vector/,
-  })
   await t.throwsAsync(model.loadAdapter('other', fixture('reward', 'llama-lora')), {
     code: 'ERR_INVALID_FILE',
     message: /RewardModel\.load/,
@@ -262,7 +299,14 @@ test('invalid options of an adapter are refused', async (t) => {
     [{ alpha: 0 }, /alpha/],
     [{ dropout: 1 }, /dropout/],
     [{ targetModules: ['q_proj'] }, /q_proj.*c_attn/],
-    [{ targetModules: ['lm_head'] }, /lm_head/],
+    [{ targetModules: ['norm'] }, /no layer norm/],
+    [{ layers: [2] }, /layers are 0 to 1/],
+    [{ rankPattern: { q_proj: 2 } }, /no adapted module has a name that ends with q_proj/],
+    [{ rankPattern: { c_attn: 1.5 } }, /whole numbers/],
+    [{ modulesToSave: ['embed_tokens'] }, /no module embed_tokens/],
+    [{ targetModules: ['c_attn'], modulesToSave: ['c_attn'] }, /no module is left/],
+    [{ ensureWeightTying: true }, /neither transformer.wte nor lm_head/],
+    [{ ensureWeightTying: true, targetModules: ['wte'], dora: true }, /dora/],
     [{ dora: true, dropout: 0.1 }, /dropout/],
   ]
   for (const [options, message] of wrong)

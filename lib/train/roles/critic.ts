@@ -1,5 +1,6 @@
 import { PosttrainError } from '../../errors.js'
 import type { CausalLM } from '../../models/causal-lm.js'
+import { criticLora } from '../../models/lora.js'
 import type { LoraOptions } from '../../models/options.generated.js'
 import { RewardModel } from '../../models/reward-model.js'
 import { refuseOtherTokens } from '../../rollout/rewards.js'
@@ -48,7 +49,7 @@ export async function makeCritic(
     const name = freeName(critic, 'critic')
     const from = start ? start.adapter : model.adapter
     if (from === null) {
-      await critic.addAdapter(name, { ...(options.lora ?? loraOf(model)), seed: seed + 1 })
+      await critic.addAdapter(name, { ...criticLora(options.lora ?? loraOf(model)), seed: seed + 1 })
     } else {
       await critic.copyAdapter(from, name)
       await critic.setAdapter(name)

@@ -70,9 +70,15 @@ export async function configBefore({
 function adapterIn(trained: Model): object | undefined {
   const config = trained.role.adapterConfig
   if (config === null) return undefined
-  const { modules, rank, alpha, dropout, rsLora, dora } = config
+  const { modules, copies, rank, alpha, dropout, rsLora, dora, saved } = config
+  const { rank_pattern: ranks, alpha_pattern: alphas } = saved as Record<string, object | undefined>
   const targetModules = [...new Set(modules.map(({ name }) => name.split('.').at(-1)))]
-  return { rank, alpha, dropout, rsLora, dora, targetModules, modules: modules.length }
+  return {
+    ...{ rank, alpha, dropout, rsLora, dora, targetModules, modules: modules.length },
+    ...(ranks && Object.keys(ranks).length > 0 && { ranks }),
+    ...(alphas && Object.keys(alphas).length > 0 && { alphas }),
+    ...(copies.length > 0 && { copies: copies.map(({ name }) => name) }),
+  }
 }
 
 const isModel = (value: unknown) => value !== null && typeof value === 'object' && 'backward' in value

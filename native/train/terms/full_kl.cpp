@@ -25,9 +25,10 @@ losses::Sums FullKlTerm::loss(const Outputs& outputs, const Gradient& gradient) 
   for (const double weight : outputs.weights)
     scales.push_back(weight * (coefficient / gradient.normalizer));
   const bool wanted = gradient.hidden != nullptr;
-  auto kl = losses::linear_kl(hidden_RD, head, reference_RD,
-                              reference->base->head().at_temperature(temperature), direction,
-                              scales, wanted, cancel);
+  auto kl = losses::linear_kl(
+      hidden_RD, head, reference_RD,
+      reference->base->head(reference->active_adapter()).at_temperature(temperature), direction,
+      scales, wanted, cancel);
   for (size_t r = 0; r < kl.kl.size(); ++r) {
     sums.loss += outputs.weights[r] * kl.kl[r];
     sums.count += outputs.weights[r];

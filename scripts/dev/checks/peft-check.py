@@ -1,6 +1,7 @@
 """Opens what we saved in PEFT and transformers and prints what they make of it.
 
 Run: python scripts/dev/checks/peft-check.py BASE ADAPTER '[[ids], ...]'            a language model and an adapter folder
+     python scripts/dev/checks/peft-check.py --all '[{"base", "adapter", "texts"}, ...]'   several, as a list
      python scripts/dev/checks/peft-check.py --score MODEL '[[ids], ...]'           a reward model folder
      python scripts/dev/checks/peft-check.py --score BASE ADAPTER '[[ids], ...]'    a language model and a reward model's adapter
 
@@ -30,6 +31,7 @@ def adapted(model, folder):
     # What PEFT only warns of (missing keys, a transposed layer it had to guess) is an error here.
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message=".*tie_word_embeddings=True.*")
         model = PeftModel.from_pretrained(model, folder)
     with safe_open(Path(folder) / "adapter_model.safetensors", "pt") as file:
         ours = {name: file.get_tensor(name) for name in file.keys()}
@@ -84,6 +86,10 @@ if __name__ == "__main__":
     with torch.no_grad():
         if arguments[0] == "--score":
             said = scores(arguments[1:-1], json.loads(arguments[-1]))
+        elif arguments[0] == "--all":
+            every = [language(one["base"], one["adapter"], one["texts"]) for one in json.loads(arguments[1])]
+            print(json.dumps(every))
+            sys.exit()
         else:
             said = language(arguments[0], arguments[1], json.loads(arguments[2]))
     print(json.dumps({"peft": peft.__version__, **said}))
