@@ -1,0 +1,283 @@
+import { skipSpace, spaceBefore } from './characters.js'
+import { Failure, typeError, valueError } from './failure.js'
+import { typeName } from './kinds.js'
+import { charge, LimitError } from './limits.js'
+import { float, Num, small, Undefined, type Value } from './values.js'
+
+/** Digits of the longest int: as Python's own limit on printing. */
+const MAX_DIGITS = 4300
+const MAX_BITS = 14_300
+
+export interface Numeric {
+  readonly value: number | bigint
+  readonly float: boolean
+}
+
+/** A number, also of a boolean; null for other types. */
+export function numeric(value: Value): Numeric | null {
+  if (typeof value === 'number' || typeof value === 'bigint') return { value, float: false }
+  if (value instanceof Num) return value
+  if (typeof value === 'boolean') return { value: value ? 1 : 0, float: false }
+  return null
+}
+
+/** An int, also of a boolean; null for other types. */
+export function intOf(value: Value): number | bigint | null {
+  if (typeof value === 'number' || typeof value === 'bigint') return value
+  const number = numeric(value)
+  return number === null || number.float ? null : number.value
+}
+
+/** An int argument, within the range of exact numbers. */
+export function indexOf(value: Value): number {
+  const int = intOf(value)
+  if (int === null) {
+    if (value instanceof Undefined) value.fail()
+    throw typeError(`'${typeName(value)}' object cannot be interpreted as an integer`)
+  }
+  if (typeof int === 'number') return int
+  return int < 0n ? Number.MIN_SAFE_INTEGER : Number.MAX_SAFE_INTEGER
+}
+
+export function toFloat({ value }: Numeric): number {
+  const number = Number(value)
+  if (typeof value === 'bigint' && !Number.isFinite(number)) {
+    throw new Failure('OverflowError', 'int too large to convert to float')
+  }
+  return number
+}
+
+function checked(value: bigint): number | bigint {
+  if (value > 1n << BigInt(MAX_BITS) || value < -(1n << BigInt(MAX_BITS))) {
+    throw new LimitError(`a number has more than ${MAX_DIGITS} digits`)
+  }
+  return small(value)
+}
+
+/** An arithmetic operation of two numbers. */
+export function arithmetic(operator: string, a: Numeric, b: Numeric): Value {
+  if (operator === '/') return divide(a, b)
+  if (operator === '**') return power(a, b)
+  if (a.float || b.float) return float(floatOperation(operator, toFloat(a), toFloat(b)))
+  if (typeof a.value === 'number' && typeof b.value === 'number') {
+    const fast = smallOperation(operator, a.value, b.value)
+    if (Number.isSafeInteger(fast)) return fast === 0 ? 0 : fast
+  }
+  charge(16)
+  const x = BigInt(a.value)
+  const y = BigInt(b.value)
+  if (operator === '+') return checked(x + y)
+  if (operator === '-') return checked(x - y)
+  if (operator === '*') return checked(x * y)
+  if (y === 0n) throw new Failure('ZeroDivisionError', 'integer division or modulo by zero')
+  const rest = x % y
+  const wrapped = rest !== 0n && rest < 0n !== y < 0n
+  if (operator === '//') return checked(x / y - (wrapped ? 1n : 0n))
+  return checked(wrapped ? rest + y : rest)
+}
+
+/** May be inexact beyond 2^53. */
+function smallOperation(operator: string, a: number, b: number): number {
+  switch (operator) {
+    case '+':
+      return a + b
+    case '-':
+      return a - b
+    case '*':
+      return a * b
+  }
+  if (b === 0) throw new Failure('ZeroDivisionError', 'integer division or modulo by zero')
+  if (operator === '//') return Math.abs(a) < 2 ** 52 ? Math.floor(a / b) : Number.NaN
+  const rest = a % b
+  return rest !== 0 && rest < 0 !== b < 0 ? rest + b : rest
+}
+
+function floatOperation(operator: string, a: number, b: number): number {
+  switch (operator) {
+    case '+':
+      return a + b
+    case '-':
+      return a - b
+    case '*':
+      return a * b
+  }
+  if (b === 0) throw new Failure('ZeroDivisionError', 'float modulo by zero')
+  let rest = a % b
+  if (rest !== 0 ? rest < 0 !== b < 0 : false) rest += b
+  if (operator === '%') return rest === 0 ? (b < 0 ? -0 : 0) : rest
+  const quotient = (a - rest) / b
+  const floor = Math.floor(quotient)
+  return quotient - floor > 0.5 ? floor + 1 : floor
+}
+
+function divide(a: Numeric, b: Numeric): Value {
+  if (Number(b.value) === 0) {
+    throw new Failure('ZeroDivisionError', a.float || b.float ? 'float division by zero' : 'division by zero')
+  }
+  return float(toFloat(a) / toFloat(b))
+}
+
+function power(a: Numeric, b: Numeric): Value {
+  const negative = Number(b.value) < 0
+  if (a.float || b.float || negative) {
+    const x = toFloat(a)
+    const y = toFloat(b)
+    if (x === 0 && y < 0) throw new Failure('ZeroDivisionError', '0.0 cannot be raised to a negative power')
+    if (x < 0 && !Number.isInteger(y)) throw valueError('a negative number has no real root')
+    // Unlike IEEE's pow, JavaScript's gives NaN for 1 ** NaN.
+    const result = x === 1 ? 1 : x ** y
+    if (!Number.isFinite(result) && Number.isFinite(x) && Number.isFinite(y)) {
+      throw new Failure('OverflowError', 'Numerical result out of range')
+    }
+    return float(result)
+  }
+  const base = BigInt(a.value)
+  const bits = base.toString(2).length
+  if (bits > 1 && base !== -1n && bits * Number(b.value) > 2 * MAX_BITS) {
+    throw new LimitError(`a number has more than ${MAX_DIGITS} digits`)
+  }
+  charge(64)
+  // 0, 1 and -1 to a large power.
+  const exponent =
+    bits > 1 && base !== -1n
+      ? BigInt(b.value)
+      : BigInt(Number(b.value) === 0 ? 0 : 2 - Number(BigInt(b.value) % 2n))
+  return checked(base ** exponent)
+}
+
+/** Python's spelling of a float. */
+export function floatText(value: number): string {
+  if (!Number.isFinite(value)) return Number.isNaN(value) ? 'nan' : value < 0 ? '-inf' : 'inf'
+  if (Object.is(value, -0)) return '-0.0'
+  const [digits, exponent] = value.toExponential().split('e') as [string, string]
+  const power = Number(exponent)
+  if (power < -4 || power >= 16) {
+    return `${digits}e${power < 0 ? '-' : '+'}${String(Math.abs(power)).padStart(2, '0')}`
+  }
+  if (power >= 0) {
+    const plain = BigInt(Math.trunc(value)).toString()
+    return Number.isInteger(value) ? `${plain}.0` : String(value)
+  }
+  const sign = value < 0 ? '-' : ''
+  return `${sign}0.${'0'.repeat(-power - 1)}${digits.replace('-', '').replace('.', '')}`
+}
+
+export function numberText({ value, float }: Numeric): string {
+  if (float) return floatText(Number(value))
+  const text = value.toString()
+  if (text.length > MAX_DIGITS) throw valueError(`an int has more than ${MAX_DIGITS} digits`)
+  return text
+}
+
+/** Orders two numbers exactly; NaN where one is NaN. */
+export function compareNumbers(a: Numeric, b: Numeric): number {
+  const { value: x } = a
+  const { value: y } = b
+  if (Number.isNaN(x as number) || Number.isNaN(y as number)) return Number.NaN
+  // JavaScript compares numbers and bigints by their exact values.
+  return x < y ? -1 : x > y ? 1 : 0
+}
+
+/** A float times 10^digits, rounded half to even, as an int: exact, from the binary value. */
+export function scaled(value: number, digits: number): bigint {
+  if (digits > 1100) throw valueError('precision too large')
+  const [mantissa, exponent] = parts(value)
+  let numerator = mantissa
+  let denominator = 1n
+  if (exponent > 0) numerator <<= BigInt(exponent)
+  else denominator <<= BigInt(-exponent)
+  if (digits > 0) numerator *= 10n ** BigInt(digits)
+  else denominator *= 10n ** BigInt(-digits)
+  const negative = numerator < 0n
+  if (negative) numerator = -numerator
+  let quotient = numerator / denominator
+  const twice = (numerator % denominator) * 2n
+  if (twice > denominator || (twice === denominator && quotient % 2n === 1n)) quotient++
+  charge(16)
+  return negative ? -quotient : quotient
+}
+
+/** The value as mantissa * 2^exponent. */
+function parts(value: number): [bigint, number] {
+  const bits = new DataView(new ArrayBuffer(8))
+  bits.setFloat64(0, value)
+  const whole = bits.getBigUint64(0)
+  const exponent = Number((whole >> 52n) & 0x7ffn)
+  const fraction = whole & ((1n << 52n) - 1n)
+  const mantissa = exponent === 0 ? fraction : fraction | (1n << 52n)
+  return [whole >> 63n ? -mantissa : mantissa, Math.max(exponent, 1) - 1075]
+}
+
+/** Python's round() of a float to a number of decimals. */
+export function roundFloat(value: number, digits: number): number {
+  if (!Number.isFinite(value) || digits > 323) return value
+  if (digits < -309) return 0 * value
+  const rounded = Number(`${scaled(value, digits)}e${-digits}`)
+  return rounded === 0 && (value < 0 || Object.is(value, -0)) ? -0 : rounded
+}
+
+/** Python's round() of an int to a multiple of 10^-digits. */
+export function roundInt(value: number | bigint, digits: number): number | bigint {
+  if (digits >= 0) return value
+  if (digits < -MAX_DIGITS) return 0
+  const unit = 10n ** BigInt(-digits)
+  const whole = BigInt(value)
+  let rest = whole % unit
+  if (rest < 0n) rest += unit
+  const down = whole - rest
+  const up = rest * 2n > unit || (rest * 2n === unit && (down / unit) % 2n !== 0n)
+  return checked(up ? down + unit : down)
+}
+
+/** Python's int() of a string; null where it is none. */
+export function parseInteger(text: string, base = 10): number | bigint | null {
+  if (base !== 0 && (base < 2 || base > 36)) throw valueError('int() base must be >= 2 and <= 36, or 0')
+  const match = /^([+-]?)(0[xX]|0[oO]|0[bB])?_?([0-9a-zA-Z]+(?:_[0-9a-zA-Z]+)*)$/.exec(ascii(text))
+  if (match === null) return null
+  const [, sign, prefix, written] = match as unknown as [string, string, string | undefined, string]
+  let digits = written.replaceAll('_', '').toLowerCase()
+  const prefixBase =
+    prefix === undefined ? 0 : { x: 16, o: 8, b: 2 }[prefix[1]!.toLowerCase() as 'x' | 'o' | 'b']
+  let radix = base
+  if (prefix !== undefined && (base === 0 || base === prefixBase)) radix = prefixBase
+  else if (prefix !== undefined) digits = `${prefix}${digits}`.toLowerCase()
+  else if (base === 0) {
+    radix = 10
+    if (digits.startsWith('0') && /[1-9]/.test(digits)) return null
+  }
+  if (digits.length > MAX_DIGITS) throw valueError(`an int has more than ${MAX_DIGITS} digits`)
+  charge(digits.length)
+  let value = 0n
+  for (const character of digits) {
+    const digit = Number.parseInt(character, 36)
+    if (Number.isNaN(digit) || digit >= radix) return null
+    value = value * BigInt(radix) + BigInt(digit)
+  }
+  return small(sign === '-' ? -value : value)
+}
+
+/** Python's float() of a string; null where it is none. */
+export function parseFloating(text: string): number | null {
+  const match =
+    /^([+-]?)(?:(inf(?:inity)?)|(nan)|((?:\d+(?:_\d+)*)?(?:\.(?:\d+(?:_\d+)*)?)?(?:e[+-]?\d+(?:_\d+)*)?))$/i.exec(
+      ascii(text),
+    )
+  if (match === null) return null
+  const sign = match[1] === '-' ? -1 : 1
+  if (match[2] !== undefined) return sign * Number.POSITIVE_INFINITY
+  if (match[3] !== undefined) return Number.NaN
+  const digits = match[4]!.replaceAll('_', '')
+  return /^\.?\d/.test(digits) ? sign * Number(digits) : null
+}
+
+/** Trimmed, with decimal digits of other scripts as ASCII. */
+function ascii(text: string): string {
+  const from = skipSpace(text, 0)
+  return text.slice(from, spaceBefore(text, text.length, from)).replace(/\P{ASCII}/gu, (character) => {
+    if (!/\p{Nd}/u.test(character)) return character
+    // Decimal digits lie in groups of ten from 0 on.
+    let zero = character.codePointAt(0)!
+    while (/\p{Nd}/u.test(String.fromCodePoint(zero - 1)) && character.codePointAt(0)! - zero < 9) zero--
+    return String(character.codePointAt(0)! - zero)
+  })
+}
