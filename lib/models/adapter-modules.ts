@@ -1,7 +1,8 @@
 // What an adapter can hold of a model: low-rank updates of its modules and copies of its parameters, chosen by name as
 // PEFT 0.21 does.
-import { runInNewContext } from 'node:vm'
 import type { AdapterSpec, DecoderSpec, WeightMapEntry } from '../addon/addon.js'
+import { LinearRegex } from '../data/text/linear-regex.js'
+import { compile, parsePattern } from '../data/text/regex-program.js'
 import { PosttrainError } from '../errors.js'
 import type { Family } from './families/index.js'
 
@@ -70,18 +71,12 @@ export function knownModules(model: AdaptedModel): KnownModule[] {
 /** Whether a target names a module: its whole name, or its end from a dot on. */
 export const isNamed = (module: string, target: string) => module === target || module.endsWith(`.${target}`)
 
-/** Milliseconds in which a pattern must be matched; a regular expression can take exponential time. */
-const MATCH_MS = 500
-
 /** Whether Python's `re.match` of a regular expression finds something. Throws ERR_INVALID_FILE with what it is for. */
 function matches(expression: string, text: string, what: string): boolean {
   const translated = expression.replaceAll('(?P<', '(?<').replaceAll('\\A', '^').replaceAll('\\Z', '$')
   try {
-    return runInNewContext(
-      'new RegExp(expression).test(text)',
-      { expression: translated, text },
-      { timeout: MATCH_MS },
-    ) as boolean
+    // In linear time: a file may hold an expression that backtracks for years.
+    return new LinearRegex(compile(parsePattern(translated), what), what)[Symbol.match](text) !== null
   } catch (cause) {
     throw new PosttrainError(
       'ERR_INVALID_FILE',

@@ -161,7 +161,7 @@ for (const [what, recipe, name, options] of supervised) {
       chosen: text(length, i),
       rejected: text(length, i + 1),
     }))
-    const given = { ...options, model, template: 'plain', maxSteps: 2 } as never as { model: CausalLM }
+    const given = { ...options, model, template: 'none', maxSteps: 2 } as never as { model: CausalLM }
     const pairs = data.map(({ prompt, chosen, rejected }) => ({ prompt, chosen, rejected }))
     const judged = data.map(({ prompt, completion }, i) => ({ prompt, completion, label: i % 2 === 0 }))
     const answers = data.map(({ prompt, completion }) => ({ prompt, completion }))
@@ -216,7 +216,7 @@ const rollout = {
   temperature: 1,
   epochs: 1,
 }
-const common = { template: 'plain' as const, iterations: 2 }
+const common = { template: 'none' as const, iterations: 2 }
 
 async function comparePolicy(
   t: ExecutionContext,
