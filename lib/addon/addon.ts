@@ -2,6 +2,7 @@
  * The hand-written types of the boundary between TypeScript and the native core, one file per file of native/bindings:
  *
  *   engine       the torch thread, devices, memory, lifetimes of handles    bindings/engine.cpp, handle.cpp
+ *   files        calls of the operating system that Node.js does not have   bindings/files.cpp
  *   handles      opaque references to native objects
  *   spec         a decoder, layer by layer                                  bindings/convert.cpp
  *   models       bases, adapters, roles, their files                        bindings/models.cpp
@@ -18,6 +19,7 @@
  * Shapes: T tokens of a packed batch, D documents, V vocabulary, B rows of a generation session.
  */
 import type { EngineCalls } from './engine.js'
+import type { FileCalls } from './files.js'
 import type { GenerationCalls } from './generation.js'
 import type { LossCalls } from './losses.js'
 import type { ModelCalls } from './models.js'
@@ -38,6 +40,7 @@ export type * from './training.js'
 /** The native core. */
 export interface Core
   extends EngineCalls,
+    FileCalls,
     ModelCalls,
     TrainingCalls,
     OptimCalls,

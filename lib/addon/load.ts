@@ -151,8 +151,22 @@ function isUtilityProcess(): boolean {
 let state: LoadState | undefined
 let loading: Promise<Core> | undefined
 
+/** MKL ends the process when it is first used in a folder that was removed. */
+function refuseMissingFolder(): void {
+  try {
+    process.cwd()
+  } catch (cause) {
+    throw new PosttrainError(
+      'ERR_LIBTORCH_LOAD',
+      'The current folder of this process was removed, and libtorch does not work without one: change to another folder',
+      { cause },
+    )
+  }
+}
+
 async function load(): Promise<Core> {
   checkEnvironment()
+  refuseMissingFolder()
   const mode = cudaMode()
   const build = findBuild()
   const libtorch = findLibtorch()

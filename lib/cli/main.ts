@@ -97,8 +97,9 @@ async function main(argv: string[]): Promise<number> {
   }
 }
 
-// A closed pipe, such as `head`: the writer gets the error in its own callback.
+// A closed pipe, such as `head`: the writer gets the error in its own callback. A closed terminal has no stderr either.
 process.stdout.on('error', () => undefined)
+process.stderr.on('error', () => undefined)
 
 main(process.argv.slice(2)).then((code) => {
   // Not process.exitCode alone: a reward function that timed out may still hold timers and sockets.

@@ -62,6 +62,7 @@ async function train(name: string, machine: MachineOptions, start: () => ReturnT
   let run: AnyRun | null = null
   let saved: string | undefined
   let stopped = false
+  let unwritable: PosttrainError | null = null
   const off = onInterrupt(() => {
     if (!run) process.exit(INTERRUPTED)
     run.stop()
@@ -72,8 +73,12 @@ async function train(name: string, machine: MachineOptions, start: () => ReturnT
     run = started
     try {
       for await (const event of run) {
-        if (json) await print(JSON.stringify(event))
-        else progress.show(event)
+        if (!json) progress.show(event)
+        else if (unwritable === null) {
+          // A reader that is gone, such as head -1, stops the run as a signal does: it saves.
+          unwritable = await print(JSON.stringify(event)).then(() => null, asError)
+          if (unwritable) run.stop()
+        }
         if (event.type === 'checkpoint') saved = event.path
         if (event.type === 'end') stopped = event.reason === 'stopped'
       }
@@ -84,6 +89,7 @@ async function train(name: string, machine: MachineOptions, start: () => ReturnT
     progress.clear()
     off()
   }
+  if (unwritable && !isClosedPipe(unwritable)) throw unwritable
   if (!stopped) return 0
   process.stderr.write(
     output === undefined
@@ -92,6 +98,10 @@ async function train(name: string, machine: MachineOptions, start: () => ReturnT
   )
   return INTERRUPTED
 }
+
+const asError = (error: PosttrainError) => error
+
+const isClosedPipe = ({ cause }: PosttrainError) => (cause as NodeJS.ErrnoException).code === 'EPIPE'
 
 /** Prints a line and waits for a slow reader; a closed pipe ends the command. */
 export function print(line: string): Promise<void> {

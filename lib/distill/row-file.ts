@@ -1,7 +1,8 @@
-import { type FileHandle, mkdir, open, stat } from 'node:fs/promises'
+import { type FileHandle, open, stat } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import { readRows } from '../data/sources.js'
 import { PosttrainError } from '../errors.js'
+import { ioError, makeFolder } from '../files/atomic.js'
 import { takeLock } from '../files/lock.js'
 import type { DistilledRow } from './events.js'
 import type { DistillMode } from './options.js'
@@ -10,10 +11,6 @@ interface RowFileOptions {
   mode: DistillMode
   resume: boolean
   overwrite: boolean
-}
-
-function ioError(doing: string, path: string, cause: unknown): PosttrainError {
-  return new PosttrainError('ERR_IO', `${doing} ${path} failed: ${(cause as Error).message}`, { cause })
 }
 
 /** Output file of a run, locked against other processes; appends whole lines and syncs each. */
@@ -38,21 +35,21 @@ export class RowFile {
         `${path} already exists: continue it (resume), replace it (overwrite), or use another output`,
       )
     }
-    await mkdir(dirname(resolve(path)), { recursive: true }).catch((cause) => {
+    await makeFolder(dirname(resolve(path))).catch((cause) => {
       throw ioError('creating the folder of', path, cause)
     })
     const lock = `${path}.lock`
-    const unlock = await takeLock(
+    const { release } = await takeLock(
       lock,
-      (pid) =>
+      ({ name }) =>
         new PosttrainError(
           'ERR_INVALID_ARGUMENT',
-          `${path} is being written by process ${pid}: wait for it, or use another output (if no such process exists, remove ${lock})`,
+          `${path} is being written by ${name}: wait for it, or use another output (if no such process exists, remove ${lock})`,
         ),
     ).catch((cause) => {
-      throw cause instanceof PosttrainError ? cause : ioError('locking', path, cause)
+      throw ioError('locking', path, cause)
     })
-    return new RowFile(path, unlock)
+    return new RowFile(path, release)
   }
 
   /** Opens the file for appending and returns its rows; an incomplete last line is removed first. */

@@ -1,12 +1,32 @@
-import { randomBytes } from 'node:crypto'
-import { mkdir, open, readdir, rename, rm } from 'node:fs/promises'
-import { basename, dirname, join } from 'node:path'
+import { lstat, mkdir, open, readdir, realpath, rename, rm, stat } from 'node:fs/promises'
+import { dirname, resolve } from 'node:path'
 import { PosttrainError } from '../errors.js'
+import { ageMs, removeLeftovers, temporariesOf, temporaryName } from './temporary.js'
 
 /** Wraps a failure in an ERR_IO that names the operation and the file; a PosttrainError passes unchanged. */
 export function ioError(doing: string, path: string, cause: unknown): PosttrainError {
   if (cause instanceof PosttrainError) return cause
   return new PosttrainError('ERR_IO', `${doing} ${path} failed: ${(cause as Error).message}`, { cause })
+}
+
+/**
+ * Creates a folder and those above it, with the permissions `mode`. Node's own recursive mkdir never returns where a folder can have no new entry, as
+ * in /proc.
+ */
+export async function makeFolder(path: string, mode = 0o777): Promise<void> {
+  const whole = resolve(path)
+  try {
+    await mkdir(whole, mode)
+  } catch (error) {
+    if ((await stat(whole).catch(() => null))?.isDirectory()) return
+    const above = dirname(whole)
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || above === whole) throw error
+    if ((await stat(above).catch(() => null)) === null) await makeFolder(above, mode)
+    // A second time where the folder above is there, since another call may have created it in between.
+    await mkdir(whole, mode).catch((again: NodeJS.ErrnoException) => {
+      if (again.code !== 'EEXIST') throw again
+    })
+  }
 }
 
 export async function syncPath(path: string): Promise<void> {
@@ -18,14 +38,11 @@ export async function syncPath(path: string): Promise<void> {
   }
 }
 
-const temporaryName = (path: string) =>
-  join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`)
-
 /** Replaces a file atomically: temporary name, sync, rename, sync of the folder. */
 export async function writeFileAtomic(path: string, data: string | Uint8Array): Promise<void> {
   const temporary = temporaryName(path)
   try {
-    await mkdir(dirname(path), { recursive: true })
+    await makeFolder(dirname(path))
     const handle = await open(temporary, 'wx')
     try {
       await handle.writeFile(data)
@@ -44,50 +61,41 @@ export async function writeFileAtomic(path: string, data: string | Uint8Array): 
 /** Syncs every file of a folder, and the folder itself. */
 async function syncFolder(path: string): Promise<void> {
   for (const entry of await readdir(path, { withFileTypes: true })) {
-    const inside = join(path, entry.name)
+    const inside = resolve(path, entry.name)
     if (entry.isDirectory()) await syncFolder(inside)
     else if (entry.isFile()) await syncPath(inside)
   }
   await syncPath(path)
 }
 
+/** Exchanges two paths in one step; resolves to false, and changes nothing, where the file system cannot. */
+export type Exchange = (a: string, b: string) => Promise<boolean>
+
 /**
  * Creates a folder atomically: `fill` writes into a temporary one beside it, which is synced and then renamed. An
- * existing folder is an error; with `replace` it is replaced by the final rename.
+ * existing folder is an error; with `replace` the two are exchanged, so that the path holds the old folder or the new
+ * one, whole, at every moment. Where there is no exchange, `repairFolder` finds the old one again.
  */
 export async function writeFolderAtomic(
   path: string,
   fill: (temporary: string) => Promise<void>,
-  options: { replace?: boolean } = {},
+  options: { replace?: Exchange | undefined } = {},
 ): Promise<void> {
-  const temporary = temporaryName(path)
-  await mkdir(dirname(path), { recursive: true }).catch((error) => {
+  const { replace } = options
+  // Of a link the folder that it names is replaced.
+  const target = replace ? await realpath(path).catch(() => path) : path
+  const temporary = temporaryName(target)
+  await makeFolder(dirname(target)).catch((error) => {
     throw ioError('creating the folder of', path, error)
   })
   try {
+    await repairFolder(target)
     await mkdir(temporary)
     await fill(temporary)
     await syncFolder(temporary)
-    if (options.replace === true) {
-      const old = temporaryName(path)
-      const moved = await rename(path, old).then(
-        () => true,
-        (error: NodeJS.ErrnoException) => {
-          if (error.code === 'ENOENT') return false
-          throw error
-        },
-      )
-      try {
-        await rename(temporary, path)
-      } catch (error) {
-        if (moved) await rename(old, path)
-        throw error
-      }
-      if (moved) await rm(old, { recursive: true, force: true })
-    } else {
-      await rename(temporary, path)
-    }
-    await syncPath(dirname(path))
+    if (replace && (await exists(target))) await replaceFolder(target, temporary, replace)
+    else await rename(temporary, target)
+    await syncPath(dirname(target))
   } catch (error) {
     await rm(temporary, { recursive: true, force: true }).catch(() => {})
     if (
@@ -100,4 +108,53 @@ export async function writeFolderAtomic(
     if (error instanceof Error && !('syscall' in error)) throw error
     throw ioError('writing', path, error)
   }
+  // After an exchange it holds the old folder. What stays now is removed by the next write.
+  await rm(temporary, { recursive: true, force: true }).catch(() => undefined)
+  await removeLeftovers(target)
 }
+
+/** Folders that this process has moved away and not yet replaced. */
+const moved = new Set<string>()
+
+async function replaceFolder(path: string, temporary: string, exchange: Exchange): Promise<void> {
+  if (await exchange(temporary, path)) return
+  const old = temporaryName(path, 'old')
+  moved.add(path)
+  try {
+    await rename(path, old)
+    await rename(temporary, path).catch(async (error) => {
+      // If that fails too, `repairFolder` does it at the next use of the path.
+      await rename(old, path).catch(() => undefined)
+      throw error
+    })
+  } finally {
+    moved.delete(path)
+  }
+  await rm(old, { recursive: true, force: true }).catch(() => undefined)
+}
+
+/** Between two renames there are milliseconds: after so long an unknown process has ended there. */
+const REPLACED_MS = 60_000
+
+/**
+ * Puts a folder back that a replacement moved away and could not replace, by a kill or a failure in between. `locked`: the
+ * caller has locked the path, so that an unknown process has ended there.
+ */
+export async function repairFolder(path: string, locked = false): Promise<void> {
+  if (moved.has(path) || (await exists(path))) return
+  for (const { path: old, kind, whose } of await temporariesOf(path)) {
+    if (kind !== 'old' || whose === 'living') continue
+    if (whose === 'unknown' && !locked && (await ageMs(old, 'ctimeMs')) < REPLACED_MS) continue
+    await rename(old, path).catch(async (error) => {
+      // Another process did it first.
+      if (!(await exists(path))) throw ioError('restoring', path, error)
+    })
+    return
+  }
+}
+
+const exists = (path: string) =>
+  lstat(path).then(
+    () => true,
+    () => false,
+  )

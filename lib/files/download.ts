@@ -1,9 +1,9 @@
 import { createHash, type Hash } from 'node:crypto'
 import { constants } from 'node:fs'
-import { type FileHandle, mkdir, open, rename, rm, stat, statfs } from 'node:fs/promises'
+import { type FileHandle, open, rename, rm, stat, statfs } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { AbortError, PosttrainError } from '../errors.js'
-import { ioError, syncPath } from './atomic.js'
+import { ioError, makeFolder, syncPath } from './atomic.js'
 import { type Answer, isTemporary, pause, request, retryAfterMs, STALL_TIMEOUT_MS, shown } from './http.js'
 
 export interface DownloadProgress {
@@ -59,7 +59,7 @@ export async function download(
   const partial = options.partial ?? `${path}.partial`
   let file: FileHandle
   try {
-    await mkdir(dirname(path), { recursive: true })
+    await makeFolder(dirname(path))
     file = await open(partial, constants.O_RDWR | constants.O_CREAT)
   } catch (cause) {
     throw ioError('writing', partial, cause)

@@ -1,35 +1,78 @@
-import { randomBytes } from 'node:crypto'
-import { link, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { type FileHandle, link, open, readFile, rename, rm, stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AbortError } from '../errors.js'
+import { isAlive, type Owner, placeOf, thisProcess } from './owner.js'
+import { removeLeftovers, temporaryName } from './temporary.js'
 
 /** Locks held by this process. */
 const held = new Set<string>()
 
+/** How often a holder touches its lock. */
+const HEARTBEAT_MS = 10_000
+
+/** After so long without a touch the lock of another host or container is free: its process cannot be looked at. */
+export const STALE_LOCK_MS = 60_000
+
+/** The process that holds a lock. */
+export interface Holder {
+  pid: number
+  /** Such as `process 12`, or `process 1 on host a (another host or container, last seen 4 s ago)`. */
+  name: string
+}
+
+/** A lock that is held. */
+export interface Lock {
+  /** Takes the file again if somebody removed it; false if another process took it, as while this one was suspended. */
+  keep(): Promise<boolean>
+  release(): Promise<void>
+}
+
 /**
- * Takes the lock file `path`; call the returned function to release it. The lock of a dead process is taken over. Throws
- * the error of `refuse` while this process or another holds the lock; `refuse` gets the holder's pid.
+ * Takes the lock file `path`. That of a dead process is taken over; of a process on another host or in another PID
+ * namespace only the touches tell. Throws the error of `refuse` while this process or another holds it.
  */
-export async function takeLock(path: string, refuse: (pid: number) => Error): Promise<() => Promise<void>> {
+export async function takeLock(path: string, refuse: (holder: Holder) => Error): Promise<Lock> {
   const key = resolve(path)
-  if (held.has(key)) throw refuse(process.pid)
+  if (held.has(key)) throw refuse({ pid: process.pid, name: `process ${process.pid}` })
   held.add(key)
+  let file: FileHandle
   try {
-    await takeFile(path, refuse)
+    file = await takeFile(path, refuse)
   } catch (error) {
     held.delete(key)
     throw error
   }
-  return async () => {
-    held.delete(key)
-    await rm(path, { force: true })
+  const text = contentOf(thisProcess())
+  // Writing keeps the clock of the file system, which may be another machine's.
+  const heartbeat = setInterval(() => file.write(text, 0).catch(() => undefined), HEARTBEAT_MS)
+  heartbeat.unref()
+  /** Whose file is there; null for none. */
+  const holder = async () => {
+    const [own, there] = await Promise.all([file.stat(), stat(path).catch(() => null)])
+    return there && (there.ino === own.ino ? 'own' : 'other')
+  }
+  return {
+    keep: async () => {
+      const now = await holder()
+      if (now !== null) return now === 'own'
+      const again = await takeFile(path, refuse)
+      await file.close()
+      file = again
+      return true
+    },
+    release: async () => {
+      clearInterval(heartbeat)
+      held.delete(key)
+      if ((await holder().catch(() => null)) === 'own') await rm(path, { force: true })
+      await file.close()
+    },
   }
 }
 
 /**
  * Waits for the lock, then takes it as `takeLock` does; `onWait` is called once with the holder's pid. A lock that
- * `isStale` reports is removed: its pid may belong to another process by now.
+ * `isStale` reports is removed: its holder does nothing any more.
  */
 export async function waitForLock(
   path: string,
@@ -43,11 +86,12 @@ export async function waitForLock(
   let told = false
   for (;;) {
     try {
-      return await takeLock(path, (pid) => {
+      const lock = await takeLock(path, ({ pid }) => {
         if (!told) options.onWait?.(pid)
         told = true
         return refusal
       })
+      return lock.release
     } catch (error) {
       if (error !== refusal) throw error
     }
@@ -58,34 +102,75 @@ export async function waitForLock(
   }
 }
 
-async function takeFile(path: string, refuse: (pid: number) => Error): Promise<void> {
-  const unique = () => `${path}.${randomBytes(6).toString('hex')}`
-  const own = unique()
-  await writeFile(own, `${process.pid}\n`)
+/** Puts a lock file of this process at `path` and returns it, open for its heartbeat. */
+async function takeFile(path: string, refuse: (holder: Holder) => Error): Promise<FileHandle> {
+  const own = temporaryName(path)
+  const file = await open(own, 'wx')
   try {
+    await file.write(contentOf(thisProcess()), 0)
+    const { mtimeMs: now } = await file.stat()
     // A link is created atomically and never replaces another file.
     while (!(await linked(own, path))) {
-      const pid = await holder(path)
-      if (pid === null) continue
-      if (pid !== process.pid && isAlive(pid)) throw refuse(pid)
+      const found = await read(path)
+      if (found === null) continue
+      const holder = holderOf(found, now)
+      if (holder !== null) throw refuse(holder)
       // Of two processes that find a dead process's lock, only one can rename it.
-      const old = unique()
+      const old = temporaryName(path)
       if (!(await rename(path, old).then(() => true, isMissing))) continue
-      const moved = await holder(old)
-      if (moved !== pid) await linked(old, path)
+      if ((await read(old))?.text !== found.text) await linked(old, path)
       await rm(old, { force: true })
     }
-  } finally {
     await rm(own, { force: true })
+    await removeLeftovers(path)
+    return file
+  } catch (error) {
+    await file.close()
+    await rm(own, { force: true }).catch(() => undefined)
+    throw error
   }
 }
 
-/** Pid of the process that holds a lock; null if the lock has just been released. */
-async function holder(path: string): Promise<number | null> {
+const contentOf = (owner: Owner) => `${JSON.stringify(owner)}\n`
+
+/** Content and last touch of a lock; null if it has just been released. */
+async function read(path: string): Promise<{ text: string; touchedMs: number } | null> {
   try {
-    return Number(await readFile(path, 'utf8'))
+    const [text, { mtimeMs }] = [await readFile(path, 'utf8'), await stat(path)]
+    return { text, touchedMs: mtimeMs }
   } catch (error) {
     return isMissing(error as NodeJS.ErrnoException) || null
+  }
+}
+
+/** Who holds a lock; null if its process is dead, or unknown and silent. A lock of 0.1.0 has only a pid. */
+function holderOf({ text, touchedMs }: { text: string; touchedMs: number }, now: number): Holder | null {
+  const own = thisProcess()
+  const owner = parse(text)
+  if (owner === null) return null
+  const { pid, host } = owner
+  if (placeOf(owner) === placeOf(own)) {
+    // This process holds it only if `held` says so.
+    if (pid === own.pid || !isAlive(owner)) return null
+    return { pid, name: `process ${pid}` }
+  }
+  const silentMs = now - touchedMs
+  if (silentMs > STALE_LOCK_MS) return null
+  const seen = `last seen ${Math.max(0, Math.round(silentMs / 1000))} s ago`
+  return { pid, name: `process ${pid} on host ${host} (another host or container, ${seen})` }
+}
+
+/** The process that a lock names; null for a torn one. */
+function parse(text: string): Owner | null {
+  try {
+    const value = JSON.parse(text) as Partial<Owner> | number | null
+    if (typeof value === 'number') return { ...thisProcess(), pid: value, start: '' }
+    const { host, boot, namespace, pid, start } = value ?? {}
+    const words = [host, boot, namespace, start]
+    if (!Number.isSafeInteger(pid) || words.some((word) => typeof word !== 'string')) return null
+    return { host, boot, namespace, pid, start } as Owner
+  } catch {
+    return null
   }
 }
 
@@ -102,13 +187,4 @@ async function linked(from: string, to: string): Promise<boolean> {
 function isMissing(error: NodeJS.ErrnoException): false {
   if (error.code !== 'ENOENT') throw error
   return false
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    return pid > 0 && process.kill(pid, 0)
-  } catch (error) {
-    // EPERM: alive, and another user's.
-    return (error as NodeJS.ErrnoException).code === 'EPERM'
-  }
 }

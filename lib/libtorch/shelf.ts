@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto'
 import { existsSync, readFileSync, statSync } from 'node:fs'
-import { mkdir, readdir, rename, rm } from 'node:fs/promises'
+import { readdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { PosttrainError } from '../errors.js'
+import { makeFolder } from '../files/atomic.js'
 import { waitForLock } from '../files/lock.js'
 import { shelfFolder } from './find/libtorch.js'
 
@@ -28,7 +29,7 @@ export async function lockShelf(
   env: Env,
   options: { signal?: AbortSignal | undefined; onWait?: (pid: number) => void } = {},
 ): Promise<() => Promise<void>> {
-  await mkdir(shelfFolder(env), { recursive: true, mode: 0o700 })
+  await makeFolder(shelfFolder(env), 0o700)
   return await waitForLock(join(shelfFolder(env), '.install.lock'), options)
 }
 

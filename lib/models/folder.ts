@@ -1,6 +1,7 @@
 import { lstat, readFile, readlink, stat } from 'node:fs/promises'
 import { isAbsolute, join, normalize, sep } from 'node:path'
 import { PosttrainError } from '../errors.js'
+import { repairFolder } from '../files/atomic.js'
 import type { HfConfig } from './families/index.js'
 
 type Json = Record<string, unknown>
@@ -34,6 +35,7 @@ async function readJson(path: string, required: boolean): Promise<Json | null> {
 
 /** config.json of a model folder. */
 export async function readConfig(directory: string): Promise<HfConfig> {
+  await repairFolder(directory)
   const found = await stat(directory).catch(() => null)
   if (found === null) throw new PosttrainError('ERR_INVALID_FILE', `${directory} does not exist`)
   if (!found.isDirectory())

@@ -1,9 +1,9 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Dtype } from '../addon/addon.js'
+import type { Core, Dtype } from '../addon/addon.js'
 import { call } from '../addon/call.js'
 import type { Tokenizer } from '../data/index.js'
-import { writeFolderAtomic } from '../files/atomic.js'
+import { type Exchange, writeFolderAtomic } from '../files/atomic.js'
 import { withoutHead } from './adapter-entries.js'
 import type { HfConfig } from './families/index.js'
 import { ADAPTER_WEIGHTS, peftEntries } from './peft.js'
@@ -37,6 +37,11 @@ export interface SavedModel {
   signal: AbortSignal | undefined
 }
 
+/** How the core exchanges two folders. */
+export function exchangeOf(core: Core): Exchange {
+  return (a, b) => call(core, () => core.exchangePaths(a, b))
+}
+
 /** Writes a Hugging Face folder atomically. */
 export async function writeModelFolder(directory: string, model: SavedModel): Promise<void> {
   const { role, dtype } = model
@@ -68,7 +73,7 @@ export async function writeModelFolder(directory: string, model: SavedModel): Pr
         await write(folder, 'generation_config.json', generationConfig(model, model.generationConfig))
       await writeTokenizer(folder, model)
     },
-    { replace: model.overwrite },
+    { replace: model.overwrite ? exchangeOf(core) : undefined },
   )
 }
 
@@ -92,7 +97,7 @@ export async function writeAdapterFolder(
       await writeFile(join(folder, 'adapter_config.json'), `${JSON.stringify(written, null, 2)}\n`)
       await writeTokenizer(folder, model)
     },
-    { replace: model.overwrite },
+    { replace: model.overwrite ? exchangeOf(core) : undefined },
   )
 }
 

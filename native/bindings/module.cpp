@@ -13,6 +13,7 @@ namespace {
 void register_all(Napi::Env env, Napi::Object exports) {
   register_engine(env, exports);
   register_handles(env, exports);
+  register_files(env, exports);
   register_info(env, exports);
   register_models(env, exports);
   register_adapters(env, exports);

@@ -4,6 +4,7 @@
 namespace posttrain::bindings {
 
 // The exports of the core, room by room. Each adds its functions to `exports`.
+void register_files(Napi::Env env, Napi::Object exports);
 void register_info(Napi::Env env, Napi::Object exports);
 void register_models(Napi::Env env, Napi::Object exports);
 void register_adapters(Napi::Env env, Napi::Object exports);

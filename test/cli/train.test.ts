@@ -60,7 +60,7 @@ test('--json: one event a line on stdout, nothing else there, and none of it on 
   const events = eventsIn(stdout)
   t.deepEqual(
     events.map(({ type }) => type),
-    ['start', 'step', 'step', 'evaluation', 'step', 'epoch', 'evaluation', 'checkpoint', 'end'],
+    ['start', 'step', 'step', 'evaluation', 'checkpoint', 'step', 'epoch', 'evaluation', 'checkpoint', 'end'],
   )
   const names = [
     'type',
@@ -136,13 +136,18 @@ test('--help names every command, and every option of a command', async (t) => {
   }
 })
 
-test('a reader that goes away is an error, not a crash', async (t) => {
-  const { code, signal, stderr } = await posttrain([...long, '--epochs', '500'], (line, child) => {
+test('a reader that goes away stops the run as a signal does: it saves', async (t) => {
+  const output = cleanFolder(t)
+  const argv = [...long, '--epochs', '500', '--output', output]
+  const { code, signal, stderr } = await posttrain(argv, (line, child) => {
     if (line.includes('"step":3,')) child.stdout?.destroy()
   })
   t.is(signal, null)
-  t.is(code, 1)
-  t.regex(stderr, /^posttrain: Cannot write to stdout: write EPIPE\n$/)
+  t.is(code, 130)
+  t.regex(stderr, /interrupted and saved in /)
+  const [checkpoint] = readdirSync(join(output, 'checkpoints'))
+  t.regex(checkpoint!, /^step-\d+$/)
+  t.true(existsSync(join(output, 'model', 'model.safetensors')))
 })
 
 test('pretrain --from-scratch trains new weights for a folder of config and tokenizer', async (t) => {
@@ -169,17 +174,20 @@ test('pretrain --from-scratch trains new weights for a folder of config and toke
   t.true(existsSync(join(output, 'model/model.safetensors')))
 })
 
-test('SIGINT finishes the step, saves, says how to resume; the resume is the same run', async (t) => {
-  const output = cleanFolder(t)
-  const { code, stdout, stderr } = await posttrain([...long, '--output', output], (line, child) => {
-    if (line.includes('"step":11,')) child.kill('SIGINT')
+for (const signals of [['SIGINT'], ['SIGTERM'], ['SIGHUP', 'SIGHUP']] as const) {
+  const title = `${signals.join(' and ')} finishes the step, saves, says how to resume; the resume is the same run`
+  test(title, async (t) => {
+    const output = cleanFolder(t)
+    const { code, stdout, stderr } = await posttrain([...long, '--output', output], (line, child) => {
+      if (line.includes('"step":11,')) for (const signal of signals) child.kill(signal)
+    })
+    t.is(code, 130, stderr)
+    t.regex(stderr, /interrupted and saved in .*step-\d+; resume with the same command and --resume/)
+    const before = losses(stdout)
+    t.true(before.length >= 11 && before.length < 64)
+    await resumes(t, output, before)
   })
-  t.is(code, 130, stderr)
-  t.regex(stderr, /interrupted and saved in .*step-\d+; resume with the same command and --resume/)
-  const before = losses(stdout)
-  t.true(before.length >= 11 && before.length < 64)
-  await resumes(t, output, before)
-})
+}
 
 test('a second SIGINT leaves at once with 130, and the process is not aborted', async (t) => {
   const output = cleanFolder(t)

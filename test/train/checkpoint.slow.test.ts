@@ -1,8 +1,15 @@
 import { existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
+import { exchangeOf } from '../../lib/models/save.js'
 import { AdamW } from '../../lib/optim/adamw.js'
-import { loadCheckpoint, newestCheckpoint, partsOf, saveCheckpoint } from '../../lib/train/run/checkpoint.js'
+import {
+  loadCheckpoint,
+  newestCheckpoint,
+  partsOf,
+  rotateCheckpoints,
+  saveCheckpoint,
+} from '../../lib/train/run/checkpoint.js'
 import { eventsIn, posttrain } from '../helpers/command-line.js'
 import { cleanFolder, newFolder } from '../helpers/scratch.js'
 import { instructionRows, tinyModel, weightsOf } from '../helpers/tiny-training.js'
@@ -27,8 +34,9 @@ test('a checkpoint restores: weights, moments and state; the newest are kept, an
     const path = await saveCheckpoint(
       folder,
       { parts: partsOf(model, optimizer), step: n, state: { n, third: 1 / 3 } },
-      { keep: 2, keepStep: 1 },
+      exchangeOf(model.role.core),
     )
+    await rotateCheckpoints(folder, { keep: 2, keepStep: 1, damaged: [] })
     t.is(path, join(folder, `step-${n}`))
   }
   t.deepEqual(readdirSync(folder).sort(), ['step-1', 'step-10', 'step-3'])
@@ -38,8 +46,8 @@ test('a checkpoint restores: weights, moments and state; the newest are kept, an
   await using other = await tinyModel(2)
   await using fresh = new AdamW(other, { learningRate: 1e-2 })
   const newest = await newestCheckpoint(folder)
-  t.is(newest, join(folder, 'step-10'))
-  t.deepEqual(await loadCheckpoint(newest!, partsOf(other, fresh)), { n: 10, third: 1 / 3 })
+  t.deepEqual(newest, { path: join(folder, 'step-10'), state: { n: 10, third: 1 / 3 }, damaged: [] })
+  await loadCheckpoint(newest!.path, partsOf(other, fresh))
   await fresh.zeroGrad()
   await other.backward(batch, { kind: 'crossEntropy' })
   await fresh.step()
@@ -54,21 +62,24 @@ test('a checkpoint that is not whole is passed over for the one before', async (
     await saveCheckpoint(
       folder,
       { parts: partsOf(model, optimizer), step: n, state: n },
-      { keep: 9, keepStep: null },
+      exchangeOf(model.role.core),
     )
   }
   truncateSync(join(folder, 'step-3/optimizer.safetensors'), 100)
-  t.is(await newestCheckpoint(folder), join(folder, 'step-2'))
+  t.like(await newestCheckpoint(folder), {
+    path: join(folder, 'step-2'),
+    damaged: [{ step: 3, why: 'optimizer.safetensors has another size than when it was saved' }],
+  })
   await t.throwsAsync(loadCheckpoint(join(folder, 'step-3'), partsOf(model, optimizer)), {
     code: 'ERR_INVALID_FILE',
   })
   writeFileSync(join(folder, 'step-2/manifest.json'), '{"format":')
-  t.is(await newestCheckpoint(folder), join(folder, 'step-1'))
+  t.is((await newestCheckpoint(folder))?.path, join(folder, 'step-1'))
   truncateSync(join(folder, 'step-1/model.safetensors'), 100)
   // Not the same as none: a resume would begin anew, and forget what was told.
   await t.throwsAsync(newestCheckpoint(folder), {
     code: 'ERR_INVALID_FILE',
-    message: /no checkpoint in .* is complete \(step-3, step-2, step-1\)/,
+    message: /no checkpoint in .* is complete \(step-3: .*; step-2: .*; step-1: /,
   })
 })
 
@@ -117,7 +128,7 @@ test('20 kill -9 in and around saves: each time the newest or the previous check
     const names = readdirSync(join(output, 'checkpoints'))
     if (names.some((name) => name.endsWith('.tmp'))) inside++
     const newest = await newestCheckpoint(join(output, 'checkpoints'))
-    const { step } = JSON.parse(readFileSync(join(newest!, 'manifest.json'), 'utf8')) as { step: number }
+    const { step } = JSON.parse(readFileSync(join(newest!.path, 'manifest.json'), 'utf8')) as { step: number }
     t.true(step >= told, `${step} ${told}`)
   }
   t.log(`${inside} of 20 inside a save`)

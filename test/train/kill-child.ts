@@ -1,5 +1,6 @@
 // Trains a tiny model with a checkpoint after each step, going on from the newest one, and kills itself inside the
-// third save: before its call number `at` of node:fs/promises, or, with `delay`, so many ms after that call.
+// third save: before its call number `at` of node:fs/promises, or, with `delay`, so many ms after that call. Without `at`
+// it says how many calls a save makes.
 import fs from 'node:fs/promises'
 import { syncBuiltinESMExports } from 'node:module'
 
@@ -20,24 +21,27 @@ for (const name of ['mkdir', 'open', 'readdir', 'rename', 'rm', 'stat', 'writeFi
 syncBuiltinESMExports()
 
 // Only now: what they import from node:fs/promises is the patched one.
-const { loadCheckpoint, newestCheckpoint, partsOf, saveCheckpoint } = await import(
+const { loadCheckpoint, newestCheckpoint, partsOf, rotateCheckpoints, saveCheckpoint } = await import(
   '../../lib/train/run/checkpoint.js'
 )
+const { exchangeOf } = await import('../../lib/models/save.js')
 const { startTiny } = await import('./kill-training.js')
 const { model, optimizer, step } = await startTiny()
 const newest = await newestCheckpoint(folder)
-const first =
-  newest === null ? 0 : ((await loadCheckpoint(newest, partsOf(model, optimizer))) as { step: number }).step
+if (newest) await loadCheckpoint(newest.path, partsOf(model, optimizer))
+const first = newest ? (newest.state as { step: number }).step : 0
 for (let n = first + 1; n <= first + 3; n++) {
   const loss = await step(n)
   if (n === first + 3) calls = 0
   await saveCheckpoint(
     folder,
     { parts: partsOf(model, optimizer), step: n, state: { step: n } },
-    { keep: 2, keepStep: null },
+    exchangeOf(model.role.core),
   )
+  await rotateCheckpoints(folder, { keep: 2, keepStep: null, damaged: [] })
   // Synchronous for a pipe on Linux: it is told before the kill.
   process.stdout.write(`${n} ${loss}\n`)
 }
+if (Number.isNaN(at)) process.stdout.write(`calls ${calls}\n`)
 // A kill may come late where the disk is fast.
-await new Promise((resolve) => setTimeout(resolve, 1000))
+else await new Promise((resolve) => setTimeout(resolve, 1000))

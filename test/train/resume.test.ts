@@ -1,9 +1,10 @@
-import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import type { SftOptions } from '../../lib/train/options/options.generated.js'
 import type { TrainEvent } from '../../lib/train/run/events.js'
 import { sft } from '../../lib/train/sft.js'
+import { readManifestOf, resealManifest } from '../helpers/manifests.js'
 import { cleanFolder } from '../helpers/scratch.js'
 import { instructionRows, tinyModel, weightsOf } from '../helpers/tiny-training.js'
 
@@ -155,11 +156,11 @@ test('a run that moved to a machine with other bits is resumed there once more',
   }
   t.is(await until(2, false), 0)
   // As another machine would have left it: what the frozen base says differs in its last bits.
-  const path = join(output, 'checkpoints', 'step-2', 'manifest.json')
-  const manifest = JSON.parse(readFileSync(path, 'utf8'))
+  const path = join(output, 'checkpoints', 'step-2')
+  const manifest = readManifestOf(path)
   manifest.state.environment.threads += 1
   manifest.state.reference *= 1 + 1e-6
-  writeFileSync(path, JSON.stringify(manifest))
+  resealManifest(path, manifest)
   t.is(await until(4, true), 1)
   t.is(await until(6, true), 0)
 })

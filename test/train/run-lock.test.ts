@@ -10,12 +10,12 @@ import { instructionRows, tinyModel } from '../helpers/tiny-training.js'
 test('one holder at a time; the lock of a dead process is taken over', async (t) => {
   const folder = cleanFolder(t)
   mkdirSync(folder)
-  const unlock = await lockRunFolder(folder)
+  const lock = await lockRunFolder(folder)
   await t.throwsAsync(lockRunFolder(folder), {
     code: 'ERR_INVALID_ARGUMENT',
     message: /in use by a run of process/,
   })
-  await unlock()
+  await lock.release()
   t.deepEqual(readdirSync(folder), [])
   // The parent lives.
   writeFileSync(join(folder, '.lock'), `${process.ppid}\n`)
@@ -36,7 +36,7 @@ test('two runs cannot share a folder, and it is free again after any end', async
     await t.throwsAsync(another.finish(), { message: /in use by a run/ })
     break
   }
-  mkdirSync(join(output, 'checkpoints/.step-1.abc.tmp'), { recursive: true })
+  mkdirSync(join(output, 'checkpoints/.step-1.0123456789ab.tmp'), { recursive: true })
   await t.throwsAsync(sft(options).finish(), { message: /holds another run/ })
   t.like(await sft({ ...options, resume: true }).finish(), { steps: 3 })
   t.false(existsSync(join(output, '.lock')))

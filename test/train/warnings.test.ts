@@ -1,6 +1,12 @@
 import { readFileSync } from 'node:fs'
 import test from 'ava'
-import type { EvaluationBase, StepBase, WarningCode, WarningEvent } from '../../lib/train/run/events.js'
+import {
+  type EvaluationBase,
+  type StepBase,
+  WARNING_CODES,
+  type WarningCode,
+  type WarningEvent,
+} from '../../lib/train/run/events.js'
 import {
   PolicyWatch,
   type PolicyWatchOptions,
@@ -273,25 +279,10 @@ for (const { code, message, at, bad, good, options } of policyCases) {
 }
 
 test('the table of troubles in the README names each code', (t) => {
-  const all: Record<WarningCode, true> = {
-    noLabels: true,
-    resumeDiffers: true,
-    lossNotFalling: true,
-    validationRises: true,
-    noStopToken: true,
-    klExplodes: true,
-    responsesShrink: true,
-    responsesTruncated: true,
-    entropyCollapse: true,
-    noSpread: true,
-    chosenFalls: true,
-    valueClip: true,
-    ktoBalance: true,
-  }
   const readme = readFileSync(new URL('../../../README.md', import.meta.url), 'utf8')
   const table = readme.slice(readme.indexOf('## When something goes wrong'))
   const named = [...table.matchAll(/^\|[^|]*\| `(\w+)` *\|/gm)].map(([, code]) => code!)
-  t.deepEqual(named.toSorted(), Object.keys(all).toSorted())
+  t.deepEqual(named.toSorted(), WARNING_CODES.toSorted())
 })
 
 test('responses that have become nearly empty are told even where the first ones ran into the limit', (t) => {

@@ -1,6 +1,6 @@
-import { copyFile, link, mkdir, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import { copyFile, link, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join, relative, sep } from 'node:path'
-import { ioError, writeFileAtomic } from '../atomic.js'
+import { ioError, makeFolder, writeFileAtomic } from '../atomic.js'
 import { isCommit, type Repository } from './id.js'
 
 /**
@@ -52,7 +52,7 @@ export class RepositoryCache {
 
   async noteAbsent(commit: string, path: string): Promise<void> {
     const marker = this.#absent(commit, path)
-    await mkdir(dirname(marker), { recursive: true })
+    await makeFolder(dirname(marker))
     await writeFile(marker, '')
   }
 
@@ -65,7 +65,7 @@ export class RepositoryCache {
   }
 
   async lockOf(hash: string): Promise<string> {
-    await mkdir(this.#locks, { recursive: true })
+    await makeFolder(this.#locks)
     return join(this.#locks, `${hash}.posttrain.lock`)
   }
 
@@ -74,7 +74,7 @@ export class RepositoryCache {
     const at = join(this.snapshot(commit), ...path.split('/'))
     const blob = this.blob(hash)
     try {
-      await mkdir(dirname(at), { recursive: true })
+      await makeFolder(dirname(at))
       if ((await stat(at).catch(() => null)) !== null) return
       await rm(at, { force: true })
       await symlink(relative(dirname(at), blob), at).catch(async (error: NodeJS.ErrnoException) => {

@@ -5,7 +5,7 @@ import type { EndEvent, PolicyStepEvent, SampleEvent, TrainEvent, WarningEvent }
 import type { RunControl } from '../run/run.js'
 import { Session } from '../run/session.js'
 import { drawUnlessStopped, learnFrom, watchOf } from './iteration.js'
-import { beginning, type PolicyState } from './state.js'
+import { beginning, type PolicyState, policyFault } from './state.js'
 import type { PolicyTraining } from './training.js'
 import type { Learned } from './update.js'
 
@@ -25,6 +25,7 @@ export async function* trainPolicy<Step extends PolicyStepEvent>(
     lengthOptions: ['iterations'],
     data: { data: prompts.hash },
     beginning: beginning({ klCoef: training.klCoef.start, totalSteps }),
+    faultOf: (state, step) => policyFault(state, step, options.batchSize),
     progress: ({ taken, lastLoss }) => ({ epochs: taken / perPass, loss: lastLoss }),
   })
   await session.resume(await policyFingerprint(model, training.reference, sources, prompts.items))
@@ -44,7 +45,8 @@ export async function* trainPolicy<Step extends PolicyStepEvent>(
     yield* emitPending(session)
     if (state.skippedInARow >= options.maxSkippedSteps) throw notFinite(state, failed)
     const due = state.skippedInARow === 0 && state.step % (options.checkpoints?.everySteps ?? 10) === 0
-    if (session.folder && due) yield await session.checkpoint()
+    if (session.folder && due) yield* session.checkpoint()
+    yield* session.folderWarnings()
   }
   return yield* session.finish(reasonToEnd() ?? 'stopped')
 }

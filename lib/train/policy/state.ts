@@ -1,6 +1,7 @@
+import { lazily } from '../../options/zod.js'
 import type { SampleEvent, WarningEvent } from '../run/events.js'
-import type { SessionState } from '../run/session.js'
-import { PolicyWatch, type WatchState } from '../run/warnings.js'
+import { faultsOf, type SessionState, sessionFields } from '../run/state.js'
+import { PolicyWatch, type WatchState, watchState } from '../run/warnings.js'
 
 /** Running statistics of the scores for scoreNormalize: count, mean, sum of squared deviations (Welford 1962). */
 export interface ScoreHistory {
@@ -22,6 +23,31 @@ export interface PolicyState extends SessionState {
   /** Whether the KL exceeded its limit, which ends the run. */
   overLimit: boolean
   watch: WatchState
+}
+
+const schema = lazily((z) => {
+  const count = z.number().int().min(0)
+  return z.strictObject({
+    ...sessionFields(),
+    pending: z.array(z.looseObject({ type: z.enum(['warning', 'sample']), step: count })),
+    taken: count,
+    klCoef: z.number(),
+    scores: z.strictObject({ count, mean: z.number(), squares: z.number().min(0) }),
+    lastLoss: z.number(),
+    skippedInARow: count,
+    overLimit: z.boolean(),
+    watch: watchState(),
+  })
+})
+
+/** What is wrong with the state of a checkpoint; null if nothing is. `batchSize`: prompts of an iteration. */
+export function policyFault(value: unknown, step: number, batchSize: number): string | null {
+  return faultsOf<PolicyState>(schema(), value, step, ({ taken, skippedInARow, pending }) => {
+    if (taken !== step * batchSize) return `taken: not the prompts of ${step} iterations`
+    if (skippedInARow > step) return 'skippedInARow: above step'
+    if (pending.some((event) => event.step !== step)) return 'pending: events of another step'
+    return null
+  })
 }
 
 /** The state before the first iteration. */

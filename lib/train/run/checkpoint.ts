@@ -1,19 +1,10 @@
-import { readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { PosttrainError } from '../../errors.js'
-import { writeFolderAtomic } from '../../files/atomic.js'
+import { type Exchange, ioError, writeFolderAtomic } from '../../files/atomic.js'
 import type { Model } from '../../models/model.js'
 import type { AdamW } from '../../optim/adamw.js'
-
-/** manifest.json of a checkpoint, written last: a folder without it is incomplete. */
-interface Manifest {
-  format: 1
-  step: number
-  /** Size of each other file, in bytes. */
-  files: Record<string, number>
-  /** State of the run besides weights and optimizer state. */
-  state: unknown
-}
+import { checkFiles, DamagedCheckpoint, type Manifest, readManifest, writeManifest } from './manifest.js'
 
 /** The tensor files of a checkpoint by name, each with its writer and reader. */
 export type Parts = Record<string, { save(path: string): Promise<void>; load(path: string): Promise<void> }>
@@ -32,108 +23,142 @@ export function partsOf(model: Model, optimizer: AdamW, prefix = ''): Parts {
   }
 }
 
-const MANIFEST = 'manifest.json'
-
 /** Folder of a step's checkpoint inside `checkpoints/`. */
 export function checkpointPath(folder: string, step: number): string {
   return join(folder, `step-${step}`)
 }
 
-/**
- * Writes a checkpoint atomically: its parts and the recipe's state. Then removes all others but the `keep` newest and
- * that of `keepStep`. Throws ERR_IO and then removes nothing.
- */
+/** Writes a checkpoint atomically: its parts and the recipe's state. Throws ERR_IO, and the one before stays whole. */
 export async function saveCheckpoint(
   folder: string,
   what: { parts: Parts; step: number; state: unknown },
-  options: { keep: number; keepStep: number | null },
+  replace: Exchange,
 ): Promise<string> {
   const path = checkpointPath(folder, what.step)
   await writeFolderAtomic(
     path,
     async (temporary) => {
-      const files: Record<string, number> = {}
-      for (const [name, part] of Object.entries(what.parts)) {
-        await part.save(join(temporary, name))
-        files[name] = (await stat(join(temporary, name))).size
-      }
-      const manifest: Manifest = { format: 1, step: what.step, files, state: what.state }
-      await writeFile(join(temporary, MANIFEST), `${JSON.stringify(manifest, null, 2)}\n`)
+      for (const [name, part] of Object.entries(what.parts)) await part.save(join(temporary, name))
+      const { step, state } = what
+      await writeManifest(temporary, { step, files: Object.keys(what.parts), state })
     },
-    { replace: true },
+    { replace },
   )
-  const steps = await stepsIn(folder)
-  for (const step of steps.slice(options.keep)) {
-    if (step !== options.keepStep) await rm(checkpointPath(folder, step), { recursive: true })
-  }
   return path
 }
 
-/**
- * Path of the newest complete checkpoint in the folder, or null if there are none. Throws ERR_INVALID_FILE if all are
- * incomplete: starting over would discard the metrics of the run.
- */
-export async function newestCheckpoint(folder: string): Promise<string | null> {
-  const steps = await stepsIn(folder)
-  for (const step of steps) {
+/** Removes all checkpoints but the `keep` newest and that of `keepStep`; those of `damaged` steps are not counted. */
+export async function rotateCheckpoints(
+  folder: string,
+  { keep, keepStep, damaged }: { keep: number; keepStep: number | null; damaged: readonly number[] },
+): Promise<void> {
+  const sound = (await stepsIn(folder)).filter((step) => !damaged.includes(step))
+  for (const step of [...damaged, ...sound.slice(keep)]) {
+    if (step === keepStep) continue
     const path = checkpointPath(folder, step)
-    if ((await readManifest(path)) !== null) return path
+    await rm(path, { recursive: true, force: true }).catch((error) => {
+      throw ioError('removing', path, error)
+    })
   }
-  if (steps.length === 0) return null
+}
+
+/** A checkpoint that can be resumed from, and the newer ones that cannot. */
+export interface FoundCheckpoint {
+  path: string
+  state: unknown
+  /** The end of a sentence on each damaged one, newest first. */
+  damaged: { step: number; why: string }[]
+}
+
+/**
+ * The newest sound checkpoint in the folder, or null if there are none: complete, with the hashes of its files, and a
+ * state in which `faultOf` finds no fault. Throws ERR_INVALID_FILE if all are damaged (starting over would discard the
+ * metrics of the run), and for a newer format.
+ */
+export async function newestCheckpoint(
+  folder: string,
+  faultOf: (state: unknown, step: number) => string | null = () => null,
+): Promise<FoundCheckpoint | null> {
+  const damaged: FoundCheckpoint['damaged'] = []
+  for (const step of await stepsIn(folder)) {
+    const path = checkpointPath(folder, step)
+    try {
+      const { state } = await soundManifest(path, step, faultOf)
+      return { path, state, damaged }
+    } catch (error) {
+      if (!(error instanceof DamagedCheckpoint)) throw error
+      damaged.push({ step, why: error.message })
+    }
+  }
+  if (damaged.length === 0) return null
+  const list = damaged.map(({ step, why }) => `step-${step}: ${why}`).join('; ')
   throw new PosttrainError(
     'ERR_INVALID_FILE',
-    `Cannot resume: no checkpoint in ${folder} is complete (${steps.map((step) => `step-${step}`).join(', ')}); restore one, or start over with overwrite`,
+    `Cannot resume: no checkpoint in ${folder} is complete (${list}); restore one, or start over with overwrite`,
   )
 }
 
-/** Whether the complete checkpoint of a step is in the folder. */
+async function soundManifest(
+  path: string,
+  step: number,
+  faultOf: (state: unknown, step: number) => string | null,
+): Promise<Manifest> {
+  const manifest = await readManifest(path)
+  if (manifest.step !== step) throw new DamagedCheckpoint(`it is of step ${manifest.step}`)
+  const fault = faultOf(manifest.state, step)
+  if (fault !== null) throw new DamagedCheckpoint(`its state is damaged (${fault})`)
+  await checkFiles(path, manifest, 'hashed')
+  return manifest
+}
+
+/** Whether the sound checkpoint of a step is in the folder. */
 export async function hasCheckpoint(folder: string, step: number): Promise<boolean> {
-  return (await readManifest(checkpointPath(folder, step))) !== null
+  const path = checkpointPath(folder, step)
+  try {
+    await soundManifest(path, step, () => null)
+    return true
+  } catch (error) {
+    if (error instanceof DamagedCheckpoint) return false
+    throw error
+  }
 }
 
-/** Reads only the recipe's state, so that a resume can be refused before a weight changes. */
-export async function checkpointState(path: string): Promise<unknown> {
-  return (await completeManifest(path)).state
-}
-
-/** Loads `parts` in place and returns the recipe's state. */
-export async function loadCheckpoint(path: string, parts: Parts): Promise<unknown> {
-  const manifest = await completeManifest(path)
-  const missing = Object.keys(parts).filter((name) => manifest.files[name] === undefined)
-  if (missing.length > 0) {
-    throw new PosttrainError(
-      'ERR_INVALID_FILE',
-      `the checkpoint ${path} has no ${missing.join(', ')}: it belongs to a run of another kind`,
-    )
+/**
+ * Loads `parts` in place. Throws ERR_INVALID_FILE, before any weight changes, if the checkpoint is not sound; `unread`:
+ * `newestCheckpoint` has just read all of it.
+ */
+export async function loadCheckpoint(
+  path: string,
+  parts: Parts,
+  content: 'hashed' | 'unread' = 'hashed',
+): Promise<void> {
+  try {
+    const manifest = await readManifest(path)
+    const missing = Object.keys(parts).filter((name) => manifest.files[name] === undefined)
+    if (missing.length > 0) {
+      throw new PosttrainError(
+        'ERR_INVALID_FILE',
+        `the checkpoint ${path} has no ${missing.join(', ')}: it belongs to a run of another kind`,
+      )
+    }
+    await checkFiles(path, manifest, content)
+  } catch (error) {
+    if (!(error instanceof DamagedCheckpoint)) throw error
+    throw new PosttrainError('ERR_INVALID_FILE', `The checkpoint ${path} cannot be used: ${error.message}`)
   }
   for (const [name, part] of Object.entries(parts)) await part.load(join(path, name))
-  return manifest.state
-}
-
-async function completeManifest(path: string): Promise<Manifest> {
-  const manifest = await readManifest(path)
-  if (manifest !== null) return manifest
-  throw new PosttrainError('ERR_INVALID_FILE', `${path} is not a complete checkpoint: use another one`)
-}
-
-async function readManifest(path: string): Promise<Manifest | null> {
-  try {
-    const manifest = JSON.parse(await readFile(join(path, MANIFEST), 'utf8')) as Manifest
-    for (const [name, size] of Object.entries(manifest.files)) {
-      if ((await stat(join(path, name))).size !== size) return null
-    }
-    return manifest.format === 1 ? manifest : null
-  } catch {
-    return null
-  }
 }
 
 /** Steps of the checkpoints in the folder, newest first. */
 async function stepsIn(folder: string): Promise<number[]> {
-  const names = await readdir(folder).catch(() => [])
+  const names = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return []
+    throw ioError('reading', folder, error)
+  })
   return names
-    .map((name) => /^step-(\d+)$/.exec(name)?.[1])
+    .map((name) => /^step-(0|[1-9]\d*)$/.exec(name)?.[1])
     .filter((step) => step !== undefined)
     .map(Number)
+    .filter(Number.isSafeInteger)
     .sort((a, b) => b - a)
 }

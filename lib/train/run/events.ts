@@ -222,21 +222,29 @@ export interface CheckpointEvent {
   path: string
 }
 
-/** Cause of a warning; README's troubleshooting table has a line for each. */
-export type WarningCode =
-  | 'noLabels'
-  | 'resumeDiffers'
-  | 'lossNotFalling'
-  | 'validationRises'
-  | 'noStopToken'
-  | 'klExplodes'
-  | 'responsesShrink'
-  | 'responsesTruncated'
-  | 'entropyCollapse'
-  | 'noSpread'
-  | 'chosenFalls'
-  | 'valueClip'
-  | 'ktoBalance'
+/** Causes of warnings; README's troubleshooting table has a line for each. */
+export const WARNING_CODES = [
+  'noLabels',
+  'resumeDiffers',
+  'checkpointDamaged',
+  'checkpointFailed',
+  'metricsFailed',
+  'filesRemoved',
+  'lossNotFalling',
+  'validationRises',
+  'noStopToken',
+  'klExplodes',
+  'responsesShrink',
+  'responsesTruncated',
+  'entropyCollapse',
+  'noSpread',
+  'chosenFalls',
+  'valueClip',
+  'ktoBalance',
+] as const
+
+/** Cause of a warning. */
+export type WarningCode = (typeof WARNING_CODES)[number]
 
 /** A likely problem that does not stop the run: what was observed, and what to do. */
 export interface WarningEvent {

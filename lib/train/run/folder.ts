@@ -1,10 +1,13 @@
-import { existsSync } from 'node:fs'
-import { type FileHandle, mkdir, open, readdir, readFile, rm } from 'node:fs/promises'
+import { existsSync, readdirSync } from 'node:fs'
+import { readFile, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { PosttrainError } from '../../errors.js'
-import { writeFileAtomic } from '../../files/atomic.js'
+import { ioError, makeFolder, repairFolder, writeFileAtomic } from '../../files/atomic.js'
+import type { Lock } from '../../files/lock.js'
+import { temporariesIn, temporaryName } from '../../files/temporary.js'
 import { type RunConfig, refuseOtherRun } from './config.js'
 import { lockRunFolder } from './lock.js'
+import { Metrics } from './metrics.js'
 
 /** How a run opens its folder. */
 interface FolderMode {
@@ -14,8 +17,6 @@ interface FolderMode {
   lengthOptions: readonly string[]
 }
 
-const OURS = ['config.json', 'metrics.jsonl', 'checkpoints', 'model', 'adapter', 'critic']
-
 /** The folder of one run: config.json, metrics.jsonl, checkpoints/, and model/, or adapter/ with LoRA. */
 export class RunFolder {
   readonly path: string
@@ -24,8 +25,10 @@ export class RunFolder {
   readonly adapter: string
   /** Folder of the critic, of `ppo` only. */
   readonly critic: string
-  #unlock: (() => Promise<void>) | null = null
-  #metrics: FileHandle | null = null
+  readonly metrics: Metrics
+  readonly #configPath: string
+  #config = ''
+  #lock: Lock | null = null
 
   constructor(path: string) {
     this.path = path
@@ -33,6 +36,8 @@ export class RunFolder {
     this.model = join(path, 'model')
     this.adapter = join(path, 'adapter')
     this.critic = join(path, 'critic')
+    this.metrics = new Metrics(join(path, 'metrics.jsonl'))
+    this.#configPath = join(path, 'config.json')
   }
 
   /**
@@ -41,94 +46,123 @@ export class RunFolder {
    */
   async open(config: RunConfig, mode: FolderMode): Promise<void> {
     try {
-      await mkdir(this.path, { recursive: true })
+      await makeFolder(this.path)
     } catch (cause) {
-      throw new PosttrainError(
-        'ERR_IO',
-        `The run folder ${this.path} cannot be created: ${(cause as Error).message}`,
-        {
-          cause,
-        },
-      )
+      const message = `The run folder ${this.path} cannot be created: ${(cause as Error).message}`
+      throw new PosttrainError('ERR_IO', message, { cause })
     }
-    this.#unlock = await lockRunFolder(this.path)
+    this.#lock = await lockRunFolder(this.path)
     try {
       await this.#take(config, mode)
     } catch (error) {
       await this.close()
-      throw error
+      throw ioError('preparing', this.path, error)
     }
   }
 
   /** Unlocks the folder. */
   async close(): Promise<void> {
-    await this.#metrics?.close()
-    this.#metrics = null
-    await this.#unlock?.()
-    this.#unlock = null
+    await this.metrics.close()
+    await this.#lock?.release()
+    this.#lock = null
+  }
+
+  /**
+   * Writes config.json and metrics.jsonl again if somebody removed them, since a resume needs them; returns their names.
+   * Throws ERR_INVALID_ARGUMENT if another process took the lock: two runs must not write into one folder.
+   */
+  async restore(): Promise<string[]> {
+    const lost: string[] = []
+    await makeFolder(this.path)
+    if ((await this.#lock?.keep()) === false) {
+      throw new PosttrainError(
+        'ERR_INVALID_ARGUMENT',
+        `The folder ${this.path} is in use by another run, which took its lock: this one writes nothing more into it`,
+      )
+    }
+    if (!existsSync(this.#configPath)) {
+      await writeFileAtomic(this.#configPath, this.#config)
+      lost.push('config.json')
+    }
+    if (await this.metrics.restore()) lost.push('metrics.jsonl')
+    return lost
   }
 
   async #take(config: RunConfig, mode: FolderMode): Promise<void> {
-    const there = OURS.filter((name) => existsSync(join(this.path, name)))
+    await this.#repair()
+    const there = this.#content()
     if (mode.resume && there.includes('config.json')) {
       refuseOtherRun(await this.#readConfig(), config, this.path, mode.lengthOptions)
-    } else if (there.length > 0) {
-      if (!mode.overwrite) {
-        throw new PosttrainError(
-          'ERR_INVALID_ARGUMENT',
-          `The folder ${this.path} holds another run (${there.join(', ')}): choose another output, or resume or overwrite it`,
-        )
+    } else if (there.length > 1 || (there.length === 1 && !(await this.#hasOnlyConfig(there)))) {
+      if (!mode.overwrite) throw this.#holdsAnotherRun(there, mode)
+      if (!this.#hasCheckpoints()) await this.#readConfig()
+      // config.json last, so that a half-removed run is still recognized; each by one rename, so that none is halved.
+      for (const name of there.reverse()) {
+        const old = temporaryName(join(this.path, name))
+        await rename(join(this.path, name), old)
+        await rm(old, { recursive: true, force: true })
       }
-      await this.#readConfig()
-      // config.json last, so that a half-removed run is still recognized.
-      for (const name of there.reverse()) await rm(join(this.path, name), { recursive: true })
     }
-    await mkdir(this.checkpoints, { recursive: true })
-    // Temporary files of a killed run.
+    // First of all: what a kill leaves from here on is known as a run.
+    this.#config = `${JSON.stringify(config, null, 2)}\n`
+    await writeFileAtomic(this.#configPath, this.#config)
+    await makeFolder(this.checkpoints)
+  }
+
+  /** Puts back what a kill between two renames moved away, and removes the temporary files of ended processes. */
+  async #repair(): Promise<void> {
     for (const folder of [this.path, this.checkpoints]) {
-      for (const name of await readdir(folder)) {
-        if (/^\..+\.tmp$/.test(name)) await rm(join(folder, name), { recursive: true })
+      for (const { of, kind } of await temporariesIn(folder)) if (kind === 'old') await repairFolder(of, true)
+      for (const { path, whose } of await temporariesIn(folder)) {
+        // The lock is ours: only a living process may still be at work, such as on a merge into this folder.
+        if (whose === 'gone' || whose === 'unknown') await rm(path, { recursive: true, force: true })
       }
     }
-    await writeFileAtomic(join(this.path, 'config.json'), `${JSON.stringify(config, null, 2)}\n`)
   }
 
-  /** Drops step events after `step` and other events after `settled`: a resumed run writes them again. */
-  async rewindMetrics({ step, settled }: { step: number; settled: number }): Promise<void> {
-    const path = join(this.path, 'metrics.jsonl')
-    if (!existsSync(path)) return
-    const lines = (await readFile(path, 'utf8')).split('\n')
-    const kept = lines.filter((line) => {
-      // A kill may leave the last line incomplete.
-      try {
-        const event = JSON.parse(line) as { type: string; step?: number }
-        return event.type !== 'end' && (event.step ?? 0) <= (event.type === 'step' ? step : settled)
-      } catch {
-        return false
-      }
-    })
-    await writeFileAtomic(path, kept.map((line) => `${line}\n`).join(''))
+  /** What of a run is in the folder; an empty checkpoints/ is nothing. */
+  #content(): string[] {
+    const names = ['config.json', 'metrics.jsonl', 'model', 'adapter', 'critic']
+    const there = names.filter((name) => existsSync(join(this.path, name)))
+    return this.#hasCheckpoints() ? [...there, 'checkpoints'] : there
   }
 
-  async appendMetrics(event: object): Promise<void> {
-    this.#metrics ??= await open(join(this.path, 'metrics.jsonl'), 'a')
+  /** Whether a run was killed before its first event, so that there is nothing to continue or to lose. */
+  async #hasOnlyConfig(there: readonly string[]): Promise<boolean> {
+    return there[0] === 'config.json' && (await this.#readConfig().catch(() => null)) !== null
+  }
+
+  #hasCheckpoints(): boolean {
     try {
-      await this.#metrics.appendFile(`${JSON.stringify(event)}\n`)
-    } catch (cause) {
-      const message = `Writing ${join(this.path, 'metrics.jsonl')} failed: ${(cause as Error).message}`
-      throw new PosttrainError('ERR_IO', message, { cause })
+      return readdirSync(this.checkpoints).some((name) => /^step-\d+$/.test(name))
+    } catch (error) {
+      if (['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return false
+      throw ioError('reading', this.checkpoints, error)
     }
+  }
+
+  #holdsAnotherRun(there: readonly string[], { resume }: FolderMode): PosttrainError {
+    const list = there.join(', ')
+    return new PosttrainError(
+      'ERR_INVALID_ARGUMENT',
+      resume
+        ? `Cannot resume ${this.path}: it has ${list}, and no config.json, with which the options of a resumed run are compared; restore it, start over with overwrite, or choose another output`
+        : `The folder ${this.path} holds another run (${list}): choose another output, or resume or overwrite it`,
+    )
   }
 
   async #readConfig(): Promise<RunConfig> {
-    const path = join(this.path, 'config.json')
-    let config: Partial<RunConfig> = {}
+    const path = this.#configPath
+    let config: Partial<RunConfig> | null = null
     try {
-      config = JSON.parse(await readFile(path, 'utf8')) as Partial<RunConfig>
-    } catch {
+      config = JSON.parse(await readFile(path, 'utf8'))
+    } catch (error) {
       // Missing or not JSON: refused below.
+      const { code } = error as NodeJS.ErrnoException
+      if (code !== undefined && code !== 'ENOENT') throw ioError('reading', path, error)
     }
-    if (typeof config?.recipe !== 'string' || typeof config.options !== 'object') {
+    const { recipe, options } = config ?? {}
+    if (typeof recipe !== 'string' || typeof options !== 'object' || options === null) {
       throw new PosttrainError(
         'ERR_INVALID_FILE',
         `${path} is not the config of a run: the folder ${this.path} is not a run folder, choose another output`,

@@ -1,15 +1,15 @@
-import type { Template } from '../../data/text/template.js'
-import type { Model } from '../../models/model.js'
+import { PosttrainError } from '../../errors.js'
+import { exchangeOf } from '../../models/save.js'
 import { type Fingerprint, refuseOtherModels } from '../roles/fingerprint.js'
 import { saveResult } from '../roles/save-result.js'
 import { refuseOtherAdapter } from '../roles/training-lock.js'
 import {
   checkpointPath,
-  checkpointState,
+  type FoundCheckpoint,
   hasCheckpoint,
   loadCheckpoint,
   newestCheckpoint,
-  type Parts,
+  rotateCheckpoints,
   saveCheckpoint,
 } from './checkpoint.js'
 import { runConfig } from './config.js'
@@ -17,53 +17,12 @@ import { differences, type Environment, environmentOf, hasSameBits } from './env
 import type { CheckpointEvent, EndEvent, StartEvent, WarningEvent } from './events.js'
 import { RunFolder } from './folder.js'
 import { countParameters } from './parameters.js'
-import { type RunControl, throwIfAborted } from './run.js'
+import type { SessionPlan } from './plan.js'
+import { throwIfAborted } from './run.js'
+import type { SessionState } from './state.js'
 
-/** State of any run between two steps, besides weights and optimizer state; part of each checkpoint. */
-export interface SessionState extends Fingerprint {
-  /** Optimizer steps, or iterations, done. */
-  step: number
-  /** Steps whose events have all been emitted. */
-  settled: number
-  /** Steps of the whole run, which the learning rate schedule depends on. */
-  totalSteps: number
-  environment: Environment | null
-}
-
-/** Everything that a session needs to know of its run. */
-export interface SessionPlan<State extends SessionState> {
-  recipe: string
-  model: Model
-  control: RunControl
-  options: {
-    output?: string | undefined
-    resume: boolean
-    overwrite: boolean
-    checkpoints?: { keep: number } | undefined
-    saveDtype?: 'float32' | 'bfloat16' | 'float16' | undefined
-    signal?: AbortSignal | undefined
-  }
-  /** Options for config.json, with values that the recipe resolved. */
-  config: Record<string, unknown>
-  /** Options that only set the length of the run: a resume may change them. */
-  lengthOptions: readonly string[]
-  /** Content hashes of the data for config.json. */
-  data: Record<string, string>
-  /** Tensor files of a checkpoint; the first has the weights of `model`. */
-  parts: Parts
-  /** State before the first step. */
-  beginning: State
-  /** Template of the prompts, saved with a model that has none; null for plain text. */
-  template: Template | null
-  /** Fields of the end event for a state. */
-  progress(state: State): Pick<EndEvent, 'epochs' | 'loss' | 'bestLoss' | 'bestStep'>
-  /** Step whose weights are the result and whose checkpoint is kept; null for the last one. */
-  bestStep?(state: State): number | null
-  /** Pad token for RewardModel.save(). */
-  padToken?: string | undefined
-  /** Saves other trained models, such as the critic. */
-  saveOthers?(folder: RunFolder): Promise<void>
-}
+/** Checkpoints in a row that may fail before the run ends. */
+const MAX_FAILED_CHECKPOINTS = 3
 
 /**
  * Lifecycle of a run, shared by all recipes: config.json and metrics.jsonl, checkpoints and their rotation, resume, start
@@ -78,8 +37,16 @@ export class Session<State extends SessionState> implements AsyncDisposable {
   /** The trained adapter; null if all weights are trained. */
   readonly #adapter: string | null
   readonly #startedAt = performance.now()
-  /** Differences between a resumed run and the interrupted one. */
-  #differences: string[] = []
+  /** Warnings for after the start event: differences to the interrupted run, damaged checkpoints. */
+  readonly #found: Pick<WarningEvent, 'code' | 'message'>[] = []
+  /** Damaged checkpoints, removed when a sound one is saved. */
+  #damaged: number[] = []
+  #failedInARow = 0
+  /** Why the last checkpoint was not saved; null if it was. */
+  #failure: PosttrainError | null = null
+  #metricsFailed = false
+  /** Removed files of the run folder that were written again. */
+  #restored: string[] = []
   /** Step of the newest checkpoint after all events of that step. */
   #savedAt = -1
 
@@ -116,15 +83,23 @@ export class Session<State extends SessionState> implements AsyncDisposable {
     const { totalSteps } = this.state
     const environment = this.#environment
     if (this.folder && options.resume) {
-      const checkpoint = await newestCheckpoint(this.folder.checkpoints)
-      if (checkpoint) {
-        const before = (await checkpointState(checkpoint)) as State
+      const found = await newestCheckpoint(this.folder.checkpoints, this.#plan.faultOf)
+      if (found) {
+        const before = found.state as State
         refuseOtherModels(before, fingerprint, hasSameBits(before.environment, environment))
-        this.state = (await loadCheckpoint(checkpoint, parts)) as State
+        await loadCheckpoint(found.path, parts, 'unread')
+        this.state = before
         this.#noteSaved()
-        this.#differences = differences(before, { totalSteps, environment })
+        this.#damaged = found.damaged.map(({ step }) => step)
+        if (this.#damaged.length > 0) this.#found.push(passedOver(found, before.step))
+        for (const message of differences(before, { totalSteps, environment }))
+          this.#found.push({ code: 'resumeDiffers', message })
       }
-      await this.folder.rewindMetrics(this.state)
+      const { step } = this.state
+      await this.folder.metrics.rewind(
+        this.state,
+        found ? { type: 'checkpoint', step, path: found.path } : undefined,
+      )
     }
     this.state = { ...this.state, totalSteps, environment, ...fingerprint }
   }
@@ -157,13 +132,30 @@ export class Session<State extends SessionState> implements AsyncDisposable {
       trainableParameters: parameters.trainable,
       ...reports,
     })
-    for (const message of this.#differences) yield await this.warn({ code: 'resumeDiffers', message })
+    for (const warning of this.#found) yield await this.warn(warning)
   }
 
   /** Writes an event to metrics.jsonl and returns it. */
   async note<Event extends object>(event: Event): Promise<Event> {
-    await this.folder?.appendMetrics(event)
+    await this.folder?.metrics.append(event)
     return event
+  }
+
+  /** Warnings on the run folder: files that were removed, and metrics.jsonl if it cannot be written, once until it can. */
+  async *folderWarnings(): AsyncGenerator<WarningEvent, void> {
+    const restored = this.#restored.splice(0)
+    if (restored.length > 0)
+      yield await this.warn({
+        code: 'filesRemoved',
+        message: `${restored.join(' and ')} of the run folder had been removed: the run wrote what a resume needs again`,
+      })
+    const failure = this.folder?.metrics.failure ?? null
+    if (failure !== null && !this.#metricsFailed)
+      yield await this.warn({
+        code: 'metricsFailed',
+        message: `${failure.message}; the run goes on, and its events are kept until they can be written`,
+      })
+    this.#metricsFailed = failure !== null
   }
 
   async warn(warning: Pick<WarningEvent, 'code' | 'message'>): Promise<WarningEvent> {
@@ -177,41 +169,69 @@ export class Session<State extends SessionState> implements AsyncDisposable {
     refuseOtherAdapter(model, this.#adapter)
   }
 
-  /** Writes a checkpoint; needs a run folder. */
-  async checkpoint(): Promise<CheckpointEvent> {
-    return await this.note({ type: 'checkpoint', step: this.state.step, path: await this.save() })
+  /**
+   * Writes a checkpoint; needs a run folder. One that fails is a warning: the run goes on and tries again at the next.
+   * Throws ERR_IO when the third in a row fails.
+   */
+  async *checkpoint(): AsyncGenerator<CheckpointEvent | WarningEvent, void> {
+    const { step } = this.state
+    try {
+      yield await this.note({ type: 'checkpoint' as const, step, path: await this.save() })
+      this.#failedInARow = 0
+      this.#failure = null
+    } catch (error) {
+      if (!(error instanceof PosttrainError) || error.code !== 'ERR_IO') throw error
+      this.#failure = error
+      if (++this.#failedInARow >= MAX_FAILED_CHECKPOINTS) throw failedTooOften(error)
+      yield await this.warn({
+        code: 'checkpointFailed',
+        message: `The checkpoint of step ${step} was not saved (${error.message}); those before it are whole, and the run goes on and tries again at the next one`,
+      })
+    }
   }
 
-  /** Writes a checkpoint and returns its path; needs a run folder. */
+  /** Writes a checkpoint, removes old ones, and returns its path; needs a run folder. */
   async save(): Promise<string> {
     const { model, parts, options } = this.#plan
+    const { checkpoints } = this.folder!
+    const { step } = this.state
     refuseOtherAdapter(model, this.#adapter)
-    const path = await saveCheckpoint(
-      this.folder!.checkpoints,
-      { parts, step: this.state.step, state: this.state },
-      { keep: options.checkpoints?.keep ?? 2, keepStep: this.#bestStep() },
-    )
+    this.#restored.push(...(await this.folder!.restore()))
+    const what = { parts, step, state: this.state }
+    const path = await saveCheckpoint(checkpoints, what, exchangeOf(model.role.core))
     this.#noteSaved()
+    this.#damaged = this.#damaged.filter((damaged) => damaged !== step)
+    const keep = options.checkpoints?.keep ?? 2
+    await rotateCheckpoints(checkpoints, { keep, keepStep: this.#bestStep(), damaged: this.#damaged })
+    this.#damaged = []
     return path
   }
 
   /** Writes the last checkpoint and the result, and emits the end event. */
-  async *finish(reason: EndEvent['reason']): AsyncGenerator<CheckpointEvent, EndEvent> {
+  async *finish(reason: EndEvent['reason']): AsyncGenerator<CheckpointEvent | WarningEvent, EndEvent> {
     const { model, options, parts, padToken, saveOthers } = this.#plan
     const { folder } = this
     throwIfAborted(options.signal)
     if (folder) {
-      if (this.#savedAt !== this.state.step) yield await this.checkpoint()
+      if (this.#savedAt !== this.state.step) yield* this.checkpoint()
       const best = this.#bestStep()
       if (best !== null && best !== this.state.step) {
         const [weights] = Object.entries(parts)
         await loadCheckpoint(checkpointPath(folder.checkpoints, best), Object.fromEntries([weights!]))
       }
       refuseOtherAdapter(model, this.#adapter)
-      await saveResult(model, folder, { dtype: options.saveDtype, padToken })
-      await saveOthers?.(folder)
+      try {
+        await saveResult(model, folder, { dtype: options.saveDtype, padToken })
+        await saveOthers?.(folder)
+      } catch (error) {
+        throw this.#failure ? error : resumable(error, this.state.step)
+      }
+      // A run that was stopped is meant to go on.
+      if (this.#failure && reason === 'stopped') throw this.#failure
     }
-    return await this.note(this.#summary(reason))
+    const end = await this.note(this.#summary(reason))
+    if (folder?.metrics.failure) throw folder.metrics.failure
+    return end
   }
 
   #summary(reason: EndEvent['reason']): EndEvent {
@@ -238,3 +258,30 @@ export class Session<State extends SessionState> implements AsyncDisposable {
     if (this.state.settled === this.state.step) this.#savedAt = this.state.step
   }
 }
+
+function passedOver(
+  { path, damaged }: FoundCheckpoint,
+  step: number,
+): Pick<WarningEvent, 'code' | 'message'> {
+  const list = damaged.map((one) => `step-${one.step} (${one.why})`).join(', ')
+  const [first, last] = [step + 1, damaged[0]!.step]
+  const again = first === last ? `step ${last} is` : `steps ${first} to ${last} are`
+  return {
+    code: 'checkpointDamaged',
+    message: `The newest checkpoint is damaged, ${list}: the run resumes from ${path}, and ${again} made again`,
+  }
+}
+
+/** The failure to save the result, whose weights are in the checkpoint. */
+function resumable(error: unknown, step: number): unknown {
+  if (!(error instanceof PosttrainError) || error.code !== 'ERR_IO') return error
+  const message = `The result was not saved: ${error.message}; the checkpoint of step ${step} has its weights, resume the run to save it`
+  return new PosttrainError('ERR_IO', message, { cause: error })
+}
+
+const failedTooOften = (cause: PosttrainError) =>
+  new PosttrainError(
+    'ERR_IO',
+    `The run ends, because ${MAX_FAILED_CHECKPOINTS} checkpoints in a row could not be saved: ${cause.message}; make room or choose another disk, and resume it`,
+    { cause },
+  )

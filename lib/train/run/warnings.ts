@@ -1,11 +1,13 @@
-import type {
-  EvaluationBase,
-  GroupStepEvent,
-  PolicyStepEvent,
-  PpoStepEvent,
-  StepBase,
-  WarningCode,
-  WarningEvent,
+import { lazily } from '../../options/zod.js'
+import {
+  type EvaluationBase,
+  type GroupStepEvent,
+  type PolicyStepEvent,
+  type PpoStepEvent,
+  type StepBase,
+  WARNING_CODES,
+  type WarningCode,
+  type WarningEvent,
 } from './events.js'
 import { mean } from './sums.js'
 
@@ -17,6 +19,15 @@ export interface WatchState {
   /** Codes already issued: each is issued once. */
   said: WarningCode[]
 }
+
+/** Schema of WatchState in a checkpoint. */
+export const watchState = lazily((z) =>
+  z.strictObject({
+    first: z.record(z.string(), z.array(z.number())),
+    latest: z.record(z.string(), z.array(z.number())),
+    said: z.array(z.enum(WARNING_CODES)),
+  }),
+)
 
 type Values = readonly number[]
 

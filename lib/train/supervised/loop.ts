@@ -15,9 +15,17 @@ import { NO_EVALUATION } from './early-stopping.js'
 import type { TrainBatch } from './objective.js'
 import { prefetch } from './prefetch.js'
 import { settle } from './settle.js'
-import { afterStep, BEGINNING, notFinite, rowsOf, stepBase, type TrainingState } from './state.js'
+import {
+  afterStep,
+  BEGINNING,
+  notFinite,
+  rowsOf,
+  stepBase,
+  type TrainingState,
+  trainingFault,
+} from './state.js'
 import { type StepData, type StepOutcome, supervisedStep } from './step.js'
-import { countSteps, optimizerSteps } from './steps.js'
+import { countSteps, isCursorOf, optimizerSteps } from './steps.js'
 import type { SupervisedTraining } from './training.js'
 
 /** The training loop of supervised recipes, from the run folder to the saved model. */
@@ -44,6 +52,8 @@ export async function* superviseTraining<
     data: { data: train.hash, ...(validation && { validation: validation.hash }) },
     parts: partsOf(model, optimizer),
     beginning: { ...BEGINNING, totalSteps },
+    faultOf: (state, step) =>
+      trainingFault(state, step, (...at) => isCursorOf(...at, train, options.gradientAccumulation)),
     progress: ({ position, lastLoss, evaluations: { bestLoss, bestStep } }) => ({
       epochs: position,
       loss: lastLoss,

@@ -40,7 +40,8 @@ export async function* settle<
   // After a failed step the weights may be corrupt: their checkpoints must not rotate out sound ones.
   const isSound = state.skippedInARow === 0
   const wanted = (isBest && options.keep === 'best') || due(options.checkpoints?.everySteps)
-  if (session.folder && isSound && wanted) yield await session.checkpoint()
+  if (session.folder && isSound && wanted) yield* session.checkpoint()
+  yield* session.folderWarnings()
 }
 
 /** Evaluates and adds the result to `settled`; returns whether it is the best so far. */

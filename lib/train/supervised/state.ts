@@ -1,8 +1,9 @@
 import { PosttrainError } from '../../errors.js'
+import { lazily } from '../../options/zod.js'
 import type { StepBase } from '../run/events.js'
-import type { SessionState } from '../run/session.js'
+import { faultsOf, type SessionState, sessionFields } from '../run/state.js'
 import { ratio } from '../run/sums.js'
-import { SupervisedWatch, type WatchState } from '../run/warnings.js'
+import { SupervisedWatch, type WatchState, watchState } from '../run/warnings.js'
 import { type EvaluationState, NO_EVALUATION } from './early-stopping.js'
 import type { Cursor, StepData, StepOutcome } from './step.js'
 
@@ -17,6 +18,41 @@ export interface TrainingState extends SessionState {
   skippedInARow: number
   evaluations: EvaluationState
   watch: WatchState
+}
+
+const schema = lazily((z) => {
+  const count = z.number().int().min(0)
+  return z.strictObject({
+    ...sessionFields(),
+    cursor: z.strictObject({ epoch: count, batch: count }),
+    position: z.number().min(0),
+    epochLoss: z.number(),
+    epochWeight: z.number().min(0),
+    lastLoss: z.number(),
+    skippedInARow: count,
+    evaluations: z.strictObject({
+      bestLoss: z.number().nullable(),
+      bestStep: count.nullable(),
+      withoutGain: count,
+    }),
+    watch: watchState(),
+  })
+})
+
+/** What is wrong with the state of a checkpoint; null if nothing is. `isCursor`: whether the step has that cursor. */
+export function trainingFault(
+  value: unknown,
+  step: number,
+  isCursor: (step: number, cursor: Cursor) => boolean,
+): string | null {
+  return faultsOf<TrainingState>(schema(), value, step, ({ cursor, skippedInARow, evaluations }) => {
+    if (!isCursor(step, cursor)) return `cursor: not the position after step ${step}`
+    if (skippedInARow > step) return 'skippedInARow: above step'
+    const { bestLoss, bestStep } = evaluations
+    if ((bestLoss === null) !== (bestStep === null) || (bestStep ?? 0) > step)
+      return 'evaluations: not of this run'
+    return null
+  })
 }
 
 export const BEGINNING: TrainingState = {

@@ -39,6 +39,21 @@ export async function* optimizerSteps<Batch extends TrainBatch>(
   }
 }
 
+/** Epochs up to which a cursor is compared with its step: the batches of each are planned for it. */
+const COMPARED_EPOCHS = 10_000
+
+/** Whether a cursor is the position in the data after `step` steps, and so within the data. */
+export function isCursorOf(
+  step: number,
+  { epoch, batch }: Cursor,
+  loader: Pick<Loader<TrainBatch>, 'batchesIn'>,
+  accumulation: number,
+): boolean {
+  // Each epoch has a step.
+  if (epoch > step || batch % accumulation !== 0 || batch >= loader.batchesIn(epoch)) return false
+  return epoch > COMPARED_EPOCHS || countSteps(loader, epoch, accumulation) + batch / accumulation === step
+}
+
 /** Number of optimizer steps in the first `epochs` epochs. */
 export function countSteps(
   loader: Pick<Loader<TrainBatch>, 'batchesIn'>,
