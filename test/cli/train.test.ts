@@ -79,7 +79,7 @@ test('--json: one event a line on stdout, nothing else there, and none of it on 
   t.true(existsSync(join(output, 'model/config.json')))
   t.like(JSON.parse(readFileSync(join(output, 'config.json'), 'utf8')), {
     recipe: 'sft',
-    options: { data, learningRate: 3e-3, maxSteps: 3, template: 'plain', maxGradNorm: 1 },
+    options: { data, learningRate: 3e-3, maxSteps: 3, template: 'none', maxGradNorm: 1 },
   })
 })
 
