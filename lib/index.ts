@@ -83,6 +83,7 @@ export {
   type Prompt,
   stream,
 } from './generate/generate.js'
+export type { GenerateOptions } from './generate/options.generated.js'
 export type { Variant } from './libtorch/archives.js'
 export { installLibtorch } from './libtorch/install.js'
 export type { InstallEvent, Installed, InstallOptions } from './libtorch/installation.js'
@@ -109,7 +110,6 @@ export type {
 export type { Parameter } from './models/weights.js'
 export { AdamW, type AdamWOptions } from './optim/adamw.js'
 export { learningRateAt, type Schedule } from './optim/schedule.js'
-export type { GenerateOptions } from './options/options.generated.js'
 export type { Reward, RewardContext, RewardFunction, RewardSample } from './rollout/rewards.js'
 export { type DpoRun, dpo } from './train/dpo.js'
 export { type GroupRun, grpo, rloo } from './train/grpo.js'

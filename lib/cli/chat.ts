@@ -1,7 +1,7 @@
 import { createInterface } from 'node:readline/promises'
 import { Command } from 'commander'
 import type { Message } from '../data/rows/messages.js'
-import { generateOptions } from '../options/generation.js'
+import { generateOptions } from '../generate/options.js'
 import { text } from '../options/kinds.js'
 import { type OptionSet, option } from '../options/option.js'
 import { lazily } from '../options/zod.js'

@@ -162,7 +162,7 @@ class SetBuilder {
     this.#hash.update(`${length};`).update(new Uint8Array(promptIds.buffer)).update(columnsOf(row))
     this.#items.push({
       promptIds,
-      prompt: 'text' in content ? splitPrompt(content.text, '')[0] : lastUserText(content.messages),
+      prompt: 'text' in content ? textOf(content) : lastUserText(content.messages),
       messages: 'text' in content ? null : unmarked(content.messages),
       row,
       origin,
@@ -206,6 +206,9 @@ function columnsOf(row: unknown): string {
 function unmarked(messages: readonly Message[]): Message[] {
   return messages.map(({ train: _, contentParts: _parts, ...message }) => plainOf(message) as Message)
 }
+
+const textOf = ({ text, rendered }: { text: string; rendered?: boolean }) =>
+  rendered === true ? text : splitPrompt(text, '')[0]
 
 function lastUserText(messages: readonly Message[]): string {
   const { content } = messages.filter(({ role }) => role === 'user').at(-1) ?? messages.at(-1)!

@@ -1,7 +1,7 @@
 import type { Message } from '../data/index.js'
 import type { CausalLM } from '../models/causal-lm.js'
-import type { GenerateOptions } from '../options/options.generated.js'
 import { type Piece, stream } from './generate.js'
+import type { GenerateOptions } from './options.generated.js'
 
 /**
  * Streams the assistant's next turn of a conversation, through the model's chat template.

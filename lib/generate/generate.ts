@@ -1,14 +1,17 @@
 import type { SessionHandle } from '../addon/addon.js'
 import { call } from '../addon/call.js'
 import type { Message, Tokenizer } from '../data/index.js'
-import { Template } from '../data/index.js'
+import { chooseTemplate, encodePrompt } from '../data/index.js'
 import { PosttrainError } from '../errors.js'
 import type { CausalLM } from '../models/causal-lm.js'
-import type { GenerateOptions } from '../options/options.generated.js'
+import type { GenerateOptions } from './options.generated.js'
 import { type CheckedOptions, checkOptions } from './sampling.js'
 import { StopText } from './stop-text.js'
 
-/** A raw text (special tokens in it are recognized), token ids, or messages for the chat template. */
+/**
+ * A text, token ids, or messages for the chat template. A text is taken as rendered already, as `Template.prompt()` renders
+ * it, unless the options name a `template` that puts it in a user turn.
+ */
 export type Prompt = string | Int32Array | readonly Message[]
 
 /** `stop`: a stop id or stop text; `length`: maxNewTokens or the model's context. */
@@ -39,26 +42,35 @@ export interface Piece {
 /** Decoding steps of one job: few enough to abort quickly, enough that the cost of a job does not matter. */
 const STEPS = 8
 
-function promptIds(model: CausalLM, prompt: Prompt, index: number): Int32Array {
+/**
+ * The prompts as input ids: a text is taken as training takes a string prompt of the same form. With a template of the
+ * options, its terminator ends a completion too, unless they name the ids that do.
+ */
+async function promptsOf(
+  model: CausalLM,
+  prompts: readonly Prompt[],
+  { template: choice, rendered, stopIds }: CheckedOptions,
+  options: GenerateOptions,
+): Promise<{ ids: Int32Array[]; stopIds: Int32Array }> {
   const { tokenizer } = model
-  if (prompt instanceof Int32Array) return prompt
-  if (typeof prompt === 'string')
-    return Int32Array.from([
-      ...textPrefix(tokenizer, prompt),
-      ...tokenizer.encode(prompt, { allowSpecial: true }),
-    ])
-  if (model.chatTemplate === null) {
-    throw new PosttrainError(
-      'ERR_INVALID_ARGUMENT',
-      `prompt ${index} is a conversation and the model has no chat template: render it with a template first`,
-    )
-  }
-  return Template.fromSource(model.chatTemplate).promptIds({ messages: [...prompt] }, tokenizer)
-}
-
-/** The BOS token of families that begin a text with one, unless the text begins with a special token. */
-function textPrefix(tokenizer: Tokenizer, text: string): readonly number[] {
-  return tokenizer.firstSpecial(text)?.start === 0 ? [] : tokenizer.prefixIds
+  const turns = choice !== undefined && choice !== 'none'
+  const { template } = await chooseTemplate(choice, model)
+  const form = { tokenizer, template, strings: turns ? ('turn' as const) : ('raw' as const) }
+  const ids = prompts.map((prompt, index) => {
+    if (prompt instanceof Int32Array) return prompt
+    if (typeof prompt === 'string')
+      return encodePrompt({ text: prompt }, { ...form, rendered: rendered && !turns }).promptIds
+    if (!turns && model.chatTemplate === null) {
+      throw new PosttrainError(
+        'ERR_INVALID_ARGUMENT',
+        `prompt ${index} is a conversation and the model has no chat template: name a template, such as template 'plain'`,
+      )
+    }
+    return template.promptIds({ messages: [...prompt] }, tokenizer)
+  })
+  const terminator = turns && options.stopIds === undefined ? template.terminator(tokenizer) : null
+  const ends = terminator === null || stopIds.includes(terminator) ? [] : [terminator]
+  return { ids, stopIds: Int32Array.from([...stopIds, ...ends]) }
 }
 
 /** Checks the prompts; returns for each the tokens that it may get, at most what the model's context leaves. */
@@ -132,15 +144,15 @@ export async function* stream(
   options: GenerateOptions = {},
 ): AsyncGenerator<Piece, void> {
   const checked = checkOptions(model, options)
-  const ids = prompts.map((prompt, i) => promptIds(model, prompt, i))
+  const { ids, stopIds } = await promptsOf(model, prompts, checked, options)
   const { core, handle: role } = model.role
-  const { stop, logProbs: _, signal, ...sampling } = checked
+  const { stop, logProbs: _, template: _template, rendered: _rendered, signal, ...sampling } = checked
   const maxNewTokens = roomsOf(model, ids, checked)
   let session: SessionHandle | undefined
   try {
     session = await call(
       core,
-      (cancel) => core.createSession(role, ids, { ...sampling, maxNewTokens }, cancel),
+      (cancel) => core.createSession(role, ids, { ...sampling, stopIds, maxNewTokens }, cancel),
       signal,
     )
     const handle = session

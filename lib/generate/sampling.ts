@@ -1,14 +1,16 @@
 import type { SamplingOptions } from '../addon/addon.js'
 import { PosttrainError } from '../errors.js'
 import type { CausalLM } from '../models/causal-lm.js'
-import { generateOptions } from '../options/generation.js'
-import type { GenerateOptions } from '../options/options.generated.js'
 import { resolveOptions } from '../options/validate.js'
+import type { GenerateOptions } from './options.generated.js'
+import { generateOptions } from './options.js'
 
 export interface CheckedOptions extends SamplingOptions {
   maxNewTokens: number
   stop: readonly string[]
   logProbs: boolean
+  template?: GenerateOptions['template']
+  rendered: boolean
   signal: AbortSignal | undefined
 }
 

@@ -50,8 +50,10 @@ function segmentsOf(
 ): Segment[] {
   if (example.kind === 'messages')
     return template.segments(example.messages, tokenizer, { trainOn, tools: example.tools })
-  const [prompt, completion] = splitPrompt(example.prompt, example.completion)
   const rendered = example.rendered === true
+  const [prompt, completion] = rendered
+    ? [example.prompt, example.completion]
+    : splitPrompt(example.prompt, example.completion)
   const read = (text: string) => (rendered ? text : tokenizer.guard(text))
   const end = rendered && tokenizer.endsWithSpecial(completion.trimEnd()) ? '' : (tokenizer.eosToken ?? '')
   return [
@@ -70,7 +72,7 @@ export function textPrefix(text: string, rendered: boolean, tokenizer: Tokenizer
 
 /** Input ids of a raw prompt: exactly those before the completion in training. */
 export function rawPromptIds(prompt: string, rendered: boolean, tokenizer: Tokenizer): Int32Array {
-  const [text] = splitPrompt(prompt, '')
+  const text = rendered ? prompt : splitPrompt(prompt, '')[0]
   const ids = tokenizer.encode(text, { allowSpecial: rendered, first: true })
   return Int32Array.from([...textPrefix(text, rendered, tokenizer), ...ids])
 }

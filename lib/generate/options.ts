@@ -1,6 +1,7 @@
-import { abortSignal } from './kinds.js'
-import { type Conflict, type OptionSet, option, type ResolvedOptions } from './option.js'
-import { lazily } from './zod.js'
+import type { Template } from '../data/text/template.js'
+import { abortSignal, isTextOrObject, text } from '../options/kinds.js'
+import { type Conflict, custom, type OptionSet, option, type ResolvedOptions } from '../options/option.js'
+import { lazily } from '../options/zod.js'
 
 /** Sampling options, which change nothing in greedy decoding. */
 const idleWhenGreedy: Conflict[] = ['topK', 'topP', 'minP', 'seed'].map((name) => ({
@@ -8,6 +9,12 @@ const idleWhenGreedy: Conflict[] = ['topK', 'topP', 'minP', 'seed'].map((name) =
   when: (_, options) => options.temperature === 0 && options[name] !== (name === 'topP' ? 1 : 0),
   because: 'has no effect at temperature 0: set a temperature above 0',
 }))
+
+const idleInTurns: Conflict = {
+  option: 'rendered',
+  when: (given, { template }) => given('rendered') && template !== undefined && template !== 'none',
+  because: 'has no effect with a template, which renders the prompts itself: leave one of them out',
+}
 
 /** Options of `generate`, `stream` and `chat`. */
 export const generateOptions = {
@@ -33,6 +40,19 @@ export const generateOptions = {
         'Above 1 makes repeated tokens less likely; 1: off',
       ),
       seed: option(z.int().min(0).default(0), 'Seed of the sampling'),
+      template: option(
+        custom<'chat' | 'plain' | 'alpaca' | 'none' | (string & {}) | Template>(
+          "'chat' | 'plain' | 'alpaca' | 'none' | (string & {}) | Template",
+          isTextOrObject,
+          "must be 'chat', 'plain', 'alpaca', 'none', the path of a .jinja file, or a template",
+        ).optional(),
+        "Template that puts texts in a user turn and renders messages; by default, and with none, texts are taken as they are, and messages are rendered by the model's chat template",
+        text('chat|plain|alpaca|none|FILE.jinja'),
+      ),
+      rendered: option(
+        z.boolean().default(true),
+        'Texts are rendered already, as Template.prompt() renders them: marks of special tokens in them are special tokens; false reads the marks as text, as training reads a raw prompt',
+      ),
       stop: option(
         z
           .union([z.string().min(1), z.array(z.string().min(1)).readonly()], {
@@ -50,7 +70,7 @@ export const generateOptions = {
       signal: option(abortSignal(), 'Aborts between two tokens', false),
     }),
   ),
-  conflicts: idleWhenGreedy,
+  conflicts: [...idleWhenGreedy, idleInTurns],
 } satisfies OptionSet
 
 export type ResolvedGenerateOptions = ResolvedOptions<typeof generateOptions>
