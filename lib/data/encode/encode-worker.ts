@@ -3,9 +3,22 @@ import { type EncodeRequest, type EncoderSpec, encoderOf } from './encode.js'
 
 const encode = encoderOf(workerData as EncoderSpec)
 
+/** Memory of the rows, which the message hands over. */
+function buffersOf(results: ReturnType<typeof encode>): ArrayBuffer[] {
+  const buffers = new Set<ArrayBuffer>()
+  for (const result of results) {
+    if ('error' in result) continue
+    for (const row of result.rows)
+      if (typeof row !== 'string')
+        for (const { buffer } of [row.inputIds, row.labels]) buffers.add(buffer as ArrayBuffer)
+  }
+  return [...buffers]
+}
+
 parentPort?.on('message', ({ id, examples }: EncodeRequest) => {
   try {
-    parentPort?.postMessage({ id, results: encode(examples) })
+    const results = encode(examples)
+    parentPort?.postMessage({ id, results }, buffersOf(results))
   } catch (error) {
     parentPort?.postMessage({ id, error: error instanceof Error ? error.message : String(error) })
   }

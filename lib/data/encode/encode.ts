@@ -76,13 +76,20 @@ export function attempt<Result>(encode: () => Result): Result | EncodeError {
   }
 }
 
+/** Characters that are compared at once. */
+const WORDS = 2 ** 16
+
 /** Text of an example without case, punctuation and spaces. */
 function wordsOf(example: Example): string {
-  return textsOf(example)
-    .join('\n')
-    .normalize('NFKC')
-    .toLowerCase()
-    .replace(/[\p{P}\p{S}\s]+/gu, '')
+  const text = textsOf(example).join('\n')
+  let words = ''
+  for (let at = 0; at < text.length; at += WORDS)
+    words += text
+      .slice(at, at + WORDS)
+      .normalize('NFKC')
+      .toLowerCase()
+      .replace(/[\p{P}\p{S}\s]+/gu, '')
+  return words
 }
 
 /** Less data than this is encoded in this thread, row by row; starting a worker would take longer. */

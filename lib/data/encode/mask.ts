@@ -4,6 +4,7 @@ import { splitPrompt } from '../rows/prompt-rows.js'
 import type { Example } from '../rows/rows.js'
 import type { Segment, Template, TrainOn } from '../text/template.js'
 import type { Tokenizer } from '../text/tokenizer.js'
+import { boundaryDiffers, encodeLong } from './boundary.js'
 
 /** Whether a label counts in a loss: it is not `ignoreIndex`, and not that of the first token of a document. */
 export function isPredicted(
@@ -127,7 +128,8 @@ export function encodeRow(
   return {
     ...row,
     jointDiffers: segments.some(
-      (segment, i) => i > 0 && boundaryDiffers(segments[i - 1]!.text, segment.text, i === 1, tokenizer),
+      (segment, i) =>
+        i > 0 && boundaryDiffers(segments[i - 1]!.text, segment.text, tokenizer, { first: i === 1 }),
     ),
     emptyOutput: isEmptyOutput(example),
   }
@@ -158,19 +160,6 @@ function terminatorOf(tokenizer: Tokenizer, template: Template): number | null {
   return id
 }
 
-/** Characters on each side of a boundary that decide whether tokens would cross it. */
-const NEIGHBORS = 64
-
-/** Whether two pieces of text would get other ids if encoded as one. */
-function boundaryDiffers(left: string, right: string, first: boolean, tokenizer: Tokenizer): boolean {
-  const [before, after] = [left.slice(-NEIGHBORS), right.slice(0, NEIGHBORS)]
-  const start = first && before.length === left.length
-  const encode = (text: string, at: boolean) => tokenizer.encode(text, { allowSpecial: true, first: at })
-  const apart = [...encode(before, start), ...encode(after, false)]
-  const joint = encode(before + after, start)
-  return joint.length !== apart.length || joint.some((id, i) => id !== apart[i])
-}
-
 /**
  * Encodes plain text for pre-training: all tokens are trained, an EOS token ends it (a rendered text may end in a special
  * token of its own instead), and a long text is split into several rows. Each of these begins with the last token of the
@@ -182,7 +171,7 @@ export function encodeText(
   options: EncodeOptions,
 ): (EncodedRow | Dropped)[] {
   const { text, rendered = false } = example
-  const body = tokenizer.encode(text, { allowSpecial: rendered })
+  const body = encodeLong(text, tokenizer, rendered)
   if (body.length === 0) return ['empty']
   const ends = rendered && tokenizer.endsWithSpecial(text.trimEnd())
   const end = tokenizer.eosId === null || ends ? [] : [tokenizer.eosId]
@@ -193,12 +182,17 @@ export function encodeText(
   ids.set(end, prefix.length + body.length)
   if (ids.length < 2) return ['noLabels']
   const stopIds = tokenizer.eosId === null ? [] : [tokenizer.eosId]
-  const rows: (EncodedRow | Dropped)[] = []
-  for (let from = 0; from + 1 < ids.length; from += options.maxLength - 1) {
-    const piece = ids.slice(from, from + options.maxLength)
-    rows.push(finish(piece, piece.slice(), example.weight, false, tokenizer, stopIds))
-  }
-  return rows
+  const step = options.maxLength - 1
+  const count = Math.ceil((ids.length - 1) / step)
+  // All rows of a text share two arrays, since each array of its own would cost more than a short row.
+  const inputIds = new Int32Array(ids.length + count - 1)
+  for (let i = 0; i < count; i++) inputIds.set(ids.subarray(i * step, i * step + step + 1), i * (step + 1))
+  const labels = inputIds.slice()
+  return Array.from({ length: count }, (_, i) => {
+    const [from, to] = [i * (step + 1), (i + 1) * (step + 1)]
+    const [piece, own] = [inputIds.subarray(from, to), labels.subarray(from, to)]
+    return finish(piece, own, example.weight, false, tokenizer, stopIds)
+  })
 }
 
 function finish(

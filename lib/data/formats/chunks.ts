@@ -1,8 +1,8 @@
 import { createReadStream } from 'node:fs'
 import { PosttrainError } from '../../errors.js'
 
-/** Maximum bytes of a line or row; what follows needs several times as many. */
-export const MAX_ROW_BYTES = 64 * 2 ** 20
+/** Maximum bytes of a line or row, of which encoding it needs some twenty times as many. */
+export const MAX_ROW_BYTES = 32 * 2 ** 20
 
 /** Beginnings of files that are not text, with what to do. */
 const NOT_TEXT: readonly [beginning: readonly number[], advice: string][] = [

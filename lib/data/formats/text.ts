@@ -1,4 +1,4 @@
-import { notUtf8 } from './chunks.js'
+import { MAX_ROW_BYTES, notUtf8, tooLong } from './chunks.js'
 import type { Format, SourceRow } from './format.js'
 import { linesOf } from './lines.js'
 
@@ -11,12 +11,13 @@ export const text: Format = {
   holds: 'plain text; blank lines separate documents, or each line is one (documents: line)',
   async *read(path, { documents = 'paragraph' }) {
     let lines: string[] = []
-    let first = 1
+    let [first, size] = [1, 0]
     // Between documents.
     let [over, only] = [false, true]
     const row = (note?: string): SourceRow => {
       const text = lines.join('\n')
       lines = []
+      size = 0
       return { row: { text }, origin: { source: path, line: first }, ...(note !== undefined && { note }) }
     }
     for await (const { line, number } of linesOf(path)) {
@@ -32,6 +33,8 @@ export const text: Format = {
       over = false
       if (lines.length === 0) first = number
       lines.push(line)
+      size += line.length
+      if (size > MAX_ROW_BYTES) throw tooLong(path, first, 'document')
     }
     if (lines.length === 0) return
     const likely = only && lines.length >= LIKELY_LINES
