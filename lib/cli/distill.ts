@@ -5,11 +5,12 @@ import type { DistillOptions } from '../distill/options.generated.js'
 import { distillOptions } from '../distill/options.js'
 import { type Conflict, type OptionSet, option } from '../options/option.js'
 import { lazily } from '../options/zod.js'
-import { addFlags, readFlags, UsageError } from './flags.js'
+import { addFlags, readFlags } from './flags.js'
 import { INTERRUPTED, onInterrupt } from './interrupt.js'
 import { modelFields } from './machine.js'
 import { counted, duration } from './progress.js'
 import { print } from './train.js'
+import { UsageError } from './usage.js'
 
 const idleBesideEndpoint = Object.keys(modelFields()).map(
   (name): Conflict => ({

@@ -209,7 +209,10 @@ export function estimateCommand(): Command {
     const sub = new Command(recipe).description(`Memory of posttrain ${recipe} with the same flags`)
     command.addCommand(
       addFlags(sub, set).action(async () => {
-        const { options, given } = await readFlags(sub, set)
+        // A run would write to a folder of its own.
+        const { options, given } = await readFlags(sub, set, (given) => {
+          given.output ??= `runs/${recipe}`
+        })
         const report = await estimate(recipe, options as unknown as Options, given)
         if (options.json) await print(JSON.stringify(report))
         else process.stdout.write(drawEstimate(report))

@@ -6,9 +6,10 @@ import { generateOptions } from '../generate/options.js'
 import { text } from '../options/kinds.js'
 import { type OptionSet, option } from '../options/option.js'
 import { lazily } from '../options/zod.js'
-import { addFlags, readFlags, UsageError } from './flags.js'
+import { addFlags, readFlags } from './flags.js'
 import { onInterrupt } from './interrupt.js'
 import { modelFields } from './machine.js'
+import { UsageError } from './usage.js'
 
 const set = {
   ...generateOptions,

@@ -7,8 +7,8 @@ import { ENDINGS_TEXT, FORMATS } from '../data/formats/index.js'
 import { chooseTemplate } from '../data/text/templates.js'
 import { Tokenizer } from '../data/text/tokenizer.js'
 import { PosttrainError } from '../errors.js'
-import { UsageError } from './flags.js'
 import { counted } from './progress.js'
+import { UsageError } from './usage.js'
 
 /** State of a token: trained (a label), masked (context), or padding beside longer rows. */
 export type TokenState = 'trained' | 'masked' | 'padding'

@@ -1,63 +1,77 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs'
-import { Command, CommanderError } from 'commander'
-import { AbortError } from '../errors.js'
+import { Command } from 'commander'
 import { onHubEvent } from '../files/hub/events.js'
 import { RECIPE_NAMES, RECIPES } from '../train/recipes.js'
-import { UsageError } from './flags.js'
-import { INTERRUPTED } from './interrupt.js'
+import { prepare, report } from './program.js'
 
 /** Commands, loaded on use, so that `--help` is quick. */
-const COMMANDS: { name: string; summary: string; load: () => Promise<Command> }[] = [
+const COMMANDS: { name: string; group: string; summary: string; load: () => Promise<Command> }[] = [
   ...RECIPE_NAMES.map((name) => ({
     name,
+    group: 'Train',
     summary: RECIPES[name].summary,
     load: async () => (await import('./recipe.js')).recipeCommand(name),
   })),
   {
     name: 'merge',
+    group: 'Models',
     summary: 'Merge an adapter into the weights of its base',
     load: async () => (await import('./merge.js')).mergeCommand(),
   },
   {
     name: 'push',
+    group: 'Models',
     summary: 'Upload a model or adapter to the Hub',
     load: async () => (await import('./push.js')).pushCommand(),
   },
   {
     name: 'generate',
+    group: 'Models',
     summary: 'Generate completions of prompts',
     load: async () => (await import('./generate.js')).generateCommand(),
   },
   {
     name: 'chat',
+    group: 'Models',
     summary: 'Chat with a model',
     load: async () => (await import('./chat.js')).chatCommand(),
   },
   {
     name: 'distill',
+    group: 'Data',
     summary: 'Generate training rows with a stronger model',
     load: async () => (await import('./distill.js')).distillCommand(),
   },
   {
     name: 'inspect',
+    group: 'Data',
     summary: 'Show which tokens of a data file would be trained',
     load: async () => (await import('./inspect.js')).inspectCommand(),
   },
   {
     name: 'estimate',
+    group: 'Machine',
     summary: 'Estimate the memory and time of a run before it starts',
     load: async () => (await import('./estimate.js')).estimateCommand(),
   },
   {
     name: 'doctor',
+    group: 'Machine',
     summary: 'Check this machine and say how to fix what is missing',
     load: async () => (await import('./doctor.js')).doctorCommand(),
   },
   {
     name: 'libtorch',
+    group: 'Machine',
     summary: 'Manage libtorch: install, list and remove it',
     load: async () => (await import('./libtorch.js')).libtorchCommand(),
+  },
+  {
+    name: 'completion',
+    group: 'Machine',
+    summary: 'Print a script that completes commands and options in a shell',
+    load: async () => (await import('./completion.js')).completionCommand(loadAll),
   },
 ]
 
@@ -68,32 +82,45 @@ async function showHub(): Promise<void> {
   onHubEvent((event) => progress.show(event))
 }
 
-async function main(argv: string[]): Promise<number> {
-  const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8'))
+/** All commands, for the completion. */
+async function loadAll(): Promise<Command[]> {
+  return await Promise.all(COMMANDS.map(({ load }) => load()))
+}
+
+function version(): string {
+  return JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')).version
+}
+
+async function main(given: string[]): Promise<number> {
+  // `help sft` and `version`, as other programs have them.
+  const argv =
+    given[0] === 'help' ? [...given.slice(1, 2), '--help'] : given[0] === 'version' ? ['--version'] : given
   const program = new Command('posttrain')
-    .description('Post-train language models. No Python.')
-    .version(version)
-    .exitOverride()
-  const wanted = COMMANDS.find(({ name }) => name === argv[0])
-  if (wanted) {
-    const command = (await wanted.load()).exitOverride()
-    for (const inner of command.commands) inner.exitOverride()
-    program.addCommand(command)
-  } else {
-    for (const { name, summary } of COMMANDS) program.command(name).description(summary)
-    program.addHelpText('after', '\nposttrain <command> --help lists the options of a command.')
-  }
-  if (!argv.includes('--quiet')) await showHub()
+    .description('Post-train language models in your own process. No Python.')
+    .version(version(), '-v, --version', 'Print the version')
+    .helpCommand(false)
+    .usage('<command> [options]')
+  let active = program
   try {
-    await program.parseAsync(argv, { from: 'user' })
+    const wanted = COMMANDS.find(({ name }) => name === argv[0])
+    if (wanted) {
+      program.addCommand(await wanted.load())
+    } else {
+      for (const { name, group, summary } of COMMANDS) {
+        program.addCommand(new Command(name).description(summary).helpGroup(`${group}:`))
+      }
+      program.addHelpText('after', "\nRun 'posttrain <command> --help' for its options.")
+    }
+    prepare(program)
+    program.hook('preAction', (_, command) => {
+      active = command
+    })
+    if (!argv.includes('--quiet')) await showHub()
+    if (argv.length === 0) program.outputHelp()
+    else await program.parseAsync(argv, { from: 'user' })
     return Number(process.exitCode ?? 0)
   } catch (error) {
-    // Commander has already printed its own sentence.
-    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
-    if (error instanceof AbortError) return INTERRUPTED
-    process.stderr.write(`posttrain: ${error instanceof Error ? error.message : String(error)}\n`)
-    if (process.env.POSTTRAIN_DEBUG && error instanceof Error) process.stderr.write(`${error.stack}\n`)
-    return error instanceof UsageError ? 2 : 1
+    return report(error, active)
   }
 }
 

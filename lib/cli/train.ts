@@ -1,3 +1,4 @@
+import { join } from 'node:path'
 import { Command } from 'commander'
 import type * as z from 'zod'
 import { PosttrainError } from '../errors.js'
@@ -8,6 +9,7 @@ import type { AnyRun } from '../train/recipes.js'
 import { addFlags, readFlags } from './flags.js'
 import { INTERRUPTED, onInterrupt } from './interrupt.js'
 import { type ModelOptions, modelFields } from './machine.js'
+import { newRunFolder } from './new-run.js'
 import { Progress } from './progress.js'
 
 /** Flags of every training command, beside the options of its recipe. */
@@ -26,7 +28,12 @@ export function commandOptions(recipe: OptionSet, more: () => z.ZodRawShape = ()
       describe(given as z.ZodType)?.text ?? 'Folder of the model, or org/name on the Hub',
       text('DIR'),
     )
-    return z.object({ model, ...fields, ...more(), ...machineFields() })
+    const output = option(
+      z.string().optional(),
+      `${describe(fields.output as z.ZodType)?.text} (default: runs/${recipe.name}-DATE-N)`,
+      text('DIR'),
+    )
+    return z.object({ model, ...fields, output, ...more(), ...machineFields() })
   })
   return { ...recipe, schema }
 }
@@ -34,7 +41,7 @@ export function commandOptions(recipe: OptionSet, more: () => z.ZodRawShape = ()
 export interface MachineOptions extends ModelOptions {
   json: boolean
   quiet: boolean
-  output?: string
+  output: string
 }
 
 /** Starts the run of a command; `close` releases what it opened. */
@@ -47,11 +54,18 @@ export type Start = (
 export function trainingCommand(summary: string, set: OptionSet, start: Start): Command {
   const command = new Command(set.name).description(summary)
   return addFlags(command, set).action(async () => {
-    const { options, given } = await readFlags(command, set)
+    let isNew = false
+    const { options, given } = await readFlags(command, set, (given) => {
+      // Resuming or replacing a run needs its name.
+      isNew = given.output === undefined && given.resume !== true && given.overwrite !== true
+      if (isNew) given.output = join('runs', set.name)
+    })
+    if (isNew) given.output = options.output = newRunFolder(set.name)
     const recipeOptions = Object.fromEntries(
       Object.entries(given).filter(([name]) => name !== 'model' && !(name in machineFields())),
     )
     const machine = options as unknown as MachineOptions
+    if (isNew && !machine.quiet && !machine.json) process.stderr.write(`Output: ${machine.output}\n`)
     process.exitCode = await train(set.name, machine, () => start(machine, recipeOptions))
   })
 }
@@ -92,9 +106,7 @@ async function train(name: string, machine: MachineOptions, start: () => ReturnT
   if (unwritable && !isClosedPipe(unwritable)) throw unwritable
   if (!stopped) return 0
   process.stderr.write(
-    output === undefined
-      ? `posttrain ${name}: interrupted; nothing was saved, because no --output was given\n`
-      : `posttrain ${name}: interrupted and saved in ${saved ?? output}; resume with the same command and --resume (--output ${output})\n`,
+    `posttrain ${name}: interrupted and saved in ${saved ?? output}; resume with the same command and --resume --output ${output}\n`,
   )
   return INTERRUPTED
 }

@@ -56,7 +56,7 @@ export async function* makeRows(
       if (failures < options.maxFailures) return
       throw new PosttrainError(
         failure.kind === 'transport' ? 'ERR_IO' : 'ERR_DATA',
-        `distill: ${failures} failures in a row, the last one ${origin}: ${failure.message}; the finished rows are in ${output}, continue with resume`,
+        `distill: ${failures} failures in a row, the last one ${origin}: ${failure.message}; the finished rows are in ${output}, set option resume to continue`,
       )
     }
     const context = { options, seeds, rows, asker, control, write, failed }

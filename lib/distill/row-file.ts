@@ -32,7 +32,7 @@ export class RowFile {
     if (found && found.size > 0 && !resume && !overwrite) {
       throw new PosttrainError(
         'ERR_INVALID_ARGUMENT',
-        `${path} already exists: continue it (resume), replace it (overwrite), or use another output`,
+        `${path} already exists: set option resume to continue it, option overwrite to replace it, or choose another output`,
       )
     }
     await makeFolder(dirname(resolve(path))).catch((cause) => {

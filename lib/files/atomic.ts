@@ -102,7 +102,9 @@ export async function writeFolderAtomic(
       (error as NodeJS.ErrnoException).code === 'ENOTEMPTY' ||
       (error as NodeJS.ErrnoException).code === 'EEXIST'
     ) {
-      throw new PosttrainError('ERR_IO', `${path} already exists`, { cause: error })
+      throw new PosttrainError('ERR_IO', `${path} already exists: set option overwrite to replace it`, {
+        cause: error,
+      })
     }
     // Errors of `fill` are the caller's own.
     if (error instanceof Error && !('syscall' in error)) throw error

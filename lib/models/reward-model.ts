@@ -237,7 +237,7 @@ export class RewardModel extends Model {
     if (found !== undefined) return found
     throw new PosttrainError(
       'ERR_INVALID_ARGUMENT',
-      'the tokenizer has no special token except those that end a response, and transformers would take the end of a response for padding: name a padToken of the vocabulary that no response ends with',
+      'the tokenizer has no special token except those that end a response, and transformers would take the end of a response for padding: set option padToken to a token of the vocabulary that no response ends with',
     )
   }
 }

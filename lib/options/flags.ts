@@ -9,8 +9,8 @@ export interface Flag {
   /** Path of the option, such as `earlyStopping.patience`. */
   path: string
   text: string
-  /** A switch has `--name` and `--no-name` and takes no value. */
-  kind: 'switch' | 'value'
+  /** A switch has `--name` and `--no-name` and takes no value; that of a group turns the group on with its defaults. */
+  kind: 'switch' | 'group' | 'value'
   placeholder: string
   repeat: boolean
   /** Default value; undefined where there is none. */
@@ -20,6 +20,8 @@ export interface Flag {
   /** Makes the value of a repeated flag from the list of its values. */
   collect: (values: unknown[]) => unknown
   choices: Readonly<Record<string, string>> | undefined
+  /** All values of an enum. */
+  values: readonly string[] | undefined
 }
 
 /** Lists the flags of a schema in its order, without the options that only a program can pass. */
@@ -30,16 +32,20 @@ export function flagsOf(schema: z.ZodObject, prefix: readonly string[] = [], opt
     const { inner, optional, fallback } = unwrap(field as z.ZodType)
     const description = describe(field as z.ZodType)
     if (description?.flag === false) return []
-    if (inner instanceof ZodObject && description?.flag === undefined) {
-      return flagsOf(inner, path, optionalGroup || optional)
-    }
-    const reader = description?.flag ?? readerOf(inner)
+    const isGroup = description?.flag === true
+    const within =
+      inner instanceof ZodObject && (isGroup || description?.flag === undefined)
+        ? flagsOf(inner, path, optionalGroup || optional)
+        : null
+    if (within !== null && !isGroup) return within
+    const own = description?.flag
+    const reader = isGroup ? GROUP : typeof own === 'object' ? own : readerOf(inner)
     return [
       {
         name: path.map(kebab).join('-'),
         path: path.join('.'),
         text: reader.help ?? description?.text ?? '',
-        kind: inner instanceof ZodBoolean ? 'switch' : 'value',
+        kind: isGroup ? 'group' : inner instanceof ZodBoolean ? 'switch' : 'value',
         placeholder: reader.placeholder,
         repeat: reader.repeat ?? false,
         fallback,
@@ -47,9 +53,17 @@ export function flagsOf(schema: z.ZodObject, prefix: readonly string[] = [], opt
         read: reader.read,
         collect: reader.collect ?? ((values: unknown[]) => values),
         choices: reader.choices,
+        values: reader.choices ? Object.keys(reader.choices) : valuesOf(inner),
       },
+      ...(within ?? []),
     ]
   })
+}
+
+const GROUP: FlagReader = { placeholder: '', read: (text) => text }
+
+function valuesOf(schema: z.ZodType): readonly string[] | undefined {
+  return schema instanceof zod().ZodEnum ? schema.options.map(String) : undefined
 }
 
 /** Sets the flags' values on a copy of `base` (the options of a config file). */
@@ -65,7 +79,9 @@ export function applyFlags(values: ReadonlyMap<Flag, unknown>, base: object = {}
       group[name] = next
       group = next
     }
-    group[last] = value
+    if (flag.kind !== 'group') group[last] = value
+    else if (value === true) group[last] ??= {}
+    else delete group[last]
   }
   return options
 }

@@ -26,15 +26,22 @@ export function nearestName(name: string, known: Iterable<string>): string | und
   let bestDistance = Number.POSITIVE_INFINITY
   for (const candidate of known) {
     const other = plain(candidate)
-    // A part of a name, such as `warmup`, counts as close to a name that begins or ends with it.
+    // A part of a name, such as `warmup`, counts as close to a name that begins or ends with it; so do initials (`lr`).
     const distance =
       wanted.length >= 3 && (other.startsWith(wanted) || other.endsWith(wanted))
-        ? 1.5
-        : editDistance(wanted, other)
+        ? 0.9
+        : wanted.length >= 2 && wanted === initials(candidate)
+          ? 0.95
+          : editDistance(wanted, other)
     if (distance < bestDistance) {
       best = candidate
       bestDistance = distance
     }
   }
-  return bestDistance <= Math.max(2, wanted.length * 0.4) ? best : undefined
+  return bestDistance <= Math.max(1, wanted.length * 0.4) ? best : undefined
+}
+
+/** First letters of the words of a name: `learningRate`, `learning-rate` -> `lr`. */
+function initials(name: string): string {
+  return [...name.matchAll(/[A-Z]|(?<![a-z])[a-z]/g)].join('').toLowerCase()
 }

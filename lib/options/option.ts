@@ -19,14 +19,17 @@ export interface FlagReader {
 export interface OptionDescription {
   /** One line, shown by --help and in an editor. */
   text: string
-  /** `false`: only a program can pass this option (a model, a signal). */
-  flag?: FlagReader | false
+  /**
+   * `false`: only a program can pass this option (a model, a signal). `true`: a group of options with a switch of its own,
+   * which turns the group on with its defaults.
+   */
+  flag?: FlagReader | boolean
 }
 
 const descriptions = new WeakMap<z.ZodType, OptionDescription>()
 
 /** Describes one option of a schema: the outermost call, after `.optional()` or `.default()`. */
-export function option<S extends z.ZodType>(schema: S, text: string, flag?: FlagReader | false): S {
+export function option<S extends z.ZodType>(schema: S, text: string, flag?: FlagReader | boolean): S {
   descriptions.set(schema, flag === undefined ? { text } : { text, flag })
   return schema
 }

@@ -71,6 +71,7 @@ export const trainingFields = lazily((z) => ({
       })
       .optional(),
     'Stop when the validation loss no longer falls',
+    true,
   ),
   keep: option(
     z.enum(['best', 'last']).default('best'),

@@ -16,20 +16,39 @@ export function resolveOptions<Set extends OptionSet>(
   input: OptionInput<Set>,
   where: string = set.name,
 ): ResolvedOptions<Set> {
+  const { problem, data } = check(set, input)
+  if (problem !== null) throw invalid(`${where}: ${problem.sentence}`)
+  return data as ResolvedOptions<Set>
+}
+
+interface Problem {
+  /** Path of the option that has it. */
+  path: string
+  sentence: string
+}
+
+/** The first problem of some options; null for good ones. */
+export function findProblem(set: OptionSet, input: unknown): Problem | null {
+  return check(set, input).problem
+}
+
+function check(set: OptionSet, input: unknown): { problem: Problem | null; data?: unknown } {
   if (input === null || typeof input !== 'object' || Array.isArray(input)) {
-    throw invalid(`${where}: the options must be one object, got ${show(input)}`)
+    return { problem: { path: '', sentence: `the options must be one object, got ${show(input)}` } }
   }
   const schema = set.schema()
-  refuseUnknown(schema, input as Record<string, unknown>, '', where)
+  const unknown = findUnknown(schema, input as Record<string, unknown>, '')
+  if (unknown !== null) return { problem: unknown }
   const result = schema.safeParse(input)
-  if (!result.success) throw invalid(`${where}: ${sentence(result.error.issues[0]!, input)}`)
+  if (!result.success) return { problem: wrongValue(result.error.issues, input) }
   const given = (path: string) => valueAt(input, path) !== undefined
   for (const conflict of set.conflicts) {
     if (given(conflict.option) && conflict.when(given, result.data as Record<string, unknown>)) {
-      throw invalid(`${where}: option ${conflict.option} ${conflict.because}`)
+      const sentence = `option ${conflict.option} ${conflict.because}`
+      return { problem: { path: conflict.option, sentence } }
     }
   }
-  return result.data as ResolvedOptions<Set>
+  return { problem: null, data: result.data }
 }
 
 /** Lists the paths of a schema's options, nested names joined by a dot. */
@@ -49,15 +68,16 @@ export function valueAt(input: unknown, path: string): unknown {
   return value
 }
 
-function refuseUnknown(schema: z.ZodObject, input: Record<string, unknown>, prefix: string, where: string) {
+function findUnknown(schema: z.ZodObject, input: Record<string, unknown>, prefix: string): Problem | null {
   for (const [name, value] of Object.entries(input)) {
     const field = Object.hasOwn(schema.shape, name) ? (schema.shape[name] as z.ZodType) : undefined
+    const path = `${prefix}${name}`
     if (field === undefined) {
       const near = nearestName(name, Object.keys(schema.shape))
       const hint = near
         ? `; did you mean ${prefix}${near}?`
         : `; known are ${Object.keys(schema.shape).join(', ')}`
-      throw invalid(`${where}: unknown option ${prefix}${name}${hint}`)
+      return { path, sentence: `unknown option ${path}${hint}` }
     }
     const { inner } = unwrap(field)
     if (
@@ -66,9 +86,20 @@ function refuseUnknown(schema: z.ZodObject, input: Record<string, unknown>, pref
       typeof value === 'object' &&
       !Array.isArray(value)
     ) {
-      refuseUnknown(inner, value as Record<string, unknown>, `${prefix}${name}.`, where)
+      const unknown = findUnknown(inner, value as Record<string, unknown>, `${path}.`)
+      if (unknown !== null) return unknown
     }
   }
+  return null
+}
+
+/** All missing options at once, else the first problem. */
+function wrongValue(issues: readonly z.core.$ZodIssue[], input: unknown): Problem {
+  const paths = issues.map(({ path }) => path.map(String).join('.'))
+  const missing = [...new Set(paths.filter((path) => valueAt(input, path) === undefined))]
+  if (missing.length < 2) return { path: paths[0]!, sentence: sentence(issues[0]!, input) }
+  const list = `${missing.slice(0, -1).join(', ')} and ${missing.at(-1)}`
+  return { path: missing[0]!, sentence: `options ${list} are missing` }
 }
 
 function sentence(issue: z.core.$ZodIssue, input: unknown): string {

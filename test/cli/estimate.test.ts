@@ -203,11 +203,11 @@ test('wrong use is told in one sentence', async (t) => {
   const wrong = async (...argv: string[]) => await posttrain(['estimate', ...argv])
   t.like(await wrong('sft', '--model', large, '--memory', 'much'), {
     code: 2,
-    stderr: 'posttrain: sft: --memory must be a size such as 24GB, got "much"\n',
+    stderr: 'posttrain estimate sft: --memory must be a size such as 24GB, got "much"\n',
   })
   t.like(await wrong('sft', '--model', large, '--device', 'cpu', '--dtype', 'bfloat16'), {
     code: 1,
-    stderr: 'posttrain: --dtype bfloat16 is not supported on the CPU: add --device cuda\n',
+    stderr: 'posttrain estimate sft: --dtype bfloat16 is not supported on the CPU: add --device cuda\n',
   })
   t.is((await wrong('sft')).code, 2)
   t.is((await wrong('nothing', '--model', large)).code, 2)

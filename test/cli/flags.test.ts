@@ -2,7 +2,9 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { Command } from 'commander'
-import { addFlags, readFlags, UsageError } from '../../lib/cli/flags.js'
+import { addFlags, readFlags } from '../../lib/cli/flags.js'
+import { prepare } from '../../lib/cli/program.js'
+import { UsageError } from '../../lib/cli/usage.js'
 import { flagsOf } from '../../lib/options/flags.js'
 import { type OptionSet, option } from '../../lib/options/option.js'
 import { trainingConflicts, trainingFields } from '../../lib/options/training.js'
@@ -52,8 +54,8 @@ test('every option has one flag, and its help, from the schema', (t) => {
     t.true(names.includes(name), name)
   }
   for (const { name, text } of flags) t.true(text.length > 0, name)
-  const help = addFlags(new Command('recipe'), set).helpInformation()
-  for (const name of names) t.true(help.includes(`--${name}`), name)
+  const help = prepare(addFlags(new Command('recipe'), set)).helpInformation()
+  for (const name of names) t.true(help.replace('--[no-]', '--').includes(`--${name}`), name)
   t.regex(help, /--max-grad-norm <X>.*\(default: 1\)/s)
 })
 
@@ -119,8 +121,8 @@ test('wrong use is one sentence that names the flag or the file', async (t) => {
     /cannot read .*none\.json \(ENOENT\)/,
   )
   const wrong = config('wrong.json', '{"epohcs": 1}')
-  t.is(await refused('--config', wrong), `${wrong}: unknown option epohcs; did you mean epochs?`)
-  t.regex(await refused('--config', config('torn.json', '{')), /torn\.json is not JSON/)
-  t.regex(await refused('--config', config('list.json', '[]')), /must hold one JSON object/)
+  t.is(await refused('--config', wrong), `${wrong}:1:2: unknown option epohcs; did you mean epochs?`)
+  t.regex(await refused('--config', config('torn.json', '{\n"a": ]')), /torn\.json:2:6: not JSON: /)
+  t.regex(await refused('--config', config('list.json', '[]')), /must hold one object of options/)
   await t.throwsAsync(parse('--epochs', '1'), { instanceOf: UsageError })
 })

@@ -35,7 +35,7 @@ test.serial('model, adapter and data of the Hub on the command line', async (t) 
   await (await CausalLM.load(merged)).dispose()
   const wrong = await posttrain(['generate', '--model', 'org/none', '--prompt', 'a'])
   t.is(wrong.code, 1)
-  t.regex(wrong.stderr, /^posttrain: org\/none is neither a local path nor a model on .*\n$/)
+  t.regex(wrong.stderr, /^posttrain \w+: org\/none is neither a local path nor a model on .*\n$/)
 })
 
 test('the bar of a download, and the lines where there is no terminal', (t) => {

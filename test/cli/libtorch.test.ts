@@ -22,7 +22,7 @@ test('install, path, list and remove', (t) => {
   const env = { POSTTRAIN_CACHE: join(scratch, 'cache') }
   const nothing = libtorch(['path'], env)
   t.is(nothing.status, 1)
-  t.regex(nothing.stderr, /^posttrain: libtorch 2\.13\.0 was not found .*libtorch install.*\n$/)
+  t.regex(nothing.stderr, /^posttrain libtorch path: libtorch 2\.13\.0 was not found .*libtorch install.*\n$/)
   t.is(libtorch(['list'], env).stdout, '')
   const archive = writeZip(scratch, 'a.zip', {
     'libtorch/lib/libtorch_cpu.so': library('x'.repeat(2_000_000 - 64)),
@@ -56,7 +56,10 @@ test('a wrong use is exit code 2, a failure 1 in one sentence', (t) => {
     t.is(libtorch(args, env).status, 2, args.join(' '))
   const offline = libtorch(['install', '--variant', 'cpu'], env)
   t.is(offline.status, 1)
-  t.regex(offline.stderr, /^posttrain: POSTTRAIN_OFFLINE=1 forbids downloading .*--from FILE`\.\n$/)
+  t.regex(
+    offline.stderr,
+    /^posttrain libtorch install: POSTTRAIN_OFFLINE=1 forbids downloading .*--from FILE`\.\n$/,
+  )
 })
 
 test('urls: all that a machine without a network needs, from the mirror where one is set', (t) => {

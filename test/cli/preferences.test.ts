@@ -86,7 +86,7 @@ test('reward: an adapter with its head is trained, and merge makes a classifier 
   const argv = ['merge', '--model', model, '--adapter', adapter]
   const refused = await posttrain([...argv, '--output', merged])
   t.is(refused.code, 1)
-  t.regex(refused.stderr, /name a padToken/)
+  t.regex(refused.stderr, /set --pad-token to a token/)
   const merging = await posttrain([...argv, '--pad-token', 'Ā', '--output', merged])
   t.is(merging.code, 0, merging.stderr)
   await using judge = await RewardModel.load(merged)
@@ -107,8 +107,22 @@ test('reward: an adapter with its head is trained, and merge makes a classifier 
     further,
   ])
   t.is(again.code, 0, again.stderr)
-  const own = ['reward', '--model', merged, '--threads', '1', '--data', data, '--max-steps', '1', '--quiet']
-  t.is((await posttrain(own)).code, 0)
+  const own = [
+    'reward',
+    '--model',
+    merged,
+    '--threads',
+    '1',
+    '--data',
+    data,
+    '--max-steps',
+    '1',
+    '--quiet',
+    '--pad-token',
+    'Ā',
+  ]
+  const last = await posttrain(own)
+  t.is(last.code, 0, last.stderr)
 })
 
 test('dpo: an adapter is trained, dpo again trains it further, and merge makes a plain model with its logits', async (t) => {

@@ -27,7 +27,8 @@ for (const recipe of recipes) {
   test(`${recipe.name}: each option but the signal has its flag, and each flag its option`, (t) => {
     const flags = flagsOf(commandOptions(recipe).schema()).map(({ name }) => name)
     const options = optionPaths(recipe.schema()).map((path) => path.split('.').map(kebab).join('-'))
-    const machine = ['adapter', 'device', 'dtype', 'threads', 'json', 'quiet']
+    const machine = ['adapter', 'device', 'dtype', 'threads', 'json', 'quiet', 'lora']
+    if (options.includes('early-stopping-patience')) machine.push('early-stopping')
     t.deepEqual(
       flags.toSorted(),
       [...options.filter((name) => !PROGRAM.includes(name)), ...machine].toSorted(),

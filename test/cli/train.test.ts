@@ -84,11 +84,15 @@ test('--json: one event a line on stdout, nothing else there, and none of it on 
 })
 
 test('plain lines on stderr, nothing on stdout', async (t) => {
-  const { code, stdout, stderr } = await posttrain([...plain, '--max-steps', '2'])
+  const output = cleanFolder(t)
+  const { code, stdout, stderr } = await posttrain([...plain, '--max-steps', '2', '--output', output])
   t.is(code, 0)
   t.is(stdout, '')
   t.regex(stderr, /^Data: .*\nTraining .* 2 steps\n1\/2 loss .* tokens\/s .* left\n2\/2 /)
-  t.is((await posttrain([...plain, '--max-steps', '1', '--quiet'])).stderr, '')
+  t.is(
+    (await posttrain([...plain, '--max-steps', '1', '--quiet', '--output', output, '--overwrite'])).stderr,
+    '',
+  )
 })
 
 test('exit codes: 1 for what failed, 2 for wrong usage, one sentence, no stack', async (t) => {
@@ -103,11 +107,17 @@ test('exit codes: 1 for what failed, 2 for wrong usage, one sentence, no stack',
   await fails(1, /nowhere does not exist/, 'sft', '--model', join(folder, 'nowhere'), '--data', data)
   await fails(1, /nothing\.jsonl/, 'sft', '--model', model, '--data', join(folder, 'nothing.jsonl'))
   await fails(2, /--data is missing/, 'sft', '--model', model)
-  await fails(2, /unknown option '--epohcs'\n\(Did you mean --epochs\?\)/, ...plain, '--epohcs', '2')
+  await fails(
+    2,
+    /^posttrain sft: unknown option --epohcs; did you mean --epochs\?\n/,
+    ...plain,
+    '--epohcs',
+    '2',
+  )
   await fails(2, /--epochs must be an integer, got 1\.5/, ...plain, '--epochs', '1.5')
   await fails(2, /--max-steps cannot be combined with/, ...plain, '--epochs', '1', '--max-steps', '2')
   await fails(2, /--device must be auto, cpu, cuda or cuda:N/, ...plain, '--device', 'gpu')
-  await fails(2, /unknown command 'stf'/, 'stf')
+  await fails(2, /^posttrain: unknown command stf; did you mean sft\?\n/, 'stf')
 })
 
 test('--help names every command, and every option of a command', async (t) => {
@@ -238,7 +248,7 @@ test('a disk that is full while a checkpoint is written: one sentence, and the o
     `ulimit -f ${blocks}`,
   )
   t.is(code, 1)
-  t.regex(stderr, /^posttrain: .*optimizer\.safetensors.*\n$/)
+  t.regex(stderr, /^posttrain sft: .*optimizer\.safetensors.*\n$/)
   t.deepEqual(
     readdirSync(join(output, 'checkpoints')).filter((name) => !name.startsWith('.')),
     ['step-8'],

@@ -1,5 +1,9 @@
 import type { ChildProcess } from 'node:child_process'
 import { type Ended, mainProgram, runChild } from './child.js'
+import { newFolder } from './scratch.js'
+
+/** Working folder of the commands: a run without --output writes there. */
+const cwd = newFolder()
 
 /** Runs the command line in a process of its own; `onLine` sees each line of stdout as it comes. */
 export function posttrain(
@@ -16,8 +20,8 @@ export function posttrain(
   }
   const command = [process.execPath, mainProgram, ...argv]
   return shell
-    ? runChild('sh', ['-c', `${shell}; exec "$0" "$@"`, ...command], { onOutput })
-    : runChild(command[0]!, command.slice(1), { onOutput })
+    ? runChild('sh', ['-c', `${shell}; exec "$0" "$@"`, ...command], { onOutput, cwd })
+    : runChild(command[0]!, command.slice(1), { onOutput, cwd })
 }
 
 /** The events of a --json run; throws where a line is something else. */

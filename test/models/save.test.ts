@@ -177,7 +177,10 @@ test('a folder already there is refused without overwrite and stays; with it, it
   await using second = await tinyModel(2)
   await first.save(folder)
   const before = snapshot(folder)
-  await t.throwsAsync(second.save(folder), { code: 'ERR_IO', message: /saved already exists/ })
+  await t.throwsAsync(second.save(folder), {
+    code: 'ERR_IO',
+    message: /saved already exists: set option overwrite/,
+  })
   t.deepEqual(snapshot(folder), before)
   t.deepEqual(readdirSync(parent), ['saved'])
   writeFileSync(join(folder, 'model-00001-of-00002.safetensors'), 'of an older save')

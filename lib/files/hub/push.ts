@@ -184,7 +184,7 @@ async function prepare(client: HubClient, endpoint: string, options: PushOptions
   if (wanted && (await client.object(main)).private !== true) {
     throw new PosttrainError(
       'ERR_HUB',
-      `${id} already exists on ${endpoint} and is public: make it private in its settings, or push without private`,
+      `${id} already exists on ${endpoint} and is public: make it private in its settings, or push without option private`,
     )
   }
   if (revision === 'main' || (await refusedFor(client.info())) === null) return

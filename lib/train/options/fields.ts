@@ -92,9 +92,9 @@ export const recipeFields = lazily((z) => {
       'Documents of a .txt file: paragraphs between blank lines (default), or a line each',
     ),
     /** LoRA of `sft` and `pretrain`. */
-    lora: option(z.object(loraFields()).optional(), LORA_TEXT),
+    lora: option(z.object(loraFields()).optional(), LORA_TEXT, true),
     /** LoRA without dropout, which would make policy and reference differ. */
-    alignmentLora: option(z.object(alignmentLoraFields).optional(), LORA_TEXT),
+    alignmentLora: option(z.object(alignmentLoraFields).optional(), LORA_TEXT, true),
   }
 })
 

@@ -17,6 +17,8 @@ export interface RunConfig {
   stringPrompts?: 'turn' | 'raw'
   /** All options with their defaults filled in, without the rows and models among them. */
   options: Record<string, unknown>
+  /** Where the model came from, and its precision in memory; absent for new weights. */
+  model?: { path: string; revision?: string; dtype: string }
   /** Content hashes of the data, so that a resume on other data is refused. */
   data: Record<string, string>
 }
@@ -34,10 +36,13 @@ export function runConfig(
   // Rows and models in memory are not written.
   const named = (value: unknown) => (isRows(value) ? '(rows)' : value)
   for (const [name, value] of Object.entries(options)) if (isModel(value)) options[name] = '(model)'
+  const { source, dtype } = trained.role.base
+  const revision = source?.revision == null ? {} : { revision: source.revision }
   return {
     posttrain: version,
     recipe,
     ...(stringPrompts !== undefined && { stringPrompts: stringPrompts as 'turn' | 'raw' }),
+    ...(source && { model: { path: source.name, ...revision, dtype } }),
     options: {
       ...options,
       data: named(options.data),

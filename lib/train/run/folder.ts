@@ -146,8 +146,8 @@ export class RunFolder {
     return new PosttrainError(
       'ERR_INVALID_ARGUMENT',
       resume
-        ? `Cannot resume ${this.path}: it has ${list}, and no config.json, with which the options of a resumed run are compared; restore it, start over with overwrite, or choose another output`
-        : `The folder ${this.path} holds another run (${list}): choose another output, or resume or overwrite it`,
+        ? `Cannot resume ${this.path}: it has ${list}, and no config.json, with which the options of a resumed run are compared; restore it, set option overwrite to start over, or choose another output`
+        : `The folder ${this.path} holds another run (${list}): set option resume to continue it, option overwrite to replace it, or choose another output`,
     )
   }
 
