@@ -17,9 +17,6 @@ const absent = (because: string): Refused => ({ neutral: [undefined, null, false
 
 const REFUSED: Record<string, Refused> = {
   layer_replication: absent('it repeats layers of the base, so that the adapter fits a deeper model'),
-  trainable_token_indices: absent(
-    'it trains single rows of the embedding; train all of them with embed_tokens in modules_to_save',
-  ),
   target_parameters: absent('it updates parameters that are no layers, such as the experts of a mixture'),
   lora_bias: absent('its B matrices have a bias'),
   alora_invocation_tokens: absent('it is active only after certain tokens'),
@@ -71,6 +68,8 @@ export interface PeftConfig {
   modulesToSave: readonly string[]
   targetModules: string | readonly string[]
   ensureWeightTying: boolean
+  /** Tokens whose rows are trained, by the module of the rows; '' is the token embedding. */
+  trainedTokens: Readonly<Record<string, readonly number[]>>
   takenOut: 'pissa' | 'olora' | null
   /** Whether it is the adapter of a sequence classifier. */
   scored: boolean
@@ -91,6 +90,7 @@ const CHOOSING = [
   'bias',
   'modules_to_save',
   'ensure_weight_tying',
+  'trainable_token_indices',
   'init_lora_weights',
 ]
 
@@ -146,6 +146,14 @@ export async function readPeftConfig(directory: string): Promise<PeftConfig> {
       throw invalid(field, 'a list of names')
     return value as string[]
   }
+  const tokens = () => {
+    const value = config.trainable_token_indices ?? {}
+    const byModule = Array.isArray(value) ? { '': value as unknown[] } : (value as Record<string, unknown>)
+    const isTokens = (list: unknown) => Array.isArray(list) && list.every((id) => Number.isSafeInteger(id))
+    if (typeof value !== 'object' || !Object.values(byModule).every(isTokens))
+      throw invalid('trainable_token_indices', 'a list of tokens, or one for each module')
+    return byModule as Record<string, number[]>
+  }
   const bias = config.bias ?? 'none'
   if (bias !== 'none' && bias !== 'all' && bias !== 'lora_only')
     throw invalid('bias', 'none, all or lora_only')
@@ -162,6 +170,7 @@ export async function readPeftConfig(directory: string): Promise<PeftConfig> {
     targetModules:
       typeof config.target_modules === 'string' ? config.target_modules : strings('target_modules'),
     ensureWeightTying: config.ensure_weight_tying === true,
+    trainedTokens: tokens(),
     takenOut: TAKEN_OUT.includes(init) ? (init as 'pissa' | 'olora') : null,
     scored: config.task_type === 'SEQ_CLS',
     base: config.base_model_name_or_path,

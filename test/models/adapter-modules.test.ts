@@ -1,3 +1,4 @@
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { AdamW, CausalLM, generate, type LoraOptions, RewardModel } from '../../lib/index.js'
@@ -219,4 +220,55 @@ test('a reward model trains the embedding and has no output projection to adapt'
   close(t, await other.scores(texts), scores, { absolute: 1e-4 })
   // Nothing reads a head, so the embedding stays the only one of its kind.
   t.is(other.config.tie_word_embeddings, true)
+})
+
+test('embeddings that an adapter brings with it and does not train are used, frozen, and saved again', async (t) => {
+  const folder = newFolder(t)
+  const { batch } = batchOf('llama')
+  const path = fixture('models/llama')
+  await using plain = await CausalLM.load(path)
+  const base = await plain.logits(batch)
+  for (const saved of [false, true]) {
+    const adapter = join(folder, `adapter-${saved}`)
+    await using model = await CausalLM.load(path)
+    const name = 'model.embed_tokens.weight'
+    const { values } = await model.getParameter(name)
+    if (!saved)
+      await model.setParameter(
+        name,
+        values.map((value, i) => value + 0.2 * Math.sin(i)),
+      )
+    const options: LoraOptions = saved
+      ? { modulesToSave: ['embed_tokens'] }
+      : { targetModules: ['embed_tokens'] }
+    await model.addAdapter('new', { rank: 2, ...options })
+    await disturb(model)
+    const expected = await model.logits(batch)
+    await model.saveAdapter(adapter)
+    // Without its name in modules_to_save the weight stands for the base's, and so for the tied head too.
+    if (saved) {
+      const config = join(adapter, 'adapter_config.json')
+      writeFileSync(config, JSON.stringify({ ...readJson<Json>(config), modules_to_save: null }))
+    }
+    await plain.loadAdapter(`${saved}`, adapter)
+    const logits = await plain.logits(batch)
+    if (saved) t.true(distance(logits, expected) > 0.1)
+    else t.deepEqual(logits, expected)
+    const frozen = (await plain.parameters()).filter(({ name }) =>
+      /base_layer|embed_tokens.weight/.test(name),
+    )
+    t.true(frozen.length === 2 && frozen.every(({ trainable }) => !trainable))
+    await plain.saveAdapter(join(folder, `again-${saved}`))
+    const files = [adapter, join(folder, `again-${saved}`)].map((at) =>
+      readTensors(join(at, 'adapter_model.safetensors')),
+    )
+    t.deepEqual(new Map([...files[1]!].sort()), new Map([...files[0]!].sort()))
+    await using merged = await CausalLM.load(path)
+    await merged.loadAdapter('once', adapter)
+    await merged.mergeAdapter()
+    close(t, await merged.logits(batch), logits, { absolute: 2e-4 }, 'merged')
+    t.is(merged.config.tie_word_embeddings, saved)
+    await plain.setAdapter(null)
+    t.deepEqual(await plain.logits(batch), base)
+  }
 })

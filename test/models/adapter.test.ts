@@ -184,7 +184,7 @@ test('dropout is drawn from the seed; its gradient is that of its loss, checkpoi
 const REFUSED: [fields: Json, reason: RegExp][] = [
   [{ peft_type: 'IA3' }, /LORA is/],
   [{ layer_replication: [[0, 2]] }, /repeats layers/],
-  [{ trainable_token_indices: [1] }, /single rows of the embedding; train all of them with embed_tokens/],
+  [{ trainable_token_indices: [1, 3] }, /not one token after another/],
   [{ lora_bias: true }, /B matrices have a bias/],
   [
     { init_lora_weights: 'pissa_niter_4' },

@@ -43,6 +43,8 @@ const CASES = [
   'gpt2-saved',
   'gpt2-bias',
   'qwen2-bias',
+  'llama-tokens',
+  'qwen3-tokens',
 ]
 const TERM = { kind: 'crossEntropy' } as const
 
@@ -157,6 +159,7 @@ for (const name of CASES) {
       'rank_pattern',
       'alpha_pattern',
       'ensure_weight_tying',
+      'trainable_token_indices',
       'init_lora_weights',
       'peft_type',
       'task_type',
