@@ -15,7 +15,7 @@ const stringMethods: Natives = new Map([...textMethods, ...formatMethods({ getAt
 
 /** `value.name`: an attribute of the Python type, then an item. */
 export function getAttribute(value: Value, name: string): Value {
-  if (value instanceof Undefined && !name.startsWith('__')) value.fail()
+  if (value instanceof Undefined && !PYTHON_OBJECT.has(name)) value.fail()
   if (isUnsafe(value, name)) {
     return new Undefined(
       () => `access to attribute '${name}' of '${typeName(value)}' object is unsafe.`,
@@ -150,12 +150,12 @@ export function dictMethod(name: string): Native | undefined {
 /** Whether the sandbox hides an attribute. */
 export function isUnsafe(value: Value, name: string): boolean {
   if (value instanceof List) return LIST_CHANGES.has(name) || name.startsWith('__')
-  if (value instanceof Dict) return DICT_CHANGES.has(name) || PYTHON_DICT.has(name)
+  if (value instanceof Dict) return DICT_CHANGES.has(name) || PYTHON_OBJECT.has(name)
   return name.startsWith('__') && !(value instanceof Special)
 }
 
 /** Special attributes of every dict; other keys that begin with an underscore are keys. */
-const PYTHON_DICT = new Set(
+const PYTHON_OBJECT = new Set(
   [
     'class',
     'dict',

@@ -25,8 +25,11 @@ function batch(value: Value, size: Value, fill: Value = null): Value {
       row.push(next)
     }
     if (row.length === 0) return undefined
-    if (fill !== null) while (row.length < count) row.push(fill)
     charge(row.length)
+    if (fill !== null && row.length < count) {
+      charge(count)
+      while (row.length < count) row.push(fill)
+    }
     return new List(row)
   })
 }
@@ -45,7 +48,7 @@ function sliced(value: Value, count: Value, fill: Value = null): Value {
     const column: Value[] = items.slice(from, from + size + (at < extra ? 1 : 0))
     if (fill !== null && at >= extra) column.push(fill)
     at++
-    charge(1 + column.length)
+    charge(8 + column.length)
     return new List([...column])
   })
 }

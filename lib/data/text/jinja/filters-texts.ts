@@ -1,6 +1,6 @@
 import { attributeOf, getAttribute, isUnsafe, missingAttribute } from './access.js'
 import { Failure, typeError, valueError } from './failure.js'
-import { isIterable, itemsOf } from './iteration.js'
+import { isIterable, itemsOf, lengthOf } from './iteration.js'
 import { jsonOptions, toJson } from './json.js'
 import { isTrue, rawOf, stringOf } from './kinds.js'
 import { checkLength } from './limits.js'
@@ -49,6 +49,7 @@ export function escapeHtml(value: Value): Str {
 }
 
 function indent(value: Value, width: Value = 4, first: Value = false, blank: Value = false): Str {
+  if (!isStr(width)) checkLength(indexOf(width))
   const by = isStr(width) ? width : ' '.repeat(Math.max(0, indexOf(width)))
   const text = binary('+', value, '\n') as Str
   const source = raw(text)
@@ -70,15 +71,15 @@ function truncate(
   kill: Value = false,
   end: Value = '...',
   leeway: Value = null,
-): Str {
-  const text = stringOf(value, 'the value')
+): Value {
   const most = indexOf(length)
   const mark = stringOf(end, 'end')
   const slack = leeway === null ? 5 : indexOf(leeway)
   const kept = most - codePoints(raw(mark))
   if (kept < 0) throw valueError(`expected length >= ${codePoints(raw(mark))}, got ${most}`)
   if (slack < 0) throw valueError(`expected leeway >= 0, got ${slack}`)
-  if (codePoints(raw(text)) <= most + slack) return text
+  if ((lengthOf(value) ?? Number.POSITIVE_INFINITY) <= most + slack) return value
+  const text = stringOf(value, 'the value')
   const cut = slice(text, 0, isBasic(raw(text)) ? kept : boundaries(raw(text))[kept]!)
   return concat([isTrue(kill) ? cut : strings.splitRight(cut, ' ', 1)[0]!, mark])
 }

@@ -60,13 +60,7 @@ class Lexer {
 
   /** Moves on, counting lines. */
   #advance(to: number): void {
-    for (
-      let i = this.#source.indexOf('\n', this.#at);
-      i >= 0 && i < to;
-      i = this.#source.indexOf('\n', i + 1)
-    ) {
-      this.#line++
-    }
+    for (let i = this.#at; i < to; i++) if (this.#source.charCodeAt(i) === 10) this.#line++
     this.#at = to
   }
 
@@ -147,7 +141,8 @@ class Lexer {
       this.#advance(end)
       return
     }
-    this.#fail('a raw block has no end')
+    // As in Jinja2, where nothing follows nothing is missed.
+    if (from < source.length) this.#fail('a raw block has no end')
   }
 
   #comment(): void {

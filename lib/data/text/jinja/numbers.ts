@@ -114,7 +114,27 @@ function divide(a: Numeric, b: Numeric): Value {
   if (Number(b.value) === 0) {
     throw new Failure('ZeroDivisionError', a.float || b.float ? 'float division by zero' : 'division by zero')
   }
-  return float(toFloat(a) / toFloat(b))
+  if (a.float || b.float) return float(toFloat(a) / toFloat(b))
+  return float(quotient(a.value, b.value))
+}
+
+/** The float nearest to a quotient of ints. */
+function quotient(a: number | bigint, b: number | bigint): number {
+  if (typeof a === 'number' && typeof b === 'number') return a / b
+  charge(16)
+  const [x, y] = [BigInt(a), BigInt(b)]
+  const bits = (value: bigint) => (value < 0n ? -value : value).toString(2).length
+  const shift = BigInt(Math.max(0, 66 - bits(x) + bits(y)))
+  const scaledUp = x << shift
+  // The last bit stands for all that follow.
+  const whole = scaledUp / y
+  const rounded = Number(
+    scaledUp % y === 0n ? whole : whole % 2n === 0n ? whole + (whole < 0n ? -1n : 1n) : whole,
+  )
+  const result = rounded / 2 ** Number(shift)
+  if (!Number.isFinite(result))
+    throw new Failure('OverflowError', 'integer division result too large for a float')
+  return result
 }
 
 function power(a: Numeric, b: Numeric): Value {

@@ -6,10 +6,15 @@ import { numeric } from './numbers.js'
 import { binary, contains, equal, ordered } from './operators.js'
 import { str } from './spelling.js'
 import { isStr, raw, Text } from './text.js'
-import { Callable, Dict, Num, Undefined, type Value } from './values.js'
+import { Callable, Dict, hash, Num, Undefined, type Value } from './values.js'
 
 function isInteger(value: Value): boolean {
   return typeof value === 'number' || typeof value === 'bigint' || (value instanceof Num && !value.float)
+}
+
+function named(value: Value, find: (name: string) => unknown): boolean {
+  hash(value)
+  return isStr(value) && find(raw(value)) !== undefined
 }
 
 function ordering(name: string, operator: string): Native {
@@ -23,8 +28,8 @@ const tests: Map<string, Native> = new Map([
     divisibleby: ['value num', (value: Value, by: Value) => equal(binary('%', value, by), 0)],
     defined: ['value', (value: Value) => !(value instanceof Undefined)],
     undefined: ['value', (value: Value) => value instanceof Undefined],
-    filter: ['value', (value: Value) => isStr(value) && filterNamed(raw(value)) !== undefined],
-    test: ['value', (value: Value): boolean => isStr(value) && testNamed(raw(value)) !== undefined],
+    filter: ['value', (value: Value) => named(value, filterNamed)],
+    test: ['value', (value: Value) => named(value, testNamed)],
     none: ['value', (value: Value) => value === null],
     boolean: ['value', (value: Value) => typeof value === 'boolean'],
     false: ['value', (value: Value) => value === false],
@@ -36,10 +41,7 @@ const tests: Map<string, Native> = new Map([
     string: ['value', (value: Value) => isStr(value)],
     mapping: ['value', (value: Value) => value instanceof Dict],
     number: ['value', (value: Value) => numeric(value) !== null],
-    sequence: [
-      'value',
-      (value: Value) => lengthOf(value) !== null && !(value instanceof View) && !(value instanceof Undefined),
-    ],
+    sequence: ['value', (value: Value) => lengthOf(value) !== null && !(value instanceof View)],
     iterable: ['value', (value: Value) => isIterable(value)],
     callable: ['value', (value: Value) => value instanceof Callable || value instanceof Undefined],
     sameas: ['value other', sameAs],

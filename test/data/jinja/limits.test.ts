@@ -1,0 +1,148 @@
+import test from 'ava'
+import type { JsonData } from '../../../lib/data/rows/json-data.js'
+import { JinjaTemplate, type Limits } from '../../../lib/data/text/jinja/index.js'
+import { type ErrorCode, PosttrainError } from '../../../lib/errors.js'
+
+/** The error of a template and the processor's milliseconds until it was thrown. */
+function refusal(source: string, variables: Record<string, JsonData> = {}, limits?: Partial<Limits>) {
+  const from = process.cpuUsage()
+  try {
+    const { text } = JinjaTemplate.parse(source, 'hostile').render(variables, limits ? { limits } : {})
+    throw new Error(`rendered ${text.length} characters`)
+  } catch (error) {
+    if (!(error instanceof PosttrainError)) throw error
+    const { user, system } = process.cpuUsage(from)
+    return { code: error.code, message: error.message, milliseconds: (user + system) / 1000 }
+  }
+}
+
+const LOOP = '{% for i in range(2000) %}'
+const hostile: [what: string, source: string, code: ErrorCode, message: RegExp][] = [
+  [
+    'a range of a billion',
+    '{% for i in range(1000000000) %}{% endfor %}',
+    'ERR_DATA',
+    /more than 100000 numbers/,
+  ],
+  ['loops in loops', `${LOOP.repeat(3)}${'{% endfor %}'.repeat(3)}`, 'ERR_DATA', /more than \d+ steps/],
+  [
+    'a macro that calls itself twice',
+    '{% macro f(n) %}{% if n > 0 %}{{ f(n-1) }}{{ f(n-1) }}{% endif %}{% endmacro %}{{ f(40) }}',
+    'ERR_DATA',
+    /more than \d+ steps/,
+  ],
+  ['200 kB of spaces in a tag', `{%-${' '.repeat(200_000)}`, 'ERR_INVALID_FILE', /line 1/],
+  [
+    '50 MB of text',
+    'x'.repeat(50_000_000),
+    'ERR_INVALID_FILE',
+    /50000000 characters, more than the limit of 1048576/,
+  ],
+  [
+    'a macro without an end',
+    '{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}',
+    'ERR_DATA',
+    /more than 200 calls/,
+  ],
+  ['a repeated string', '{{ "x" * 1000000000 }}', 'ERR_DATA', /characters/],
+  ['a repeated list', '{{ [1] * 1000000000 }}', 'ERR_DATA', /steps/],
+  ['a wide field', '{{ "%1000000000d" % 1 }}', 'ERR_DATA', /characters/],
+  ['a wide format', '{{ "{:1000000000}".format(1) }}', 'ERR_DATA', /characters/],
+  ['a centered string', '{{ "x".center(1000000000) }}', 'ERR_DATA', /characters/],
+  ['a deep indent', '{{ [1] | tojson(indent=1000000000) }}', 'ERR_DATA', /indent/],
+  ['an indented text', '{{ "x" | indent(1000000000, true) }}', 'ERR_DATA', /characters/],
+  ['a long batch', '{{ [1] | batch(1000000000, 0) | list }}', 'ERR_DATA', /steps/],
+  ['many slices', '{{ [1] | slice(1000000000) | list }}', 'ERR_DATA', /steps/],
+  ['a huge power', '{{ 9 ** 999999999 }}', 'ERR_DATA', /digits/],
+  [
+    'a squared number',
+    '{% set ns = namespace(n=9) %}{% for i in range(99) %}{% set ns.n = ns.n * ns.n %}{% endfor %}',
+    'ERR_DATA',
+    /digits/,
+  ],
+  [
+    'a doubled string',
+    '{% set ns = namespace(s="x") %}{% for i in range(99) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}',
+    'ERR_DATA',
+    /characters|steps/,
+  ],
+  [
+    'a doubled list',
+    '{% set ns = namespace(s=[1]) %}{% for i in range(99) %}{% set ns.s = ns.s + ns.s %}{% endfor %}',
+    'ERR_DATA',
+    /steps/,
+  ],
+  [
+    'a nested list',
+    '{% set ns = namespace(s=[]) %}{% for i in range(9999) %}{% set ns.s = [ns.s] %}{% endfor %}{{ ns.s }}',
+    'ERR_DATA',
+    /inside each other/,
+  ],
+  ['parentheses', `{{ ${'('.repeat(5000)}1${')'.repeat(5000)} }}`, 'ERR_INVALID_FILE', /inside each other/],
+  ['lists', `{{ ${'['.repeat(5000)}${']'.repeat(5000)} }}`, 'ERR_INVALID_FILE', /inside each other/],
+  ['signs', `{{ ${'-'.repeat(5000)}1 }}`, 'ERR_INVALID_FILE', /inside each other/],
+  ['negations', `{{ ${'not '.repeat(5000)}1 }}`, 'ERR_INVALID_FILE', /inside each other/],
+  ['a chain of sums', `{{ 1${'+1'.repeat(50_000)} }}`, 'ERR_INVALID_FILE', /inside each other/],
+  ['a chain of filters', `{{ 1${'|abs'.repeat(50_000)} }}`, 'ERR_INVALID_FILE', /inside each other/],
+  ['a chain of attributes', `{{ x${'.a'.repeat(50_000)} }}`, 'ERR_INVALID_FILE', /inside each other/],
+  ['conditions', `{{ ${'1 if 1 else '.repeat(5000)}1 }}`, 'ERR_INVALID_FILE', /inside each other/],
+  ['blocks', '{% if 1 %}'.repeat(5000), 'ERR_INVALID_FILE', /inside each other/],
+  ['opened tags', '{%'.repeat(100_000), 'ERR_INVALID_FILE', /line 1/],
+  ['opened comments', '{#'.repeat(100_000), 'ERR_INVALID_FILE', /line 1/],
+  ['spaces before tags', `${' '.repeat(1000)}{%`.repeat(900), 'ERR_INVALID_FILE', /line 1/],
+  ['a string without an end', `{{ "${'\\a'.repeat(100_000)}`, 'ERR_INVALID_FILE', /line 1/],
+]
+
+for (const [what, source, code, message] of hostile) {
+  test(`a hostile template ends in a typed error: ${what}`, (t) => {
+    const error = refusal(source)
+    t.is(error.code, code)
+    t.regex(error.message, message)
+    t.true(error.message.startsWith('the hostile template'))
+    t.log(`${error.milliseconds.toFixed(0)} ms`)
+    // Below 100 ms; the bound leaves room for slow machines.
+    t.true(error.milliseconds < 500)
+  })
+}
+
+test('data nested 5,000 lists deep is a typed error, not a stack overflow', (t) => {
+  const nested = () => {
+    let deep: JsonData = []
+    for (let i = 0; i < 5000; i++) deep = i % 2 === 0 ? [deep] : { a: deep }
+    return deep
+  }
+  for (const source of [
+    '{{ x }}',
+    '{{ x | tojson }}',
+    '{{ x == y }}',
+    '{{ x | string }}',
+    '{{ [x] | sort == [y] }}',
+    '{{ "%s" % (x,) }}',
+  ]) {
+    const error = refusal(source, { x: nested(), y: nested() })
+    t.is(error.code, 'ERR_DATA')
+    t.regex(error.message, /more than 500 lists and dicts inside each other/)
+  }
+})
+
+test('limits may be set for one rendering', (t) => {
+  const template = JinjaTemplate.parse('{% for i in range(100) %}{{ i }}{% endfor %}', 'small')
+  t.is(template.render({}, { limits: { length: 190 } }).text.length, 190)
+  t.throws(() => template.render({}, { limits: { length: 189 } }), { message: /more than 189 characters/ })
+  t.throws(() => template.render({}, { limits: { steps: 100 } }), { message: /more than 100 steps/ })
+})
+
+test('a conversation of 2,000 turns and tools of 100 kB stay far within the limits', (t) => {
+  const messages = Array.from({ length: 2000 }, (_, i) => ({
+    role: i % 2 === 0 ? 'user' : 'assistant',
+    content: `turn ${i} `.repeat(100),
+  }))
+  const tools = Array.from({ length: 100 }, (_, i) => ({ name: `tool${i}`, description: 'd'.repeat(1000) }))
+  const source =
+    '{{ tools | tojson(indent=2) }}{% for m in messages %}{% set rest = messages[loop.index:] %}{{ m.role }}{{ rest | length }}{{ m.content | trim }}{% endfor %}'
+  const { text } = JinjaTemplate.parse(source, 'long').render(
+    { messages, tools },
+    { limits: { steps: 1_000_000 } },
+  )
+  t.true(text.length > 1_700_000)
+})
