@@ -278,11 +278,10 @@ for (const { code, message, at, bad, good, options } of policyCases) {
   })
 }
 
-test('the table of troubles in the README names each code', (t) => {
-  const readme = readFileSync(new URL('../../../README.md', import.meta.url), 'utf8')
-  const table = readme.slice(readme.indexOf('## When something goes wrong'))
-  const named = [...table.matchAll(/^\|[^|]*\| `(\w+)` *\|/gm)].map(([, code]) => code!)
-  t.deepEqual(named.toSorted(), WARNING_CODES.toSorted())
+test('the page of troubles names each code', (t) => {
+  const page = readFileSync(new URL('../../../docs/troubles.md', import.meta.url), 'utf8')
+  const named = [...page.matchAll(/^Code: `(\w+)`$/gm)].map(([, code]) => code!)
+  t.deepEqual(named.toSorted(), [...WARNING_CODES].toSorted())
 })
 
 test('responses that have become nearly empty are told even where the first ones ran into the limit', (t) => {

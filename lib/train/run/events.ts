@@ -222,7 +222,7 @@ export interface CheckpointEvent {
   path: string
 }
 
-/** Causes of warnings; README's troubleshooting table has a line for each. */
+/** Causes of warnings; docs/troubles.md has a section for each. */
 export const WARNING_CODES = [
   'noLabels',
   'resumeDiffers',
