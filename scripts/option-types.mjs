@@ -235,5 +235,5 @@ for (const [folder, sets] of folders) {
   const name = `${folder}/${FILE}`
   write(name, formatted([head, ...imports, '', body, ''].join('\n'), name))
 }
-write('docs/options.md', pageOf([...folders.values()].flat()))
+write('docs/options.md', formatted(pageOf([...folders.values()].flat()), 'docs/options.md'))
 process.exitCode = check && stale > 0 ? 1 : 0

@@ -1,7 +1,7 @@
 import test from 'ava'
 import { PosttrainError } from '../../lib/errors.js'
-import { flagsOf } from '../../lib/options/flags.js'
 import { generateOptions } from '../../lib/generate/options.js'
+import { flagsOf } from '../../lib/options/flags.js'
 import { resolveOptions } from '../../lib/options/validate.js'
 
 const refused = (t: { throws: (...args: never[]) => unknown }, input: object): string => {
