@@ -57,15 +57,16 @@ export async function takeLock(path: string, refuse: (holder: Holder) => Error):
       const now = await holder()
       if (now !== null) return now === 'own'
       const again = await takeFile(path, refuse)
-      await file.close()
+      await file.close().catch(() => undefined)
       file = again
       return true
     },
     release: async () => {
       clearInterval(heartbeat)
       held.delete(key)
-      if ((await holder().catch(() => null)) === 'own') await rm(path, { force: true })
-      await file.close()
+      // What stays of it names a process that holds nothing.
+      if ((await holder().catch(() => null)) === 'own') await rm(path, { force: true }).catch(() => undefined)
+      await file.close().catch(() => undefined)
     },
   }
 }
@@ -125,7 +126,7 @@ async function takeFile(path: string, refuse: (holder: Holder) => Error): Promis
     await removeLeftovers(path)
     return file
   } catch (error) {
-    await file.close()
+    await file.close().catch(() => undefined)
     await rm(own, { force: true }).catch(() => undefined)
     throw error
   }

@@ -62,9 +62,12 @@ export class RunFolder {
 
   /** Unlocks the folder. */
   async close(): Promise<void> {
-    await this.metrics.close()
-    await this.#lock?.release()
-    this.#lock = null
+    try {
+      await this.metrics.close()
+    } finally {
+      await this.#lock?.release()
+      this.#lock = null
+    }
   }
 
   /**
@@ -73,8 +76,12 @@ export class RunFolder {
    */
   async restore(): Promise<string[]> {
     const lost: string[] = []
-    await makeFolder(this.path)
-    if ((await this.#lock?.keep()) === false) {
+    const isHeld = await makeFolder(this.path)
+      .then(() => this.#lock?.keep())
+      .catch((error) => {
+        throw ioError('locking', this.path, error)
+      })
+    if (isHeld === false) {
       throw new PosttrainError(
         'ERR_INVALID_ARGUMENT',
         `The folder ${this.path} is in use by another run, which took its lock: this one writes nothing more into it`,

@@ -50,8 +50,7 @@ export async function writeManifest(
  */
 export async function readManifest(folder: string): Promise<Manifest> {
   const path = join(folder, NAME)
-  const found = await stat(path).catch(() => null)
-  if (found === null) throw new DamagedCheckpoint(`it has no ${NAME}`)
+  const found = await stat(path).catch((error) => unreadable(NAME, path, error))
   const damaged = () => new DamagedCheckpoint(`its ${NAME} is damaged`)
   if (!found.isFile() || found.size > MAX_BYTES) throw damaged()
   const text = await readFile(path, 'utf8').catch((error) => unreadable(NAME, path, error))
@@ -82,8 +81,7 @@ export async function checkFiles(
 ): Promise<void> {
   for (const [name, { bytes, sha256 }] of Object.entries(files)) {
     const path = join(folder, name)
-    const found = await stat(path).catch(() => null)
-    if (found === null) throw new DamagedCheckpoint(`it has no ${name}`)
+    const found = await stat(path).catch((error) => unreadable(name, path, error))
     if (!found.isFile() || found.size !== bytes)
       throw new DamagedCheckpoint(`${name} has another size than when it was saved`)
     if (content === 'unread' || sha256 === null) continue
@@ -92,8 +90,9 @@ export async function checkFiles(
   }
 }
 
-/** A broken sector is damage; what else prevents a read, such as a lacking right, says nothing of the content. */
+/** A missing file and a broken sector are damage; what else prevents a read, such as a lacking right, says nothing of the content. */
 function unreadable(name: string, path: string, error: NodeJS.ErrnoException): never {
+  if (error.code === 'ENOENT') throw new DamagedCheckpoint(`it has no ${name}`)
   if (error.code === 'EIO') throw new DamagedCheckpoint(`${name} cannot be read (${error.message})`)
   throw ioError('reading', path, error)
 }

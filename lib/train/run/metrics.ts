@@ -34,8 +34,8 @@ export class Metrics {
 
   /** Begins a new file if it was removed; returns whether it was. */
   async restore(): Promise<boolean> {
-    if (this.#file === null || (await stat(this.path).catch(() => null)) !== null) return false
-    await this.#file.close()
+    if (this.#file === null || (await stat(this.path).then(() => true, isThere))) return false
+    await this.#file.close().catch(() => undefined)
     this.#file = null
     return true
   }
@@ -62,8 +62,11 @@ export class Metrics {
   }
 
   async close(): Promise<void> {
-    await this.#file?.close()
+    const file = this.#file
     this.#file = null
+    await file?.close().catch((error) => {
+      throw ioError('closing', this.path, error)
+    })
   }
 
   async #open(): Promise<FileHandle> {
@@ -71,10 +74,17 @@ export class Metrics {
       await made.close()
       return await open(this.path, 'r+')
     })
-    this.#size = (await file.stat()).size
-    return file
+    try {
+      this.#size = (await file.stat()).size
+      return file
+    } catch (error) {
+      await file.close().catch(() => undefined)
+      throw error
+    }
   }
 }
+
+const isThere = (error: NodeJS.ErrnoException) => error.code !== 'ENOENT'
 
 /** Null for a line that a kill left incomplete. */
 function eventOf(line: string): { type: string; step?: number } | null {
