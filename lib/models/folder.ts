@@ -1,7 +1,6 @@
 import { lstat, readFile, readlink, stat } from 'node:fs/promises'
 import { isAbsolute, join, normalize, sep } from 'node:path'
 import { PosttrainError } from '../errors.js'
-import { repairFolder } from '../files/atomic.js'
 import type { HfConfig } from './families/index.js'
 
 type Json = Record<string, unknown>
@@ -35,7 +34,6 @@ async function readJson(path: string, required: boolean): Promise<Json | null> {
 
 /** config.json of a model folder. */
 export async function readConfig(directory: string): Promise<HfConfig> {
-  await repairFolder(directory)
   const found = await stat(directory).catch(() => null)
   if (found === null) throw new PosttrainError('ERR_INVALID_FILE', `${directory} does not exist`)
   if (!found.isDirectory())

@@ -1,5 +1,6 @@
 import { tokenizerSelection } from '../data/index.js'
 import { PosttrainError } from '../errors.js'
+import { repairFolder } from '../files/atomic.js'
 import { repositoryOf, repositoryUnlessPath } from '../files/hub/id.js'
 import type { HubOptions, Selection } from '../files/hub/snapshot.js'
 
@@ -107,6 +108,8 @@ export async function modelSource(
   kind: keyof typeof SELECTIONS,
   options: HubOptions = {},
 ): Promise<ModelSource> {
+  // A path that a kill between two renames left empty would be taken for a name on the Hub.
+  await repairFolder(model)
   const repository = await repositoryUnlessPath(model, options.revision)
   if (repository === null) return { folder: model, name: model, revision: null }
   const { hubSnapshot } = await import('../files/hub/snapshot.js')

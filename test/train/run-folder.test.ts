@@ -11,6 +11,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
+import { temporaryName } from '../../lib/files/temporary.js'
 import { CausalLM } from '../../lib/models/causal-lm.js'
 import { ppo } from '../../lib/train/ppo.js'
 import type { TrainEvent, WarningEvent } from '../../lib/train/run/events.js'
@@ -285,4 +286,15 @@ test('run folders of 0.1.0 are resumed, to the losses of a run without a stop', 
   const run = ppo({ model, data: wishes, reward: wished, output: join(folder, 'ppo'), ...options })
   close(t, lossesOf(await eventsOf(run)), losses.ppo.slice(3), { absolute: 1e-5 })
   t.true(existsSync(join(folder, 'ppo/model/model.safetensors')))
+})
+
+test('a model folder that a kill between two renames moved away is put back by whoever opens it', async (t) => {
+  const folder = cleanFolder(t)
+  await using model = await tinyModel()
+  const path = join(folder, 'model')
+  await model.save(path)
+  renameSync(path, temporaryName(path, 'old'))
+  await using again = await CausalLM.load(path)
+  t.deepEqual(await weightsOf(again), await weightsOf(model))
+  t.deepEqual(readdirSync(folder), ['model'])
 })
