@@ -9,7 +9,12 @@ import { addFlags, readFlags } from './flags.js'
 import { modelFields } from './machine.js'
 
 const sampling = lazily(() => {
-  const { logProbs: _logProbs, stopIds: _stopIds, ...sampling } = generateOptions.schema().shape
+  const {
+    logProbs: _logProbs,
+    stopIds: _stopIds,
+    rendered: _rendered,
+    ...sampling
+  } = generateOptions.schema().shape
   return sampling
 })
 

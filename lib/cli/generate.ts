@@ -1,7 +1,7 @@
 import { Command } from 'commander'
 import type { Documents } from '../data/formats/format.js'
+import type { PromptContent } from '../data/rows/prompt-rows.js'
 import { PosttrainError } from '../errors.js'
-import type { Prompt } from '../generate/generate.js'
 import { generateOptions } from '../generate/options.js'
 import { text } from '../options/kinds.js'
 import { type OptionSet, option } from '../options/option.js'
@@ -10,9 +10,15 @@ import { addFlags, readFlags } from './flags.js'
 import { onInterrupt } from './interrupt.js'
 import { modelFields } from './machine.js'
 import { UsageError } from './usage.js'
+import { visible } from './visible.js'
+
+const sampling = lazily(() => {
+  const { template: _, rendered: _rendered, ...sampling } = generateOptions.schema().shape
+  return sampling
+})
 
 const set = {
-  ...generateOptions,
+  name: 'generate',
   schema: lazily((z) =>
     z.object({
       model: option(z.string(), 'Folder of the model, or org/name on the Hub', text('DIR')),
@@ -26,8 +32,16 @@ const set = {
         z.enum(['paragraph', 'line']).optional(),
         'Prompts in a .txt file: paragraphs between blank lines (default), or a line each',
       ),
-      chat: option(z.boolean().default(false), "Render each prompt with the model's chat template"),
-      ...generateOptions.schema().shape,
+      ...sampling(),
+      template: option(
+        z.string().optional(),
+        "Template that renders prompts, texts as a user turn; none takes texts raw (default: the model's own chat template; texts are raw on a model without one)",
+        text('chat|plain|alpaca|none|FILE.jinja'),
+      ),
+      rendered: option(
+        z.boolean().default(false),
+        'Texts are rendered already: marks of special tokens in them are special tokens, and no turn is put around them',
+      ),
       ...modelFields(),
       json: option(z.boolean().default(false), 'One JSON completion per line on stdout'),
     }),
@@ -57,21 +71,22 @@ export function generateCommand(): Command {
     }
     const { openModel } = await import('./open-model.js')
     const { generate } = await import('../generate/generate.js')
+    const { chooseTemplate, encodePrompt } = await import('../data/index.js')
     const abort = new AbortController()
     const off = onInterrupt(() => abort.abort())
     try {
       await using model = await openModel(options)
-      const prompts = options.prompt ?? (await readPrompts(options.prompts!, options.documents))
-      const asked = prompts.map(
-        (prompt): Prompt =>
-          options.chat && typeof prompt === 'string' ? [{ role: 'user', content: prompt }] : prompt,
-      )
-      const own = Object.keys(generateOptions.schema().shape)
-      const sampling = Object.fromEntries(Object.entries(given).filter(([name]) => own.includes(name)))
-      const completions = await generate(model, asked, { ...sampling, signal: abort.signal })
+      const { tokenizer } = model
+      const prompts =
+        options.prompt?.map((text) => ({ text })) ?? (await readPrompts(options.prompts!, options.documents))
+      const { template, strings } = await chooseTemplate(options.template, model)
+      const form = { tokenizer, template, strings, rendered: options.rendered }
+      const asked = prompts.map((prompt) => encodePrompt(prompt, form).promptIds)
+      const own = Object.fromEntries(Object.entries(given).filter(([name]) => name in sampling()))
+      const completions = await generate(model, asked, { ...own, signal: abort.signal })
       for (const [i, { text, tokenIds, finishReason, logProbs }] of completions.entries()) {
         const line = {
-          prompt: prompts[i],
+          prompt: shown(prompts[i]!),
           text,
           finishReason,
           tokenIds: [...tokenIds],
@@ -85,23 +100,26 @@ export function generateCommand(): Command {
   })
 }
 
+/** A prompt as it was given: a text, or messages. */
+const shown = (prompt: PromptContent) => ('text' in prompt ? prompt.text : prompt.messages)
+
 /** Prompts from rows of any kind; a final response in a row is left out and generated. */
-async function readPrompts(
-  path: string,
-  documents: Documents | undefined,
-): Promise<Exclude<Prompt, Int32Array>[]> {
+async function readPrompts(path: string, documents: Documents | undefined): Promise<PromptContent[]> {
   const { checkDocuments, readRows } = await import('../data/sources.js')
   const { fieldsOf } = await import('../data/rows/fields.js')
   const { readPrompt } = await import('../data/rows/prompt-rows.js')
-  const prompts: Exclude<Prompt, Int32Array>[] = []
+  const prompts: PromptContent[] = []
   checkDocuments(documents, path)
   for await (const { row, exact = row, origin, failure, note } of readRows(path, { documents })) {
     if (failure) throw failure
-    if (note !== undefined) process.stderr.write(`${note}\n`)
-    const { text } = fieldsOf(exact, origin)
+    if (note !== undefined) process.stderr.write(`${visible(note)}\n`)
+    const { text, rendered } = fieldsOf(exact, origin)
     // Paragraphs of a .txt file are prompts.
-    const asked = typeof text === 'string' ? { text } : readPrompt(exact, origin)
-    prompts.push('text' in asked ? asked.text : asked.messages)
+    prompts.push(
+      typeof text === 'string'
+        ? { text, ...(typeof rendered === 'boolean' && { rendered }) }
+        : readPrompt(exact, origin),
+    )
   }
   if (prompts.length === 0) throw new PosttrainError('ERR_DATA', `${path} has no prompts`)
   return prompts

@@ -1,6 +1,7 @@
 import type { DataReport, PromptReport } from '../data/index.js'
 import type { AnyEvent } from '../train/recipes.js'
 import type { StepBase } from '../train/run/events.js'
+import { describeStrings } from './describe-strings.js'
 
 /** The part of a stream that progress uses, such as process.stderr. */
 export interface Terminal {
@@ -169,7 +170,8 @@ function listed(event: object, names: [string, string][], separator = ', '): str
 const twoDigits = (value: number) => value.toFixed(2).replace(/^-0\.00$/, '0.00')
 
 /** Data report of prompts in one line, and one more for each possible problem. */
-function describePrompts({ read, rows, dropped, length, firstBadRow }: PromptReport): string[] {
+function describePrompts(report: PromptReport): string[] {
+  const { read, rows, dropped, length, firstBadRow } = report
   const lost = dropped.badRow + dropped.tooLong + dropped.empty
   const lines = [
     `Data: ${counted(rows, 'prompt')} of ${counted(read, 'row')}, ${length.min} to ${length.max} tokens, median ${length.median}`,
@@ -179,7 +181,7 @@ function describePrompts({ read, rows, dropped, length, firstBadRow }: PromptRep
       `Data: ${counted(lost, 'prompt')} left out: ${dropped.badRow} bad, ${dropped.tooLong} too long, ${dropped.empty} empty`,
     )
   if (firstBadRow) lines.push(`Data: the first bad row is ${firstBadRow}`)
-  return lines
+  return [...lines, ...describeStrings(report).map((line) => `Data: ${line}`)]
 }
 
 /** The data report in one line, and one more for each possible problem. */
@@ -207,7 +209,7 @@ export function describeData(report: DataReport): string[] {
   concern(report.sharedWithValidation, 'also among the validation rows')
   concern(report.emptyOutputs, 'with an empty response')
   concern(report.doubleBos, 'with two BOS tokens at the start')
-  return lines
+  return [...lines, ...describeStrings(report).map((line) => `Data: ${line}`)]
 }
 
 /** Count with its noun: `1 row`, `2 rows`. */

@@ -28,20 +28,11 @@ test.before(async () => {
 })
 
 test('prompts from flags and from files, as text and as JSON', async (t) => {
-  const said = await posttrain([
-    'generate',
-    '--model',
-    model,
-    '--chat',
-    '--prompt',
-    'cat?',
-    '--prompt',
-    'sky?',
-  ])
+  const said = await posttrain(['generate', '--model', model, '--prompt', 'cat?', '--prompt', 'sky?'])
   t.is(said.stdout, ' Mimi\n blue\n', said.stderr)
   t.is(said.code, 0)
   const path = join(folder, 'prompts.jsonl')
-  writeFileSync(path, '{"instruction": "sky?"}\n{"prompt": "User: cat?\\nAssistant:"}\n')
+  writeFileSync(path, '{"instruction": "sky?"}\n{"prompt": "cat?"}\n')
   const { stdout } = await posttrain([
     'generate',
     '--model',
@@ -63,6 +54,15 @@ test('prompts from flags and from files, as text and as JSON', async (t) => {
     ],
   )
   t.is(rows[0].logProbs.length, rows[0].tokenIds.length)
+  t.deepEqual(
+    rows.map(({ prompt }) => prompt),
+    [[{ role: 'user', content: 'sky?' }], 'cat?'],
+  )
+  // A text that holds its turns already.
+  const argv = ['generate', '--model', model, '--prompt', 'User: cat?\nAssistant:', '--max-new-tokens', '6']
+  t.is((await posttrain([...argv, '--template', 'none'])).stdout, ' Mimi\n')
+  t.is((await posttrain([...argv, '--rendered'])).stdout, ' Mimi\n')
+  t.not((await posttrain(argv)).stdout, ' Mimi\n')
 })
 
 test('wrong use of generate', async (t) => {

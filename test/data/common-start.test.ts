@@ -15,7 +15,7 @@ test('texts that hold a whole dialog each are cut at the end of their common sta
     const { responses } = readPreference({ chosen, rejected }, origin)
     const expected = [ends.chosen, ends.rejected].map((completion) => ({ prompt, completion }))
     t.like(responses, expected as never, JSON.stringify([chosen, rejected]))
-    t.like(readPrompt({ chosen, rejected }, origin), { text: prompt })
+    t.like(readPrompt({ chosen, rejected }, origin), { text: prompt, dialog: true })
   }
 })
 

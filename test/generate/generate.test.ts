@@ -1,5 +1,6 @@
 import test from 'ava'
-import { CausalLM, chat, generate, type Message, stream } from '../../lib/index.js'
+import { rawPromptIds } from '../../lib/data/encode/mask.js'
+import { CausalLM, chat, generate, type Message, plainTemplate, stream } from '../../lib/index.js'
 import { close } from '../helpers/close.js'
 import { fixture } from '../helpers/fixtures.js'
 
@@ -148,4 +149,32 @@ test('a model disposed while it generates ends the call with ERR_DISPOSED', asyn
   await own.dispose()
   await t.throwsAsync(running, { code: 'ERR_DISPOSED' })
   await t.throwsAsync(() => generate(own, ['a']), { code: 'ERR_DISPOSED' })
+})
+
+test('a text is taken as rendered, or put in a user turn, or read as training reads a raw one', async (t) => {
+  const { tokenizer } = model
+  const marks = tokenizer.specialTokens[0]!.token
+  const ids = async (text: string, options = {}) => {
+    const [given] = await generate(model, [text], { maxNewTokens: 4, stopIds: [], ...options })
+    return [...given!.tokenIds]
+  }
+  const of = async (prompt: Int32Array) => [
+    ...(await generate(model, [prompt], { maxNewTokens: 4, stopIds: [] }))[0]!.tokenIds,
+  ]
+  const text = `abc ${marks} z `
+  const raw = await of(rawPromptIds(text, false, tokenizer))
+  const rendered = await of(rawPromptIds(text, true, tokenizer))
+  t.notDeepEqual(raw, rendered)
+  t.deepEqual(await ids(text), rendered)
+  t.deepEqual(await ids(text, { template: 'none' }), rendered)
+  t.deepEqual(await ids(text, { rendered: false }), raw)
+  const turn = plainTemplate.promptIds({ instruction: text }, tokenizer)
+  t.deepEqual(await ids(text, { template: 'plain' }), await of(turn))
+  t.deepEqual(await ids(text, { template: plainTemplate }), await of(turn))
+  const messages: Message[] = [{ role: 'user', content: text }]
+  const options = { maxNewTokens: 4, stopIds: [], template: 'plain' }
+  t.deepEqual([...(await generate(model, [messages], options))[0]!.tokenIds], await of(turn))
+  await t.throwsAsync(ids(text, { template: 'plain', rendered: false }), {
+    message: /option rendered has no effect with a template/,
+  })
 })

@@ -86,6 +86,20 @@ test('a template that rendered no row is not saved with a model that has none', 
   }
 })
 
+test('marks of special tokens in texts are a warning, once, unless the texts are rendered', async (t) => {
+  const marked = [{ text: '[user]a<eos>' }, { text: 'b' }]
+  const output = cleanFolder(t)
+  const warnings = async (given: Partial<SftOptions>) => {
+    const { events } = await run(await tinyModel(), { data: marked, batchSize: 1, ...given })
+    return events.filter((event) => event.type === 'warning' && event.code === 'specialMarks')
+  }
+  const [warning, ...others] = await warnings({ maxSteps: 1, output })
+  t.regex((warning as { message: string }).message, /^1 row has marks of special tokens .* rendered: true/)
+  t.is(others.length, 0)
+  t.deepEqual(await warnings({ maxSteps: 2, output, resume: true }), [])
+  t.deepEqual(await warnings({ maxSteps: 1, rendered: true }), [])
+})
+
 test('samples are prompted as the rows are', async (t) => {
   const samples = { prompts: ['1+1=?'], everySteps: 1, maxNewTokens: 4 }
   const asked = async (given: Partial<SftOptions>) => {

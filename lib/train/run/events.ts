@@ -225,6 +225,7 @@ export interface CheckpointEvent {
 /** Causes of warnings; docs/troubles.md has a section for each. */
 export const WARNING_CODES = [
   'noLabels',
+  'specialMarks',
   'resumeDiffers',
   'checkpointDamaged',
   'checkpointFailed',

@@ -20,6 +20,7 @@ import { countParameters } from './parameters.js'
 import type { SessionPlan } from './plan.js'
 import { throwIfAborted } from './run.js'
 import type { SessionState } from './state.js'
+import { unreadMarks } from './warnings.js'
 
 /** Checkpoints in a row that may fail before the run ends. */
 const MAX_FAILED_CHECKPOINTS = 3
@@ -114,7 +115,7 @@ export class Session<State extends SessionState> implements AsyncDisposable {
   }
 
   /** Emits the start event and enables save() and the summary of an early end. */
-  async *start<Report>(
+  async *start<Report extends { specialMarks: number }>(
     given: Pick<StartEvent<Report>, 'epochs' | 'report' | 'validationReport'>,
   ): AsyncGenerator<StartEvent<Report> | WarningEvent, void> {
     const { model, template, control } = this.#plan
@@ -132,6 +133,8 @@ export class Session<State extends SessionState> implements AsyncDisposable {
       trainableParameters: parameters.trainable,
       ...reports,
     })
+    if (this.state.step === 0 && given.report.specialMarks > 0)
+      yield await this.warn({ code: 'specialMarks', message: unreadMarks(given.report.specialMarks) })
     for (const warning of this.#found) yield await this.warn(warning)
   }
 

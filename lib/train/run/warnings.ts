@@ -253,3 +253,9 @@ function isFlat({ first, now }: { first: Values; now: Values }): boolean {
   const fallen = mean(first) - mean(now)
   return mean(first) > 0.05 && fallen < 0.02 * mean(first) && fallen <= noiseOf(first, now)
 }
+
+/** Message for rows whose texts have marks of special tokens in them. */
+export function unreadMarks(rows: number): string {
+  const those = rows === 1 ? '1 row has' : `${rows} rows have`
+  return `${those} marks of special tokens in texts, which were read as text: if the texts are rendered already, say so with rendered: true (an option, or a column of the row)`
+}
