@@ -34,142 +34,143 @@ test('what the template writes has no origin, what it takes from the data has it
   ])
 })
 
+const content = 'messages.0.content'
+const operations: [source: string, stretches: [string, string | null][]][] = [
+  ['{{ messages[0].content | trim }}', [['Hi <you>', content]]],
+  ['{{ messages[0].content.strip()[1:4] }}', [['i <', content]]],
+  ['{{ messages[0].content[::-1] | trim }}', [['>uoy< iH', content]]],
+  ['{{ messages[0].content.upper() | trim }}', [['HI <YOU>', content]]],
+  ['{{ (messages[0].content | trim)[-1] }}', [['>', content]]],
+  ['{{ messages[0].content.split("<")[1] | trim }}', [['you>', content]]],
+  [
+    '{{ messages[0].content | trim | replace("<", "[") }}',
+    [
+      ['Hi ', content],
+      ['[', null],
+      ['you>', content],
+    ],
+  ],
+  [
+    '{{ "a" ~ messages[0].content.strip() + "b" }}',
+    [
+      ['a', null],
+      ['Hi <you>', content],
+      ['b', null],
+    ],
+  ],
+  [
+    '{{ ("a" + messages[0].role + "b") | upper }}',
+    [
+      ['A', null],
+      ['USER', 'messages.0.role'],
+      ['B', null],
+    ],
+  ],
+  [
+    '{{ ("a" + messages[1].content + "b") | upper }}',
+    [
+      ['A', null],
+      ['STRASSE|OK', 'messages.1.content'],
+      ['B', null],
+    ],
+  ],
+  [
+    '{{ messages | map(attribute="role") | join(",") }}',
+    [
+      ['user', 'messages.0.role'],
+      [',', null],
+      ['assistant', 'messages.1.role'],
+    ],
+  ],
+  [
+    '{{ "<%s>" % messages[0].role }}',
+    [
+      ['<', null],
+      ['user', 'messages.0.role'],
+      ['>', null],
+    ],
+  ],
+  [
+    '{{ "<{}>".format(messages[0].role) }}',
+    [
+      ['<', null],
+      ['user', 'messages.0.role'],
+      ['>', null],
+    ],
+  ],
+  ['{{ "%s" | format(messages[0].role) }}', [['user', 'messages.0.role']]],
+  [
+    '{{ messages[0].role.center(6, "*") }}',
+    [
+      ['*', null],
+      ['user', 'messages.0.role'],
+      ['*', null],
+    ],
+  ],
+  [
+    '{{ messages[0].role | e }}{{ messages[0].content | trim | e }}',
+    [
+      ['user', 'messages.0.role'],
+      ['Hi &lt;you&gt;', content],
+    ],
+  ],
+  ['{{ messages[0].role | list | first }}', [['u', 'messages.0.role']]],
+  ['{% for c in messages[0].role %}{{ c }}{% endfor %}', [['user', 'messages.0.role']]],
+  ['{{ messages[0].role | title }}{{ messages[0].role.capitalize() }}', [['UserUser', 'messages.0.role']]],
+  ['{{ messages[0].role * 2 }}', [['useruser', 'messages.0.role']]],
+  ['{{ messages[1].content.partition("|")[2] }}', [['ok', 'messages.1.content']]],
+  ['{{ messages[1].content.removesuffix("ok") }}', [['straße|', 'messages.1.content']]],
+  [
+    '{{ ("a\n" ~ messages[0].role) | indent(2, true) }}',
+    [
+      ['  a\n  ', null],
+      ['user', 'messages.0.role'],
+    ],
+  ],
+  ['{{ messages[0].nothing | default(messages[0].role) }}', [['user', 'messages.0.role']]],
+  ['{{ messages[0].role if true else "x" }}', [['user', 'messages.0.role']]],
+  [
+    '{% set x %}<{{ messages[0].role }}{% endset %}{{ x }}',
+    [
+      ['<', null],
+      ['user', 'messages.0.role'],
+    ],
+  ],
+  [
+    '{% macro f(x) %}<{{ x }}{% endmacro %}{{ f(messages[0].role) | upper }}',
+    [
+      ['<', null],
+      ['USER', 'messages.0.role'],
+    ],
+  ],
+  [
+    '{% filter upper %}a{{ messages[0].role }}{% endfilter %}',
+    [
+      ['A', null],
+      ['USER', 'messages.0.role'],
+    ],
+  ],
+  [
+    '{{ messages[0].n }}{{ messages[0].f }}',
+    [
+      ['7', 'messages.0.n'],
+      ['2.0', 'messages.0.f'],
+    ],
+  ],
+  ['{{ "%d" % messages[0].n }}{{ messages[0].n | string }}', [['77', 'messages.0.n']]],
+  ['{{ messages[0].n == 7 }}{{ messages[0].role | length }}', [['True4', null]]],
+  [
+    '{% for k, v in messages[1].calls[0].args.items() %}{{ k }}{% endfor %}',
+    [
+      ['city', 'messages.1.calls.0.args.city:key'],
+      ['yes', 'messages.1.calls.0.args.yes:key'],
+      ['none', 'messages.1.calls.0.args.none:key'],
+    ],
+  ],
+]
+
 test('the origin of a character survives string operations', (t) => {
-  const content = 'messages.0.content'
-  const expected: [source: string, stretches: [string, string | null][]][] = [
-    ['{{ messages[0].content | trim }}', [['Hi <you>', content]]],
-    ['{{ messages[0].content.strip()[1:4] }}', [['i <', content]]],
-    ['{{ messages[0].content[::-1] | trim }}', [['>uoy< iH', content]]],
-    ['{{ messages[0].content.upper() | trim }}', [['HI <YOU>', content]]],
-    ['{{ (messages[0].content | trim)[-1] }}', [['>', content]]],
-    ['{{ messages[0].content.split("<")[1] | trim }}', [['you>', content]]],
-    [
-      '{{ messages[0].content | trim | replace("<", "[") }}',
-      [
-        ['Hi ', content],
-        ['[', null],
-        ['you>', content],
-      ],
-    ],
-    [
-      '{{ "a" ~ messages[0].content.strip() + "b" }}',
-      [
-        ['a', null],
-        ['Hi <you>', content],
-        ['b', null],
-      ],
-    ],
-    [
-      '{{ ("a" + messages[0].role + "b") | upper }}',
-      [
-        ['A', null],
-        ['USER', 'messages.0.role'],
-        ['B', null],
-      ],
-    ],
-    [
-      '{{ ("a" + messages[1].content + "b") | upper }}',
-      [
-        ['A', null],
-        ['STRASSE|OK', 'messages.1.content'],
-        ['B', null],
-      ],
-    ],
-    [
-      '{{ messages | map(attribute="role") | join(",") }}',
-      [
-        ['user', 'messages.0.role'],
-        [',', null],
-        ['assistant', 'messages.1.role'],
-      ],
-    ],
-    [
-      '{{ "<%s>" % messages[0].role }}',
-      [
-        ['<', null],
-        ['user', 'messages.0.role'],
-        ['>', null],
-      ],
-    ],
-    [
-      '{{ "<{}>".format(messages[0].role) }}',
-      [
-        ['<', null],
-        ['user', 'messages.0.role'],
-        ['>', null],
-      ],
-    ],
-    ['{{ "%s" | format(messages[0].role) }}', [['user', 'messages.0.role']]],
-    [
-      '{{ messages[0].role.center(6, "*") }}',
-      [
-        ['*', null],
-        ['user', 'messages.0.role'],
-        ['*', null],
-      ],
-    ],
-    [
-      '{{ messages[0].role | e }}{{ messages[0].content | trim | e }}',
-      [
-        ['user', 'messages.0.role'],
-        ['Hi &lt;you&gt;', content],
-      ],
-    ],
-    ['{{ messages[0].role | list | first }}', [['u', 'messages.0.role']]],
-    ['{% for c in messages[0].role %}{{ c }}{% endfor %}', [['user', 'messages.0.role']]],
-    ['{{ messages[0].role | title }}{{ messages[0].role.capitalize() }}', [['UserUser', 'messages.0.role']]],
-    ['{{ messages[0].role * 2 }}', [['useruser', 'messages.0.role']]],
-    ['{{ messages[1].content.partition("|")[2] }}', [['ok', 'messages.1.content']]],
-    ['{{ messages[1].content.removesuffix("ok") }}', [['straße|', 'messages.1.content']]],
-    [
-      '{{ ("a\n" ~ messages[0].role) | indent(2, true) }}',
-      [
-        ['  a\n  ', null],
-        ['user', 'messages.0.role'],
-      ],
-    ],
-    ['{{ messages[0].nothing | default(messages[0].role) }}', [['user', 'messages.0.role']]],
-    ['{{ messages[0].role if true else "x" }}', [['user', 'messages.0.role']]],
-    [
-      '{% set x %}<{{ messages[0].role }}{% endset %}{{ x }}',
-      [
-        ['<', null],
-        ['user', 'messages.0.role'],
-      ],
-    ],
-    [
-      '{% macro f(x) %}<{{ x }}{% endmacro %}{{ f(messages[0].role) | upper }}',
-      [
-        ['<', null],
-        ['USER', 'messages.0.role'],
-      ],
-    ],
-    [
-      '{% filter upper %}a{{ messages[0].role }}{% endfilter %}',
-      [
-        ['A', null],
-        ['USER', 'messages.0.role'],
-      ],
-    ],
-    [
-      '{{ messages[0].n }}{{ messages[0].f }}',
-      [
-        ['7', 'messages.0.n'],
-        ['2.0', 'messages.0.f'],
-      ],
-    ],
-    ['{{ "%d" % messages[0].n }}{{ messages[0].n | string }}', [['77', 'messages.0.n']]],
-    ['{{ messages[0].n == 7 }}{{ messages[0].role | length }}', [['True4', null]]],
-    [
-      '{% for k, v in messages[1].calls[0].args.items() %}{{ k }}{% endfor %}',
-      [
-        ['city', 'messages.1.calls.0.args.city:key'],
-        ['yes', 'messages.1.calls.0.args.yes:key'],
-        ['none', 'messages.1.calls.0.args.none:key'],
-      ],
-    ],
-  ]
-  for (const [source, runs] of expected) t.deepEqual(stretches(source), runs, source)
+  for (const [source, runs] of operations) t.deepEqual(stretches(source), runs, source)
 })
 
 test('JSON and the spelling of Python tell keys, values and punctuation apart', (t) => {

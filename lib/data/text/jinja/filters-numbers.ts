@@ -1,17 +1,8 @@
+import { parseFloating, parseInteger } from './digits.js'
 import { Failure, typeError, valueError } from './failure.js'
 import { isTrue, rawOf, typeName } from './kinds.js'
 import { type Natives, natives } from './native.js'
-import {
-  arithmetic,
-  indexOf,
-  type Numeric,
-  numeric,
-  parseFloating,
-  parseInteger,
-  roundFloat,
-  roundInt,
-  toFloat,
-} from './numbers.js'
+import { arithmetic, indexOf, type Numeric, numeric, roundFloat, roundInt, toFloat } from './numbers.js'
 import type { Mark } from './origin.js'
 import { isStr, markAt, raw, type Str } from './text.js'
 import { float, Num, small, Undefined, type Value } from './values.js'
