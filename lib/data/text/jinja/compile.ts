@@ -1,5 +1,5 @@
 import { expression, filter } from './evaluate.js'
-import { isTrue } from './kinds.js'
+import { isTrue, stringOf } from './kinds.js'
 import { charge } from './limits.js'
 import { compileFor } from './loops.js'
 import { compileCallBlock, compileMacro } from './macros.js'
@@ -206,7 +206,7 @@ function compileFilterBlock(node: Nodes.FilterBlock, place: Place): Run {
     if (jump === 0) {
       frame.runtime.line = node.line
       text.current = own
-      write(frame.out, str(apply(frame)))
+      write(frame.out, stringOf(apply(frame), 'the text of a filter block'))
     }
     return jump
   })

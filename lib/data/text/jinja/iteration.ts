@@ -3,12 +3,7 @@ import { typeName } from './kinds.js'
 import { charge } from './limits.js'
 import { spellItems } from './spelling.js'
 import { characters, codePoints, isStr, raw, type Str, TextBuilder } from './text.js'
-import { Dict, List, Special, Tuple, Undefined, type Value } from './values.js'
-
-/** Values one after the other; undefined at the end. */
-export interface Cursor {
-  next(): Value | undefined
-}
+import { type Cursor, Dict, List, Special, Tuple, Undefined, type Value } from './values.js'
 
 class Items implements Cursor {
   readonly #items: readonly Value[]
@@ -36,6 +31,10 @@ export class Iter extends Special implements Cursor {
 
   next(): Value | undefined {
     return this.#next()
+  }
+
+  override get cursor(): Cursor {
+    return this
   }
 
   override spelled(): Str {
@@ -122,7 +121,8 @@ export function sizedItems(value: Value): readonly Value[] | null {
 
 /** Python's iter(). */
 export function iterate(value: Value): Cursor {
-  if (value instanceof Iter) return value
+  const own = value instanceof Special ? value.cursor : null
+  if (own !== null) return own
   const items = sizedItems(value)
   if (items === null) throw typeError(`'${typeName(value)}' object is not iterable`)
   return new Items(items)

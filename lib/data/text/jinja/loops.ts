@@ -1,6 +1,6 @@
 import { expression } from './evaluate.js'
 import { typeError } from './failure.js'
-import { type Cursor, Iter, iterate, lengthOf } from './iteration.js'
+import { Iter, iterate, lengthOf } from './iteration.js'
 import { isTrue } from './kinds.js'
 import { called, charge } from './limits.js'
 import type { For } from './nodes.js'
@@ -19,7 +19,7 @@ import {
 } from './scopes.js'
 import { FunctionScope, Symbols, setsLoop, undeclared } from './symbols.js'
 import { type Str, TextBuilder } from './text.js'
-import { Callable, Tuple, Undefined, type Value } from './values.js'
+import { Callable, type Cursor, Tuple, Undefined, type Value } from './values.js'
 
 /** The variable `loop`. */
 export class Loop extends Callable implements Cursor {
@@ -76,6 +76,16 @@ export class Loop extends Callable implements Cursor {
   get #next(): Value | undefined {
     if (this.#after === undefined) this.#after = this.#cursor.next()
     return this.#after
+  }
+
+  /** A loop in a loop goes through the rest of its items. */
+  override get cursor(): Cursor {
+    return {
+      next: () => {
+        const value = this.next()
+        return value === undefined ? undefined : new Tuple([value, this])
+      },
+    }
   }
 
   override spelled(): Str {

@@ -1,10 +1,10 @@
 import { calling, expression } from './evaluate.js'
 import { typeError } from './failure.js'
+import { stringOf } from './kinds.js'
 import { called, charge } from './limits.js'
 import type { CallBlock, MacroNode } from './nodes.js'
 import { Frame } from './runtime.js'
 import { type CompileBody, type Evaluate, entering, fail, type Place, type Run, write } from './scopes.js'
-import { str } from './spelling.js'
 import { FunctionScope, Symbols, undeclared } from './symbols.js'
 import { type Str, TextBuilder } from './text.js'
 import { Callable, Dict, type Keywords, Tuple, Undefined, type Value } from './values.js'
@@ -65,7 +65,7 @@ export function compileCallBlock(node: CallBlock, place: Place, compileBody: Com
   const call = calling(node.call, place, compileCallable(node, 'caller', place, compileBody))
   return (frame) => {
     frame.runtime.line = node.line
-    write(frame.out, str(call(frame)))
+    write(frame.out, stringOf(call(frame), 'the text of a call block'))
     return 0
   }
 }

@@ -221,6 +221,12 @@ const methods: Definitions = {
   islower: ['text', (text: Str) => isLowerCase(raw(text))],
   isupper: ['text', (text: Str) => isUpperCase(raw(text))],
   istitle: ['text', (text: Str) => /\p{Cased}/u.test(raw(text)) && titleCase(raw(text)) === raw(text)],
+  encode: [
+    'text encoding? errors?',
+    () => {
+      throw typeError('encode() is refused: a chat template has no bytes')
+    },
+  ],
   translate: [
     'text table /',
     (text: Str, table: Value) => {

@@ -212,6 +212,11 @@ class DataEntry implements Entry {
   }
 }
 
+/** Values one after the other; undefined at the end. */
+export interface Cursor {
+  next(): Value | undefined
+}
+
 /** A value of another type: views, ranges, generators, functions, namespaces. */
 export abstract class Special {
   abstract readonly typeName: string
@@ -223,6 +228,11 @@ export abstract class Special {
 
   get isFalse(): boolean {
     return false
+  }
+
+  /** Reads its items one after the other; null where it has none of its own. */
+  get cursor(): Cursor | null {
+    return null
   }
 
   attribute(_name: string): Value | undefined {
