@@ -1,5 +1,5 @@
 import test from 'ava'
-import { readRow } from '../../lib/data/index.js'
+import { readPreference, readRow } from '../../lib/data/index.js'
 import { assistant, user } from '../helpers/response-rows.js'
 
 const origin = { source: 'rows.jsonl', line: 7 }
@@ -167,6 +167,20 @@ test('arguments keep their numbers, and the place of their keys', (t) => {
       ['3', 'a'],
     ]),
   })
+})
+
+test('null arguments that a table puts into calls are removed where the tools tell them', (t) => {
+  const filled = { town: 'Ulm', day: null, hour: null }
+  const said = { ...empty, tool_calls: [call(filled)] }
+  const cleaned = [calling(call(town))]
+  t.deepEqual(read({ messages: [user('a'), said], tools: [tool] }).messages.slice(1), cleaned as never)
+  t.like(read({ prompt: [user('a')], completion: [said], tools: [tool] }).messages[1], cleaned[0]!)
+  const { responses } = readPreference({ prompt: 'a', chosen: [said], rejected: 'b', tools: [tool] }, origin)
+  t.like((responses[0] as { messages: object[] }).messages[1], cleaned[0]!)
+  // A null of a parameter that the tool has is a value, as are those of calls without a definition.
+  const ofTool = { ...empty, tool_calls: [call({ town: null })] }
+  t.deepEqual(read({ messages: [user('a'), ofTool], tools: [tool] }).messages[1], ofTool as never)
+  t.deepEqual(read({ messages: [user('a'), said] }).messages[1], said as never)
 })
 
 const refused: [object, RegExp][] = [

@@ -10,6 +10,7 @@ import {
   kindOf,
   type Origin,
 } from './fields.js'
+import { withoutFiller } from './filler.js'
 import type { JsonData } from './json-data.js'
 import type { Message } from './messages.js'
 import { toolsOf } from './tools.js'
@@ -68,6 +69,16 @@ export function besideOf(fields: Fields, origin: Origin): Beside {
     ...(tools !== undefined && { tools }),
     ...(templateArguments !== undefined && { templateArguments }),
   }
+}
+
+/** The messages of a row with what a template reads beside them. */
+export function conversation(
+  messages: Message[],
+  fields: Fields,
+  origin: Origin,
+): { messages: Message[] } & Beside {
+  const beside = besideOf(fields, origin)
+  return { messages: withoutFiller(messages, beside.tools), ...beside }
 }
 
 function argumentsOf(value: unknown, origin: Origin): Record<string, JsonData> | undefined {

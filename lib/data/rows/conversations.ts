@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import { type Beside, historyOf, LISTS, refuse, withSystem } from './columns.js'
 import { bad, dataOf, type Fields, isObject, kindOf, type Origin, text } from './fields.js'
+import { withoutFiller } from './filler.js'
 import { type Message, messagesOf } from './messages.js'
 import { type Example, exampleOf } from './rows.js'
 
@@ -100,7 +101,9 @@ export function conversationOf(
 export function continued(messages: Message[], context: number, beside: Beside): Example {
   return {
     kind: 'messages',
-    messages: messages.map((message, i) => (i < context ? { ...message, train: false } : message)),
+    messages: withoutFiller(messages, beside.tools).map((message, i) =>
+      i < context ? { ...message, train: false } : message,
+    ),
     weight: 1,
     ...beside,
   }

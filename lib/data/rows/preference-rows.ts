@@ -1,4 +1,4 @@
-import { type Beside, besideOf, columnsOf, LISTS, numberIn, withSystem } from './columns.js'
+import { type Beside, besideOf, columnsOf, conversation, LISTS, numberIn, withSystem } from './columns.js'
 import { splitCommonStart } from './common-start.js'
 import {
   continued,
@@ -144,5 +144,5 @@ export function preferencePrompt(
       ? null
       : { text: fields.prompt as string, ...stringColumns(fields, origin), dialog: true }
   const { conversations, shared } = conversationsOf(fields, responsesOf(fields, origin)!, origin)
-  return { messages: conversations[0]!.slice(0, shared), ...besideOf(fields, origin) }
+  return conversation(conversations[0]!.slice(0, shared), fields, origin)
 }

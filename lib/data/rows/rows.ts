@@ -3,6 +3,7 @@ import {
   type Beside,
   besideOf,
   columnsOf,
+  conversation,
   historyOf,
   LISTS,
   numberIn,
@@ -88,7 +89,7 @@ function weightOf(fields: Fields, origin: Origin): number {
 function conversationExample(fields: Fields, list: string, weight: number, origin: Origin): Example {
   refuse(fields, ['history'], list, origin)
   const messages = withSystem(messagesOf(fields[list], list, origin), fields, origin)
-  return { kind: 'messages', messages, weight, ...besideOf(fields, origin) }
+  return { kind: 'messages', weight, ...conversation(messages, fields, origin) }
 }
 
 function instructionExample(fields: Fields, weight: number, origin: Origin): Example {
@@ -128,7 +129,7 @@ function completionExample(fields: Fields, weight: number, origin: Origin): Exam
   const asked = withSystem([...earlier, ...turnsOf(fields, 'prompt', 'user', origin)], fields, origin)
   const said = turnsOf(fields, 'completion', 'assistant', origin)
   const context = asked.map((message) => ({ ...message, train: false }))
-  return { kind: 'messages', messages: [...context, ...said], weight, ...besideOf(fields, origin) }
+  return { kind: 'messages', weight, ...conversation([...context, ...said], fields, origin) }
 }
 
 /** Reads a column of messages, or a text as one message. */

@@ -11,7 +11,8 @@ const NESTED = new Set([
   ...['if', 'then', 'else', 'propertyNames'],
 ])
 
-const entriesOf = (value: object): [string, JsonData | undefined][] =>
+/** Fields of an object, in their order. */
+export const entriesOf = (value: object): [string, JsonData | undefined][] =>
   value instanceof Map ? [...(value as ReadonlyMap<string, JsonData>)] : Object.entries(value)
 
 /**
