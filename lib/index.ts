@@ -152,5 +152,5 @@ export type {
   WarningCode,
   WarningEvent,
 } from './train/run/events.js'
-export { Run } from './train/run/run.js'
+export { Run, type RunPhase } from './train/run/run.js'
 export { sft } from './train/sft.js'

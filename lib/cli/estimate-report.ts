@@ -2,7 +2,7 @@ import type { MemoryEstimate } from '../estimate/estimate.js'
 import { PARTS } from '../estimate/ledger.js'
 import type { Probe } from '../estimate/probe.js'
 import type { RecipeName } from '../train/recipes.js'
-import { counted } from './progress.js'
+import { counted } from './counts.js'
 
 /** Report of `posttrain estimate`. */
 export interface EstimateReport extends MemoryEstimate {

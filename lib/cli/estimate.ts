@@ -107,7 +107,7 @@ async function adapterShape(adapter: string, model: ModelShape): Promise<Adapter
 
 async function rewardShape(text: string, model: ModelShape): Promise<RewardShape> {
   const [, path] = /^(.*?)(?:=(-?[\d.]+))?$/.exec(text)!
-  if (/\.[cm]?js$/.test(path!)) return { kind: 'function' }
+  if (/\.[cm]?[jt]s$/.test(path!)) return { kind: 'function' }
   const { folder } = await modelSource(path!, 'shape')
   const adapted = await stat(join(folder, 'adapter_config.json')).catch(() => null)
   if (adapted !== null) return { kind: 'adapter', config: await adapterShape(folder, model) }

@@ -1,5 +1,6 @@
 import type { HubEvent } from '../files/hub/events.js'
-import { counted, duration, type Terminal } from './progress.js'
+import { counted, duration } from './counts.js'
+import { bar as drawBar, type Terminal } from './terminal.js'
 
 /** Shows transfers from and to the Hub: a redrawn bar on a terminal, else a line about every ten seconds. */
 export class HubProgress {
@@ -65,9 +66,8 @@ export class HubProgress {
     }
     const columns = this.#out.columns ?? 80
     const width = Math.min(30, columns - facts.length - 4)
-    const full = Math.round((Math.max(0, width) * received) / Math.max(1, total))
-    const bar = width < 5 ? facts : `[${'#'.repeat(full)}${'.'.repeat(width - full)}] ${facts}`
-    this.#out.write(`\r\u001b[K${bar.slice(0, columns - 1)}`)
+    const bar = width < 5 ? facts : `${drawBar(this.#out, received / Math.max(1, total), width)} ${facts}`
+    this.#out.write(`\r\u001b[K${width < 5 ? bar.slice(0, columns - 1) : bar}`)
     this.#bar = true
   }
 

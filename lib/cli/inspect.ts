@@ -7,7 +7,7 @@ import { ENDINGS_TEXT, FORMATS } from '../data/formats/index.js'
 import { chooseTemplate } from '../data/text/templates.js'
 import { Tokenizer } from '../data/text/tokenizer.js'
 import { PosttrainError } from '../errors.js'
-import { counted } from './progress.js'
+import { counted } from './counts.js'
 import { UsageError } from './usage.js'
 
 /** State of a token: trained (a label), masked (context), or padding beside longer rows. */

@@ -70,7 +70,7 @@ export async function openRewards(
     for (const reward of opened) await reward.dispose()
   }
   const open = async (path: string): Promise<RewardModel | RewardFunction> => {
-    if (/\.[cm]?js$/.test(path)) return await rewardFunction(path)
+    if (/\.[cm]?[jt]s$/.test(path)) return await rewardFunction(path)
     const reward = await RewardModel.load(path, {
       device,
       dtype,
@@ -105,13 +105,14 @@ async function rewardFunction(path: string): Promise<RewardFunction> {
   try {
     module = (await import(pathToFileURL(resolve(path)).href)) as Record<string, unknown>
   } catch (cause) {
-    throw new PosttrainError(
-      'ERR_INVALID_FILE',
-      `--reward ${path} cannot be loaded: ${(cause as Error).message}`,
-      {
-        cause,
-      },
-    )
+    const { code, message } = cause as NodeJS.ErrnoException
+    const isTyped = /\.[cm]?ts$/.test(path) && code === 'ERR_UNKNOWN_FILE_EXTENSION'
+    const why = isTyped
+      ? `this Node (${process.version}) does not run TypeScript: take Node 22.18 or later, or compile it to .js`
+      : message
+    throw new PosttrainError('ERR_INVALID_FILE', `--reward ${path} cannot be loaded: ${why}`, {
+      cause,
+    })
   }
   const found = module.default ?? module.reward
   if (typeof found === 'function') return found as RewardFunction

@@ -1,16 +1,26 @@
-import type { DataReport, PromptReport } from '../data/index.js'
 import type { AnyEvent } from '../train/recipes.js'
 import type { StepBase } from '../train/run/events.js'
-import { describeStrings } from './describe-strings.js'
 
-/** The part of a stream that progress uses, such as process.stderr. */
-export interface Terminal {
-  isTTY?: boolean
-  columns?: number
-  write(text: string): unknown
+import type { RunPhase } from '../train/run/run.js'
+import { compact, counted, duration } from './counts.js'
+import { describeData, describePrompts } from './data-report.js'
+import { bar, columnsOf, paint, type Terminal, wrap } from './terminal.js'
+import { visible } from './visible.js'
+
+/** Phases as they are shown. */
+const PHASES: Record<RunPhase | 'loading' | 'first' | 'stopping', string> = {
+  loading: 'Loading the model',
+  reading: 'Reading the data',
+  first: 'First step',
+  training: 'Training',
+  evaluating: 'Evaluating',
+  sampling: 'Generating samples',
+  saving: 'Saving',
+  stopping: 'Stopping after this step',
 }
+export type Phase = keyof typeof PHASES
 
-/** Shows the progress of a run: a redrawn bar on a terminal, else a line about every two seconds. */
+/** Shows the progress of a run: a redrawn line on a terminal, else a line about every two seconds. */
 export class Progress {
   readonly #out: Terminal
   readonly #now: () => number
@@ -18,13 +28,37 @@ export class Progress {
   #first = 0
   #startedAt = 0
   #shownAt = Number.NEGATIVE_INFINITY
-  #bar = ''
-  /** Metrics of the last step. */
+  #isDrawn = false
+  #phase: Phase | null = null
+  #phaseAt = 0
+  #last: StepBase | null = null
   #facts = ''
 
   constructor(out: Terminal, now: () => number = Date.now) {
     this.#out = out
     this.#now = now
+  }
+
+  /** Begins a phase, which a terminal shows at once; elsewhere those before the first step have a line each. */
+  enter(phase: Phase): void {
+    if (phase === 'training' && this.#last === null && this.#total > 0) phase = 'first'
+    if (phase === this.#phase) return
+    this.#phase = phase
+    this.#phaseAt = this.#now()
+    if (this.#out.isTTY) this.tick()
+    else if (phase === 'loading' || phase === 'reading') this.#out.write(`${PHASES[phase]}\n`)
+  }
+
+  /** Redraws the line on a terminal, for the time that passes. */
+  tick(): void {
+    if (!this.#out.isTTY || this.#phase === null) return
+    this.clear()
+    const seconds = (this.#now() - this.#phaseAt) / 1000
+    const text = this.#last
+      ? this.#stepLine(this.#last)
+      : `${PHASES[this.#phase]}${seconds < 1 ? '' : ` ${duration(seconds)}`}`
+    this.#out.write(text)
+    this.#isDrawn = true
   }
 
   show(event: AnyEvent): void {
@@ -41,6 +75,7 @@ export class Progress {
         this.line(
           `Training ${size}, ${counted(event.totalSteps, 'step')}${event.step > 0 ? ` from step ${event.step}` : ''}`,
         )
+        this.enter('training')
         break
       }
       case 'step':
@@ -52,11 +87,12 @@ export class Progress {
         this.#step(event)
         break
       case 'epoch':
-        this.line(`Epoch ${event.epoch} done, mean loss ${event.loss.toFixed(4)}`)
+        this.line(`Epoch ${event.epoch} done, mean loss ${digits(event.loss)}`)
         break
       case 'evaluation':
         this.line(
-          `Step ${event.step}: validation loss ${event.loss.toFixed(4)}${listed(event, EVALUATION)}${event.best ? ', the best so far' : ''}`,
+          `Step ${event.step}: validation loss ${digits(event.loss)}${listed(event, EVALUATION)}${event.best ? ', the best so far' : ''}`,
+          event.best ? 'green' : undefined,
         )
         break
       case 'sample':
@@ -65,21 +101,20 @@ export class Progress {
         )
         break
       case 'checkpoint':
-        this.line(`Step ${event.step}: checkpoint ${event.path}`)
+        this.line(`Step ${event.step}: checkpoint ${event.path}`, 'dim')
         break
       case 'warning':
-        this.line(`Warning: ${event.message}`)
+        this.line(`Warning: ${event.message}`, 'yellow')
         break
       case 'end': {
         const best =
           event.bestLoss === undefined
             ? ''
-            : `, best validation loss ${event.bestLoss.toFixed(4)} at step ${event.bestStep}`
+            : `, best validation loss ${digits(event.bestLoss)} at step ${event.bestStep}`
         const what = event.model?.endsWith('adapter') ? 'adapter' : 'model'
-        // The command itself reports an interruption.
-        const lost = event.reason === 'stopped' ? '' : '; nothing was saved, because no --output was given'
-        const where = event.model === undefined ? lost : `; ${what} in ${event.model}`
-        const result = this.#facts.startsWith('score') ? this.#facts : `loss ${event.loss.toFixed(4)}`
+        const where = event.model === undefined ? '' : `; ${what} in ${event.model}`
+        const result = this.#facts.startsWith('score') ? this.#facts : `loss ${digits(event.loss)}`
+        this.#phase = null
         this.line(
           `Ended after ${counted(event.steps, 'step')} in ${duration(event.seconds)}, ${result}${best}${where}`,
         )
@@ -90,47 +125,64 @@ export class Progress {
     }
   }
 
-  /** Prints a line above the bar. */
-  line(text: string): void {
-    if (!this.#bar) {
-      this.#out.write(`${text}\n`)
-      return
-    }
-    const bar = this.#bar
+  /** Prints a line above the redrawn one. */
+  line(text: string, color?: 'green' | 'yellow' | 'dim'): void {
+    const isDrawn = this.#isDrawn
     this.clear()
-    this.#out.write(`${text}\n`)
-    this.#draw(bar)
+    const shown = visible(text)
+    const lines = this.#out.isTTY ? wrap(shown, this.#columns(), '  ') : shown
+    this.#out.write(`${paint(this.#out, color, lines)}\n`)
+    if (isDrawn) this.tick()
   }
 
-  /** Removes the bar from the terminal. */
+  /** Removes the redrawn line from the terminal. */
   clear(): void {
-    if (this.#bar) this.#out.write('\r\u001b[K')
-    this.#bar = ''
+    if (this.#isDrawn) this.#out.write('\r\u001b[K')
+    this.#isDrawn = false
+  }
+
+  #columns(): number {
+    return Math.max(20, this.#out.columns ?? 80) - 1
   }
 
   #step(event: StepBase): void {
+    this.#last = event
     this.#facts = factsOf(event)
+    this.#phase = 'training'
+    this.#phaseAt = this.#now()
     const done = event.step >= this.#total
     const every = this.#out.isTTY ? 100 : 2000
     if (this.#now() - this.#shownAt < every && !done && event.step !== this.#first + 1) return
     this.#shownAt = this.#now()
-    const perStep = (this.#now() - this.#startedAt) / 1000 / Math.max(1, event.step - this.#first)
-    const left = duration(perStep * Math.max(0, this.#total - event.step))
-    const facts = `${event.step}/${this.#total} ${this.#facts} ${compact(event.tokensPerSecond)} tokens/s ${left} left`
-    if (!this.#out.isTTY) {
-      this.#out.write(`${facts}\n`)
-      return
-    }
-    const width = Math.min(30, (this.#out.columns ?? 80) - facts.length - 4)
-    const full = Math.round((Math.max(0, width) * event.step) / Math.max(1, this.#total))
-    const bar = width < 5 ? facts : `[${'#'.repeat(full)}${'.'.repeat(width - full)}] ${facts}`
-    this.clear()
-    this.#draw(bar.slice(0, (this.#out.columns ?? 80) - 1))
+    if (this.#out.isTTY) this.tick()
+    else this.#out.write(`${this.#stepTexts(event).join(' ')}\n`)
   }
 
-  #draw(bar: string): void {
-    this.#bar = bar
-    this.#out.write(bar)
+  /** Texts of a step, the most needed first, but for the time left at the end. */
+  #stepTexts(event: StepBase): string[] {
+    const perStep = (this.#phaseAt - this.#startedAt) / 1000 / Math.max(1, event.step - this.#first)
+    const left = perStep * Math.max(0, this.#total - event.step) - (this.#now() - this.#phaseAt) / 1000
+    return [
+      `${event.step}/${this.#total}`,
+      this.#facts,
+      `epoch ${event.epoch.toFixed(2)}`,
+      `lr ${rate(event.learningRate)}`,
+      `${compact(event.tokensPerSecond)} tokens/s`,
+      this.#phase === null || this.#phase === 'training'
+        ? `${duration(Math.max(0, left))} left`
+        : `${PHASES[this.#phase].toLowerCase()} ${duration((this.#now() - this.#phaseAt) / 1000)}`,
+    ]
+  }
+
+  /** A bar and the texts of a step, fewer of them on a narrow terminal. */
+  #stepLine(event: StepBase): string {
+    const texts = this.#stepTexts(event)
+    const width = this.#columns()
+    const joined = () => texts.join('  ')
+    while (texts.length > 3 && columnsOf(joined()) > width) texts.splice(-2, 1)
+    const room = Math.min(30, width - columnsOf(joined()) - 2)
+    const text = columnsOf(joined()) > width ? joined().slice(0, width) : joined()
+    return room < 5 ? text : `${bar(this.#out, event.step / Math.max(1, this.#total), room)}  ${text}`
   }
 }
 
@@ -155,7 +207,7 @@ const SAMPLE: [string, string][] = [
 /** The loss of a policy says little, so its score is shown instead. */
 function factsOf(event: StepBase): string {
   const metrics = listed(event, STEP, ' ')
-  return 'score' in event ? metrics.trimStart() : `loss ${event.loss.toFixed(4)}${metrics}`
+  return 'score' in event ? metrics.trimStart() : `loss ${digits(event.loss)}${metrics}`
 }
 
 function listed(event: object, names: [string, string][], separator = ', '): string {
@@ -169,64 +221,17 @@ function listed(event: object, names: [string, string][], separator = ', '): str
 /** A KL near zero prints as 0.00, not -0.00. */
 const twoDigits = (value: number) => value.toFixed(2).replace(/^-0\.00$/, '0.00')
 
-/** Data report of prompts in one line, and one more for each possible problem. */
-function describePrompts(report: PromptReport): string[] {
-  const { read, rows, dropped, length, firstBadRow } = report
-  const lost = dropped.badRow + dropped.tooLong + dropped.empty
-  const lines = [
-    `Data: ${counted(rows, 'prompt')} of ${counted(read, 'row')}, ${length.min} to ${length.max} tokens, median ${length.median}`,
-  ]
-  if (lost > 0)
-    lines.push(
-      `Data: ${counted(lost, 'prompt')} left out: ${dropped.badRow} bad, ${dropped.tooLong} too long, ${dropped.empty} empty`,
-    )
-  if (firstBadRow) lines.push(`Data: the first bad row is ${firstBadRow}`)
-  return [...lines, ...describeStrings(report).map((line) => `Data: ${line}`)]
+/** A learning rate in at most four digits: `0.001`, `1e-6`. */
+function rate(value: number): string {
+  const short = Number(value.toPrecision(4))
+  return short !== 0 && Math.abs(short) < 1e-3 ? short.toExponential() : String(short)
 }
 
-/** The data report in one line, and one more for each possible problem. */
-export function describeData(report: DataReport): string[] {
-  const { read, rows, dropped, truncated, tokens, trainTokens, length, duplicates } = report
-  const lost = dropped.badRow + dropped.tooLong + dropped.noLabels + dropped.empty
-  const lines = [
-    `Data: ${counted(rows, 'sequence')} of ${counted(read, 'row')}, ${compact(tokens)} tokens, ${compact(trainTokens)} of them trained, lengths ${length.min} to ${length.max}, median ${length.median}`,
-  ]
-  const concern = (count: number, text: string) => {
-    if (count > 0) lines.push(`Data: ${counted(count, 'row')} ${text}`)
-  }
-  concern(
-    lost,
-    `left out: ${dropped.badRow} bad, ${dropped.tooLong} too long, ${dropped.noLabels} without a label, ${dropped.empty} empty`,
-  )
-  if (report.firstBadRow) lines.push(`Data: the first bad row is ${report.firstBadRow}`)
-  for (const note of report.notes) lines.push(`Data: ${note}`)
-  concern(
-    truncated,
-    'truncated, which does not teach where a response ends; a larger --max-length keeps rows whole',
-  )
-  concern(duplicates.exact, 'identical to an earlier row')
-  concern(duplicates.near, 'identical to an earlier row but for case, punctuation and spaces')
-  concern(report.sharedWithValidation, 'also among the validation rows')
-  concern(report.emptyOutputs, 'with an empty response')
-  concern(report.doubleBos, 'with two BOS tokens at the start')
-  return [...lines, ...describeStrings(report).map((line) => `Data: ${line}`)]
-}
-
-/** Count with its noun: `1 row`, `2 rows`. */
-export const counted = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`
-
-function compact(value: number): string {
-  if (value >= 1e9) return `${(value / 1e9).toFixed(2)}B`
-  if (value >= 1e6) return `${(value / 1e6).toFixed(2)}M`
-  if (value >= 1e3) return `${(value / 1e3).toFixed(1)}k`
-  return `${Math.round(value)}`
-}
-
-/** Duration such as `1h05m`, `2m07s` or `9s`. */
-export function duration(seconds: number): string {
-  const whole = Math.round(seconds)
-  const hours = Math.floor(whole / 3600)
-  const minutes = Math.floor((whole % 3600) / 60)
-  if (hours > 0) return `${hours}h${String(minutes).padStart(2, '0')}m`
-  return minutes > 0 ? `${minutes}m${String(whole % 60).padStart(2, '0')}s` : `${whole}s`
+/** A number in four significant digits: `2.000`, `0.1235`, `1e-6`. */
+export function digits(value: number): string {
+  if (value === 0) return '0'
+  const size = Math.abs(value)
+  if (size >= 1e4 && size < 1e6) return String(Number(value.toPrecision(4)))
+  if (size >= 1e-3 && size < 1e6) return value.toPrecision(4)
+  return Number(value.toPrecision(4)).toExponential()
 }

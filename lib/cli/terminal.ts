@@ -33,3 +33,24 @@ export function columnsOf(text: string): number {
   for (const { segment } of SEGMENTS.segment(text)) columns += WIDE.test(segment) ? 2 : 1
   return columns
 }
+
+const COLORS = { green: 32, yellow: 33, cyan: 36, dim: 2 } as const
+
+/** Colors a text where the stream shows colors: a terminal, and no NO_COLOR. */
+export function paint(out: Terminal, color: keyof typeof COLORS | undefined, text: string): string {
+  if (color === undefined || out.hasColors?.() !== true) return text
+  return `\u001b[${COLORS[color]}m${text}\u001b[0m`
+}
+
+/** True for a terminal of UTF-8. */
+const isUnicode = () =>
+  /utf-?8/i.test(process.env.LC_ALL || process.env.LC_CTYPE || process.env.LANG || '') &&
+  !/^(dumb|linux)$/.test(process.env.TERM ?? '')
+
+/** A bar of `width` columns, filled to `fraction`. */
+export function bar(out: Terminal, fraction: number, width: number): string {
+  const full = Math.round(width * Math.min(1, Math.max(0, fraction)))
+  if (isUnicode())
+    return `${paint(out, 'cyan', '━'.repeat(full))}${paint(out, 'dim', '─'.repeat(width - full))}`
+  return `[${'#'.repeat(Math.max(0, full - 1))}${'.'.repeat(Math.max(0, width - Math.max(1, full) - 1))}]`
+}

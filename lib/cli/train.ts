@@ -72,19 +72,39 @@ export function trainingCommand(summary: string, set: OptionSet, start: Start): 
 
 async function train(name: string, machine: MachineOptions, start: () => ReturnType<Start>): Promise<number> {
   const { json, quiet, output } = machine
-  const progress = new Progress(quiet ? { write: () => undefined } : process.stderr)
+  const progress = new Progress(quiet || json ? { write: () => undefined } : process.stderr)
   let run: AnyRun | null = null
   let saved: string | undefined
   let stopped = false
   let unwritable: PosttrainError | null = null
+  let stopping = false
+  const leave = () => {
+    progress.clear()
+    if (stopping && !quiet) {
+      const left = saved === undefined ? 'no checkpoint was saved' : `the newest checkpoint is ${saved}`
+      process.stderr.write(`posttrain ${name}: ended at once; ${left}\n`)
+    }
+  }
+  process.once('exit', leave)
   const off = onInterrupt(() => {
     if (!run) process.exit(INTERRUPTED)
+    stopping = true
     run.stop()
-    progress.line('Stopping after this step; press Ctrl-C again to exit at once')
+    // The terminal has written ^C behind the line.
+    if (process.stderr.isTTY && !quiet) process.stderr.write('\r\u001b[K')
+    const how = 'Stopping after this step; press Ctrl-C again to exit at once'
+    if (json && !quiet) process.stderr.write(`${how}\n`)
+    progress.line(how)
   })
+  progress.enter('loading')
+  const ticking = setInterval(() => {
+    if (run) progress.enter(run.phase)
+    progress.tick()
+  }, 200)
   try {
     const { run: started, close } = await start()
     run = started
+    progress.enter(run.phase)
     try {
       for await (const event of run) {
         if (!json) progress.show(event)
@@ -100,7 +120,9 @@ async function train(name: string, machine: MachineOptions, start: () => ReturnT
       await close()
     }
   } finally {
+    clearInterval(ticking)
     progress.clear()
+    process.off('exit', leave)
     off()
   }
   if (unwritable && !isClosedPipe(unwritable)) throw unwritable

@@ -1,4 +1,5 @@
-import { duration, type Terminal } from './progress.js'
+import { duration } from './counts.js'
+import { bar as drawBar, type Terminal } from './terminal.js'
 
 const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(bytes < 10e6 ? 1 : 0)} MB`
 
@@ -37,9 +38,8 @@ export class TransferProgress {
     }
     const columns = (this.#out.columns ?? 80) - 1
     const width = Math.min(20, columns - facts.length - 3)
-    const full = Math.round((Math.max(0, width) * bytes) / Math.max(1, total))
-    const bar = width < 5 ? facts : `[${'#'.repeat(full)}${'.'.repeat(width - full)}] ${facts}`
-    this.#out.write(`\r\u001b[K${bar.slice(0, columns)}`)
+    const bar = width < 5 ? facts : `${drawBar(this.#out, bytes / Math.max(1, total), width)} ${facts}`
+    this.#out.write(`\r\u001b[K${width < 5 ? bar.slice(0, columns) : bar}`)
     this.#drawn = true
   }
 

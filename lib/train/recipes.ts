@@ -5,12 +5,14 @@ import { grpoOptions, rlooOptions } from './options/group.js'
 import { ppoOptions } from './options/ppo.js'
 import { dpoOptions, rewardOptions } from './options/preference.js'
 import type { EvaluationBase, StepBase, TrainEvent } from './run/events.js'
+import type { RunPhase } from './run/run.js'
 
 /** An event of any recipe. */
 export type AnyEvent = TrainEvent<StepBase, EvaluationBase, DataReport | PromptReport>
 
 /** A run of any recipe, for programs that take the recipe as an argument. */
 export interface AnyRun extends AsyncIterable<AnyEvent> {
+  readonly phase: RunPhase
   stop(): void
 }
 
@@ -30,7 +32,7 @@ export interface RecipeEntry {
 /** An entry that imports the recipe's code by `load` when a run starts. */
 function recipe<Set extends OptionSet>(
   entry: Omit<RecipeEntry, 'options' | 'start'> & { options: Set },
-  load: () => Promise<(options: OptionInput<Set>) => AsyncIterable<unknown> & { stop(): void }>,
+  load: () => Promise<(options: OptionInput<Set>) => AsyncIterable<unknown> & Pick<AnyRun, 'phase' | 'stop'>>,
 ): RecipeEntry {
   const start = async (options: Record<string, unknown>) =>
     (await load())(options as OptionInput<Set>) as AnyRun

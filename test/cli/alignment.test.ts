@@ -213,6 +213,8 @@ test('progress: a line says score, KL and length; the end says them too', async 
     new RegExp(
       [
         String.raw`^Output: runs/ppo-[\d-]+`,
+        'Loading the model',
+        'Reading the data',
         'Data: 16 prompts of 16 rows, 22 to 23 tokens, median 22',
         String.raw`Training 26\.8k trainable of 26\.8k parameters, 2 steps`,
         String.raw`1/2 ${facts} .* tokens/s \d+s left`,

@@ -1,5 +1,6 @@
 import test from 'ava'
-import { Progress } from '../../lib/cli/progress.js'
+import { digits, Progress } from '../../lib/cli/progress.js'
+import { bar } from '../../lib/cli/terminal.js'
 import type { StepEvent, TrainEvent } from '../../lib/train/run/events.js'
 
 const start: TrainEvent = {
@@ -52,6 +53,8 @@ function watch(isTTY: boolean, columns = 80) {
   return { written, clock, progress: new Progress(out, () => clock.now) }
 }
 
+process.env.LC_ALL = 'C'
+
 test('plain lines where there is no terminal: the first step, then every two seconds, then the last', (t) => {
   const { written, clock, progress } = watch(false)
   progress.show(start)
@@ -70,7 +73,7 @@ test('plain lines where there is no terminal: the first step, then every two sec
     written.slice(1).map((line) => line.split(' ')[0]),
     ['1/10', '5/10', '9/10', '10/10'],
   )
-  t.is(written[2], '5/10 loss 2.0000 1.2k tokens/s 3s left\n')
+  t.is(written[2], '5/10 loss 2.000 epoch 0.50 lr 0.001 1.2k tokens/s 3s left\n')
   t.false(written.join('').includes('\u001b'))
 })
 
@@ -87,8 +90,58 @@ test('a bar that is redrawn on a terminal and never wider than it', (t) => {
     t.is(bars.length, 4)
     for (const bar of bars) t.true(bar.length < columns && !bar.includes('\n'))
     t.deepEqual(written.slice(-3, -1), ['\r\u001b[K', 'a line\n'])
-    if (columns === 80) t.true(bars[1]?.startsWith('[####'))
+    if (columns >= 80) t.regex(bars[1]!, /^\[#+\.+\] {2}2\/10 {2}loss 2\.000 /)
     progress.clear()
     t.is(written.at(-1), '\r\u001b[K')
   }
+})
+
+test.serial('the bar has Unicode where the terminal is UTF-8, and colors where it shows them', (t) => {
+  process.env.LC_ALL = 'C.UTF-8'
+  t.teardown(() => {
+    process.env.LC_ALL = 'C'
+  })
+  const terminal = (hasColors: boolean) => ({
+    isTTY: true,
+    hasColors: () => hasColors,
+    write: () => undefined,
+  })
+  t.is(bar(terminal(false), 0.5, 8), '━━━━────')
+  t.is(bar(terminal(true), 0.5, 4), '\u001b[36m━━\u001b[0m\u001b[2m──\u001b[0m')
+  process.env.LC_ALL = 'C'
+  t.is(bar(terminal(false), 0.5, 8), '[###...]')
+})
+
+test.serial('on a terminal every phase is shown at once, with its time', (t) => {
+  const { written, clock, progress } = watch(true)
+  progress.enter('loading')
+  t.is(written.at(-1), 'Loading the model')
+  clock.now += 3000
+  progress.tick()
+  t.is(written.at(-1), 'Loading the model 3s')
+  progress.show(start)
+  t.is(written.at(-1), 'First step')
+  progress.show(step(1))
+  progress.enter('evaluating')
+  clock.now += 2000
+  progress.tick()
+  t.regex(written.at(-1)!, /evaluating 2s$/)
+})
+
+test.serial('control characters of data do not reach the terminal, and long lines wrap at words', (t) => {
+  const { written, progress } = watch(true, 40)
+  progress.line(`\u001b[2J${'word '.repeat(20)}`.trim())
+  t.false(written.join('').includes('\u001b[2J'))
+  for (const line of written.join('').split('\n')) t.true(line.length < 40 && !/^ord/.test(line))
+})
+
+test('numbers have four digits, and small ones an exponent', (t) => {
+  t.deepEqual([2, 0.123456, 123456, 1e-6, 0.00012345, -0].map(digits), [
+    '2.000',
+    '0.1235',
+    '123500',
+    '1e-6',
+    '1.234e-4',
+    '0',
+  ])
 })

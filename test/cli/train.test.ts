@@ -88,7 +88,10 @@ test('plain lines on stderr, nothing on stdout', async (t) => {
   const { code, stdout, stderr } = await posttrain([...plain, '--max-steps', '2', '--output', output])
   t.is(code, 0)
   t.is(stdout, '')
-  t.regex(stderr, /^Data: .*\nTraining .* 2 steps\n1\/2 loss .* tokens\/s .* left\n2\/2 /)
+  t.regex(
+    stderr,
+    /^Loading the model\nReading the data\nData: .*\nTraining .* 2 steps\n1\/2 loss .* tokens\/s .* left\n2\/2 /,
+  )
   t.is(
     (await posttrain([...plain, '--max-steps', '1', '--quiet', '--output', output, '--overwrite'])).stderr,
     '',
@@ -102,7 +105,8 @@ test('exit codes: 1 for what failed, 2 for wrong usage, one sentence, no stack',
     t.is(stdout, '')
     t.regex(stderr, sentence)
     t.false(/^\s+at /m.test(stderr), stderr)
-    t.true(stderr.trim().split('\n').length <= 2, stderr)
+    const lines = stderr.trim().split('\n')
+    t.true(lines.filter((line) => !/^(Output|Loading|Reading)/.test(line)).length <= 2, stderr)
   }
   await fails(1, /nowhere does not exist/, 'sft', '--model', join(folder, 'nowhere'), '--data', data)
   await fails(1, /nothing\.jsonl/, 'sft', '--model', model, '--data', join(folder, 'nothing.jsonl'))
@@ -210,7 +214,7 @@ test('a second SIGINT leaves at once with 130, and the process is not aborted', 
   const { code, signal, stdout } = await posttrain(argv, (line, child) => {
     if (!line.startsWith('{"type":"step"') || sent++ > 0) return
     child.kill('SIGINT')
-    setTimeout(() => child.kill('SIGINT'), 50)
+    setTimeout(() => child.kill('SIGINT'), 10)
   })
   t.is(signal, null)
   t.is(code, 130)

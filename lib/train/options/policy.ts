@@ -35,8 +35,8 @@ export const policyFields = lazily((z) => {
       ),
       'Reward of responses: a reward model, a function over samples, or a weighted list of them',
       {
-        help: 'Reward of responses: folder of a reward model, or a .js file that exports a function; several with FILE=WEIGHT',
-        placeholder: 'DIR|FILE.js',
+        help: 'Reward of responses: folder of a reward model, or a .js or .ts file that exports a function; several with FILE=WEIGHT',
+        placeholder: 'DIR|FILE',
         read: (text) => text,
         repeat: true,
         collect: (values) => values,

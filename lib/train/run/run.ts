@@ -10,7 +10,12 @@ export interface RunControl {
   save: (() => Promise<string>) | null
   /** Set by the recipe at its start event: the end event for the current state. */
   summary: ((reason: EndEvent['reason']) => EndEvent) | null
+  /** Set by the recipe as it proceeds. */
+  phase: RunPhase
 }
+
+/** What a run is doing between two events: reading its data, steps or rollouts, or what follows a step. */
+export type RunPhase = 'reading' | 'training' | 'evaluating' | 'sampling' | 'saving'
 
 /** Whether a run has reached its start event, after which its changes to the model are kept. */
 export const hasStarted = (control: RunControl) => (): boolean => control.summary !== null
@@ -41,7 +46,12 @@ export class Run<
 > implements AsyncIterable<TrainEvent<Step, Evaluation, Report>>, AsyncDisposable
 {
   readonly #stop = new AbortController()
-  readonly #control: RunControl = { stop: this.#stop.signal, save: null, summary: null }
+  readonly #control: RunControl = {
+    stop: this.#stop.signal,
+    save: null,
+    summary: null,
+    phase: 'reading',
+  }
   readonly #events: AsyncGenerator<TrainEvent<Step, Evaluation, Report>, EndEvent>
   #state: 'idle' | 'running' | 'ended' = 'idle'
   #consumed = false
@@ -70,6 +80,11 @@ export class Run<
         return { done: true, value: undefined }
       },
     }
+  }
+
+  /** What the run is doing now, for a display while no event comes. */
+  get phase(): RunPhase {
+    return this.#control.phase
   }
 
   /**

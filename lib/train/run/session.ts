@@ -18,7 +18,7 @@ import type { CheckpointEvent, EndEvent, StartEvent, WarningEvent } from './even
 import { RunFolder } from './folder.js'
 import { countParameters } from './parameters.js'
 import type { SessionPlan } from './plan.js'
-import { throwIfAborted } from './run.js'
+import { type RunPhase, throwIfAborted } from './run.js'
 import type { SessionState } from './state.js'
 import { unreadMarks } from './warnings.js'
 
@@ -121,6 +121,7 @@ export class Session<State extends SessionState> implements AsyncDisposable {
     const { model, template, control } = this.#plan
     const { epochs, ...reports } = given
     if (template) model.adoptTemplate(template)
+    this.enter('training')
     control.save = this.folder && (() => this.save())
     control.summary = (reason) => this.#summary(reason)
     const parameters = await countParameters(model)
@@ -136,6 +137,11 @@ export class Session<State extends SessionState> implements AsyncDisposable {
     if (this.state.step === 0 && given.report.specialMarks > 0)
       yield await this.warn({ code: 'specialMarks', message: unreadMarks(given.report.specialMarks) })
     for (const warning of this.#found) yield await this.warn(warning)
+  }
+
+  /** Tells a display what the run does now. */
+  enter(phase: RunPhase): void {
+    this.#plan.control.phase = phase
   }
 
   /** Writes an event to metrics.jsonl and returns it. */
@@ -178,6 +184,7 @@ export class Session<State extends SessionState> implements AsyncDisposable {
    */
   async *checkpoint(): AsyncGenerator<CheckpointEvent | WarningEvent, void> {
     const { step } = this.state
+    this.enter('saving')
     try {
       yield await this.note({ type: 'checkpoint' as const, step, path: await this.save() })
       this.#failedInARow = 0
@@ -191,6 +198,7 @@ export class Session<State extends SessionState> implements AsyncDisposable {
         message: `The checkpoint of step ${step} was not saved (${error.message}); those before it are whole, and the run goes on and tries again at the next one`,
       })
     }
+    this.enter('training')
   }
 
   /** Writes a checkpoint, removes old ones, and returns its path; needs a run folder. */
@@ -217,6 +225,7 @@ export class Session<State extends SessionState> implements AsyncDisposable {
     throwIfAborted(options.signal)
     if (folder) {
       if (this.#savedAt !== this.state.step) yield* this.checkpoint()
+      this.enter('saving')
       const best = this.#bestStep()
       if (best !== null && best !== this.state.step) {
         const [weights] = Object.entries(parts)

@@ -72,8 +72,10 @@ export async function* superviseTraining<
   if (lostBest !== null) yield await session.warn({ code: 'resumeDiffers', message: withoutBest(lostBest) })
   for (const warning of training.warnings ?? []) yield await session.warn(warning)
 
-  const reasonToEnd = () => endOf(session.state, options) ?? (control.stop.aborted ? 'stopped' : null)
-  if (session.state.settled < session.state.step) yield* settle(training, session)
+  const isCutShort = () => control.stop.aborted && session.state.settled < session.state.step
+  const reasonToEnd = () =>
+    (isCutShort() ? null : endOf(session.state, options)) ?? (control.stop.aborted ? 'stopped' : null)
+  if (session.state.settled < session.state.step) yield* settle(training, session, control.stop)
   const steps = prefetch(optimizerSteps(train, { from: session.state.cursor, accumulation }))
   for await (const data of reasonToEnd() ? [] : steps) {
     session.check()
@@ -85,7 +87,7 @@ export async function* superviseTraining<
     })
     yield* stepped(session, data, outcome, objective.stepMetrics(outcome.sums))
     if (session.state.skippedInARow >= options.maxSkippedSteps) throw notFinite(session.state, data, outcome)
-    yield* settle(training, session)
+    yield* settle(training, session, control.stop)
     if (reasonToEnd()) break
   }
   return yield* session.finish(reasonToEnd() ?? 'stopped')

@@ -1,4 +1,5 @@
 import { encodePrompt, type Loader, type Batch as Tokens } from '../../data/index.js'
+import { AbortError } from '../../errors.js'
 import { generate } from '../../generate/generate.js'
 import { CausalLM } from '../../models/causal-lm.js'
 import type { EvaluationBase, SampleEvent, StepBase, TrainEvent, WarningEvent } from '../run/events.js'
@@ -10,7 +11,10 @@ import type { TrainBatch } from './objective.js'
 import type { TrainingState } from './state.js'
 import type { SupervisedTraining } from './training.js'
 
-/** Emits what follows a step: epoch event, evaluation, samples and checkpoint, each when due. */
+/**
+ * Emits what follows a step: epoch event, evaluation, samples and checkpoint, each when due. After `stop` it ends at once,
+ * so that the run saves first; a resume does what is left.
+ */
 export async function* settle<
   Batch extends TrainBatch & Tokens,
   Step extends StepBase,
@@ -18,8 +22,11 @@ export async function* settle<
 >(
   training: SupervisedTraining<Batch, Step, Evaluation>,
   session: Session<TrainingState>,
+  stop: AbortSignal,
 ): AsyncGenerator<TrainEvent<Step, Evaluation>, void> {
+  if (stop.aborted) return
   const { options, validation } = training
+  const signal = options.signal ? AbortSignal.any([options.signal, stop]) : stop
   const { state } = session
   const { step } = state
   const endsEpoch = state.cursor.batch === 0
@@ -34,8 +41,19 @@ export async function* settle<
     settled.epochWeight = 0
   }
   const evaluates = validation && due(options.evaluation?.everySteps)
-  const isBest = evaluates ? yield* evaluated(training, validation, session, settled) : false
-  if (options.samples && due(options.samples.everySteps)) yield* samples(training, session)
+  let isBest = false
+  try {
+    session.enter('evaluating')
+    if (evaluates) isBest = yield* evaluated(training, validation, session, settled, signal)
+    session.enter('sampling')
+    if (options.samples && due(options.samples.everySteps)) yield* samples(training, session, signal)
+  } catch (error) {
+    if (error instanceof AbortError && stop.aborted && !options.signal?.aborted) return
+    throw error
+  } finally {
+    session.enter('training')
+  }
+  if (stop.aborted) return
   session.state = settled
   // After a failed step the weights may be corrupt: their checkpoints must not rotate out sound ones.
   const isSound = state.skippedInARow === 0
@@ -54,9 +72,10 @@ async function* evaluated<
   validation: Loader<Batch>,
   session: Session<TrainingState>,
   settled: TrainingState,
+  signal: AbortSignal,
 ): AsyncGenerator<Evaluation | WarningEvent, boolean> {
   const { step, position: epoch } = session.state
-  const result = await evaluate(objective, validation, { signal: options.signal })
+  const result = await evaluate(objective, validation, { signal })
   const minDelta = options.earlyStopping?.minDelta ?? 0
   settled.evaluations = afterEvaluation(settled.evaluations, { step, loss: result.loss }, minDelta)
   const best = settled.evaluations.bestStep === step
@@ -77,6 +96,7 @@ async function* samples(
     sampling: form,
   }: Pick<SupervisedTraining<never, never, never>, 'model' | 'options' | 'sampling'>,
   session: Session<TrainingState>,
+  signal: AbortSignal,
 ): AsyncGenerator<SampleEvent, void> {
   if (!options.samples || form === undefined || !(model instanceof CausalLM)) return
   const { tokenizer } = model
@@ -88,7 +108,7 @@ async function* samples(
       maxNewTokens,
       temperature,
       ...(temperature > 0 && { seed: options.seed }),
-      ...(options.signal && { signal: options.signal }),
+      signal,
     },
   )
   const { step } = session.state
