@@ -1,3 +1,4 @@
+import { is, needArgument } from '../arguments.js'
 import { AbortError, ERROR_CODES, type ErrorCode, PosttrainError } from '../errors.js'
 import type { CancelHandle, Core } from './addon.js'
 
@@ -16,6 +17,7 @@ export async function call<T>(
   start: (cancel?: CancelHandle) => Promise<T> | T,
   signal?: AbortSignal,
 ): Promise<T> {
+  if (signal !== undefined) needArgument('the call', 'signal', signal, is.signal)
   if (signal?.aborted) throw new AbortError(signal.reason)
   let cancel: CancelHandle | undefined
   let abort: (() => void) | undefined

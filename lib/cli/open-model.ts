@@ -1,10 +1,10 @@
 import { existsSync } from 'node:fs'
-import { readFile } from 'node:fs/promises'
-import { join, resolve } from 'node:path'
+import { resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { Tokenizer } from '../data/text/tokenizer.js'
 import { PosttrainError } from '../errors.js'
 import { CausalLM } from '../models/causal-lm.js'
+import { readConfig } from '../models/folder.js'
 import { modelSource } from '../models/hub.js'
 import { readPeftConfig } from '../models/peft-config.js'
 import { isRewardModel, openScoredBase, RewardModel } from '../models/reward-model.js'
@@ -128,7 +128,7 @@ export async function createModel(
   seed: number,
 ): Promise<CausalLM> {
   const { folder } = await modelSource(model, 'blank')
-  const config = JSON.parse(await readFile(join(folder, 'config.json'), 'utf8'))
+  const config = await readConfig(folder)
   return CausalLM.create(config, {
     seed,
     tokenizer: await Tokenizer.load(folder),

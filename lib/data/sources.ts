@@ -1,6 +1,8 @@
 import { open, rename, stat } from 'node:fs/promises'
+import { shown } from '../arguments.js'
 import { PosttrainError } from '../errors.js'
 import { isHubFile } from '../files/hub/id.js'
+import { isRows } from '../options/kinds.js'
 import type { Documents, ReadOptions, SourceRow } from './formats/format.js'
 import { formatOf } from './formats/index.js'
 import { text } from './formats/text.js'
@@ -51,21 +53,17 @@ export type Validation =
 
 function isWeighted(item: unknown): item is WeightedSource {
   if (typeof item !== 'object' || item === null || !('data' in item) || !('weight' in item)) return false
-  return (
-    typeof item.data === 'string' ||
-    Array.isArray(item.data) ||
-    (typeof item.data === 'object' && item.data !== null)
-  )
+  return isRows(item.data)
 }
 
 /** Lists the sources of a DataSource with their weights. */
 export function sourcesOf(source: DataSource): WeightedSource[] {
-  if (Array.isArray(source) && source.length > 0 && source.every(isWeighted)) {
+  if (Array.isArray(source) && source.length > 0 && Array.from(source as unknown[]).every(isWeighted)) {
     for (const { weight } of source as WeightedSource[]) {
-      if (!(weight > 0 && Number.isFinite(weight))) {
+      if (!(typeof weight === 'number' && weight > 0 && Number.isFinite(weight))) {
         throw new PosttrainError(
           'ERR_INVALID_ARGUMENT',
-          `the weight of a data source must be above 0, got ${weight}`,
+          `the weight of a data source must be above 0, got ${shown(weight)}`,
         )
       }
     }

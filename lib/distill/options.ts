@@ -1,5 +1,5 @@
 import type { CausalLM } from '../models/causal-lm.js'
-import { abortSignal, count, isObject, isTextOrObject, text } from '../options/kinds.js'
+import { abortSignal, count, isObject, isRows, text } from '../options/kinds.js'
 import { type Conflict, custom, type OptionSet, option, type ResolvedOptions } from '../options/option.js'
 import { lazily } from '../options/zod.js'
 
@@ -45,7 +45,7 @@ export const distillOptions = {
       data: option(
         custom<SeedSource>(
           'SeedSource',
-          isTextOrObject,
+          isRows,
           'must be a path, an array of rows or an async iterable of rows',
         ),
         'Seeds: rows with instruction, prompt or messages, or paragraphs of a .txt file',

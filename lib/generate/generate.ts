@@ -1,9 +1,10 @@
 import type { SessionHandle } from '../addon/addon.js'
 import { call } from '../addon/call.js'
+import { is, needArgument } from '../arguments.js'
 import type { Message, Tokenizer } from '../data/index.js'
 import { chooseTemplate, encodePrompt } from '../data/index.js'
 import { PosttrainError } from '../errors.js'
-import type { CausalLM } from '../models/causal-lm.js'
+import { CausalLM } from '../models/causal-lm.js'
 import type { GenerateOptions } from './options.generated.js'
 import { type CheckedOptions, checkOptions } from './sampling.js'
 import { StopText } from './stop-text.js'
@@ -39,6 +40,8 @@ export interface Piece {
   finishReason?: FinishReason
 }
 
+const PROMPT = { test: () => false, expected: 'a string, an Int32Array of ids' }
+
 /** Decoding steps of one job: few enough to abort quickly, enough that the cost of a job does not matter. */
 const STEPS = 8
 
@@ -56,10 +59,11 @@ async function promptsOf(
   const turns = choice !== undefined && choice !== 'none'
   const { template } = await chooseTemplate(choice, model)
   const form = { tokenizer, template, strings: turns ? ('turn' as const) : ('raw' as const) }
-  const ids = prompts.map((prompt, index) => {
+  const ids = Array.from(prompts, (prompt, index) => {
     if (prompt instanceof Int32Array) return prompt
     if (typeof prompt === 'string')
       return encodePrompt({ text: prompt }, { ...form, rendered: rendered && !turns }).promptIds
+    needArgument('generate', `prompt ${index}`, prompt, is.or(PROMPT, is.list))
     if (!turns && model.chatTemplate === null) {
       throw new PosttrainError(
         'ERR_INVALID_ARGUMENT',
@@ -143,6 +147,8 @@ export async function* stream(
   prompts: readonly Prompt[],
   options: GenerateOptions = {},
 ): AsyncGenerator<Piece, void> {
+  needArgument('generate', 'the model', model, is.a(CausalLM, 'a CausalLM'))
+  needArgument('generate', 'the prompts', prompts, is.list)
   const checked = checkOptions(model, options)
   const { ids, stopIds } = await promptsOf(model, prompts, checked, options)
   const { core, handle: role } = model.role
@@ -205,7 +211,8 @@ export async function generate(
   prompts: readonly Prompt[],
   options: GenerateOptions = {},
 ): Promise<Completion[]> {
-  const rows = prompts.map(() => ({
+  needArgument('generate', 'the prompts', prompts, is.list)
+  const rows = Array.from(prompts, () => ({
     text: '',
     tokenIds: [] as number[],
     logProbs: [] as number[],

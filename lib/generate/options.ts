@@ -1,5 +1,5 @@
 import type { Template } from '../data/text/template.js'
-import { abortSignal, isTextOrObject, text } from '../options/kinds.js'
+import { abortSignal, isTemplate, text } from '../options/kinds.js'
 import { type Conflict, custom, type OptionSet, option, type ResolvedOptions } from '../options/option.js'
 import { lazily } from '../options/zod.js'
 
@@ -43,7 +43,7 @@ export const generateOptions = {
       template: option(
         custom<'chat' | 'plain' | 'alpaca' | 'none' | (string & {}) | Template>(
           "'chat' | 'plain' | 'alpaca' | 'none' | (string & {}) | Template",
-          isTextOrObject,
+          isTemplate,
           "must be 'chat', 'plain', 'alpaca', 'none', the path of a .jinja file, or a template",
         ).optional(),
         "Template that puts texts in a user turn and renders messages; by default, and with none, texts are taken as they are, and messages are rendered by the model's chat template",

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, type Stats, statSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
 import { PosttrainError } from '../errors.js'
 import { archives, platformName, type Variant } from './archives.js'
@@ -22,7 +22,12 @@ const isTree = (folder: string) => existsSync(join(folder, 'lib', libraryNames()
  */
 export function lookAtGiven(path: string, variant: Variant | 'auto'): Given {
   const from = resolve(path)
-  const status = statSync(from, { throwIfNoEntry: false })
+  let status: Stats | undefined
+  try {
+    status = statSync(from, { throwIfNoEntry: false })
+  } catch (error) {
+    throw unfit(from, (error as Error).message)
+  }
   if (status === undefined) throw unfit(from, 'it does not exist')
   if (status.isFile()) {
     if (/\.(zip|whl)$/.test(from) && !isNvidia(basename(from)))

@@ -1,6 +1,7 @@
 import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs'
 import { cp, rename, rm } from 'node:fs/promises'
 import { basename, join, relative } from 'node:path'
+import { is, needOptions } from '../arguments.js'
 import { AbortError, PosttrainError } from '../errors.js'
 import { writeFileAtomic } from '../files/atomic.js'
 import { download } from '../files/download.js'
@@ -68,6 +69,13 @@ export class Installation {
   readonly #given: Given
 
   constructor(options: InstallOptions, env: Env) {
+    needOptions('installLibtorch', options, {
+      variant: is.oneOf('auto', 'cpu', 'cu130'),
+      from: is.path,
+      force: is.flag,
+      onEvent: is.callable,
+      signal: is.signal,
+    })
     this.#options = options
     this.#env = env
     this.#asked = options.variant ?? 'auto'

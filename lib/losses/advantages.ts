@@ -1,4 +1,4 @@
-import { as, type FloatArray, invalid, native, need, optional } from './arrays.js'
+import { as, type FloatArray, invalid, native, need, needLossOptions, optional } from './arrays.js'
 
 /**
  * Generalized advantage estimation (GAE; Schulman et al. 2015, arXiv 1506.02438) over B responses, which `offsets`
@@ -14,6 +14,7 @@ export async function gae<A extends FloatArray>(options: {
   /** Default 0.95. */
   lambda?: number
 }): Promise<{ advantages: A; returns: A }> {
+  needLossOptions('gae', options)
   const { rewards, values, offsets, gamma = 1, lambda = 0.95 } = options
   const result = await native('gae', { rewards, values }, (core) =>
     core.gae({ rewards, values, offsets, gamma, lambda }),
@@ -30,6 +31,7 @@ export async function whiten<A extends FloatArray>(
   values: A,
   options: { mask?: Uint8Array; shiftMean?: boolean } = {},
 ): Promise<A> {
+  needLossOptions('whiten', options)
   const given = { ...optional('mask', options.mask), shiftMean: options.shiftMean ?? true }
   return as(values, await native('whiten', { values }, (core) => core.whiten(values, given)))
 }
@@ -58,6 +60,7 @@ export async function grpoAdvantages<A extends FloatArray>(options: {
   groupSize: number
   scaleRewards?: 'group' | 'batch' | 'none'
 }): Promise<{ advantages: A; withoutSpread: number }> {
+  needLossOptions('grpoAdvantages', options)
   const { rewards, groupSize, scaleRewards = 'group' } = options
   const result = await native('grpoAdvantages', { rewards }, (core) =>
     core.groupAdvantages({
@@ -75,6 +78,7 @@ export async function rlooAdvantages<A extends FloatArray>(options: {
   rewards: A
   groupSize: number
 }): Promise<{ advantages: A; withoutSpread: number }> {
+  needLossOptions('rlooAdvantages', options)
   const { rewards, groupSize } = options
   const result = await native('rlooAdvantages', { rewards }, (core) =>
     core.groupAdvantages({

@@ -1,6 +1,7 @@
 import type { Core } from '../addon/addon.js'
 import { call } from '../addon/call.js'
 import { loadCore } from '../addon/load.js'
+import { is, needOptions, type Rule, shown } from '../arguments.js'
 import { PosttrainError } from '../errors.js'
 
 /** A Float64Array is computed in float64. A Float32Array is widened to it, and results are rounded back. */
@@ -10,11 +11,47 @@ export type FloatArray = Float32Array | Float64Array
 export function needFinite(name: string, arrays: Record<string, FloatArray>): void {
   for (const [field, values] of Object.entries(arrays)) {
     if (!(values instanceof Float32Array || values instanceof Float64Array)) {
-      throw invalid(name, `${field} must be a Float32Array or a Float64Array`)
+      throw invalid(name, `${field} must be a Float32Array or a Float64Array, got ${shown(values)}`)
     }
     const at = values.findIndex((value: number) => !Number.isFinite(value))
     if (at >= 0) throw invalid(name, `${field}[${at}] must be finite, got ${values[at]}`)
   }
+}
+
+/** Options that several losses have; the ranges of numbers are checked where they are used. */
+const OPTIONS: Readonly<Record<string, Rule>> = {
+  mask: is.bytes,
+  offsets: is.int32,
+  chosenLengths: is.int32,
+  rejectedLengths: is.int32,
+  gradient: is.flag,
+  shiftMean: is.flag,
+  ignoreIndex: is.number,
+  clip: is.orNull(is.number),
+  dualClip: is.number,
+  beta: is.number,
+  labelSmoothing: is.number,
+  gamma: is.number,
+  lambda: is.number,
+  clipLow: is.number,
+  clipHigh: is.number,
+  maxLength: is.number,
+  coefficient: is.number,
+  center: is.number,
+  kl: is.number,
+  desirableWeight: is.number,
+  undesirableWeight: is.number,
+  columns: is.positive,
+  estimator: is.oneOf('k1', 'k2', 'k3', 'full'),
+  direction: is.oneOf('forward', 'reverse'),
+  scaleRewards: is.oneOf('group', 'batch', 'none'),
+  reduction: is.oneOf('dapo', 'grpo', 'bnpo', 'drGrpo'),
+  kind: is.text,
+}
+
+/** Refuses options that are no object, and values of the wrong kind. */
+export function needLossOptions(name: string, options: unknown): void {
+  needOptions(name, options, OPTIONS)
 }
 
 /** Refuses anything but an Int32Array. */
@@ -41,7 +78,7 @@ export function need(
   what: string,
   value: number | undefined,
 ): void {
-  if (!ok) throw invalid(name, `${field} must be ${what}, got ${value}`)
+  if (!ok) throw invalid(name, `${field} must be ${what}, got ${shown(value)}`)
 }
 
 export function invalid(name: string, sentence: string): PosttrainError {

@@ -1,6 +1,7 @@
 import { call } from '../addon/call.js'
 import { loadCore } from '../addon/load.js'
 import { IGNORE_INDEX } from '../addon/training.js'
+import { is, needArgument, needOptions } from '../arguments.js'
 import { PosttrainError } from '../errors.js'
 
 export interface CrossEntropyResult<A extends Float32Array | Float64Array> {
@@ -27,6 +28,9 @@ export async function crossEntropy<A extends Float32Array | Float64Array>(
   labels: Int32Array,
   options: { ignoreIndex?: number; gradient?: boolean } = {},
 ): Promise<CrossEntropyResult<A>> {
+  needArgument('crossEntropy', 'logits', logits, is.reals)
+  needArgument('crossEntropy', 'labels', labels, is.int32)
+  needOptions('crossEntropy', options, { ignoreIndex: is.number, gradient: is.flag })
   if (labels.length === 0 || logits.length === 0 || logits.length % labels.length !== 0) {
     throw new PosttrainError(
       'ERR_INVALID_ARGUMENT',

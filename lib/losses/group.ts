@@ -1,4 +1,14 @@
-import { as, type FloatArray, invalid, native, need, needFinite, needInt32, optional } from './arrays.js'
+import {
+  as,
+  type FloatArray,
+  invalid,
+  native,
+  need,
+  needFinite,
+  needInt32,
+  needLossOptions,
+  optional,
+} from './arrays.js'
 
 /** Reduction of token losses to one number; formulas at `reductionWeights`. */
 export type Reduction = 'dapo' | 'grpo' | 'bnpo' | 'drGrpo'
@@ -52,6 +62,7 @@ export async function grpoLoss<A extends FloatArray>(options: {
   maxLength?: number
   gradient?: boolean
 }): Promise<{ loss: number; kl: number; clipFraction: number; gradient?: A }> {
+  needLossOptions('grpoLoss', options)
   const {
     logProbs,
     oldLogProbs,

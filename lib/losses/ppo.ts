@@ -1,4 +1,4 @@
-import { as, type FloatArray, native, need, optional } from './arrays.js'
+import { as, type FloatArray, native, need, needLossOptions, optional } from './arrays.js'
 
 /**
  * PPO's clipped policy loss (Schulman et al. 2017, arXiv 1707.06347): the mean over counted tokens of
@@ -21,6 +21,7 @@ export async function ppoClipLoss<A extends FloatArray>(options: {
   dualClip?: number
   gradient?: boolean
 }): Promise<{ loss: number; clipFraction: number; approxKl: number; gradient?: A }> {
+  needLossOptions('ppoClipLoss', options)
   const { logProbs, oldLogProbs, advantages, mask, clip = 0.2, dualClip, gradient = false } = options
   need(clip >= 0, 'ppoClipLoss', 'clip', 'at least 0', clip)
   need(dualClip === undefined || dualClip > 1, 'ppoClipLoss', 'dualClip', 'above 1', dualClip)
@@ -57,6 +58,7 @@ export async function ppoValueLoss<A extends FloatArray>(options: {
   clip?: number | null
   gradient?: boolean
 }): Promise<{ loss: number; clipFraction: number; gradient?: A }> {
+  needLossOptions('ppoValueLoss', options)
   const { values, oldValues, returns, mask, clip = 0.2, gradient = false } = options
   need(clip === null || clip >= 0, 'ppoValueLoss', 'clip', 'at least 0', clip ?? undefined)
   const result = await native('ppoValueLoss', { values, oldValues, returns }, (core) =>
@@ -106,6 +108,7 @@ export type KlPenaltyOptions<A extends FloatArray> = {
 export async function klPenalty<A extends FloatArray>(
   options: KlPenaltyOptions<A>,
 ): Promise<{ loss: number; gradient?: A }> {
+  needLossOptions('klPenalty', options)
   const { logProbs, referenceLogProbs, estimator, coefficient = 0.1, gradient = false } = options
   need(Number.isFinite(coefficient), 'klPenalty', 'coefficient', 'finite', coefficient)
   const result = await native('klPenalty', { logProbs, referenceLogProbs }, (core) =>

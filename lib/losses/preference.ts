@@ -1,5 +1,15 @@
 import { PAIR_LOSS_NAMES, type PairLossName, pairLoss, pairLossOptions } from '../options/pair-losses.js'
-import { as, type FloatArray, invalid, native, need, needFinite, needInt32, optional } from './arrays.js'
+import {
+  as,
+  type FloatArray,
+  invalid,
+  native,
+  need,
+  needFinite,
+  needInt32,
+  needLossOptions,
+  optional,
+} from './arrays.js'
 
 const sum = (values: Iterable<number>) => {
   let total = 0
@@ -53,6 +63,7 @@ export async function dpoLoss<A extends FloatArray>(options: {
   margin: number
   gradient?: { chosen: A; rejected: A }
 }> {
+  needLossOptions('dpoLoss', options)
   const { chosenLogProbs, rejectedLogProbs, chosenReferenceLogProbs, rejectedReferenceLogProbs } = options
   const { kind = 'sigmoid' } = options
   if (!PAIR_LOSS_NAMES.includes(kind))
@@ -138,6 +149,7 @@ export async function ktoLoss<A extends FloatArray>(options: {
   undesirableWeight?: number
   gradient?: boolean
 }): Promise<{ loss: number; losses: A; gradient?: A }> {
+  needLossOptions('ktoLoss', options)
   const { logProbs, referenceLogProbs, kl, beta = 0.1, desirableWeight = 1, undesirableWeight = 1 } = options
   need(beta > 0 && Number.isFinite(beta), 'ktoLoss', 'beta', 'above 0', beta)
   need(kl >= 0 && Number.isFinite(kl), 'ktoLoss', 'kl', 'at least 0', kl)
@@ -177,6 +189,7 @@ export async function pairwiseRewardLoss<A extends FloatArray>(options: {
   center?: number
   gradient?: boolean
 }): Promise<{ loss: number; accuracy: number; margin: number; gradient?: { chosen: A; rejected: A } }> {
+  needLossOptions('pairwiseRewardLoss', options)
   const { chosen, rejected, weights, center = 0 } = options
   needFinite('pairwiseRewardLoss', { chosen, rejected, ...optional('weights', weights) })
   const margins = options.margins ?? new Float64Array(chosen.length)

@@ -11,7 +11,9 @@
 import type { AdapterHandle, BaseHandle, Core, DecoderSpec, Dtype } from '../addon/addon.js'
 import { call } from '../addon/call.js'
 import { loadCore } from '../addon/load.js'
+import { is, needArgument, needOptions } from '../arguments.js'
 import { PosttrainError } from '../errors.js'
+import { HUB_RULES } from '../files/hub/options.js'
 import type { HubOptions } from '../files/hub/snapshot.js'
 import type { Family, HfConfig } from './families/index.js'
 import type { ModelSource } from './hub.js'
@@ -29,12 +31,27 @@ export interface LoadOptions extends HubOptions {
   signal?: AbortSignal
 }
 
+/** Refuses options of the wrong kind; which devices there are is known later. */
+export function needLoadOptions(where: string, options: unknown): void {
+  needOptions(where, options, {
+    ...HUB_RULES,
+    device: {
+      test: (value) => /^(auto|cpu|cuda(:\d{1,3})?)$/.test(String(is.text.test(value) ? value : '')),
+      expected: "'auto', 'cpu', 'cuda' or 'cuda:N'",
+    },
+    dtype: is.oneOf('auto', 'float32', 'bfloat16', 'float64'),
+    threads: is.positive,
+  })
+}
+
 /** Loads the core and sets its threads before the first job. */
 export async function openCore({ threads }: LoadOptions): Promise<Core> {
   const core = await loadCore()
   if (threads !== undefined) await call(core, () => core.configure({ threads }))
   return core
 }
+
+const NAME = { ...is.path, expected: 'a string that is not empty' }
 
 interface BaseParts {
   family: Family
@@ -120,6 +137,7 @@ export class Base {
 
   /** The adapter of a name. Throws ERR_INVALID_ARGUMENT if there is none. */
   adapter(name: string): Adapter {
+    needArgument('the model', 'the name of an adapter', name, NAME)
     const adapter = this.#adapters.get(name)
     if (adapter !== undefined) return adapter
     const known = [...this.#adapters.keys()].join(', ')
@@ -131,6 +149,7 @@ export class Base {
 
   /** Creates an adapter, which freezes the base. Throws ERR_INVALID_ARGUMENT for a name already in use. */
   async addAdapter(name: string, config: AdapterConfig): Promise<Adapter> {
+    needArgument('the model', 'the name of an adapter', name, NAME)
     const { core } = this
     if (this.#adapters.has(name)) {
       throw new PosttrainError('ERR_INVALID_ARGUMENT', `the model already has an adapter ${name}`)

@@ -1,14 +1,16 @@
 import type { DecoderSpec } from '../addon/addon.js'
 import { call } from '../addon/call.js'
+import { is, needArgument, needOptions, shown } from '../arguments.js'
 import { type Batch, Tokenizer, toPacked } from '../data/index.js'
 import { PosttrainError } from '../errors.js'
-import { Base, type LoadOptions, openCore } from './base.js'
+import { Base, type LoadOptions, needLoadOptions, openCore } from './base.js'
 import { familyOf, type HfConfig } from './families/index.js'
 import { readConfig, readGenerationConfig, weightFiles } from './folder.js'
 import { modelSource } from './hub.js'
 import { Model, type ModelParts } from './model.js'
 import { Role } from './role.js'
 import { type SaveOptions, writeModelFolder } from './save.js'
+import { needRows } from './token-rows.js'
 import { planWeights } from './weights.js'
 
 /** Options of `CausalLM.create`. */
@@ -44,6 +46,8 @@ export class CausalLM extends Model {
    * or dtype that is not available.
    */
   static async load(model: string, options: LoadOptions = {}): Promise<CausalLM> {
+    needArgument('CausalLM.load', 'the model', model, is.path)
+    needLoadOptions('CausalLM.load', options)
     const source = await modelSource(model, 'model', options)
     const directory = source.folder
     const config = await readConfig(directory)
@@ -69,6 +73,9 @@ export class CausalLM extends Model {
 
   /** Creates a model with random weights from a config.json object; a seed gives the same weights on every machine. */
   static async create(config: HfConfig, options: CreateOptions): Promise<CausalLM> {
+    needArgument('CausalLM.create', 'the config', config, is.object)
+    needLoadOptions('CausalLM.create', options)
+    needArgument('CausalLM.create', 'option tokenizer', options.tokenizer, is.a(Tokenizer, 'a Tokenizer'))
     const family = familyOf(config)
     const spec = family.decoder(config)
     checkVocabulary(options.tokenizer, spec)
@@ -76,7 +83,7 @@ export class CausalLM extends Model {
     if (!Number.isSafeInteger(seed) || seed < 0)
       throw new PosttrainError(
         'ERR_INVALID_ARGUMENT',
-        `seed must be a whole number of at least 0, got ${seed}`,
+        `seed must be a whole number of at least 0, got ${shown(seed)}`,
       )
     const core = await openCore(options)
     const parts = { family, spec, config: { ...config }, source: null }
@@ -86,6 +93,7 @@ export class CausalLM extends Model {
   }
 
   override async view(options: { adapter?: string | null } = {}): Promise<CausalLM> {
+    needOptions('view', options, { adapter: is.orNull(is.text) })
     const { generationConfig } = this
     return new CausalLM(await this.role.view(options.adapter), { ...this.parts, generationConfig })
   }
@@ -106,6 +114,8 @@ export class CausalLM extends Model {
     rows: readonly { promptIds: Int32Array; completionIds: Int32Array }[],
     options: { temperature?: number; signal?: AbortSignal } = {},
   ): Promise<{ perToken: Float32Array; sum: number }[]> {
+    needRows('logProbs', rows)
+    needOptions('logProbs', options, { temperature: is.number, signal: is.signal })
     const { core, handle } = this.role
     const inputIds = Int32Array.from(
       rows.flatMap(({ promptIds, completionIds }) => [...promptIds, ...completionIds]),
@@ -151,7 +161,7 @@ export class CausalLM extends Model {
   override async save(directory: string, options: SaveOptions = {}): Promise<void> {
     const { family } = this.role.base
     await writeModelFolder(directory, {
-      ...this.toSave(options),
+      ...this.toSave(directory, options),
       config: { ...family.writeConfig(this.config), architectures: [family.architecture] },
       generationConfig: this.generationConfig,
     })

@@ -1,35 +1,14 @@
-import { lstat, readFile, readlink, stat } from 'node:fs/promises'
+import { lstat, stat } from 'node:fs/promises'
 import { isAbsolute, join, normalize, sep } from 'node:path'
 import { PosttrainError } from '../errors.js'
+import { isFile, LIMITS, parseJsonObject, readText, readTextIfThere } from '../files/read.js'
 import type { HfConfig } from './families/index.js'
 
 type Json = Record<string, unknown>
 
-async function readJson(path: string, required: boolean): Promise<Json | null> {
-  let text: string
-  try {
-    text = await readFile(path, 'utf8')
-  } catch (cause) {
-    const missing = (cause as NodeJS.ErrnoException).code === 'ENOENT'
-    if (missing && !required) return null
-    throw new PosttrainError(
-      'ERR_INVALID_FILE',
-      missing ? `${path} does not exist` : `${path} cannot be read: ${(cause as Error).message}`,
-      { cause },
-    )
-  }
-  let value: unknown
-  try {
-    value = JSON.parse(text)
-  } catch (cause) {
-    throw new PosttrainError('ERR_INVALID_FILE', `${path} is not valid JSON: ${(cause as Error).message}`, {
-      cause,
-    })
-  }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw new PosttrainError('ERR_INVALID_FILE', `${path} must hold an object`)
-  }
-  return value as Json
+async function readJson(path: string, limit: number = LIMITS.json): Promise<Json | null> {
+  const text = await readTextIfThere(path, limit)
+  return text === null ? null : parseJsonObject(text, path)
 }
 
 /** config.json of a model folder. */
@@ -38,12 +17,13 @@ export async function readConfig(directory: string): Promise<HfConfig> {
   if (found === null) throw new PosttrainError('ERR_INVALID_FILE', `${directory} does not exist`)
   if (!found.isDirectory())
     throw new PosttrainError('ERR_INVALID_FILE', `${directory} is not a folder with a model`)
-  return (await readJson(join(directory, 'config.json'), true)) as HfConfig
+  const path = join(directory, 'config.json')
+  return parseJsonObject(await readText(path, LIMITS.json), path) as HfConfig
 }
 
 /** generation_config.json, or an empty object. */
 export async function readGenerationConfig(directory: string): Promise<Json> {
-  return (await readJson(join(directory, 'generation_config.json'), false)) ?? {}
+  return (await readJson(join(directory, 'generation_config.json'))) ?? {}
 }
 
 /**
@@ -59,17 +39,8 @@ async function inside(directory: string, name: string): Promise<string> {
     )
   }
   const path = join(directory, name)
-  const found = await stat(path).catch(() => null)
-  if (found?.isFile()) return path
-  const target = found === null ? await readlink(path).catch(() => null) : null
-  throw new PosttrainError(
-    'ERR_INVALID_FILE',
-    found !== null
-      ? `${path} is not a file`
-      : target !== null
-        ? `${path} is a link to ${target}, which does not exist`
-        : `${path} does not exist`,
-  )
+  if (await isFile(path)) return path
+  throw new PosttrainError('ERR_INVALID_FILE', `${path} does not exist`)
 }
 
 /** The weight files of a folder: model.safetensors, or the shards of its index. */
@@ -77,7 +48,7 @@ export async function weightFiles(directory: string): Promise<string[]> {
   // If both exist, transformers too takes the single file.
   const single = await lstat(join(directory, 'model.safetensors')).catch(() => null)
   if (single !== null) return [await inside(directory, 'model.safetensors')]
-  const index = await readJson(join(directory, 'model.safetensors.index.json'), false)
+  const index = await readJson(join(directory, 'model.safetensors.index.json'), LIMITS.index)
   if (index === null) {
     for (const name of ['pytorch_model.bin', 'model.bin', 'model.gguf']) {
       if (await stat(join(directory, name)).catch(() => null)) {

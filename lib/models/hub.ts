@@ -3,6 +3,7 @@ import { PosttrainError } from '../errors.js'
 import { repairFolder } from '../files/atomic.js'
 import { repositoryOf, repositoryUnlessPath } from '../files/hub/id.js'
 import type { HubOptions, Selection } from '../files/hub/snapshot.js'
+import { parseJsonObject } from '../files/read.js'
 
 /** Location of a model or an adapter. */
 export interface ModelSource {
@@ -38,13 +39,12 @@ async function weights(
 }
 
 function weightMap(text: string): Record<string, string> {
-  try {
-    return (JSON.parse(text) as { weight_map?: Record<string, string> }).weight_map ?? {}
-  } catch (cause) {
-    throw new PosttrainError('ERR_INVALID_FILE', `${INDEX} is not valid JSON: ${(cause as Error).message}`, {
-      cause,
-    })
-  }
+  const { weight_map: map } = parseJsonObject(text, INDEX)
+  const files = typeof map === 'object' && map !== null ? Object.entries(map) : []
+  const odd = files.find(([, file]) => typeof file !== 'string')
+  if (odd !== undefined)
+    throw new PosttrainError('ERR_INVALID_FILE', `${INDEX}: the file of ${odd[0]} must be a string`)
+  return Object.fromEntries(files)
 }
 
 const modelSelection: Selection = {

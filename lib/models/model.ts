@@ -1,12 +1,14 @@
 import type { Dtype } from '../addon/addon.js'
+import { is, needArgument, needOptions } from '../arguments.js'
 import { type Batch, Template, type Tokenizer, toPacked } from '../data/index.js'
-import { PosttrainError } from '../errors.js'
+import { needHubOptions } from '../files/hub/options.js'
 import type { HubOptions } from '../files/hub/snapshot.js'
 import type { HfConfig } from './families/index.js'
 import type { LoraOptions } from './options.generated.js'
 import { openPeft } from './peft.js'
 import type { Role } from './role.js'
-import { type SaveOptions, writeAdapterFolder } from './save.js'
+import { checkedSave, type SaveOptions, writeAdapterFolder } from './save.js'
+import { isList, listOf, needTermOptions } from './term-rules.js'
 import {
   type BackwardOptions,
   countOf,
@@ -102,6 +104,7 @@ export abstract class Model {
    *   without effect.
    */
   async addAdapter(name: string, options: LoraOptions = {}): Promise<void> {
+    needArgument('addAdapter', 'the options', options, is.object)
     await this.#role.addAdapter(name, options)
   }
 
@@ -113,6 +116,8 @@ export abstract class Model {
    *   adapter_config.json that cannot be right here.
    */
   async loadAdapter(name: string, adapter: string, options: HubOptions = {}): Promise<void> {
+    needArgument('loadAdapter', 'the adapter', adapter, is.path)
+    needHubOptions('loadAdapter', options)
     const read = await openPeft(adapter, this.#role.base, options)
     await this.#role.loadAdapter(name, read)
     // A base without a chat template takes the one its adapter was trained with.
@@ -132,6 +137,8 @@ export abstract class Model {
 
   /** Saves the active adapter and the tokenizer as a folder that PEFT opens. */
   async saveAdapter(directory: string, options: { overwrite?: boolean } = {}): Promise<void> {
+    needArgument('saveAdapter', 'the folder', directory, is.path)
+    needOptions('saveAdapter', options, { overwrite: is.flag })
     const overwrite = options.overwrite === true
     await writeAdapterFolder(directory, { ...this.parts, role: this.#role, overwrite })
   }
@@ -161,6 +168,7 @@ export abstract class Model {
 
   /** Adopts the template of a training run: saved with the model if it had none; its terminator joins the stop ids. */
   adoptTemplate(template: Template): void {
+    needArgument('adoptTemplate', 'the template', template, is.a(Template, 'a Template'))
     if (this.#chatTemplate === null) this.#adopted = template
     this.#chatTemplate ??= template.sourceFor(this.tokenizer)
     const terminator = template.terminator(this.tokenizer)
@@ -191,8 +199,10 @@ export abstract class Model {
   async backward(
     batch: Batch,
     given: LossTerm | readonly LossTerm[],
-    { signal, normalizer: asked, ...options }: BackwardOptions = {},
+    asOptions: BackwardOptions = {},
   ): Promise<LossSums<TermKind> | LossSums<TermKind>[]> {
+    needTermOptions('backward', asOptions)
+    const { signal, normalizer: asked, ...options } = asOptions
     const packed = toPacked(batch)
     const terms = listOf(given)
     const normalizer = asked ?? countOf(packed, terms)
@@ -222,8 +232,10 @@ export abstract class Model {
   async evaluate(
     batch: Batch,
     given: LossTerm | readonly LossTerm[],
-    { signal, normalizer, ...options }: EvaluateOptions = {},
+    asOptions: EvaluateOptions = {},
   ): Promise<LossSums<TermKind> | LossSums<TermKind>[]> {
+    needTermOptions('evaluate', asOptions)
+    const { signal, normalizer, ...options } = asOptions
     const results = await this.#role.evaluate(toPacked(batch), nativeTerms(listOf(given)), options, signal)
     const sums = results.map((result) => sumsOf(result, normalizer ?? result.count))
     return isList(given) ? sums : sums[0]!
@@ -278,23 +290,7 @@ export abstract class Model {
   }
 
   /** The arguments of a save: the weights of the base, in their own dtype by default. */
-  protected toSave(options: SaveOptions) {
-    const { adapter } = this.#role
-    if (adapter !== null) {
-      throw new PosttrainError(
-        'ERR_INVALID_ARGUMENT',
-        `save() writes the weights of the base, but the adapter ${adapter} is active: save it with saveAdapter(), or merge it into the weights with mergeAdapter()`,
-      )
-    }
-    return {
-      ...this.parts,
-      role: this.#role,
-      dtype: options.dtype ?? (this.dtype === 'float64' ? 'float32' : this.dtype),
-      overwrite: options.overwrite === true,
-      signal: options.signal,
-    }
+  protected toSave(directory: string, options: SaveOptions) {
+    return { ...this.parts, ...checkedSave(directory, options, this.#role) }
   }
 }
-
-const isList = (terms: LossTerm | readonly LossTerm[]): terms is readonly LossTerm[] => Array.isArray(terms)
-const listOf = (terms: LossTerm | readonly LossTerm[]) => (isList(terms) ? terms : [terms])

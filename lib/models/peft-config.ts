@@ -1,7 +1,7 @@
 // adapter_config.json of PEFT 0.21: what it asks for, what is refused and why, and how it is written.
-import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { PosttrainError } from '../errors.js'
+import { LIMITS, parseJsonObject, readTextIfThere } from '../files/read.js'
 import type { Base } from './base.js'
 import type { AdapterConfig } from './lora.js'
 
@@ -94,18 +94,13 @@ const CHOOSING = [
   'init_lora_weights',
 ]
 
-async function readJson(path: string): Promise<Json> {
-  try {
-    const value: unknown = JSON.parse(await readFile(path, 'utf8'))
-    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Json
-    throw new Error('it must hold an object')
-  } catch (cause) {
-    throw new PosttrainError(
-      'ERR_INVALID_FILE',
-      `${path} cannot be read: ${(cause as Error).message}; an adapter is a folder with adapter_config.json and adapter_model.safetensors`,
-      { cause },
-    )
-  }
+async function readJson(path: string): Promise<Record<string, unknown>> {
+  const text = await readTextIfThere(path, LIMITS.json)
+  if (text !== null) return parseJsonObject(text, path)
+  throw new PosttrainError(
+    'ERR_INVALID_FILE',
+    `${path} does not exist; an adapter is a folder with adapter_config.json and adapter_model.safetensors`,
+  )
 }
 
 /** adapter_config.json of a folder. Throws ERR_INVALID_FILE, or ERR_UNSUPPORTED_MODEL naming a field and the reason. */

@@ -1,8 +1,8 @@
-import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { WeightMapEntry } from '../addon/addon.js'
 import { call } from '../addon/call.js'
 import type { HubOptions } from '../files/hub/snapshot.js'
+import { LIMITS, readTextIfThere } from '../files/read.js'
 import { adapterEntries, PREFIX } from './adapter-entries.js'
 import { fullMatch, LM_HEAD } from './adapter-modules.js'
 import type { Base } from './base.js'
@@ -48,7 +48,7 @@ export async function openPeft(from: string, base: Base, options: HubOptions): P
     const same = await call(core, (cancel) => core.sameTensors(base.handle, path, entries, cancel))
     config.copies = config.copies.filter((copy) => copy.trainable || !same[frozen.indexOf(copy)])
   }
-  const chatTemplate = await readFile(join(folder, 'chat_template.jinja'), 'utf8').catch(() => null)
+  const chatTemplate = await readTextIfThere(join(folder, 'chat_template.jinja'), LIMITS.template)
   const entries = [...adapterEntries(config), ...(scored ? [SCORE_ENTRY] : [])]
   return { folder, config, scored, chatTemplate, path, entries }
 }

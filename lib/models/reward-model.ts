@@ -1,10 +1,11 @@
 import { stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { call } from '../addon/call.js'
+import { is, needArgument, needOptions } from '../arguments.js'
 import { type Batch, Tokenizer, toPacked } from '../data/index.js'
 import { PosttrainError } from '../errors.js'
 import { repositoryOf } from '../files/hub/id.js'
-import { Base, type LoadOptions, openCore } from './base.js'
+import { Base, type LoadOptions, needLoadOptions, openCore } from './base.js'
 import { CausalLM, checkVocabulary } from './causal-lm.js'
 import { familyOf, type HfConfig } from './families/index.js'
 import { readConfig, weightFiles } from './folder.js'
@@ -13,6 +14,7 @@ import { Model, type ModelParts } from './model.js'
 import { readPeftConfig } from './peft-config.js'
 import { Role } from './role.js'
 import { type SaveOptions, writeModelFolder } from './save.js'
+import { needRows } from './token-rows.js'
 import { planWeights } from './weights.js'
 
 /** Options of `RewardModel.load`. */
@@ -106,6 +108,9 @@ export class RewardModel extends Model {
    * @throws PosttrainError ERR_INVALID_FILE, ERR_UNSUPPORTED_MODEL (more than one label, or no score head).
    */
   static async load(model: string, options: RewardLoadOptions = {}): Promise<RewardModel> {
+    needArgument('RewardModel.load', 'the model', model, is.path)
+    needLoadOptions('RewardModel.load', options)
+    needOptions('RewardModel.load', options, { onto: is.object })
     const source = await modelSource(model, 'reward', options)
     const directory = source.folder
     if (await isAdapter(directory)) return await loadAdapted(model, directory, options)
@@ -146,6 +151,11 @@ export class RewardModel extends Model {
     model: CausalLM,
     options: { seed?: number | null; adapter?: string | null } = {},
   ): Promise<RewardModel> {
+    needArgument('RewardModel.fromCausalLM', 'the model', model, is.a(CausalLM, 'a CausalLM'))
+    needOptions('RewardModel.fromCausalLM', options, {
+      seed: is.orNull(is.count),
+      adapter: is.orNull(is.text),
+    })
     const { seed = 0, adapter = null } = options
     const role = await Role.create(model.role.base, { adapter, score: seed === null ? {} : { seed } })
     return new RewardModel(role, {
@@ -157,6 +167,7 @@ export class RewardModel extends Model {
 
   /** A second reward model on the same weights, with its own copy of the head. */
   override async view(options: { adapter?: string | null } = {}): Promise<RewardModel> {
+    needOptions('view', options, { adapter: is.orNull(is.text) })
     return new RewardModel(await this.role.view(options.adapter), this.parts)
   }
 
@@ -170,6 +181,8 @@ export class RewardModel extends Model {
     rows: readonly (PromptCompletion | Int32Array)[],
     options: { signal?: AbortSignal } = {},
   ): Promise<Float64Array> {
+    needRows('scores', rows, true)
+    needOptions('scores', options, { signal: is.signal })
     const texts = rows.map((row) =>
       row instanceof Int32Array ? row : Int32Array.from([...row.promptIds, ...row.completionIds]),
     )
@@ -186,6 +199,7 @@ export class RewardModel extends Model {
 
   /** A critic's values, [T]: the head at the position that predicts each label of the batch; 0 where there is no label. */
   async values(batch: Batch, options: { signal?: AbortSignal } = {}): Promise<Float64Array> {
+    needOptions('values', options, { signal: is.signal })
     const { core, handle } = this.role
     return await call(core, (cancel) => core.values(handle, toPacked(batch), cancel), options.signal)
   }
@@ -198,7 +212,8 @@ export class RewardModel extends Model {
    * @throws PosttrainError ERR_INVALID_ARGUMENT if the tokenizer has no such token, or an adapter is in use.
    */
   override async save(directory: string, options: SaveOptions & { padToken?: string } = {}): Promise<void> {
-    const toSave = this.toSave(options)
+    const toSave = this.toSave(directory, options)
+    needOptions('save', options, { padToken: is.text })
     const { family } = this.role.base
     const pad = this.padFor(options.padToken)
     const { num_labels: _, ...config } = family.writeConfig(this.config)
@@ -221,6 +236,7 @@ export class RewardModel extends Model {
    * Throws ERR_INVALID_ARGUMENT if there is none, or `padToken` is not one.
    */
   padFor(padToken?: string): { id: number; token: string } {
+    if (padToken !== undefined) needArgument('padFor', 'padToken', padToken, is.text)
     const ends = new Set([...this.stopIds, this.tokenizer.eosId])
     if (padToken !== undefined) {
       const id = this.tokenizer.tokenToId(padToken)

@@ -8,6 +8,7 @@ import type {
   WeightMapEntry,
 } from '../addon/addon.js'
 import { call } from '../addon/call.js'
+import { shown } from '../arguments.js'
 import { PosttrainError } from '../errors.js'
 import { adapterEntries } from './adapter-entries.js'
 import type { Base } from './base.js'
@@ -278,7 +279,7 @@ export class Role {
     if (entry !== undefined) return entry
     throw new PosttrainError(
       'ERR_INVALID_ARGUMENT',
-      `the model has no parameter ${name}; parameters() lists them`,
+      `the model has no parameter ${shown(name)}; parameters() lists them`,
     )
   }
 }

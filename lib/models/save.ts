@@ -2,7 +2,9 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Core, Dtype } from '../addon/addon.js'
 import { call } from '../addon/call.js'
+import { is, needArgument, needOptions } from '../arguments.js'
 import type { Tokenizer } from '../data/index.js'
+import { PosttrainError } from '../errors.js'
 import { type Exchange, writeFolderAtomic } from '../files/atomic.js'
 import { withoutHead } from './adapter-entries.js'
 import type { HfConfig } from './families/index.js'
@@ -20,6 +22,29 @@ export interface SaveOptions {
   overwrite?: boolean
   /** Aborts between two tensors and leaves no files. Optional. */
   signal?: AbortSignal
+}
+
+/** Checks the arguments of save(), which writes the weights of the base, in their own dtype by default. */
+export function checkedSave(directory: string, options: SaveOptions, role: Role) {
+  needArgument('save', 'the folder', directory, is.path)
+  needOptions('save', options, {
+    dtype: is.oneOf('float32', 'bfloat16', 'float16'),
+    overwrite: is.flag,
+    signal: is.signal,
+  })
+  if (role.adapter !== null) {
+    throw new PosttrainError(
+      'ERR_INVALID_ARGUMENT',
+      `save() writes the weights of the base, but the adapter ${role.adapter} is active: save it with saveAdapter(), or merge it into the weights with mergeAdapter()`,
+    )
+  }
+  const { dtype } = role.base
+  return {
+    role,
+    dtype: options.dtype ?? (dtype === 'float64' ? ('float32' as const) : dtype),
+    overwrite: options.overwrite === true,
+    signal: options.signal,
+  }
 }
 
 /** The content of a saved model. */

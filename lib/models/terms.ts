@@ -101,7 +101,8 @@ export function nativeTerms(terms: readonly LossTerm[]): TermOver<RoleHandle>[] 
     }
     if (term.kind !== 'fullKl') return term
     const { reference } = term
-    if ('logits' in reference) return { ...term, reference: reference.role.handle }
+    if (typeof reference === 'object' && 'logits' in reference)
+      return { ...term, reference: reference.role.handle }
     throw new PosttrainError('ERR_INVALID_ARGUMENT', 'fullKl: the reference must be a CausalLM')
   })
 }

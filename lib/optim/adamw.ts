@@ -1,7 +1,8 @@
 import type { OptimizerHandle } from '../addon/addon.js'
 import { call } from '../addon/call.js'
+import { is, needArgument, needOptions, shown } from '../arguments.js'
 import { PosttrainError } from '../errors.js'
-import type { Model } from '../models/model.js'
+import { Model } from '../models/model.js'
 
 /** Options of `AdamW`, with torch's defaults. */
 export interface AdamWOptions {
@@ -30,15 +31,21 @@ export class AdamW {
   #disposed = false
 
   constructor(model: Model, options: AdamWOptions) {
+    needArgument('AdamW', 'the model', model, is.a(Model, 'a model'))
+    needOptions('AdamW', options, { decay: is.oneOf('all', 'matrices') })
     this.#model = model
     this.#options = { beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: 0.01, decay: 'all', ...options }
     const { learningRate, beta1, beta2, eps, weightDecay } = this.#options
     const need = (ok: boolean, name: string, what: string, value: number) => {
-      if (!ok) throw new PosttrainError('ERR_INVALID_ARGUMENT', `${name} must be ${what}, got ${value}`)
+      if (!ok)
+        throw new PosttrainError(
+          'ERR_INVALID_ARGUMENT',
+          `AdamW: ${name} must be ${what}, got ${shown(value)}`,
+        )
     }
-    need(Number.isFinite(learningRate) && learningRate >= 0, 'learningRate', 'at least 0', learningRate)
-    need(beta1 >= 0 && beta1 < 1, 'beta1', 'in [0, 1)', beta1)
-    need(beta2 >= 0 && beta2 < 1, 'beta2', 'in [0, 1)', beta2)
+    need(is.number.test(learningRate) && learningRate >= 0, 'learningRate', 'at least 0', learningRate)
+    need(is.number.test(beta1) && beta1 >= 0 && beta1 < 1, 'beta1', 'in [0, 1)', beta1)
+    need(is.number.test(beta2) && beta2 >= 0 && beta2 < 1, 'beta2', 'in [0, 1)', beta2)
     need(Number.isFinite(eps) && eps >= 0, 'eps', 'at least 0', eps)
     need(Number.isFinite(weightDecay) && weightDecay >= 0, 'weightDecay', 'at least 0', weightDecay)
   }
@@ -56,6 +63,7 @@ export class AdamW {
   async step(
     options: { learningRate?: number; maxGradNorm?: number } = {},
   ): Promise<{ gradNorm: number; applied: boolean }> {
+    needOptions('step', options, { learningRate: is.number, maxGradNorm: is.number })
     const handle = await this.#native()
     const { core } = this.#model.role.base
     const given = {
@@ -67,6 +75,7 @@ export class AdamW {
 
   /** Writes the optimizer state (moments and step count) as one safetensors file, synced; the caller renames it. */
   async save(path: string, signal?: AbortSignal): Promise<void> {
+    needArgument('save', 'the path', path, is.path)
     const handle = await this.#native()
     const { core } = this.#model.role.base
     await call(core, (cancel) => core.saveOptimizer(handle, path, cancel), signal)
@@ -74,6 +83,7 @@ export class AdamW {
 
   /** Reads the optimizer state that save() wrote, all or nothing. */
   async load(path: string): Promise<void> {
+    needArgument('load', 'the path', path, is.path)
     const handle = await this.#native()
     const { core } = this.#model.role.base
     await call(core, (cancel) => core.loadOptimizer(handle, path, cancel))

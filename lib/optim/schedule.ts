@@ -1,3 +1,4 @@
+import { is, needArgument, needOptions } from '../arguments.js'
 import { PosttrainError } from '../errors.js'
 
 export interface Schedule {
@@ -19,6 +20,15 @@ export interface Schedule {
  * 2017, arXiv 1608.03983) to the floor, or a plateau that ends in a linear decay.
  */
 export function learningRateAt(step: number, options: Schedule): number {
+  needArgument('learningRateAt', 'step', step, is.count)
+  needOptions('learningRateAt', options, {
+    warmupSteps: is.count,
+    warmupRatio: is.number,
+    minLearningRateRatio: is.number,
+    decayRatio: is.number,
+  })
+  needArgument('learningRateAt', 'option learningRate', options.learningRate, is.number)
+  needArgument('learningRateAt', 'option totalSteps', options.totalSteps, is.count)
   const { learningRate, totalSteps, minLearningRateRatio: floor = 0 } = options
   const warmup = options.warmupSteps ?? Math.ceil((options.warmupRatio ?? 0) * totalSteps)
   if (step < warmup) return (learningRate * step) / Math.max(1, warmup)

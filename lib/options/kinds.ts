@@ -1,3 +1,4 @@
+import { is } from '../arguments.js'
 import { custom, type FlagReader } from './option.js'
 import { zod } from './zod.js'
 
@@ -13,15 +14,21 @@ export const count = () => zod().int().min(1)
 
 export const isObject = (value: unknown): value is object => value !== null && typeof value === 'object'
 
-export const isTextOrObject = (value: unknown) =>
-  (typeof value === 'string' && value !== '') || isObject(value)
+/** Whether a value can be read as rows, which are checked as they are read: a path, a list or an async iterable. */
+export function isRows(value: unknown): boolean {
+  if (typeof value === 'string') return value.trim() !== '' && !value.includes('\0')
+  return (
+    Array.isArray(value) ||
+    (isObject(value) && typeof Reflect.get(value, Symbol.asyncIterator) === 'function')
+  )
+}
 
 export const abortSignal = () =>
-  custom<AbortSignal>(
-    'AbortSignal',
-    (value) => value instanceof AbortSignal,
-    'must be an AbortSignal',
-  ).optional()
+  custom<AbortSignal>('AbortSignal', is.signal.test, 'must be an AbortSignal').optional()
 
 /** Recognizes a model by its methods, so that checking options loads no model classes. */
 export const isModel = (value: unknown): value is object => isObject(value) && 'backward' in value
+
+/** Recognizes the name of a template or the path of one, or a template by its methods. */
+export const isTemplate = (value: unknown) =>
+  (typeof value === 'string' && value !== '') || (isObject(value) && 'promptIds' in value)

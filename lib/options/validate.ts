@@ -1,4 +1,5 @@
 import type * as z from 'zod'
+import { is, shown } from '../arguments.js'
 import { PosttrainError } from '../errors.js'
 import { nearestName } from './nearest.js'
 import { type OptionInput, type OptionSet, type ResolvedOptions, unwrap } from './option.js'
@@ -33,12 +34,16 @@ export function findProblem(set: OptionSet, input: unknown): Problem | null {
 }
 
 function check(set: OptionSet, input: unknown): { problem: Problem | null; data?: unknown } {
-  if (input === null || typeof input !== 'object' || Array.isArray(input)) {
-    return { problem: { path: '', sentence: `the options must be one object, got ${show(input)}` } }
+  if (!is.object.test(input)) {
+    return { problem: { path: '', sentence: `the options must be one object, got ${shown(input)}` } }
   }
   const schema = set.schema()
   const unknown = findUnknown(schema, input as Record<string, unknown>, '')
   if (unknown !== null) return { problem: unknown }
+  // zod freezes lists, and fails where that cannot be done.
+  const typed = Object.entries(input as object).find(([, value]) => ArrayBuffer.isView(value))
+  if (typed !== undefined)
+    return { problem: { path: typed[0], sentence: `option ${typed[0]} must not be a typed array` } }
   const result = schema.safeParse(input)
   if (!result.success) return { problem: wrongValue(result.error.issues, input) }
   const given = (path: string) => valueAt(input, path) !== undefined
@@ -108,31 +113,24 @@ function sentence(issue: z.core.$ZodIssue, input: unknown): string {
   if (got === undefined) return `option ${path} is missing`
   switch (issue.code) {
     case 'invalid_type':
-      return `option ${path} must be ${article(issue.expected)}, got ${show(got)}`
+      return `option ${path} must be ${article(issue.expected)}, got ${shown(got)}`
     case 'too_small':
       if (got === '' || (Array.isArray(got) && got.length === 0)) return `option ${path} must not be empty`
-      return `option ${path} must be ${issue.inclusive ? 'at least' : 'more than'} ${issue.minimum}, got ${show(got)}`
+      return `option ${path} must be ${issue.inclusive ? 'at least' : 'more than'} ${issue.minimum}, got ${shown(got)}`
     case 'too_big':
-      return `option ${path} must be ${issue.inclusive ? 'at most' : 'less than'} ${issue.maximum}, got ${show(got)}`
+      return `option ${path} must be ${issue.inclusive ? 'at most' : 'less than'} ${issue.maximum}, got ${shown(got)}`
     case 'invalid_value':
-      return `option ${path} must be one of ${issue.values.map(String).join(', ')}, got ${show(got)}`
+      return `option ${path} must be one of ${issue.values.map(String).join(', ')}, got ${shown(got)}`
     case 'not_multiple_of':
-      return `option ${path} must be a multiple of ${issue.divisor}, got ${show(got)}`
+      return `option ${path} must be a multiple of ${issue.divisor}, got ${shown(got)}`
     default:
-      return `option ${path} ${issue.message}, got ${show(got)}`
+      return `option ${path} ${issue.message}, got ${shown(got)}`
   }
 }
 
 function article(kind: string): string {
   const name = kind === 'int' ? 'integer' : kind
   return `${/^[aeiou]/.test(name) ? 'an' : 'a'} ${name}`
-}
-
-function show(value: unknown): string {
-  if (typeof value === 'string') return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}...` : value)
-  if (Array.isArray(value)) return 'an array'
-  if (value !== null && typeof value === 'object') return 'an object'
-  return String(value)
 }
 
 function invalid(message: string): PosttrainError {

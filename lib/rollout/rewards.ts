@@ -1,3 +1,4 @@
+import { is, needArgument, needOptions, shown } from '../arguments.js'
 import type { Message, PromptItem } from '../data/index.js'
 import { AbortError, PosttrainError } from '../errors.js'
 import type { CausalLM } from '../models/causal-lm.js'
@@ -55,16 +56,18 @@ export function rewardSources(reward: Reward<never>, policy: CausalLM): RewardSo
   const list = Array.isArray(reward) ? reward : [{ reward }]
   if (list.length === 0) throw invalid('reward must not be empty')
   const names = new Set<string>()
-  const sources = list.map(
+  const sources = Array.from(list).map(
     (item: { reward: RewardModel | RewardFunction; weight?: number; name?: string }, i) => {
+      needArgument('reward', `item ${i + 1}`, item, is.object)
       const { reward: source, weight = 1 } = item
+      needOptions('reward', item, { name: is.text })
       const own = typeof source === 'function' ? source.name : 'model'
       const known = item.name ?? (own === '' || own === 'reward' ? `reward ${i + 1}` : own)
       // Metrics tell sources apart by their names.
       const name = names.has(known) ? `${known} ${i + 1}` : known
       names.add(name)
       if (!Number.isFinite(weight))
-        throw invalid(`the weight of ${name} must be a finite number, got ${weight}`)
+        throw invalid(`the weight of ${name} must be a finite number, got ${shown(weight)}`)
       if (typeof source !== 'function' && !(source instanceof RewardModel)) {
         throw invalid(`${name} must be a RewardModel or a function`)
       }
@@ -157,11 +160,6 @@ export async function scoresOf(
 
 /** `reward 1`, the name of a source without one, as `1`. */
 const bareName = (name: string) => name.replace(/^reward (?=\d)/, '')
-
-function shown(value: unknown): string {
-  if (typeof value === 'string') return JSON.stringify(value)
-  return typeof value === 'object' && value !== null ? 'an object' : String(value)
-}
 
 /** Copies the ids, so that a reward function may change and keep its samples. */
 export function sampleOf({ prompt, text, tokenIds, stopped }: Response): RewardSample {

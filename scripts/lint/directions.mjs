@@ -9,6 +9,7 @@ import { importsOf, report, sourcesOf } from './sources.mjs'
 /** lib: a room may import its own files and rooms of a lower rank. */
 const ranks = [
   ['errors', 'random'],
+  ['arguments'],
   ['options', 'files'],
   ['libtorch'],
   ['addon'],

@@ -1,10 +1,12 @@
+import { is, needArgument, needOptions } from '../../arguments.js'
 import { PosttrainError } from '../../errors.js'
+import { isRows } from '../../options/kinds.js'
 import { type Dataset, defaultDatasetOptions, loadDataset } from '../dataset.js'
 import type { DataReport } from '../encode/report.js'
 import type { DataSource } from '../sources.js'
-import type { Template, TrainOn } from '../text/template.js'
+import { Template, type TrainOn } from '../text/template.js'
 import { chooseTemplate } from '../text/templates.js'
-import type { Tokenizer } from '../text/tokenizer.js'
+import { Tokenizer } from '../text/tokenizer.js'
 import type { Loader } from './loader.js'
 import { type BatchOptions, checkBatching, type LoaderBatch, rowLoader } from './rows.js'
 
@@ -49,6 +51,18 @@ export class DataLoader implements Loader<LoaderBatch> {
   #loader: Loader<LoaderBatch> | null = null
 
   constructor(source: DataSource, options: DataLoaderOptions) {
+    needArgument('DataLoader', 'the rows', source, {
+      test: isRows,
+      expected: 'a path, a list of rows, an async iterable of rows, or a list of { data, weight }',
+    })
+    needOptions('DataLoader', options, {
+      template: is.a(Template, 'a Template'),
+      maxLength: is.atLeast(2),
+      trainOn: is.oneOf('assistant', 'lastAssistant', 'all'),
+      overflow: is.oneOf('truncate', 'drop', 'error'),
+      onBadRow: is.oneOf('error', 'skip'),
+    })
+    needArgument('DataLoader', 'option tokenizer', options.tokenizer, is.a(Tokenizer, 'a Tokenizer'))
     checkBatching(options)
     this.#source = source
     this.#options = { ...options }
@@ -86,6 +100,8 @@ export class DataLoader implements Loader<LoaderBatch> {
 
   /** Yields the batches of an epoch, from batch `from` on. */
   async *epoch(epoch: number, options: { from?: number } = {}): AsyncGenerator<LoaderBatch, void> {
+    needArgument('epoch', 'the epoch', epoch, is.count)
+    needOptions('epoch', options, { from: is.count })
     await this.ready()
     yield* this.#ready().epoch(epoch, options)
   }

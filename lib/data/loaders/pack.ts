@@ -1,5 +1,6 @@
 import type { PackedBatch } from '../../addon/training.js'
 import { IGNORE_INDEX } from '../../addon/training.js'
+import { is, needArgument, shown } from '../../arguments.js'
 import { PosttrainError } from '../../errors.js'
 import type { RowTokens } from '../encode/mask.js'
 
@@ -22,8 +23,18 @@ export function isPadded(batch: Batch): batch is PaddedBatch {
 
 /** Converts a batch to the packed form, without padding. */
 export function toPacked(batch: Batch): PackedBatch {
-  if (!isPadded(batch)) return batch
+  needArgument('the batch', 'it', batch, is.object)
+  needArgument('the batch', 'inputIds', batch.inputIds, is.int32)
+  if (batch.labels !== undefined) needArgument('the batch', 'labels', batch.labels, is.int32)
+  if (!isPadded(batch)) {
+    needArgument('the batch', 'offsets', batch.offsets, is.int32)
+    if (batch.weights !== undefined) needArgument('the batch', 'weights', batch.weights, is.reals)
+    return batch
+  }
   const { inputIds, attentionMask, labels, rows, columns } = batch
+  needArgument('the batch', 'attentionMask', attentionMask, is.int32)
+  needArgument('the batch', 'rows', rows, is.count)
+  needArgument('the batch', 'columns', columns, is.count)
   const size = rows * columns
   for (const [name, array] of Object.entries({ inputIds, attentionMask, labels })) {
     if (array !== undefined && array.length !== size) {
@@ -128,7 +139,7 @@ export interface BatchRow {
 export function toBatch(rows: readonly (BatchRow | readonly number[] | Int32Array)[]): PackedBatch {
   if (!Array.isArray(rows) || rows.length === 0)
     throw new PosttrainError('ERR_INVALID_ARGUMENT', 'toBatch needs a list of at least one row')
-  const checked = rows.map((row: unknown, i) => checkedRow(row, `row ${i}`))
+  const checked = Array.from(rows, (row: unknown, i) => checkedRow(row, `row ${i}`))
   const labeled = checked.filter(({ labels }) => labels !== undefined).length
   if (labeled !== 0 && labeled !== rows.length)
     throw new PosttrainError(
@@ -154,7 +165,7 @@ function checkedRow(
     const list: unknown[] = Array.from(value as ArrayLike<unknown>)
     const isId = (id: unknown) => Number.isInteger(id) && Number(id) >= 0 && Number(id) < 2 ** 31
     const bad = list.findIndex((id) => !isId(id) && !(name === 'labels' && id === IGNORE_INDEX))
-    if (bad >= 0) throw refuse(`has ${String(list[bad])} at ${name}[${bad}], which is no token id`)
+    if (bad >= 0) throw refuse(`has ${shown(list[bad])} at ${name}[${bad}], which is no token id`)
     return Int32Array.from(list as number[])
   }
   if (row === null || typeof row !== 'object')
@@ -169,6 +180,6 @@ function checkedRow(
   if (labels !== undefined && labels.length !== inputIds.length)
     throw refuse(`has ${labels.length} labels for ${inputIds.length} tokens`)
   if (typeof weight !== 'number' || !Number.isFinite(weight) || weight < 0)
-    throw refuse(`has the weight ${String(weight)}: expected a number of at least 0`)
+    throw refuse(`has the weight ${shown(weight)}: expected a number of at least 0`)
   return { inputIds, labels, weight }
 }

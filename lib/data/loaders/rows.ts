@@ -1,3 +1,4 @@
+import { is, needOptions, shown } from '../../arguments.js'
 import { PosttrainError } from '../../errors.js'
 import { permutation, STREAM } from '../../random.js'
 import type { Dataset } from '../dataset.js'
@@ -30,10 +31,14 @@ export interface BatchOptions {
 }
 
 /** Throws ERR_INVALID_ARGUMENT. */
-export function checkBatching({ batchSize, batchTokens }: BatchOptions): void {
+export function checkBatching({ batchSize, batchTokens, ...others }: BatchOptions): void {
+  needOptions('the batches', others, { shuffle: is.flag, seed: is.count, form: is.oneOf('packed', 'padded') })
   for (const [name, value] of Object.entries({ batchSize, batchTokens })) {
     if (value !== undefined && !(Number.isInteger(value) && value > 0)) {
-      throw new PosttrainError('ERR_INVALID_ARGUMENT', `${name} must be a whole number above 0, got ${value}`)
+      throw new PosttrainError(
+        'ERR_INVALID_ARGUMENT',
+        `${name} must be a whole number above 0, got ${shown(value)}`,
+      )
     }
   }
   if (batchSize !== undefined && batchTokens !== undefined) {

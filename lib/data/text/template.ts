@@ -1,16 +1,19 @@
-import { readFile } from 'node:fs/promises'
 import type { Template as Jinja } from '@huggingface/jinja'
+import { is, needArgument, needOptions } from '../../arguments.js'
 import { PosttrainError } from '../../errors.js'
+import { LIMITS, readText } from '../../files/read.js'
 import { instructionMessages, type Message } from '../rows/messages.js'
 import { parseTemplate, type TemplateForms, withoutGeneration } from './jinja.js'
 import { cutMarks, END, guardStrings, spanOf, type Turn, terminated, turnEnd } from './spans.js'
-import type { Tokenizer } from './tokenizer.js'
+import { Tokenizer } from './tokenizer.js'
 
 /** A piece of a rendered conversation; `trained`: its tokens are labels. */
 export interface Segment {
   text: string
   trained: boolean
 }
+
+const MESSAGES = is.listOf(is.object, 'a list of messages')
 
 export type TrainOn = 'assistant' | 'lastAssistant' | 'all'
 
@@ -48,6 +51,8 @@ export class Template {
    * some families); default false.
    */
   static fromSource(source: string, name = 'chat', options: { prefixed?: boolean } = {}): Template {
+    needArgument('Template.fromSource', 'the source', source, is.text)
+    needOptions('Template.fromSource', options, { prefixed: is.flag })
     return new Template(name, source, options.prefixed ?? false, parseTemplate(name, source))
   }
 
@@ -58,16 +63,8 @@ export class Template {
 
   /** Reads a .jinja file. */
   static async load(path: string): Promise<Template> {
-    let source: string
-    try {
-      source = await readFile(path, 'utf8')
-    } catch (cause) {
-      throw new PosttrainError(
-        'ERR_INVALID_FILE',
-        `the template ${path} cannot be read: ${(cause as Error).message}`,
-        { cause },
-      )
-    }
+    needArgument('Template.load', 'the path', path, is.path)
+    const source = await readText(path, LIMITS.template)
     return Template.fromSource(source, path)
   }
 
@@ -91,12 +88,14 @@ export class Template {
    * guarded, so that they stay text.
    */
   prompt(row: PromptRow, tokenizer?: Tokenizer): string {
+    if (tokenizer !== undefined) this.prefixIds(tokenizer)
     const { messages, tools } = promptMessages(row)
     return this.#render(this.#parsed.plain, messages, tools, tokenizer, true)
   }
 
   /** Input ids of generation: exactly those before the response in training. */
   promptIds(row: PromptRow, tokenizer: Tokenizer): Int32Array {
+    this.prefixIds(tokenizer)
     const { messages, tools } = promptMessages(row)
     const text = this.#render(this.#parsed.plain, messages, tools, tokenizer, true)
     const ids = [...this.prefixIds(tokenizer)]
@@ -117,6 +116,7 @@ export class Template {
 
   /** Prefix that the tokenizer puts before plain text; none for chat templates, which write their own. */
   prefixIds(tokenizer: Tokenizer): readonly number[] {
+    needArgument('the template', 'the tokenizer', tokenizer, is.a(Tokenizer, 'a Tokenizer'))
     return this.#prefixed ? tokenizer.prefixIds : []
   }
 
@@ -142,6 +142,7 @@ export class Template {
     tokenizer: Tokenizer,
     options: { trainOn: TrainOn; tools?: unknown[] | undefined },
   ): Segment[] {
+    needArgument('segments', 'the options', options, is.object)
     const spans = this.#spans(messages, tokenizer, options.tools)
     const text = this.#render(this.#parsed.plain, messages, options.tools, tokenizer, false)
     const all = options.trainOn === 'all'
@@ -206,6 +207,8 @@ export class Template {
 
   /** Finds the assistant turns in the rendered text; the span is null where a turn cannot be found. */
   #spans(messages: Message[], tokenizer: Tokenizer, tools: unknown[] | undefined): Turn[] {
+    needArgument('the template', 'the messages', messages, MESSAGES)
+    needArgument('the template', 'the tokenizer', tokenizer, is.a(Tokenizer, 'a Tokenizer'))
     if (!messages.some(({ role }) => role === 'assistant')) return []
     const { marked } = this.#parsed
     return marked === null
@@ -290,6 +293,7 @@ export class Template {
 }
 
 function promptMessages(row: PromptRow): { messages: Message[]; tools?: unknown[] } {
+  needArgument('the template', 'the row', row, is.object)
   if ('messages' in row) return row
   const { instruction, input = '', system = '' } = row
   return { messages: instructionMessages({ instruction, input, system }) }

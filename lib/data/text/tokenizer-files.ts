@@ -1,7 +1,7 @@
-import { readFile } from 'node:fs/promises'
 import { PosttrainError } from '../../errors.js'
 import { repositoryUnlessPath } from '../../files/hub/id.js'
 import type { HubOptions, Selection } from '../../files/hub/snapshot.js'
+import { parseJsonObject as parse } from '../../files/read.js'
 import { checkParts } from './tokenizer-parts.js'
 
 export type Json = Record<string, unknown>
@@ -43,32 +43,6 @@ export interface AddedToken {
   lstrip: boolean
   rstrip: boolean
   special: boolean
-}
-
-export function parse(text: string, where: string): Json {
-  let value: unknown
-  try {
-    value = JSON.parse(text)
-  } catch (cause) {
-    throw new PosttrainError('ERR_INVALID_FILE', `${where} is not valid JSON: ${(cause as Error).message}`, {
-      cause,
-    })
-  }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw new PosttrainError('ERR_INVALID_FILE', `${where} must hold an object`)
-  }
-  return value as Json
-}
-
-export async function readIfThere(path: string): Promise<string | undefined> {
-  try {
-    return await readFile(path, 'utf8')
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-    throw new PosttrainError('ERR_INVALID_FILE', `${path} cannot be read: ${(error as Error).message}`, {
-      cause: error,
-    })
-  }
 }
 
 export function usesByteLevel(part: unknown): boolean {

@@ -1,7 +1,11 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { is, needArgument, needOptions } from '../../arguments.js'
 import { PosttrainError } from '../../errors.js'
+import { ioError } from '../../files/atomic.js'
+import { needHubOptions } from '../../files/hub/options.js'
 import type { HubOptions } from '../../files/hub/snapshot.js'
+import { LIMITS, parseJsonObject as parse, readTextIfThere } from '../../files/read.js'
 import { AddedTokens } from './added-tokens.js'
 import { Decoder } from './decoder.js'
 import { type Encoder, encoderOf, orDamaged } from './encoder.js'
@@ -11,8 +15,6 @@ import {
   checked,
   highestId,
   type Json,
-  parse,
-  readIfThere,
   type TokenizerFiles,
   templateIn,
   tokenizerFolder,
@@ -27,6 +29,13 @@ export type { TokenizerFiles } from './tokenizer-files.js'
  * which texts may not contain.
  */
 export const GUARD = '\uFDD0'
+
+const TEXTS = is.listOf(is.text, 'a list of strings')
+
+/** Refuses what is no list of ids; decoding is called for every token, so an Int32Array is not looked through. */
+function needIds(where: string, ids: unknown): void {
+  if (!(ids instanceof Int32Array)) needArgument(where, 'the ids', ids, is.ids)
+}
 
 /** Encodes text to token ids and decodes them, as Hugging Face's tokenizers do. */
 export class Tokenizer {
@@ -87,6 +96,9 @@ export class Tokenizer {
 
   /** Throws ERR_INVALID_FILE naming file and key, or ERR_UNSUPPORTED_MODEL for a tokenizer that would encode wrongly. */
   static fromFiles(files: TokenizerFiles): Tokenizer {
+    needOptions('Tokenizer.fromFiles', files, { chatTemplate: is.text })
+    needArgument('Tokenizer.fromFiles', 'tokenizerJson', files.tokenizerJson, is.text)
+    needArgument('Tokenizer.fromFiles', 'tokenizerConfig', files.tokenizerConfig, is.text)
     return new Tokenizer(files)
   }
 
@@ -95,29 +107,40 @@ export class Tokenizer {
    * where they exist.
    */
   static async load(model: string, options: HubOptions = {}): Promise<Tokenizer> {
+    needArgument('Tokenizer.load', 'the model', model, is.path)
+    needHubOptions('Tokenizer.load', options)
     const directory = await tokenizerFolder(model, options)
-    const tokenizerJson = await readIfThere(join(directory, 'tokenizer.json'))
-    if (tokenizerJson === undefined) {
+    const read = (name: string, limit: number = LIMITS.json) => readTextIfThere(join(directory, name), limit)
+    const tokenizerJson = await read('tokenizer.json', LIMITS.tokenizer)
+    if (tokenizerJson === null) {
       throw new PosttrainError('ERR_INVALID_FILE', `${directory} has no tokenizer.json`)
     }
-    const config = await readIfThere(join(directory, 'tokenizer_config.json'))
-    const map = await readIfThere(join(directory, 'special_tokens_map.json'))
-    const tokenizerConfig = withSpecialTokens(config ?? '{}', map)
-    const own = await readIfThere(join(directory, 'chat_template.jinja'))
+    const config = await read('tokenizer_config.json')
+    const map = await read('special_tokens_map.json')
+    const tokenizerConfig = withSpecialTokens(config ?? '{}', map ?? undefined)
+    const own = await read('chat_template.jinja', LIMITS.template)
     return new Tokenizer({ tokenizerJson, tokenizerConfig, chatTemplate: own ?? templateIn(tokenizerConfig) })
   }
 
   /** Writes tokenizer.json, tokenizer_config.json and, with a template, chat_template.jinja into a folder. */
   async save(directory: string, options: { chatTemplate?: string; padToken?: string } = {}): Promise<void> {
-    await writeFile(join(directory, 'tokenizer.json'), this.files.tokenizerJson)
+    needArgument('tokenizer.save', 'the folder', directory, is.path)
+    needOptions('tokenizer.save', options, { chatTemplate: is.text, padToken: is.text })
+    const write = async (name: string, text: string) => {
+      const path = join(directory, name)
+      await writeFile(path, text).catch((error) => {
+        throw ioError('writing', path, error)
+      })
+    }
+    await write('tokenizer.json', this.files.tokenizerJson)
     const config = this.files.tokenizerConfig
     const written =
       options.padToken === undefined
         ? config
         : `${JSON.stringify({ ...JSON.parse(config), pad_token: options.padToken }, null, 2)}\n`
-    await writeFile(join(directory, 'tokenizer_config.json'), written)
+    await write('tokenizer_config.json', written)
     const template = options.chatTemplate ?? this.files.chatTemplate
-    if (template !== undefined) await writeFile(join(directory, 'chat_template.jinja'), template)
+    if (template !== undefined) await write('chat_template.jinja', template)
   }
 
   get eosId(): number | null {
@@ -145,6 +168,7 @@ export class Tokenizer {
   }
 
   idToToken(id: number): string | undefined {
+    needArgument('idToToken', 'the id', id, is.number)
     return this.#addedById.get(id)?.content ?? this.#full.id_to_token(id)
   }
 
@@ -159,6 +183,8 @@ export class Tokenizer {
    * space is left out.
    */
   encode(text: string, options: { allowSpecial?: boolean; first?: boolean } = {}): Int32Array {
+    needArgument('encode', 'the text', text, is.text)
+    needOptions('encode', options, { allowSpecial: is.flag, first: is.flag })
     const tokens = options.allowSpecial === true ? this.#all : this.#ordinary
     const first = options.first ?? true
     const ids: number[] = []
@@ -179,11 +205,13 @@ export class Tokenizer {
     texts: readonly string[],
     options: { allowSpecial?: boolean; first?: boolean } = {},
   ): Int32Array[] {
+    needArgument('encodeBatch', 'the texts', texts, TEXTS)
     return texts.map((text) => this.encode(text, options))
   }
 
   /** Guards everything in a text that `encode(..., { allowSpecial: true })` would read as a special token. */
   guard(text: string): string {
+    needArgument('guard', 'the text', text, is.text)
     let guarded = ''
     let from = 0
     for (const { tokenStart } of this.#specials.matches(text)) {
@@ -195,25 +223,39 @@ export class Tokenizer {
 
   /** Finds the first special token at or after `from` in a rendered text, ignoring guarded ones. */
   firstSpecial(text: string, from = 0): { start: number; end: number; id: number } | null {
+    needArgument('firstSpecial', 'the text', text, is.text)
+    needArgument('firstSpecial', 'from', from, is.count)
     const { value } = this.#specials.matches(text, from).next()
     return value === undefined ? null : { start: value.tokenStart, end: value.tokenEnd, id: value.token.id }
   }
 
   endsWithSpecial(text: string): boolean {
+    needArgument('endsWithSpecial', 'the text', text, is.text)
     return this.#added.some(({ special, content }) => special && text.endsWith(content))
   }
 
   decode(ids: ArrayLike<number>, options: { skipSpecialTokens?: boolean } = {}): string {
+    needIds('decode', ids)
+    needOptions('decode', options, { skipSpecialTokens: is.flag })
     return this.#decoder.decode(ids, options.skipSpecialTokens ?? true)
   }
 
   /** Decodes incrementally: `push` returns whole characters only; `end` returns the rest. */
   streamDecoder(options: { skipSpecialTokens?: boolean } = {}): { push(id: number): string; end(): string } {
-    return this.#decoder.stream(options.skipSpecialTokens ?? true)
+    needOptions('streamDecoder', options, { skipSpecialTokens: is.flag })
+    const { push, end } = this.#decoder.stream(options.skipSpecialTokens ?? true)
+    return {
+      push: (id) => {
+        needArgument('push', 'the id', id, is.count)
+        return push(id)
+      },
+      end,
+    }
   }
 
   /** Range of each token in its text: [start, end) in UTF-16 units. Byte-level models only. */
   offsets(ids: ArrayLike<number>): [number, number][] {
+    needIds('offsets', ids)
     return this.#decoder.offsets(ids)
   }
 

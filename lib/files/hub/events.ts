@@ -1,3 +1,5 @@
+import { is, needArgument } from '../../arguments.js'
+
 /** Events of downloads from and uploads to the Hub; `repository` is `org/name`, with @revision if it is not main. */
 export type HubEvent =
   | HubStartEvent
@@ -71,6 +73,7 @@ const listeners = new Set<HubListener>()
  * Calls `listener` with every Hub event of this process, data files included. Call the returned function to stop.
  */
 export function onHubEvent(listener: HubListener): () => void {
+  needArgument('onHubEvent', 'the listener', listener, is.callable)
   listeners.add(listener)
   return () => listeners.delete(listener)
 }

@@ -2,11 +2,13 @@ import { createHash } from 'node:crypto'
 import { createReadStream, type Stats } from 'node:fs'
 import { lstat, open, readdir, readFile, realpath, stat } from 'node:fs/promises'
 import { join, sep } from 'node:path'
+import { is, needArgument, needOptions } from '../../arguments.js'
 import { PosttrainError } from '../../errors.js'
 import type { HubClient } from './client.js'
 import { Told } from './events.js'
 import { repositoryOf } from './id.js'
 import type { LargeFile, LocalFile } from './large-files.js'
+import { needHubOptions } from './options.js'
 import { hubSettings } from './settings.js'
 import type { HubOptions } from './snapshot.js'
 
@@ -32,6 +34,10 @@ export async function push(
   to: string,
   options: PushOptions = {},
 ): Promise<{ commit: string; url: string }> {
+  needArgument('push', 'the folder', directory, is.path)
+  needArgument('push', 'the repository', to, is.path)
+  needHubOptions('push', options)
+  needOptions('push', options, { private: is.flag, message: is.text })
   const repository = repositoryOf(to, options.revision)
   if (repository === null) {
     throw new PosttrainError('ERR_INVALID_ARGUMENT', `${to} is not a repository name: write org/name`)

@@ -1,3 +1,4 @@
+import { shown } from '../../arguments.js'
 import { PosttrainError } from '../../errors.js'
 import type { HfConfig } from './config.js'
 import type { Family } from './family.js'
@@ -16,7 +17,7 @@ export function familyOf(config: HfConfig): Family {
   if (family !== undefined) return family
   throw new PosttrainError(
     'ERR_UNSUPPORTED_MODEL',
-    `config.json: model_type ${JSON.stringify(config.model_type ?? null)} is not supported ` +
+    `config.json: model_type ${shown(config.model_type)} is not supported ` +
       `(${FAMILIES.map((known) => known.modelType).join(', ')} are)`,
   )
 }

@@ -3,7 +3,7 @@ import type { DataSource, PromptSource, Validation } from '../../data/sources.js
 import type { Template } from '../../data/text/template.js'
 import type { CausalLM } from '../../models/causal-lm.js'
 import { loraFields } from '../../models/lora.js'
-import { abortSignal, isModel, isTextOrObject, text } from '../../options/kinds.js'
+import { abortSignal, isModel, isObject, isRows, isTemplate, text } from '../../options/kinds.js'
 import {
   custom,
   type FlagReader,
@@ -35,7 +35,7 @@ const DATA_FLAG: FlagReader = {
 /** `data` of PPO, GRPO and RLOO, whose reward functions see the columns of the rows. */
 export const promptsOption = () =>
   option(
-    custom<PromptSource>('PromptSource<Row>', isTextOrObject, NO_DATA),
+    custom<PromptSource>('PromptSource<Row>', isRows, NO_DATA),
     `Rows with a prompt: a file (${ENDINGS_TEXT}), rows, or a weighted mix of sources`,
     DATA_FLAG,
   )
@@ -52,14 +52,14 @@ export const recipeFields = lazily((z) => {
       text('DIR', 'Model to train: a folder, or org/name on the Hub'),
     ),
     data: option(
-      custom<DataSource>('DataSource', isTextOrObject, NO_DATA),
+      custom<DataSource>('DataSource', isRows, NO_DATA),
       `Rows to train on: a file (${ENDINGS_TEXT}), rows, or a weighted mix of sources`,
       DATA_FLAG,
     ),
     validation: option(
       custom<Validation>(
         'Validation',
-        isTextOrObject,
+        (value) => isRows(value) || (isObject(value) && typeof Reflect.get(value, 'fraction') === 'number'),
         'must be { fraction }, a path, an array of rows or an async iterable of rows',
       ).optional(),
       'Validation rows: a file, rows, or { fraction } of the data to hold out',
@@ -72,7 +72,7 @@ export const recipeFields = lazily((z) => {
     template: option(
       custom<'chat' | 'plain' | 'alpaca' | 'none' | (string & {}) | Template>(
         "'chat' | 'plain' | 'alpaca' | 'none' | (string & {}) | Template",
-        isTextOrObject,
+        isTemplate,
         "must be 'chat', 'plain', 'alpaca', 'none', the path of a .jinja file, or a template",
       ).optional(),
       "Template that renders rows as text, string prompts as a user turn; none takes string prompts raw (default: the model's own chat template; on a model without one, plain for conversations, and string prompts raw)",

@@ -1,5 +1,5 @@
 import type { RewardModel } from '../../models/reward-model.js'
-import { count, isObject } from '../../options/kinds.js'
+import { count, isModel } from '../../options/kinds.js'
 import { custom, type OptionSet, option } from '../../options/option.js'
 import { lazily } from '../../options/zod.js'
 import { learningRateOption } from './fields.js'
@@ -14,7 +14,7 @@ export const ppoOptions = {
       critic: option(
         custom<RewardModel>(
           'RewardModel',
-          (value) => isObject(value) && 'values' in value,
+          (value) => isModel(value) && 'scores' in value,
           'must be a RewardModel',
         ).optional(),
         "Model that initializes the critic (default: the reward model where there is one, else the actor's trunk)",
