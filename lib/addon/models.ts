@@ -91,7 +91,7 @@ export interface ModelCalls {
     files: { path: string; entries: WeightMapEntry[] }[],
     cancel?: CancelHandle,
   ): Promise<void>
-  /** Whether each tensor of a file has the values of the base, compared in the dtype of the file. */
+  /** Whether each tensor of a file has the values of the base, once read in the dtype of the base. */
   sameTensors(
     base: BaseHandle,
     path: string,

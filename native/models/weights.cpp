@@ -69,7 +69,7 @@ std::vector<bool> same_weights(Decoder& base, const std::string& path,
     cancel.check();
     const auto own = view_of(base.parameter(entry.parameter).value, entry);
     const auto tensor = read(file, path, entry, own);
-    same.push_back(at::equal(own.to(at::kCPU, tensor.scalar_type()), tensor));
+    same.push_back(at::equal(own.to(at::kCPU), tensor.to(own.scalar_type())));
   }
   return same;
 }

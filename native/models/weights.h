@@ -25,7 +25,7 @@ at::Tensor view_of(Role& role, const WeightMapEntry& entry, bool gradient);
 /** Reads every entry into its parameter; shapes must agree. Throws Error(ERR_INVALID_FILE). */
 void load_weights(Role& role, const std::string& path, const std::vector<WeightMapEntry>& entries,
                   const core::Cancel& cancel);
-/** Whether each tensor of the file has the base's values, compared in the dtype of the file. Throws
+/** Whether each tensor of the file has the base's values, once read in the base's dtype. Throws
  * Error(ERR_INVALID_FILE). */
 std::vector<bool> same_weights(Decoder& base, const std::string& path,
                                const std::vector<WeightMapEntry>& entries,
