@@ -1,85 +1,16 @@
 import { Command, Option } from 'commander'
-import { IGNORE_INDEX } from '../addon/training.js'
-import { type Dataset, loadDataset } from '../data/dataset.js'
 import type { DataReport } from '../data/encode/report.js'
-import type { Documents } from '../data/formats/format.js'
 import { ENDINGS_TEXT, FORMATS } from '../data/formats/index.js'
-import { chooseTemplate } from '../data/text/templates.js'
+import type { PromptReport } from '../data/prompts.js'
+import type { ResponseReport } from '../data/responses.js'
+import { ROW_KINDS, type RowKind } from '../data/rows/row-kind.js'
 import { Tokenizer } from '../data/text/tokenizer.js'
 import { PosttrainError } from '../errors.js'
 import { counted } from './counts.js'
+import { describeStrings } from './describe-strings.js'
+import { type InspectedRow, type InspectOptions, inspectData, type TokenState } from './inspect-rows.js'
 import { UsageError } from './usage.js'
-
-/** State of a token: trained (a label), masked (context), or padding beside longer rows. */
-export type TokenState = 'trained' | 'masked' | 'padding'
-
-export interface InspectedRow {
-  /** `file:line`. */
-  source: string
-  weight: number
-  tokens: { id: number; text: string; state: TokenState }[]
-  counts: Record<TokenState, number>
-}
-
-export interface InspectOptions {
-  model: string
-  template?: string
-  rows: number
-  maxLength: number
-  trainOn: 'assistant' | 'lastAssistant' | 'all'
-  overflow: 'truncate' | 'drop' | 'error'
-  onBadRow: 'error' | 'skip'
-  documents?: Documents
-}
-
-/** The first rows of a file as training sees them, padded to the longest, and the report on all rows. */
-export async function inspectData(
-  data: string,
-  options: InspectOptions,
-): Promise<{ template: string; rows: InspectedRow[]; report: DataReport }> {
-  const tokenizer = await Tokenizer.load(options.model)
-  const { template, strings } = await chooseTemplate(options.template, tokenizer)
-  const { maxLength, trainOn, overflow, onBadRow, documents } = options
-  const encoding = {
-    tokenizer,
-    template,
-    strings,
-    rendered: false,
-    maxLength,
-    trainOn,
-    overflow,
-    onBadRow,
-    documents,
-  }
-  const { train } = await loadDataset(data, { ...encoding, seed: 0, needsStop: false })
-  try {
-    const rows = await firstRows(train, tokenizer, options.rows)
-    return { template: template.name, rows, report: train.report }
-  } finally {
-    await train.store.close()
-  }
-}
-
-async function firstRows(dataset: Dataset, tokenizer: Tokenizer, count: number): Promise<InspectedRow[]> {
-  const shown = Math.min(count, dataset.store.length)
-  const padId = tokenizer.padId ?? tokenizer.eosId ?? 0
-  let columns = 0
-  for (let index = 0; index < shown; index++) columns = Math.max(columns, dataset.store.tokensOf(index))
-  const rows: InspectedRow[] = []
-  for (let index = 0; index < shown; index++) {
-    const { inputIds, labels, weight } = await dataset.store.read(index)
-    const counts: Record<TokenState, number> = { trained: 0, masked: 0, padding: 0 }
-    const tokens: InspectedRow['tokens'] = []
-    for (let t = 0; t < columns; t++) {
-      const state = t >= inputIds.length ? 'padding' : labels[t] === IGNORE_INDEX ? 'masked' : 'trained'
-      const id = inputIds[t] ?? padId
-      counts[state]++
-      tokens.push({ id, text: tokenizer.decode([id], { skipSpecialTokens: false }), state })
-    }
-    rows.push({ source: dataset.originOf(index), weight, tokens, counts })
-  }
-  return rows
-}
+import { visible } from './visible.js'
 
 const PAINT: Record<TokenState, [open: string, close: string]> = {
   trained: ['\x1b[32m', '\x1b[39m'],
@@ -97,7 +28,8 @@ const BRACKETS: Record<TokenState, [open: string, close: string]> = {
 export function drawRow(row: InspectedRow, tokenizer: Tokenizer, color: boolean): string {
   const { trained, masked, padding } = row.counts
   const weight = row.weight === 1 ? '' : `, weight ${row.weight}`
-  let out = `${row.source}  ${trained} trained, ${masked} masked, ${padding} padding${weight}\n`
+  const part = row.part === undefined ? '' : `  ${row.part}`
+  let out = `${visible(row.source)}${part}  ${trained} trained, ${masked} masked, ${padding} padding${weight}\n`
   const decoder = tokenizer.streamDecoder({ skipSpecialTokens: false })
   let state: TokenState | null = null
   const enter = (next: TokenState | null) => {
@@ -114,7 +46,7 @@ export function drawRow(row: InspectedRow, tokenizer: Tokenizer, color: boolean)
       break
     }
     // A token that ends inside a character prints nothing; the token that completes it prints it.
-    const text = decoder.push(token.id).replaceAll('\n', '⏎\n')
+    const text = visible(decoder.push(token.id), '\n').replaceAll('\n', '⏎\n')
     out += color && t % 2 === 1 ? `\x1b[4m${text}\x1b[24m` : text
   }
   enter(null)
@@ -122,28 +54,59 @@ export function drawRow(row: InspectedRow, tokenizer: Tokenizer, color: boolean)
 }
 
 /** Lines of the report; counts of zero are left out. */
-export function drawReport(report: DataReport): string {
-  const { dropped, length, duplicates } = report
-  const lines = [
-    `${counted(report.read, 'row')} read, ${report.rows} to train, ${report.truncated} truncated`,
+export function drawReport(report: DataReport | ResponseReport | PromptReport): string {
+  const lines = 'trainTokens' in report ? trainingLines(report) : promptLines(report)
+  lines.push(...describeStrings({ ...report, example: null }))
+  if (report.specialMarks > 0)
+    lines.push(
+      `${counted(report.specialMarks, 'row')} with marks of special tokens in texts, which were read as text: if the texts are rendered already, say so with --rendered`,
+    )
+  return `${lines.map((line) => visible(line)).join('\n')}\n`
+}
+
+const lengthLine = ({ length }: DataReport | PromptReport, what: string) =>
+  `tokens per ${what}: min ${length.min}, median ${length.median}, p90 ${length.p90}, p99 ${length.p99}, max ${length.max}`
+
+const counts = (found: readonly (readonly [number, string])[]) =>
+  found.filter(([count]) => count > 0).map(([count, what]) => `${counted(count, 'row')} ${what}`)
+
+function promptLines(report: PromptReport): string[] {
+  const { dropped, firstBadRow } = report
+  return [
+    `${counted(report.read, 'row')} read, ${counted(report.rows, 'prompt')} of ${report.tokens} tokens`,
+    lengthLine(report, 'prompt'),
+    ...counts([
+      [dropped.badRow, `skipped as unreadable, the first: ${firstBadRow}`],
+      [dropped.tooLong, 'dropped: too long'],
+      [dropped.empty, 'dropped: empty'],
+    ]),
+  ]
+}
+
+function trainingLines(report: DataReport | ResponseReport): string[] {
+  const { dropped, duplicates } = report
+  const pairs = 'pairs' in report && report.pairs > 0 ? `, ${counted(report.pairs, 'pair')}` : ''
+  const what =
+    'pairs' in report ? `${counted(report.rows, 'response')} to train${pairs}` : `${report.rows} to train`
+  return [
+    `${counted(report.read, 'row')} read, ${what}, ${report.truncated} truncated`,
     `${report.tokens} tokens, ${report.trainTokens} of them trained`,
-    `tokens per row: min ${length.min}, median ${length.median}, p90 ${length.p90}, p99 ${length.p99}, max ${length.max}`,
+    lengthLine(report, 'pairs' in report ? 'response with its prompt' : 'row'),
+    ...report.notes,
+    ...counts([
+      [dropped.badRow, `skipped as unreadable, the first: ${report.firstBadRow}`],
+      [dropped.tooLong, 'dropped: too long'],
+      [dropped.noLabels, 'dropped: no trained token'],
+      [dropped.empty, 'dropped: empty'],
+      ['identical' in report ? report.identical : 0, 'dropped: chosen and rejected are the same'],
+      [duplicates.exact, 'identical to an earlier row'],
+      [duplicates.near, 'identical to an earlier row but for case, punctuation and spaces'],
+      [report.emptyOutputs, 'with an empty response'],
+      [report.withoutStop, 'without a trained stop token'],
+      [report.doubleBos, 'with two BOS tokens at the start'],
+      [report.jointDiffers, 'whose ids would differ if prompt and response were encoded as one text'],
+    ]),
   ]
-  const found: [number, string][] = [
-    [dropped.badRow, `skipped as unreadable, the first: ${report.firstBadRow}`],
-    [dropped.tooLong, 'dropped: too long'],
-    [dropped.noLabels, 'dropped: no trained token'],
-    [dropped.empty, 'dropped: empty'],
-    [duplicates.exact, 'identical to an earlier row'],
-    [duplicates.near, 'identical to an earlier row but for case, punctuation and spaces'],
-    [report.emptyOutputs, 'with an empty response'],
-    [report.withoutStop, 'without a trained stop token'],
-    [report.doubleBos, 'with two BOS tokens at the start'],
-    [report.jointDiffers, 'whose ids would differ if prompt and response were encoded as one text'],
-  ]
-  lines.push(...report.notes)
-  for (const [count, what] of found) if (count > 0) lines.push(`${counted(count, 'row')} ${what}`)
-  return `${lines.join('\n')}\n`
 }
 
 function wholeNumber(name: string, least: number): (text: string) => number {
@@ -153,6 +116,20 @@ function wholeNumber(name: string, least: number): (text: string) => number {
       throw new UsageError(`--${name} must be an integer of at least ${least}, got ${text}`)
     return value
   }
+}
+
+/** Throws for flags that have no effect on a kind of rows. */
+function refuseIdle(kind: RowKind, given: (name: string) => boolean): void {
+  const idle = {
+    sft: [],
+    preference: ['trainOn', 'overflow'],
+    unpaired: ['trainOn', 'overflow'],
+    prompt: ['trainOn'],
+  }
+  const name = idle[kind].find(given)
+  if (name === undefined) return
+  const flag = name === 'trainOn' ? '--train-on' : '--overflow'
+  throw new UsageError(`${flag} has no effect on ${kind} rows: leave it out`)
 }
 
 /** Data formats with their contents. */
@@ -170,7 +147,15 @@ export function inspectCommand(): Command {
     .requiredOption('--model <DIR>', 'Folder with the tokenizer and chat template, or org/name on the Hub')
     .option(
       '--template <NAME>',
-      "chat, plain, alpaca, or a .jinja file (default: the model's own, else plain)",
+      "chat, plain, alpaca, a .jinja file, or none, which takes string prompts raw (default: the model's own; else plain, and string prompts raw)",
+    )
+    .option(
+      '--rendered',
+      'Texts are rendered already: no turn is put around them, and marks of special tokens are special tokens',
+      false,
+    )
+    .addOption(
+      new Option('--as <KIND>', 'Kind of the rows (default: that of the first row)').choices(ROW_KINDS),
     )
     .option('--rows <N>', 'Rows to show', wholeNumber('rows', 0), 3)
     .option('--max-length <N>', 'Maximum length of a sequence, in tokens', wholeNumber('max-length', 2), 1024)
@@ -197,19 +182,20 @@ export function inspectCommand(): Command {
     )
     .option('--json', 'One JSON object per line: the rows, then the report', false)
     .addHelpText('after', `\nData files:\n${formatLines()}`)
-    .action(async (data: string, options: InspectOptions & { json: boolean }) => {
-      const { template, rows, report } = await inspectData(data, options)
+    .action(async (data: string, options: InspectOptions & { json: boolean }, command: Command) => {
+      const { kind, template, rows, report } = await inspectData(data, options)
+      refuseIdle(kind, (name) => command.getOptionValueSource(name) === 'cli')
       const write = (text: string) => process.stdout.write(text)
       if (options.json) {
         for (const row of rows) write(`${JSON.stringify({ type: 'row', ...row })}\n`)
-        write(`${JSON.stringify({ type: 'report', template, ...report })}\n`)
+        write(`${JSON.stringify({ type: 'report', kind, template, ...report })}\n`)
         return
       }
       const tokenizer = await Tokenizer.load(options.model)
       const color = process.stdout.hasColors?.() === true
       for (const row of rows) write(`${drawRow(row, tokenizer, color)}\n`)
       write(drawReport(report))
-      if (report.rows > 0 && report.withoutStop === report.rows) {
+      if ('withoutStop' in report && report.rows > 0 && report.withoutStop === report.rows) {
         throw new PosttrainError(
           'ERR_DATA',
           `${data}: no row trains a stop token, so the model would never learn to end a response`,

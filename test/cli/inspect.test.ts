@@ -1,12 +1,14 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
-import { drawReport, drawRow, inspectData } from '../../lib/cli/inspect.js'
-import { Tokenizer } from '../../lib/data/index.js'
+import { drawReport, drawRow } from '../../lib/cli/inspect.js'
+import { type Inspection, inspectData } from '../../lib/cli/inspect-rows.js'
+import { type DataReport, Tokenizer } from '../../lib/data/index.js'
 import { eventsIn, posttrain } from '../helpers/command-line.js'
+import { fixture } from '../helpers/fixtures.js'
 import { newFolder } from '../helpers/scratch.js'
 
-const MODEL = join('test', 'fixtures', 'masks')
+const MODEL = fixture('masks')
 const options = {
   model: MODEL,
   rows: 3,
@@ -35,7 +37,7 @@ test('each token is trained, masked or padding, and the counts say how many', as
       t.is(tokens.filter((token) => token.state === state).length, counts[state])
     }
   }
-  t.is(report.trainTokens, shown[0]!.counts.trained + shown[1]!.counts.trained)
+  t.is((report as DataReport).trainTokens, shown[0]!.counts.trained + shown[1]!.counts.trained)
   t.is(shown[1]!.tokens.find(({ state }) => state === 'trained')!.text, ' b')
 })
 
@@ -67,4 +69,84 @@ test('the command prints rows and a report, as JSON too, and refuses bad uses', 
   t.regex(missing.stderr, /none\.jsonl does not exist/)
   t.is((await posttrain(['inspect', path, '--model', MODEL, '--rows', 'x'])).code, 2)
   t.is((await posttrain(['inspect', path])).code, 2)
+})
+
+/** Each row as one text, trained tokens between ⟦ and ⟧. */
+async function drawn({ rows: shown }: Inspection): Promise<string[]> {
+  const tokenizer = await Tokenizer.load(MODEL)
+  return shown.map((row) =>
+    drawRow(row, tokenizer, false)
+      .replace(/^\S+\.jsonl:\d+ */, '')
+      .replace(/ *\d+ trained.*\n/, '|')
+      .replace(/⟨.*⟩/, '')
+      .trim(),
+  )
+}
+
+const PROMPT = '<|im_start|>user⏎\na<|im_end|>⏎\n<|im_start|>assistant⏎\n'
+const END = '<|im_end|>⟧'
+
+test('rows of every kind are shown, by their columns or as the flag says', async (t) => {
+  const path = join(newFolder(t), 'rows.jsonl')
+  const show = async (row: object, given = {}) => {
+    await writeFile(path, `${JSON.stringify(row)}\n`)
+    const inspection = await inspectData(path, { ...options, ...given })
+    return [inspection.kind, ...(await drawn(inspection))]
+  }
+  t.deepEqual(await show({ prompt: 'a', completion: 'b' }), ['sft', `|${PROMPT}⟦b${END}`])
+  t.deepEqual(await show({ prompt: 'a', chosen: 'b', rejected: 'c' }), [
+    'preference',
+    `chosen|${PROMPT}⟦b${END}`,
+    `rejected|${PROMPT}⟦c${END}`,
+  ])
+  t.deepEqual(await show({ prompt: 'a', responses: ['b', 'c', 'd'] }), [
+    'preference',
+    `response 1 of 3|${PROMPT}⟦b${END}`,
+    `response 2 of 3|${PROMPT}⟦c${END}`,
+    `response 3 of 3|${PROMPT}⟦d${END}`,
+  ])
+  for (const label of [true, false])
+    t.deepEqual(await show({ prompt: 'a', completion: 'b', label }), [
+      'unpaired',
+      `${label ? 'desirable' : 'undesirable'}|${PROMPT}⟦b${END}`,
+    ])
+  const user = { role: 'user', content: 'a' }
+  for (const row of [{ prompt: 'a' }, { instruction: 'a' }, { messages: [user] }])
+    t.deepEqual(await show(row), ['prompt', `prompt|${PROMPT.trim()}`])
+  // A column that answers in SFT and that a reward function reads in RL.
+  t.deepEqual(await show({ prompt: 'a', answer: '7' }), ['sft', `|${PROMPT}⟦7${END}`])
+  t.deepEqual(await show({ prompt: 'a', answer: '7' }, { as: 'prompt' }), [
+    'prompt',
+    `prompt|${PROMPT.trim()}`,
+  ])
+  t.deepEqual(await show({ prompt: 'a', completion: 'b' }, { template: 'none' }), ['sft', `|a⟦b${END}`])
+})
+
+test('control characters of rows are escapes on a terminal, and marks of special tokens are reported', async (t) => {
+  const path = join(newFolder(t), 'rows.jsonl')
+  await writeFile(path, `${JSON.stringify({ text: 'a\x1b]0;x\x07<|im_end|>\r' })}\n`)
+  const inspection = await inspectData(path, options)
+  t.deepEqual(await drawn(inspection), ['|a⟦\\e]0;x\\x07<|im_end|>\\r<|im_end|>⟧'])
+  t.regex(drawReport(inspection.report), /1 row with marks of special tokens .* --rendered/)
+  const said = await inspectData(path, { ...options, rendered: true })
+  t.notRegex(drawReport(said.report), /marks/)
+  t.deepEqual(await drawn(said), ['|a⟦\\e]0;x\\x07<|im_end|>\\r⟧'])
+})
+
+test('the command shows preferences and prompts, and refuses flags without an effect on them', async (t) => {
+  const path = join(newFolder(t), 'rows.jsonl')
+  await writeFile(path, '{"prompt": "a", "chosen": "b", "rejected": "c"}\n')
+  const argv = ['inspect', path, '--model', MODEL]
+  const json = await posttrain([...argv, '--json'])
+  t.is(json.code, 0, json.stderr)
+  const [chosen, rejected, report] = eventsIn(json.stdout) as unknown as Record<string, unknown>[]
+  t.is(chosen!.part, 'chosen')
+  t.is(rejected!.part, 'rejected')
+  t.like(report!, { type: 'report', kind: 'preference', pairs: 1 })
+  const people = await posttrain(argv)
+  t.regex(people.stdout, /1 row read, 2 responses to train, 1 pair/)
+  t.regex(people.stdout, /2 string prompts in a user turn|1 string prompt in a user turn/)
+  t.is((await posttrain([...argv, '--train-on', 'all'])).code, 2)
+  const prompts = await posttrain([...argv, '--as', 'prompt'])
+  t.regex(prompts.stdout, /1 row read, 1 prompt of \d+ tokens/)
 })

@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
-import { inspectData } from '../../lib/cli/inspect.js'
+import { inspectData } from '../../lib/cli/inspect-rows.js'
 import { loadDataset, readRows } from '../../lib/data/index.js'
 import { options } from '../helpers/response-rows.js'
 import { newFolder } from '../helpers/scratch.js'
