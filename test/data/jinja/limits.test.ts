@@ -145,4 +145,13 @@ test('a conversation of 2,000 turns and tools of 100 kB stay far within the limi
     { limits: { steps: 1_000_000 } },
   )
   t.true(text.length > 1_700_000)
+  // Some templates go through all messages for each of them.
+  const quadratic = '{% for m in messages %}{% for n in messages %}{% endfor %}{% endfor %}'
+  t.is(JinjaTemplate.parse(quadratic, 'long').render({ messages }).text, '')
+  t.throws(
+    () => JinjaTemplate.parse(quadratic, 'long').render({ messages }, { limits: { steps: 3_000_000 } }),
+    {
+      message: /more than 3000000 steps/,
+    },
+  )
 })

@@ -67,7 +67,7 @@ function compileStatement(node: Statement, place: Place): Run {
       const value = expression(node.value, place)
       const assign = assigner(node.target, place)
       return (frame) => {
-        charge(1)
+        charge(2)
         frame.runtime.line = node.line
         assign(frame, value(frame))
         return 0
@@ -126,7 +126,7 @@ function compileOutput(node: Nodes.Output, place: Place): Run {
   const { line } = node
   const parts = node.parts.map((part) => (typeof part === 'string' ? part : expression(part, place)))
   return (frame) => {
-    charge(parts.length)
+    charge(2 * parts.length)
     frame.runtime.line = line
     for (const part of parts) {
       if (typeof part === 'string') {

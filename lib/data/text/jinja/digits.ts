@@ -21,7 +21,9 @@ export function parseInteger(text: string, base = 10): number | bigint | null {
     if (digits.startsWith('0') && /[1-9]/.test(digits)) return null
   }
   if (digits.length > MAX_DIGITS) throw valueError(`an int has more than ${MAX_DIGITS} digits`)
-  charge(digits.length)
+  charge(16 + digits.length / 4)
+  if (radix === 10 && /^\d+$/.test(digits)) return small(BigInt(`${sign === '-' ? '-' : ''}${digits}`))
+  charge(digits.length ** 2 / 256)
   let value = 0n
   for (const character of digits) {
     const digit = Number.parseInt(character, 36)

@@ -1,6 +1,7 @@
 import { Failure, typeError, valueError } from './failure.js'
 import { formatValue } from './format-spec.js'
 import { rawOf } from './kinds.js'
+import { charge } from './limits.js'
 import { type Native, type Natives, native } from './native.js'
 import { repr, str } from './spelling.js'
 import { concat, raw, type Str, slice } from './text.js'
@@ -66,6 +67,7 @@ class Formatter {
   }
 
   #field(field: string, depth: number): Str {
+    charge(32)
     const match = /^((?:[^[!:]|\[[^\]]*\])*)(?:!([^:]*))?(?::(.*))?$/s.exec(field)
     if (match === null) throw valueError("expected '}' before end of string")
     const [, name, conversion, spec] = match

@@ -140,6 +140,7 @@ export function globals(now: Date | undefined): ReadonlyMap<string, Value> {
     new Callable('strftime_now', (args, keywords) => {
       const format = argument(args, keywords, 'format')
       if (format === undefined) throw typeError("strftime_now() misses the argument 'format'")
+      charge(100 + 16 * raw(str(format)).length)
       return strftime(raw(str(format)), now ?? new Date())
     }),
   )

@@ -32,7 +32,7 @@ class Writer {
 
   /** `mark`: of null and booleans, which do not know their origin themselves. */
   write(value: Value, mark: Mark, depth: number): void {
-    charge(1)
+    charge(4)
     checkNesting(depth)
     const { built } = this
     if (value === null) built.addAs('null', mark)
@@ -56,7 +56,7 @@ class Writer {
 
   #escaped(text: Str): void {
     const source = raw(text)
-    charge(source.length / 16)
+    charge(source.length / 8)
     const escapeAll = (part: string) => escapeJson(part, this.options.ascii)
     if (typeof text === 'string') {
       this.built.addAs(escapeAll(text), null)

@@ -1,6 +1,9 @@
 /** Bounds of a template, for templates come with models of strangers. */
 export interface Limits {
-  /** Work of one rendering: statements, calls, loop rounds and characters processed; default 4 million. */
+  /**
+   * Work of one rendering: statements, calls, loop rounds and characters processed; default 3 million and 5,000 for each
+   * message, tool and other item of the lists among the variables.
+   */
   steps: number
   /** Characters (UTF-16 code units) of the output and of every string; default 32 Mi. */
   length: number
@@ -11,12 +14,14 @@ export interface Limits {
 }
 
 export const DEFAULT_LIMITS: Readonly<Limits> = {
-  steps: 4_000_000,
+  steps: 3_000_000,
   length: 32 * 1024 * 1024,
   calls: 200,
   nesting: 500,
 }
 
+/** Steps for each item of the lists among the variables: some templates go through all messages for each of them. */
+export const STEPS_PER_ITEM = 5000
 /** Characters of a template's source. */
 export const MAX_SOURCE = 1024 * 1024
 /** Blocks, or parenthesized expressions, inside each other. */
@@ -64,7 +69,7 @@ export function checkNesting(depth: number): void {
 
 /** Runs the body of a macro or a recursive loop. */
 export function called<T>(run: () => T): T {
-  charge(4)
+  charge(10)
   if (calls >= limits.calls) throw new LimitError(`more than ${limits.calls} calls are inside each other`)
   calls++
   try {

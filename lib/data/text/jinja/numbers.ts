@@ -46,6 +46,11 @@ export function toFloat({ value }: Numeric): number {
   return number
 }
 
+/** About the logarithm of a large int; 0 for small ones. */
+function magnitude(value: bigint): number {
+  return value < 1n << 64n && value > -(1n << 64n) ? 0 : value.toString(16).length / 2
+}
+
 function checked(value: bigint): number | bigint {
   if (value > 1n << BigInt(MAX_BITS) || value < -(1n << BigInt(MAX_BITS))) {
     throw new LimitError(`a number has more than ${MAX_DIGITS} digits`)
@@ -65,6 +70,7 @@ export function arithmetic(operator: string, a: Numeric, b: Numeric): Value {
   charge(16)
   const x = BigInt(a.value)
   const y = BigInt(b.value)
+  if (operator !== '+' && operator !== '-') charge(magnitude(x) + magnitude(y))
   if (operator === '+') return checked(x + y)
   if (operator === '-') return checked(x - y)
   if (operator === '*') return checked(x * y)
@@ -155,7 +161,7 @@ function power(a: Numeric, b: Numeric): Value {
   if (bits > 1 && base !== -1n && bits * Number(b.value) > 2 * MAX_BITS) {
     throw new LimitError(`a number has more than ${MAX_DIGITS} digits`)
   }
-  charge(64)
+  charge(64 + (bits > 1 ? (bits * Number(b.value)) / 16 : 0))
   // 0, 1 and -1 to a large power.
   const exponent =
     bits > 1 && base !== -1n
@@ -201,6 +207,7 @@ export function compareNumbers(a: Numeric, b: Numeric): number {
 export function scaled(value: number, digits: number): bigint {
   if (digits > 1100) throw valueError('precision too large')
   const [mantissa, exponent] = parts(value)
+  charge(64 + Math.abs(exponent) / 4 + Math.abs(digits) / 2)
   let numerator = mantissa
   let denominator = 1n
   if (exponent > 0) numerator <<= BigInt(exponent)
@@ -212,7 +219,6 @@ export function scaled(value: number, digits: number): bigint {
   let quotient = numerator / denominator
   const twice = (numerator % denominator) * 2n
   if (twice > denominator || (twice === denominator && quotient % 2n === 1n)) quotient++
-  charge(16)
   return negative ? -quotient : quotient
 }
 

@@ -116,6 +116,7 @@ export function contains(container: Value, item: Value): boolean {
 
 /** Python's binary operators but `and` and `or`. */
 export function binary(operator: string, a: Value, b: Value): Value {
+  charge(1)
   const x = numeric(a)
   if (x !== null) {
     const y = numeric(b)

@@ -1,7 +1,7 @@
 import { typeError, valueError } from './failure.js'
 import { floatDigits, intDigits, integerOf } from './format-spec.js'
 import { typeName } from './kinds.js'
-import { checkLength } from './limits.js'
+import { charge, checkLength } from './limits.js'
 import { indexOf, numeric } from './numbers.js'
 import { repr, str } from './spelling.js'
 import { pad } from './strings.js'
@@ -32,6 +32,7 @@ export function percent(format: Str, values: Value): Str {
       parts.push('%')
       continue
     }
+    charge(16)
     const named = key === undefined ? undefined : args.named(key)
     const conversion = {
       flags: flags!,

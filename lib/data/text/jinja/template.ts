@@ -3,7 +3,7 @@ import type { JsonData } from '../../rows/json-data.js'
 import { compile, type Program } from './compile.js'
 import { Failure, SyntaxFailure } from './failure.js'
 import { loadFilters } from './filters.js'
-import { DEFAULT_LIMITS, LimitError, type Limits, limited, MAX_SOURCE } from './limits.js'
+import { DEFAULT_LIMITS, LimitError, type Limits, limited, MAX_SOURCE, STEPS_PER_ITEM } from './limits.js'
 import { Generated, type Mark, Origin } from './origin.js'
 import { parse } from './parser.js'
 import type { DataOrigin, Rendering, Run } from './rendering.js'
@@ -49,7 +49,7 @@ export class JinjaTemplate {
   render(variables: Readonly<Record<string, JsonData>>, options: RenderOptions = {}): Rendering {
     const runtime = new Runtime(variables, options.now)
     try {
-      limited({ ...DEFAULT_LIMITS, ...options.limits }, () => this.#program.run(runtime))
+      limited(limitsOf(variables, options.limits), () => this.#program.run(runtime))
     } catch (cause) {
       throw this.#refused(cause, runtime.line)
     }
@@ -78,6 +78,12 @@ export class JinjaTemplate {
       },
     )
   }
+}
+
+function limitsOf(variables: Readonly<Record<string, JsonData>>, given: Partial<Limits> = {}): Limits {
+  let items = 0
+  for (const value of Object.values(variables)) if (Array.isArray(value)) items += value.length
+  return { ...DEFAULT_LIMITS, steps: DEFAULT_LIMITS.steps + STEPS_PER_ITEM * items, ...given }
 }
 
 function compiled(source: string, name: string): Program {
