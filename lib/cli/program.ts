@@ -5,6 +5,7 @@ import { inFlags } from './flags.js'
 import { formatHelp } from './help.js'
 import { INTERRUPTED } from './interrupt.js'
 import { UsageError } from './usage.js'
+import { visible } from './visible.js'
 
 /** Gives a command and those inside it the help and the errors of this program. */
 export function prepare(command: Command): Command {
@@ -63,7 +64,7 @@ export function report(error: unknown, command: Command): number {
   const text = error instanceof Error ? error.message : String(error)
   const own = `${where.name()}: `
   const sentence = inFlags(where, text.startsWith(own) ? text.slice(own.length) : text)
-  process.stderr.write(`${fullName(where)}: ${sentence}\n`)
+  process.stderr.write(`${fullName(where)}: ${visible(sentence, '\n')}\n`)
   // Where the sentence itself does not say what to do.
   if (isUsage && /(is|are) missing$|^unknown \w+ \S+$|^unexpected/.test(sentence))
     process.stderr.write(
