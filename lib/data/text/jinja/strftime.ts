@@ -9,7 +9,8 @@ export function strftime(format: string, time: Date): string {
   return format.replace(/%([-_0^#]?)([A-Za-z%])/g, (whole, flag: string, letter: string) => {
     const part = PARTS[letter]?.(time)
     if (part === undefined) return whole
-    if (typeof part === 'string') return flag === '^' ? part.toUpperCase() : part
+    if (typeof part === 'string')
+      return flag === '^' || (flag === '#' && !'pPZ'.includes(letter)) ? part.toUpperCase() : part
     const [number, width, fill] = part
     if (flag === '-') return String(number)
     return String(number).padStart(width, flag === '_' ? ' ' : flag === '0' ? '0' : fill)
