@@ -56,7 +56,8 @@ export class DataLoader implements Loader<LoaderBatch> {
       expected: 'a path, a list of rows, an async iterable of rows, or a list of { data, weight }',
     })
     needOptions('DataLoader', options, {
-      template: is.a(Template, 'a Template'),
+      template: is.or(is.a(Template, 'a Template'), is.oneOf('none')),
+      rendered: is.flag,
       maxLength: is.atLeast(2),
       trainOn: is.oneOf('assistant', 'lastAssistant', 'all'),
       overflow: is.oneOf('truncate', 'drop', 'error'),
