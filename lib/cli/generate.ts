@@ -1,5 +1,6 @@
 import { Command } from 'commander'
 import type { Documents } from '../data/formats/format.js'
+import { unmarked } from '../data/rows/messages.js'
 import type { PromptContent } from '../data/rows/prompt-rows.js'
 import { PosttrainError } from '../errors.js'
 import { generateOptions } from '../generate/options.js'
@@ -101,12 +102,12 @@ export function generateCommand(): Command {
 }
 
 /** A prompt as it was given: a text, or messages. */
-const shown = (prompt: PromptContent) => ('text' in prompt ? prompt.text : prompt.messages)
+const shown = (prompt: PromptContent) => ('text' in prompt ? prompt.text : unmarked(prompt.messages))
 
 /** Prompts from rows of any kind; a final response in a row is left out and generated. */
 async function readPrompts(path: string, documents: Documents | undefined): Promise<PromptContent[]> {
   const { checkDocuments, readRows } = await import('../data/sources.js')
-  const { fieldsOf } = await import('../data/rows/fields.js')
+  const { dataOf, fieldsOf } = await import('../data/rows/fields.js')
   const { readPrompt } = await import('../data/rows/prompt-rows.js')
   const prompts: PromptContent[] = []
   checkDocuments(documents, path)
@@ -114,6 +115,7 @@ async function readPrompts(path: string, documents: Documents | undefined): Prom
     if (failure) throw failure
     if (note !== undefined) process.stderr.write(`${visible(note)}\n`)
     const { text, rendered } = fieldsOf(exact, origin)
+    if (typeof text === 'string') dataOf(text, 'text', origin)
     // Paragraphs of a .txt file are prompts.
     prompts.push(
       typeof text === 'string'

@@ -5,9 +5,8 @@ import { exampleText } from './encode/example.js'
 import { rawPromptIds } from './encode/mask.js'
 import { LengthCounts, type Lengths, type StringCounts } from './encode/report.js'
 import { ingest } from './ingest.js'
-import { plainOf } from './rows/exact-json.js'
 import type { Origin } from './rows/fields.js'
-import type { Message } from './rows/messages.js'
+import { type Message, unmarked } from './rows/messages.js'
 import { type PromptContent, readPrompt, splitPrompt } from './rows/prompt-rows.js'
 import { formOf, placedPrompt, type StringForm, type TextForm } from './rows/string-rows.js'
 import { type DataSource, type PromptSource, unweighted } from './sources.js'
@@ -200,11 +199,6 @@ function columnsOf(row: unknown): string {
     // Rows in memory may hold values without JSON, which the hash then leaves out.
     return ''
   }
-}
-
-/** Messages in JavaScript's own values, without what is not part of the prompt. */
-function unmarked(messages: readonly Message[]): Message[] {
-  return messages.map(({ train: _, contentParts: _parts, ...message }) => plainOf(message) as Message)
 }
 
 const textOf = ({ text, rendered }: { text: string; rendered?: boolean }) =>

@@ -65,6 +65,21 @@ test('prompts from flags and from files, as text and as JSON', async (t) => {
   t.not((await posttrain(argv)).stdout, ' Mimi\n')
 })
 
+test('a row of a file is shown as it was given, and must be text', async (t) => {
+  const file = join(folder, 'calls.jsonl')
+  const call = '{"function": {"name": "f", "arguments": {"id": 1234567890123456789}}}'
+  const user = '{"role": "user", "content": [{"type": "text", "text": "cat?"}]}'
+  writeFileSync(file, `{"prompt": [${user}, {"role": "assistant", "tool_calls": [${call}]}, ${user}]}\n`)
+  const given = ['generate', '--model', model, '--prompts', file, '--max-new-tokens', '1', '--json']
+  const { code, stdout, stderr } = await posttrain(given)
+  t.is(code, 0, stderr)
+  const { prompt } = JSON.parse(stdout) as { prompt: Record<string, unknown>[] }
+  t.deepEqual(prompt[0], { role: 'user', content: 'cat?' })
+  t.deepEqual(prompt[1]?.tool_calls, [{ function: { name: 'f', arguments: { id: 1234567890123456800 } } }])
+  writeFileSync(file, '{"text": "a \\ud83d"}\n')
+  t.regex((await posttrain(given)).stderr, /calls\.jsonl:1: text has half of a surrogate pair/)
+})
+
 test('wrong use of generate', async (t) => {
   const fails = async (code: number, sentence: RegExp, ...argv: string[]) => {
     const ended = await posttrain(['generate', '--model', model, ...argv])

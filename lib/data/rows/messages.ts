@@ -1,4 +1,5 @@
 import { type Content, contentOf, type TextPart } from './content.js'
+import { plainOf } from './exact-json.js'
 import {
   bad,
   dataIn,
@@ -155,4 +156,9 @@ export function instructionMessages(row: {
     user,
     ...(output === undefined ? [] : [{ role: 'assistant', content: output }]),
   ]
+}
+
+/** Messages in JavaScript's own values, without what is not part of the prompt. */
+export function unmarked(messages: readonly Message[]): Message[] {
+  return messages.map(({ train: _, contentParts: _parts, ...message }) => plainOf(message) as Message)
 }
