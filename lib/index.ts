@@ -1,7 +1,8 @@
 export type { Dtype, PackedBatch } from './addon/addon.js'
 export type { Reals, TermOver } from './addon/terms.js'
 export { IGNORE_INDEX } from './addon/training.js'
-export type { Lengths, StringCounts } from './data/encode/report.js'
+export type { Lengths } from './data/encode/lengths.js'
+export type { StringCounts } from './data/encode/report.js'
 export {
   alpacaTemplate,
   type Batch,

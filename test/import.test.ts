@@ -29,7 +29,7 @@ test('importing the package reads neither zod nor what speaks with the network, 
   ])
   const [imported = '', checked = ''] = stdout.split('--\n')
   t.regex(imported, /dist\/lib\/train\/sft\.js\n/)
-  t.deepEqual(packagesIn(imported), ['@huggingface/jinja', '@huggingface/tokenizers'])
+  t.deepEqual(packagesIn(imported), ['@huggingface/tokenizers'])
   t.notRegex(imported, /^node:(http|https|tls|net)$/m)
   t.notRegex(imported, /\.node$/m)
   // What was required is seen.

@@ -104,8 +104,19 @@ function trainingLines(report: DataReport | ResponseReport): string[] {
       [report.emptyOutputs, 'with an empty response'],
       [report.withoutStop, 'without a trained stop token'],
       [report.doubleBos, 'with two BOS tokens at the start'],
+      [report.partialPrompts, 'with a turn that the template begins otherwise than the prompt of generation'],
+      [
+        report.unstoppedTurns,
+        'with a turn whose end mark is not trained, since generation does not stop at it',
+      ],
+      [report.droppedReasoning, 'with reasoning that the template leaves out'],
+      [report.droppedContent, 'with text beside tool calls that the template leaves out'],
+      [report.droppedTools, 'with tools that the template leaves out'],
       [report.jointDiffers, 'whose ids would differ if prompt and response were encoded as one text'],
     ]),
+    ...(report.guarded > 0
+      ? [`${counted(report.guarded, 'piece')} of data like a special token or turn marker, read as text`]
+      : []),
   ]
 }
 

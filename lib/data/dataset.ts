@@ -70,6 +70,7 @@ async function loadSources(source: DataSource, options: DatasetOptions): Promise
     maxLength: options.maxLength,
     trainOn: options.trainOn,
     overflow: options.overflow,
+    reasoning: options.reasoning,
     strings: options.strings,
     rendered: options.rendered,
   })

@@ -48,7 +48,7 @@ function weightMap(text: string): Record<string, string> {
 }
 
 const modelSelection: Selection = {
-  optional: ['generation_config.json', ...tokenizerSelection.optional],
+  optional: tokenizerSelection.optional,
   choose: async (names, read) => {
     if (!names.has('config.json')) {
       const adapter = names.has(ADAPTER[0]!)
@@ -57,9 +57,8 @@ const modelSelection: Selection = {
         `it has no config.json${adapter ? ' because it is an adapter: load its base, then the adapter with loadAdapter or --adapter' : ''}`,
       )
     }
-    const own = ['config.json', 'generation_config.json'].filter((name) => names.has(name))
     const tokenizer = await tokenizerSelection.choose(names, read)
-    return [...own, ...tokenizer, ...(await weights(names, read))]
+    return ['config.json', ...tokenizer, ...(await weights(names, read))]
   },
 }
 

@@ -161,19 +161,17 @@ export abstract class Model {
     return this.#adopted
   }
 
-  /** Ids that end a response: those of generation_config.json, of config.json, and the template's terminator. */
+  /** Ids that end a response: those of generation_config.json and config.json, and the template's terminators. */
   get stopIds(): readonly number[] {
     return this.#stopIds
   }
 
-  /** Adopts the template of a training run: saved with the model if it had none; its terminator joins the stop ids. */
+  /** Adopts the template of a training run: saved with the model if it had none; its terminators join the stop ids. */
   adoptTemplate(template: Template): void {
     needArgument('adoptTemplate', 'the template', template, is.a(Template, 'a Template'))
     if (this.#chatTemplate === null) this.#adopted = template
     this.#chatTemplate ??= template.sourceFor(this.tokenizer)
-    const terminator = template.terminator(this.tokenizer)
-    if (terminator !== null && !this.#stopIds.includes(terminator))
-      this.#stopIds = [...this.#stopIds, terminator]
+    this.#stopIds = [...new Set([...this.#stopIds, ...template.terminators(this.tokenizer)])]
   }
 
   /**

@@ -70,7 +70,7 @@ function statics({ api, model, folder, tokenizer }: Given): EntryPoint[] {
     }),
     entry('streamDecoder.push', (...args) => tokenizer.streamDecoder().push(...(args as [never])), [1]),
     entry('tokenizer.offsets', (...args) => tokenizer.offsets(...(args as [never])), [[1, 2]]),
-    entry('tokenizer.guard', (...args) => tokenizer.guard(...(args as [never])), ['a']),
+    entry('tokenizer.added', (...args) => tokenizer.added(...(args as [never])), ['a']),
     entry('tokenizer.firstSpecial', (...args) => tokenizer.firstSpecial(...(args as [never])), ['a', 0]),
     entry('tokenizer.endsWithSpecial', (...args) => tokenizer.endsWithSpecial(...(args as [never])), ['a']),
     entry('tokenizer.tokenToId', (...args) => tokenizer.tokenToId(...(args as [never])), ['a']),

@@ -70,14 +70,19 @@ const kinds: [string, object, object][] = [
   ],
   [
     'prompt and completion of messages',
-    { prompt: [{ role: 'assistant', content: 'a' }], completion: [{ role: 'assistant', content: 'b' }] },
+    { prompt: [{ role: 'user', content: 'a' }], completion: [{ role: 'assistant', content: 'b' }] },
     {
       kind: 'messages',
       messages: [
-        { role: 'assistant', content: 'a', train: false },
+        { role: 'user', content: 'a', train: false },
         { role: 'assistant', content: 'b' },
       ],
     },
+  ],
+  [
+    'completion that continues a message of the prompt',
+    { prompt: [{ role: 'assistant', content: 'a' }], completion: [{ role: 'assistant', content: 'b' }] },
+    { kind: 'messages', messages: [{ role: 'assistant', content: 'ab' }], prefill: 'a' },
   ],
 ]
 for (const [kind, row, example] of kinds) {

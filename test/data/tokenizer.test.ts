@@ -65,7 +65,20 @@ test('text that looks like a special token is text, unless it is allowed', (t) =
   t.false(tokenizer.encode('a<|im_end|>').includes(id))
   t.is(tokenizer.decode(tokenizer.encode('a<|im_end|>')), 'a<|im_end|>')
   t.true(tokenizer.encode('a<|im_end|>', { allowSpecial: true }).includes(id))
-  t.false(tokenizer.encode(tokenizer.guard('a<|im_end|>'), { allowSpecial: true }).includes(id))
+  const count = (text: string, ...data: [number, number][]) => {
+    const guard = { data: data.map(([from, to]) => ({ from, to })) }
+    return tokenizer.encode(text, { guard }).filter((each) => each === id).length
+  }
+  t.is(count('a<|im_end|>', [0, 11]), 0)
+  t.is(count('a<|im_end|>', [0, 1]), 1)
+  t.is(count('<|im_end|>', [2, 8]), 0, 'what the template joins with data')
+  t.is(count('<|im_end|>', [9, 10]), 0)
+  t.is(count('<|im_end|><|im_end|>', [0, 10]), 1)
+  t.is(count('<|im_end|><|im_end|><|im_end|>', [0, 10], [20, 30]), 1)
+  t.deepEqual(
+    [...tokenizer.encode('a<|im_end|>b', { guard: { data: [{ from: 1, to: 11 }] } })],
+    [...tokenizer.encode('a<|im_end|>b')],
+  )
 })
 
 test('added tokens that are not special are part of ordinary text', (t) => {

@@ -1,3 +1,4 @@
+import type { Guard } from '../text/added-tokens.js'
 import type { Tokenizer } from '../text/tokenizer.js'
 
 /** Characters on each side of a boundary that decide whether tokens would cross it. */
@@ -14,19 +15,40 @@ interface Reading {
   allowSpecial?: boolean
 }
 
+/** A piece of text, with what of it is data; without a guard special tokens are read as `allowSpecial` says. */
+interface Part {
+  text: string
+  guard?: Guard
+}
+
 /** Whether two pieces of text would get other ids if encoded as one. */
 export function boundaryDiffers(
-  left: string,
-  right: string,
+  left: Part,
+  right: Part,
   tokenizer: Tokenizer,
   { first = false, allowSpecial = true }: Reading,
 ): boolean {
-  const [before, after] = [left.slice(-NEIGHBORS), right.slice(0, NEIGHBORS)]
-  const start = first && before.length === left.length
-  const encode = (text: string, at: boolean) => tokenizer.encode(text, { allowSpecial, first: at })
+  const from = Math.max(left.text.length - NEIGHBORS, 0)
+  const before = shifted({ ...left, text: left.text.slice(from) }, -from)
+  const after = { ...right, text: right.text.slice(0, NEIGHBORS) }
+  const start = first && from === 0
+  const encode = ({ text, guard }: Part, at: boolean) =>
+    tokenizer.encode(text, { allowSpecial, first: at, ...(guard && { guard }) })
   const apart = [...encode(before, start), ...encode(after, false)]
-  const joint = encode(before + after, start)
+  const joint = encode(joined(before, shifted(after, before.text.length)), start)
   return joint.length !== apart.length || joint.some((id, i) => id !== apart[i])
+}
+
+function shifted({ text, guard }: Part, by: number): Part {
+  if (guard === undefined) return { text }
+  const data = guard.data.map(({ from, to }) => ({ from: from + by, to: to + by }))
+  return { text, guard: { ...guard, data } }
+}
+
+function joined(left: Part, right: Part): Part {
+  const text = left.text + right.text
+  if (left.guard === undefined || right.guard === undefined) return { text }
+  return { text, guard: { ...left.guard, data: [...left.guard.data, ...right.guard.data] } }
 }
 
 /** Encodes a text of any length: in pieces between which no token lies, so that the ids are those of the whole. */
@@ -53,7 +75,7 @@ function pieceEnd(text: string, from: number, tokenizer: Tokenizer, allowSpecial
   for (let found = CANDIDATE.exec(text); found !== null; found = CANDIDATE.exec(text)) {
     const at = CANDIDATE.lastIndex
     const [left, right] = [text.slice(at - NEIGHBORS, at), text.slice(at, at + NEIGHBORS)]
-    if (!boundaryDiffers(left, right, tokenizer, { allowSpecial })) return at
+    if (!boundaryDiffers({ text: left }, { text: right }, tokenizer, { allowSpecial })) return at
   }
   return text.length
 }

@@ -3,17 +3,18 @@ import { PosttrainError } from '../../errors.js'
 import { packageRoot } from '../../libtorch/find/libtorch.js'
 import type { Example } from '../rows/rows.js'
 import { formOf, placed, type StringForm, type TextForm } from '../rows/string-rows.js'
-import { Template } from '../text/template.js'
+import { Template, type TemplateSpec } from '../text/template.js'
 import { Tokenizer, type TokenizerFiles } from '../text/tokenizer.js'
 import { type Digest, digest } from './digests.js'
 import { type Dropped, type EncodedRow, type EncodeOptions, encodeRow, encodeText } from './mask.js'
+import { withReasoning } from './reasoning.js'
 
 export type EncoderOptions = EncodeOptions & StringForm
 
 /** Tokenizer, template and options of an encoder, as data for the worker. */
 export interface EncoderSpec {
   files: TokenizerFiles
-  template: { source: string; name: string; prefixed: boolean }
+  template: TemplateSpec
   options: EncoderOptions
 }
 
@@ -50,7 +51,9 @@ export function encodeAll(
       const rows =
         whole.kind === 'text'
           ? encodeText(whole, tokenizer, options)
-          : [encodeRow(whole, tokenizer, template, options)]
+          : withReasoning(whole, options.reasoning).map((each) =>
+              encodeRow(each, tokenizer, template, options),
+            )
       const form = example.kind === 'messages' ? null : formOf(example, options)
       return {
         rows,
@@ -163,11 +166,7 @@ export class RowEncoder {
     if (this.#worker !== null) return this.#worker
     const spec: EncoderSpec = {
       files: this.#tokenizer.files,
-      template: {
-        source: this.#template.source,
-        name: this.#template.name,
-        prefixed: this.#template.prefixed,
-      },
+      template: this.#template.spec,
       options: this.#options,
     }
     // Throws in a bundle, where the worker's file is not beside this one.
@@ -201,7 +200,6 @@ export class RowEncoder {
 /** Builds the encoder of a spec, in the worker. */
 export function encoderOf(spec: EncoderSpec): (examples: readonly Example[]) => (Encoded | EncodeError)[] {
   const tokenizer = Tokenizer.fromFiles(spec.files)
-  const { source, name, prefixed } = spec.template
-  const template = Template.fromSource(source, name, { prefixed })
+  const template = Template.fromSpec(spec.template)
   return (examples) => encodeAll(examples, tokenizer, template, spec.options)
 }

@@ -2,9 +2,12 @@ import { IGNORE_INDEX } from '../../addon/training.js'
 import { PosttrainError } from '../../errors.js'
 import { splitPrompt } from '../rows/prompt-rows.js'
 import type { Example } from '../rows/rows.js'
-import type { Segment, Template, TrainOn } from '../text/template.js'
+import type { ConversationCounts, Segment, TrainOn } from '../text/conversation.js'
+import type { Template } from '../text/template.js'
 import type { Tokenizer } from '../text/tokenizer.js'
+
 import { boundaryDiffers, encodeLong } from './boundary.js'
+import type { Reasoning } from './reasoning.js'
 
 /** Whether a label counts in a loss: it is not `ignoreIndex`, and not that of the first token of a document. */
 export function isPredicted(
@@ -20,6 +23,8 @@ export interface EncodeOptions {
   maxLength: number
   trainOn: TrainOn
   overflow: 'truncate' | 'drop' | 'error'
+  /** What becomes of the reasoning of assistant turns; default: what the template does. */
+  reasoning?: Reasoning | undefined
 }
 
 /** A row as tokens. `labels[t]` is the token at t, or IGNORE_INDEX where it is not trained; not shifted. */
@@ -38,29 +43,37 @@ export interface EncodedRow extends RowTokens {
   jointDiffers: boolean
   emptyOutput: boolean
   doubleBos: boolean
+  /** What the rendering of a conversation showed; null for rows without a template. */
+  conversation: ConversationCounts | null
 }
 
 /** Why a row was dropped. */
 export type Dropped = 'tooLong' | 'noLabels' | 'empty'
 
-function segmentsOf(
+function renderedOf(
   example: Exclude<Example, { kind: 'text' }>,
   template: Template,
   tokenizer: Tokenizer,
-  trainOn: TrainOn,
-): Segment[] {
-  if (example.kind === 'messages')
-    return template.segments(example.messages, tokenizer, { trainOn, tools: example.tools })
+  options: EncodeOptions,
+): { segments: Segment[]; counts: ConversationCounts | null } {
+  const { trainOn } = options
+  if (example.kind === 'messages') {
+    const writeReasoning = options.reasoning === 'keep'
+    return template.segments(example, tokenizer, { trainOn, prefill: example.prefill, writeReasoning })
+  }
   const rendered = example.rendered === true
   const [prompt, completion] = rendered
     ? [example.prompt, example.completion]
     : splitPrompt(example.prompt, example.completion)
-  const read = (text: string) => (rendered ? text : tokenizer.guard(text))
+  const guardOf = ({ length }: string) => ({ data: rendered ? [] : [{ from: 0, to: length }] })
   const end = rendered && tokenizer.endsWithSpecial(completion.trimEnd()) ? '' : (tokenizer.eosToken ?? '')
-  return [
-    { text: read(prompt), trained: trainOn === 'all' },
-    { text: read(completion) + end, trained: true },
-  ]
+  return {
+    segments: [
+      { text: prompt, trained: trainOn === 'all', guard: guardOf(prompt) },
+      { text: completion + end, trained: true, guard: guardOf(completion) },
+    ],
+    counts: null,
+  }
 }
 
 /**
@@ -88,12 +101,12 @@ export function encodeRow(
   template: Template,
   options: EncodeOptions,
 ): EncodedRow | Dropped {
-  const segments = segmentsOf(example, template, tokenizer, options.trainOn)
+  const { segments, counts } = renderedOf(example, template, tokenizer, options)
   const prefix =
     example.kind === 'completion'
       ? textPrefix(example.prompt, example.rendered === true, tokenizer)
       : template.prefixIds(tokenizer)
-  const pieces = segments.map(({ text }, i) => tokenizer.encode(text, { allowSpecial: true, first: i === 0 }))
+  const pieces = segments.map(({ text, guard }, i) => tokenizer.encode(text, { guard, first: i === 0 }))
   const length = pieces.reduce((sum, piece) => sum + piece.length, prefix.length)
   if (length === 0) return 'empty'
   if (length > options.maxLength) {
@@ -128,36 +141,17 @@ export function encodeRow(
   return {
     ...row,
     jointDiffers: segments.some(
-      (segment, i) =>
-        i > 0 && boundaryDiffers(segments[i - 1]!.text, segment.text, tokenizer, { first: i === 1 }),
+      (segment, i) => i > 0 && boundaryDiffers(segments[i - 1]!, segment, tokenizer, { first: i === 1 }),
     ),
     emptyOutput: isEmptyOutput(example),
+    conversation: counts,
   }
 }
 
 /** Token ids that end a response in rows of this template (null: of prompt and completion). */
 export function stopIdsOf(tokenizer: Tokenizer, template: Template | null): number[] {
-  const terminator = template === null ? null : terminatorOf(tokenizer, template)
-  return [tokenizer.eosId, terminator].filter((id) => id !== null)
-}
-
-const terminators = new WeakMap<Template, WeakMap<Tokenizer, number | null>>()
-
-function terminatorOf(tokenizer: Tokenizer, template: Template): number | null {
-  const known = terminators.get(template) ?? new WeakMap<Tokenizer, number | null>()
-  terminators.set(template, known)
-  let id = known.get(tokenizer)
-  if (id === undefined) {
-    try {
-      id = template.terminator(tokenizer)
-    } catch (error) {
-      // A template may refuse the two turns of the probe.
-      if (!(error instanceof PosttrainError)) throw error
-      id = null
-    }
-    known.set(tokenizer, id)
-  }
-  return id
+  const terminators = template?.terminators(tokenizer) ?? []
+  return [...tokenizer.stopIds, ...terminators]
 }
 
 /**
@@ -215,6 +209,7 @@ function finish(
     stops: labels.some((label) => stopIds.includes(label)),
     jointDiffers: false,
     emptyOutput: false,
+    conversation: null,
     doubleBos: bos !== null && bos !== tokenizer.eosId && inputIds[0] === bos && inputIds[1] === bos,
   }
 }

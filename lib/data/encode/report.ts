@@ -4,40 +4,9 @@ import type { Tokenizer } from '../text/tokenizer.js'
 import { type Digest, DigestSet, NumberList } from './digests.js'
 import type { Encoded } from './encode.js'
 import { exampleText } from './example.js'
+import { LengthCounts, type Lengths } from './lengths.js'
 import { type Dropped, type EncodedRow, isPredicted } from './mask.js'
 import type { TokenStore } from './token-store.js'
-
-export interface Lengths {
-  min: number
-  median: number
-  p90: number
-  p99: number
-  max: number
-}
-
-/** Histogram of row lengths, whose size does not grow with the rows. */
-export class LengthCounts {
-  readonly #counts = new Map<number, number>()
-  #rows = 0
-
-  add(length: number): void {
-    this.#counts.set(length, (this.#counts.get(length) ?? 0) + 1)
-    this.#rows++
-  }
-
-  percentiles(): Lengths {
-    const lengths = [...this.#counts].sort(([a], [b]) => a - b)
-    const at = (q: number): number => {
-      let left = Math.min(this.#rows - 1, Math.floor(q * this.#rows))
-      for (const [length, count] of lengths) {
-        if (left < count) return length
-        left -= count
-      }
-      return 0
-    }
-    return { min: at(0), median: at(0.5), p90: at(0.9), p99: at(0.99), max: at(1) }
-  }
-}
 
 /** Counts of rows and tokens, and possible problems of the data, before the first step. */
 export interface DataReport {
@@ -61,6 +30,18 @@ export interface DataReport {
   withoutStop: number
   /** Rows that would get other ids if encoded as one text. */
   jointDiffers: number
+  /** Rows with a turn that is trained after a part of its generation prompt only: the template renders the rest otherwise. */
+  partialPrompts: number
+  /** Rows with a turn whose end mark is context, because generation would not stop at it. */
+  unstoppedTurns: number
+  /** Pieces of the data that look like special tokens or turn markers and were read as text. */
+  guarded: number
+  /** Rows with reasoning that the template left out. */
+  droppedReasoning: number
+  /** Rows with text beside tool calls that the template left out. */
+  droppedContent: number
+  /** Rows with tools that the template left out. */
+  droppedTools: number
   /**
    * Rows with marks of special tokens in plain text, a string prompt or its completion, which were read as text: if the
    * texts are rendered already, say so with `rendered: true`.
@@ -89,6 +70,12 @@ const COUNTED = [
   'doubleBos',
   'withoutStop',
   'jointDiffers',
+  'partialPrompts',
+  'unstoppedTurns',
+  'guarded',
+  'droppedReasoning',
+  'droppedContent',
+  'droppedTools',
   'specialMarks',
 ] as const satisfies (keyof DataReport)[]
 
@@ -204,6 +191,12 @@ export class ReportBuilder {
       doubleBos: 0,
       withoutStop: 0,
       jointDiffers: 0,
+      partialPrompts: 0,
+      unstoppedTurns: 0,
+      guarded: 0,
+      droppedReasoning: 0,
+      droppedContent: 0,
+      droppedTools: 0,
       specialMarks: 0,
       stringPrompts: { turn: 0, raw: 0, rendered: 0 },
       example: null,
@@ -227,6 +220,7 @@ export class ReportBuilder {
   }
 
   #keep(row: EncodedRow, kind: Example['kind'], { strings, marks }: Encoded, first: boolean): void {
+    const { conversation } = row
     const { length } = row.inputIds
     let labels = 0
     for (let t = 0; t < length; t++) labels += Number(isPredicted(row.labels, t, 0))
@@ -236,6 +230,12 @@ export class ReportBuilder {
       doubleBos: Number(row.doubleBos),
       withoutStop: Number(!row.stops),
       jointDiffers: Number(row.jointDiffers),
+      partialPrompts: Number(conversation?.partialPrompt ?? false),
+      unstoppedTurns: Number(conversation?.unstopped ?? false),
+      guarded: conversation?.guarded ?? 0,
+      droppedReasoning: Number(conversation?.droppedReasoning ?? false),
+      droppedContent: Number(conversation?.droppedContent ?? false),
+      droppedTools: Number(conversation?.droppedTools ?? false),
       specialMarks: Number(marks && first),
     }
     const facts: Facts = { counts, strings, first }

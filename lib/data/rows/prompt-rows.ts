@@ -36,7 +36,9 @@ export function readPrompt(row: unknown, origin: Origin): PromptContent {
     const { kind: _, prompt: asked, completion: _completion, weight: _weight, ...columns } = example
     return { text: asked, ...columns }
   }
-  const { kind: _, messages, weight: _weight, ...beside } = example
+  const { kind: _, messages, weight: _weight, prefill, ...beside } = example
+  if (prefill !== undefined)
+    return { messages: [...messages.slice(0, -1), { ...messages.at(-1)!, content: prefill }], ...beside }
   const promptMessages = messages.at(-1)?.role === 'assistant' ? messages.slice(0, -1) : messages
   if (promptMessages.length === 0) throw bad(origin, 'messages', 'has a response but no prompt')
   return { messages: promptMessages, ...beside }

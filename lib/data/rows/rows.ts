@@ -77,7 +77,12 @@ export interface StringColumns extends Beside {
 export type Example = (
   | { kind: 'text'; text: string; rendered?: boolean }
   | ({ kind: 'completion'; prompt: string; completion: string } & StringColumns)
-  | ({ kind: 'messages'; messages: Message[] } & Beside)
+  | ({
+      kind: 'messages'
+      messages: Message[]
+      /** Beginning of the last message that belongs to the prompt. */
+      prefill?: string
+    } & Beside)
 ) & { weight: number }
 
 function weightOf(fields: Fields, origin: Origin): number {
@@ -129,7 +134,15 @@ function completionExample(fields: Fields, weight: number, origin: Origin): Exam
   const asked = withSystem([...earlier, ...turnsOf(fields, 'prompt', 'user', origin)], fields, origin)
   const said = turnsOf(fields, 'completion', 'assistant', origin)
   const context = asked.map((message) => ({ ...message, train: false }))
-  return { kind: 'messages', weight, ...conversation([...context, ...said], fields, origin) }
+  const [last, next] = [context.at(-1), said[0]]
+  if (last?.role !== 'assistant' || next?.role !== 'assistant' || said.length > 1)
+    return { kind: 'messages', weight, ...conversation([...context, ...said], fields, origin) }
+  // A prompt that ends in a turn of the assistant is continued.
+  const { train: _, contentParts: _begun, ...begun } = last
+  const { contentParts: _rest, ...rest } = next
+  const whole = { ...begun, ...rest, content: last.content + next.content } as Message
+  const messages = [...context.slice(0, -1), whole]
+  return { kind: 'messages', prefill: last.content, weight, ...conversation(messages, fields, origin) }
 }
 
 /** Reads a column of messages, or a text as one message. */

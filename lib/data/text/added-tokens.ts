@@ -7,6 +7,24 @@ export interface AddedTokenMatch {
   end: number
   tokenStart: number
   tokenEnd: number
+  /** Some of its characters are data that cannot make this token, so that it stays text. */
+  guarded: boolean
+}
+
+/** What of a rendered text is data, in which no special token is read. */
+export interface Guard {
+  /** Stretches of data, in order. */
+  data: readonly { from: number; to: number }[]
+  /** Ids of added tokens that data cannot make either, though the tokenizer does not flag them as special. */
+  markers?: ReadonlySet<number>
+}
+
+/** An added token in a text; `id` is null where its characters come from data, so that it stays text. */
+export interface AddedMatch {
+  start: number
+  end: number
+  id: number | null
+  special: boolean
 }
 
 interface Node {
@@ -34,9 +52,10 @@ export class AddedTokens {
     }
   }
 
-  *matches(text: string, from = 0): Generator<AddedTokenMatch> {
+  *matches(text: string, from = 0, { data, markers }: Guard = { data: [] }): Generator<AddedTokenMatch> {
     if (this.#root.next.size === 0) return
     let free = from
+    let piece = 0
     for (let at = from; at < text.length; ) {
       const token = this.#longest(text, at)
       if (token === null) {
@@ -44,11 +63,19 @@ export class AddedTokens {
         continue
       }
       const tokenEnd = at + token.content.length
+      while (piece < data.length && data[piece]!.to <= at) piece++
+      const inData = piece < data.length && data[piece]!.from < tokenEnd
+      if (inData && (token.special || markers?.has(token.id) === true)) {
+        yield { token, start: at, end: tokenEnd, tokenStart: at, tokenEnd, guarded: true }
+        // Another token may begin inside the characters that stay text.
+        at++
+        continue
+      }
       let start = at
       let end = tokenEnd
       if (token.lstrip) while (start > free && isSpace(text, start - 1)) start--
       if (token.rstrip) while (end < text.length && isSpace(text, end)) end++
-      yield { token, start, end, tokenStart: at, tokenEnd }
+      yield { token, start, end, tokenStart: at, tokenEnd, guarded: false }
       at = end
       free = end
     }

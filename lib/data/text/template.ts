@@ -1,64 +1,83 @@
-import type { Template as Jinja } from '@huggingface/jinja'
 import { is, needArgument, needOptions } from '../../arguments.js'
 import { PosttrainError } from '../../errors.js'
 import { LIMITS, readText } from '../../files/read.js'
+import type { JsonData } from '../rows/json-data.js'
 import { instructionMessages, type Message } from '../rows/messages.js'
-import { parseTemplate, type TemplateForms, withoutGeneration } from './jinja.js'
-import { cutMarks, END, guardStrings, spanOf, type Turn, terminated, turnEnd } from './spans.js'
+import type { ChatTemplate, Conversation, TemplateArguments, TemplateTokens } from './chat.js'
+import { conversationOf, promptOf, type RenderedConversation, type SegmentOptions } from './conversation.js'
+import { withoutGeneration } from './generation.js'
+import { JinjaTemplate } from './jinja/index.js'
+import type { Rendering } from './jinja/rendering.js'
+import { tokensOf } from './template-tokens.js'
 import { Tokenizer } from './tokenizer.js'
 
-/** A piece of a rendered conversation; `trained`: its tokens are labels. */
-export interface Segment {
-  text: string
-  trained: boolean
-}
+export type { Conversation, TemplateArguments } from './chat.js'
+export type { Segment, TrainOn } from './conversation.js'
 
 const MESSAGES = is.listOf(is.object, 'a list of messages')
 
-export type TrainOn = 'assistant' | 'lastAssistant' | 'all'
-
 /** A prompt: messages, or one instruction. */
 export type PromptRow =
-  | { messages: Message[]; tools?: unknown[] }
+  | { messages: Message[]; tools?: unknown[]; templateArguments?: TemplateArguments }
   | { instruction: string; input?: string; system?: string }
 
+/** What a template is made of, as data for a worker. */
+export interface TemplateSpec {
+  source: string
+  name: string
+  /** Encodes after the tokenizer's own prefix. */
+  prefixed: boolean
+  /** Template of rows with tools, where it is another one. */
+  toolSource: string | null
+  arguments: TemplateArguments
+  /** Milliseconds since 1970 that `strftime_now` tells; null for the clock's. */
+  now: number | null
+}
+
 /**
- * A chat template in Jinja, as in Hugging Face's models. The spans of assistant turns come from `{% generation %}`
- * where the template has it, otherwise from rendering growing prefixes.
+ * A chat template in Jinja, as in Hugging Face's models. What is trained of a conversation follows from one rendering in
+ * which every character knows its origin, and from the generation prompts of its turns.
  */
-export class Template {
-  readonly name: string
-  /** As written, `{% generation %}` included. */
-  readonly source: string
-  readonly #prefixed: boolean
-  #forms: TemplateForms | null
+export class Template implements ChatTemplate {
+  readonly #spec: TemplateSpec
+  #parsed: JinjaTemplate | null
+  #parsedForTools: JinjaTemplate | null = null
+  readonly #forms: [ContentForm?, ContentForm?] = []
+  readonly #tokens = new WeakMap<Tokenizer, TemplateTokens>()
 
-  private constructor(name: string, source: string, prefixed: boolean, forms: TemplateForms | null) {
-    this.name = name
-    this.source = source
-    this.#prefixed = prefixed
-    this.#forms = forms
-  }
-
-  /** Parsed once. */
-  get #parsed(): TemplateForms {
-    this.#forms ??= parseTemplate(this.name, this.source)
-    return this.#forms
+  private constructor(spec: TemplateSpec, parsed: JinjaTemplate | null) {
+    this.#spec = spec
+    this.#parsed = parsed
   }
 
   /**
    * @param options.prefixed encodes the rendered text as plain text, after the tokenizer's own prefix (a BOS token for
    * some families); default false.
+   * @param options.toolSource template of conversations with tools; default: the same one.
    */
-  static fromSource(source: string, name = 'chat', options: { prefixed?: boolean } = {}): Template {
+  static fromSource(
+    source: string,
+    name = 'chat',
+    options: { prefixed?: boolean; toolSource?: string | null } = {},
+  ): Template {
     needArgument('Template.fromSource', 'the source', source, is.text)
-    needOptions('Template.fromSource', options, { prefixed: is.flag })
-    return new Template(name, source, options.prefixed ?? false, parseTemplate(name, source))
+    needOptions('Template.fromSource', options, {
+      prefixed: is.flag,
+      ...(options?.toolSource !== null && { toolSource: is.text }),
+    })
+    const { prefixed = false, toolSource = null } = options
+    const spec = { source, name, prefixed, toolSource, arguments: {}, now: null }
+    return new Template(spec, JinjaTemplate.parse(source, name))
   }
 
   /** @internal A template of this package, known to be valid and therefore parsed at first use. */
   static own(source: string, name: string): Template {
-    return new Template(name, source, true, null)
+    return new Template({ source, name, prefixed: true, toolSource: null, arguments: {}, now: null }, null)
+  }
+
+  /** @internal */
+  static fromSpec(spec: TemplateSpec): Template {
+    return new Template(spec, null)
   }
 
   /** Reads a .jinja file. */
@@ -68,8 +87,42 @@ export class Template {
     return Template.fromSource(source, path)
   }
 
+  /**
+   * The same template with variables for every row, which a row's own override.
+   *
+   * @param options.now time that `strftime_now` tells; default: the clock's.
+   */
+  with(options: { arguments?: TemplateArguments | undefined; now?: Date | undefined }): Template {
+    const { arguments: given = {}, now } = options
+    const spec: TemplateSpec = {
+      ...this.#spec,
+      arguments: { ...this.#spec.arguments, ...given },
+      now: now?.getTime() ?? this.#spec.now,
+    }
+    return new Template(spec, this.#parsed)
+  }
+
+  get name(): string {
+    return this.#spec.name
+  }
+
+  /** As written, `{% generation %}` included. */
+  get source(): string {
+    return this.#spec.source
+  }
+
   get prefixed(): boolean {
-    return this.#prefixed
+    return this.#spec.prefixed
+  }
+
+  /** Whether the template writes the date or time. */
+  get tellsTime(): boolean {
+    return /strftime_now/.test(this.source + (this.#spec.toolSource ?? ''))
+  }
+
+  /** @internal */
+  get spec(): TemplateSpec {
+    return this.#spec
   }
 
   /** Source of a saved chat_template.jinja, without `{% generation %}`, which not every reader supports. */
@@ -84,216 +137,151 @@ export class Template {
   }
 
   /**
-   * Renders a conversation up to the start of the response. Only with a tokenizer are special tokens in the messages
-   * guarded, so that they stay text.
+   * Renders a conversation up to the start of the response. One that ends in an assistant's message is cut at the end of
+   * its content, for the response to continue it.
    */
   prompt(row: PromptRow, tokenizer?: Tokenizer): string {
     if (tokenizer !== undefined) this.prefixIds(tokenizer)
-    const { messages, tools } = promptMessages(row)
-    return this.#render(this.#parsed.plain, messages, tools, tokenizer, true)
+    return promptOf(this, conversation(row), tokenizer).text
   }
 
   /** Input ids of generation: exactly those before the response in training. */
   promptIds(row: PromptRow, tokenizer: Tokenizer): Int32Array {
     this.prefixIds(tokenizer)
-    const { messages, tools } = promptMessages(row)
-    const text = this.#render(this.#parsed.plain, messages, tools, tokenizer, true)
+    const { segments } = promptOf(this, conversation(row), tokenizer).encoded(tokenizer)
     const ids = [...this.prefixIds(tokenizer)]
-    let at = 0
-    const encode = (to: number) => {
-      for (const id of tokenizer.encode(text.slice(at, to), { allowSpecial: true, first: at === 0 }))
-        ids.push(id)
-      at = to
-    }
-    for (const { span } of this.#spans(messages, tokenizer, tools)) {
-      if (span === null || !text.startsWith(span.text, span.from)) continue
-      encode(span.from)
-      encode(span.to)
-    }
-    encode(text.length)
+    for (const [i, { text, guard }] of segments.entries())
+      for (const id of tokenizer.encode(text, { guard, first: i === 0 })) ids.push(id)
     return Int32Array.from(ids)
   }
 
   /** Prefix that the tokenizer puts before plain text; none for chat templates, which write their own. */
   prefixIds(tokenizer: Tokenizer): readonly number[] {
     needArgument('the template', 'the tokenizer', tokenizer, is.a(Tokenizer, 'a Tokenizer'))
-    return this.#prefixed ? tokenizer.prefixIds : []
+    return this.prefixed ? tokenizer.prefixIds : []
   }
 
   /** Id of the token that ends an assistant turn; null where the template has none. */
   terminator(tokenizer: Tokenizer): number | null {
-    const probe = [
-      { role: 'user', content: 'a' },
-      { role: 'assistant', content: 'b' },
-    ]
-    const last = this.segments(probe, tokenizer, { trainOn: 'assistant' }).at(-1)
-    if (last === undefined) return null
-    const id = tokenizer.encode(last.text, { allowSpecial: true }).at(-1)
-    return id !== undefined && tokenizer.isSpecial(id) ? id : null
+    return this.tokensFor(tokenizer).terminators[0] ?? null
+  }
+
+  /** Ids of the tokens that end an assistant turn: after a text, and after a tool call where that is another one. */
+  terminators(tokenizer: Tokenizer): readonly number[] {
+    return this.tokensFor(tokenizer).terminators
+  }
+
+  /** @internal */
+  tokensFor(tokenizer: Tokenizer): TemplateTokens {
+    this.prefixIds(tokenizer)
+    const known = this.#tokens.get(tokenizer) ?? tokensOf(this, tokenizer)
+    this.#tokens.set(tokenizer, known)
+    return known
   }
 
   /**
    * Splits the rendered conversation where responses begin and end, trained or not, as promptIds() does; it ends at the
-   * last turn's terminator. Throws ERR_DATA where the template refuses the conversation, or where a turn to train cannot
-   * be found in the rendered text.
+   * last turn's terminator. Throws ERR_DATA where the template refuses the conversation or leaves out what is trained.
    */
-  segments(
-    messages: Message[],
-    tokenizer: Tokenizer,
-    options: { trainOn: TrainOn; tools?: unknown[] | undefined },
-  ): Segment[] {
+  segments(conversation: Conversation, tokenizer: Tokenizer, options: SegmentOptions): RenderedConversation {
+    needArgument('segments', 'the conversation', conversation, is.object)
+    needArgument('segments', 'the messages', conversation.messages, MESSAGES)
     needArgument('segments', 'the options', options, is.object)
-    const spans = this.#spans(messages, tokenizer, options.tools)
-    const text = this.#render(this.#parsed.plain, messages, options.tools, tokenizer, false)
-    const all = options.trainOn === 'all'
-    const segments: Segment[] = []
-    let at = 0
-    for (const [i, { message, span }] of spans.entries()) {
-      const wanted =
-        message.train !== false && (options.trainOn !== 'lastAssistant' || i === spans.length - 1)
-      if (span === null) {
-        if (wanted || all) throw this.#unstable()
-        continue
-      }
-      segments.push(
-        { text: text.slice(at, span.from), trained: all },
-        { text: text.slice(span.from, span.to), trained: wanted },
-      )
-      at = span.to
-    }
-    // Drops what the template adds after the last response's terminator.
-    if (messages.at(-1)?.role !== 'assistant' || spans.at(-1)?.span === null) {
-      segments.push({ text: text.slice(at), trained: all })
-    }
-    return segments.filter((segment) => segment.text !== '')
+    this.prefixIds(tokenizer)
+    return conversationOf(this, conversation, tokenizer, options)
   }
 
-  #render(
-    template: Jinja,
-    messages: readonly Message[],
-    tools: unknown[] | undefined,
-    tokenizer: Tokenizer | undefined,
-    prompt: boolean,
-  ): string {
-    return this.#raw(template, guardStrings(messages, tokenizer) as Message[], tools, tokenizer, prompt)
+  /** @internal Whether the template marks with `{% generation %}` what is trained. */
+  marksGeneration(tools: boolean): boolean {
+    return this.#jinja(tools).marksGeneration
   }
 
-  #raw(
-    template: Jinja,
-    messages: readonly Message[],
-    tools: unknown[] | undefined,
+  /** @internal Renders messages; ERR_DATA where the template refuses them. */
+  render(
+    { messages, tools, templateArguments }: Conversation,
     tokenizer: Tokenizer | undefined,
-    prompt: boolean,
-  ): string {
+    addGenerationPrompt: boolean,
+  ): Rendering {
+    const { now } = this.#spec
+    const variables = {
+      bos_token: tokenizer?.bosToken ?? '',
+      eos_token: tokenizer?.eosToken ?? '',
+      pad_token: tokenizer?.padToken ?? '',
+      ...this.#spec.arguments,
+      ...templateArguments,
+      messages: messages.map((message) => given(message, this.#takes(tools !== undefined))),
+      add_generation_prompt: addGenerationPrompt,
+      // null, not undefined, as in transformers.
+      tools: tools ?? null,
+      documents: null,
+    } as Record<string, JsonData>
+    const time = now === null ? {} : { now: new Date(now) }
     try {
-      return template.render({
-        messages,
-        add_generation_prompt: prompt,
-        bos_token: tokenizer?.bosToken ?? '',
-        eos_token: tokenizer?.eosToken ?? '',
-        pad_token: tokenizer?.padToken ?? '',
-        // null, not undefined, as in transformers.
-        tools: tools ?? null,
-        documents: null,
-      })
+      return this.#jinja(tools !== undefined).render(variables, time)
     } catch (cause) {
-      throw new PosttrainError(
-        'ERR_DATA',
-        `the ${this.name} template refused the conversation: ${(cause as Error).message}`,
-        { cause },
-      )
+      if (!(cause instanceof PosttrainError)) throw cause
+      const { code, message } = cause
+      throw new PosttrainError(code, `the ${this.name} template refused the conversation: ${message}`, {
+        cause,
+      })
     }
   }
 
-  /** Finds the assistant turns in the rendered text; the span is null where a turn cannot be found. */
-  #spans(messages: Message[], tokenizer: Tokenizer, tools: unknown[] | undefined): Turn[] {
-    needArgument('the template', 'the messages', messages, MESSAGES)
-    needArgument('the template', 'the tokenizer', tokenizer, is.a(Tokenizer, 'a Tokenizer'))
-    if (!messages.some(({ role }) => role === 'assistant')) return []
-    const { marked } = this.#parsed
-    return marked === null
-      ? this.#growingSpans(messages, tokenizer, tools)
-      : this.#markedSpans(marked, messages, tokenizer, tools)
-  }
-
-  #markedSpans(
-    template: Jinja,
-    messages: Message[],
-    tokenizer: Tokenizer,
-    tools: unknown[] | undefined,
-  ): Turn[] {
-    const { text, spans } = cutMarks(this.#render(template, messages, tools, tokenizer, false))
-    const assistants = messages.filter(({ role }) => role === 'assistant')
-    if (spans.length !== assistants.length) {
-      throw new PosttrainError(
-        'ERR_DATA',
-        `the ${this.name} template marks ${spans.length} spans for ${assistants.length} assistant turns`,
-      )
-    }
-    return assistants.map((message, i) => {
-      const [from, to] = spans[i]!
-      return { message, span: spanOf(text, from, terminated(text, from, to, tokenizer)) }
-    })
-  }
-
-  #growingSpans(messages: Message[], tokenizer: Tokenizer, tools: unknown[] | undefined): Turn[] {
-    const text = this.#render(this.#parsed.plain, messages, tools, tokenizer, false)
-    const turns: Turn[] = []
-    for (const [i, message] of messages.entries()) {
-      if (message.role !== 'assistant') continue
-      const from = this.#beginning(messages.slice(0, i), tokenizer, tools)
-      if (from === null || !text.startsWith(from)) {
-        turns.push({ message, span: null })
-        continue
+  /** Tries which form of content the template renders. */
+  #takes(tools: boolean): ContentForm {
+    const key = tools && this.#spec.toolSource !== null ? 1 : 0
+    const known = this.#forms[key]
+    if (known !== undefined) return known
+    const renders = (content: unknown) => {
+      const messages = [{ role: 'user', content }]
+      const variables = { bos_token: '', eos_token: '', pad_token: '', tools: null, documents: null }
+      try {
+        const { runs } = this.#jinja(tools).render({
+          ...variables,
+          messages,
+          add_generation_prompt: true,
+        } as Record<string, JsonData>)
+        const own = runs.filter(
+          ({ origin }) => origin?.path[0] === 'messages' && origin.path[2] === 'content',
+        )
+        return own.length > 0 && own.every(({ origin }) => origin!.part === 'value')
+      } catch (error) {
+        if (error instanceof PosttrainError) return false
+        throw error
       }
-      const grown = this.#render(this.#parsed.plain, messages.slice(0, i + 1), tools, tokenizer, false)
-      let to = grown.startsWith(from) ? turnEnd(grown, from.length, message, tokenizer) : -1
-      if (to < 0 || !text.startsWith(grown.slice(0, to))) {
-        to = this.#contentEnd(text, i, messages, tokenizer, tools)
-      }
-      turns.push({ message, span: to < from.length ? null : spanOf(text, from.length, to) })
     }
-    return turns
+    const parts = renders([{ type: 'text', text: 'a' }])
+    const form = !parts ? 'text' : renders('a') ? 'both' : 'parts'
+    this.#forms[key] = form
+    return form
   }
 
-  /** Renders the text before a turn; null where a template refuses an empty conversation. */
-  #beginning(messages: Message[], tokenizer: Tokenizer, tools: unknown[] | undefined): string | null {
-    try {
-      return this.#render(this.#parsed.plain, messages, tools, tokenizer, true)
-    } catch (error) {
-      if (messages.length > 0) throw error
-      return null
+  #jinja(tools: boolean): JinjaTemplate {
+    const { source, toolSource, name } = this.#spec
+    if (tools && toolSource !== null) {
+      this.#parsedForTools ??= JinjaTemplate.parse(toolSource, `${name} (tool_use)`)
+      return this.#parsedForTools
     }
-  }
-
-  /** Finds the end of turn `i` by a mark after its content, for templates that render the last turn differently; -1 if lost. */
-  #contentEnd(
-    text: string,
-    i: number,
-    messages: Message[],
-    tokenizer: Tokenizer,
-    tools: unknown[] | undefined,
-  ): number {
-    const guarded = guardStrings(messages, tokenizer) as Message[]
-    const marked = guarded.map((message, k) =>
-      k === i ? { ...message, content: `${message.content.trimEnd()}${END}` } : message,
-    )
-    const rendered = this.#raw(this.#parsed.plain, marked, tools, tokenizer, false)
-    const end = rendered.indexOf(END)
-    if (end < 0 || rendered.replaceAll(END, '') !== text) return -1
-    return terminated(text, end, end, tokenizer)
-  }
-
-  #unstable(): PosttrainError {
-    return new PosttrainError(
-      'ERR_DATA',
-      `the ${this.name} template renders an earlier turn differently from the prompt of generation, so its mask cannot be found: train on the last response of each conversation, or mark the responses with {% generation %}`,
-    )
+    this.#parsed ??= JinjaTemplate.parse(source, name)
+    return this.#parsed
   }
 }
 
-function promptMessages(row: PromptRow): { messages: Message[]; tools?: unknown[] } {
-  needArgument('the template', 'the row', row, is.object)
+/** What a template takes as the content of a message: a text, a list of parts, or either. */
+type ContentForm = 'text' | 'parts' | 'both'
+
+/** A message as the template sees it. */
+function given(message: Message, form: ContentForm): Message {
+  const { train: _, contentParts, ...rest } = message
+  const { content } = rest
+  if (form === 'text') return contentParts === undefined && !('train' in message) ? message : rest
+  const parts =
+    contentParts ??
+    (form === 'parts' && typeof content === 'string' ? [{ type: 'text', text: content }] : null)
+  return parts === null ? rest : ({ ...rest, content: parts } as unknown as Message)
+}
+
+function conversation(row: PromptRow): Conversation {
   if ('messages' in row) return row
   const { instruction, input = '', system = '' } = row
   return { messages: instructionMessages({ instruction, input, system }) }

@@ -29,6 +29,10 @@ export const alpacaTemplate: Template = Template.own(
 export interface TemplateOwner {
   chatTemplate: string | null
   adoptedTemplate?: Template | null
+  /** Sources of further templates by their names, such as `tool_use`, of a tokenizer. */
+  namedTemplates?: Readonly<Record<string, string>>
+  /** The tokenizer of a model. */
+  tokenizer?: { namedTemplates: Readonly<Record<string, string>> }
 }
 
 /** A template, and whether it takes string prompts. */
@@ -56,24 +60,26 @@ export async function chooseTemplate(
 }
 
 /**
- * Finds a template by name: `chat` (the model's own), `plain`, `alpaca`, or the path of a .jinja file. Without a name:
- * the one that this model was last trained with, the model's own, else plain.
+ * Finds a template by name: `chat` (the model's own, with its `tool_use` for rows with tools), `plain`, `alpaca`, another
+ * of the model's templates by its name, or the path of a .jinja file. Without a name: the one that this model was last
+ * trained with, the model's own, else plain.
  */
-async function templateNamed(
-  choice: string | Template | undefined,
-  { chatTemplate, adoptedTemplate }: TemplateOwner,
-): Promise<Template> {
+async function templateNamed(choice: string | Template | undefined, owner: TemplateOwner): Promise<Template> {
+  const { chatTemplate, adoptedTemplate } = owner
+  const namedTemplates = owner.namedTemplates ?? owner.tokenizer?.namedTemplates ?? {}
   if (choice instanceof Template) return choice
   if (choice === 'plain') return plainTemplate
   if (choice === 'alpaca') return alpacaTemplate
   if (choice === undefined && adoptedTemplate) return adoptedTemplate
   if (choice === undefined || choice === 'chat') {
-    if (chatTemplate !== null) return Template.fromSource(chatTemplate)
+    if (chatTemplate !== null)
+      return Template.fromSource(chatTemplate, 'chat', { toolSource: namedTemplates.tool_use ?? null })
     if (choice === undefined) return plainTemplate
     throw new PosttrainError(
       'ERR_INVALID_ARGUMENT',
       "the model has no chat template: use template 'plain', 'alpaca' or a .jinja file",
     )
   }
-  return await Template.load(choice)
+  const named = Object.hasOwn(namedTemplates, choice) ? namedTemplates[choice] : undefined
+  return named === undefined ? await Template.load(choice) : Template.fromSource(named, choice)
 }

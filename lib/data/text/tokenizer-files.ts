@@ -1,7 +1,9 @@
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
 import { PosttrainError } from '../../errors.js'
 import { repositoryUnlessPath } from '../../files/hub/id.js'
 import type { HubOptions, Selection } from '../../files/hub/snapshot.js'
-import { parseJsonObject as parse } from '../../files/read.js'
+import { LIMITS, parseJsonObject as parse, readTextIfThere } from '../../files/read.js'
 import { checkParts } from './tokenizer-parts.js'
 
 export type Json = Record<string, unknown>
@@ -13,11 +15,20 @@ export interface TokenizerFiles {
   tokenizerConfig: string
   /** chat_template.jinja, or the template of tokenizer_config.json. */
   chatTemplate?: string | undefined
+  /** Further templates by their names: additional_chat_templates/, or the list in tokenizer_config.json. */
+  namedTemplates?: Readonly<Record<string, string>> | undefined
+  /** Ids that end a response, beside the end token: those of generation_config.json and config.json. */
+  stopIds?: readonly number[] | undefined
 }
 
 /** Files of a tokenizer on the Hub. */
 export const tokenizerSelection: Selection = {
-  optional: ['tokenizer_config.json', 'special_tokens_map.json', 'chat_template.jinja'],
+  optional: [
+    'tokenizer_config.json',
+    'special_tokens_map.json',
+    'chat_template.jinja',
+    'generation_config.json',
+  ],
   choose: async (names) => {
     if (!names.has('tokenizer.json')) {
       throw new PosttrainError(
@@ -25,7 +36,8 @@ export const tokenizerSelection: Selection = {
         'it has no tokenizer.json: convert its tokenizer with transformers (AutoTokenizer, save_pretrained)',
       )
     }
-    return ['tokenizer.json', ...tokenizerSelection.optional.filter((name) => names.has(name))]
+    const more = [...names].filter((name) => name.startsWith(`${MORE_TEMPLATES}/`) && name.endsWith('.jinja'))
+    return ['tokenizer.json', ...more, ...tokenizerSelection.optional.filter((name) => names.has(name))]
   },
 }
 
@@ -148,11 +160,51 @@ export function withSpecialTokens(config: string, map: string | undefined): stri
   return extra.length === 0 ? config : JSON.stringify({ ...given, ...Object.fromEntries(extra) }, null, 2)
 }
 
-/** Default template of tokenizer_config.json: a string, or the one named `default` in a list. */
-export function templateIn(tokenizerConfig: string): string | undefined {
+/** Templates of tokenizer_config.json by their names: a string is the one named `default`. */
+export function templatesIn(tokenizerConfig: string): Record<string, string> {
   const value = parse(tokenizerConfig, 'tokenizer_config.json').chat_template
-  if (typeof value === 'string') return value
-  if (!Array.isArray(value)) return undefined
-  const named = (value as Json[]).find((item) => item?.name === 'default')?.template
-  return typeof named === 'string' ? named : undefined
+  if (typeof value === 'string') return { default: value }
+  if (!Array.isArray(value)) return {}
+  const named = (value as Json[]).flatMap((item): [string, string][] =>
+    typeof item?.name === 'string' && typeof item.template === 'string' ? [[item.name, item.template]] : [],
+  )
+  return Object.fromEntries(named)
+}
+
+/** Ids that end a response by generation_config.json and config.json, where a folder has them. */
+export async function readStopIds(directory: string): Promise<number[]> {
+  const ids: number[] = []
+  for (const name of ['generation_config.json', 'config.json']) {
+    const text = await readTextIfThere(join(directory, name), LIMITS.json)
+    if (text !== null) ids.push(...stopIdsIn(parse(text, name)))
+  }
+  return ids
+}
+
+/** Ids in `eos_token_id`, a number or a list. */
+function stopIdsIn({ eos_token_id: ids }: Json): number[] {
+  return [ids].flat().filter(isId)
+}
+
+/** Folder of further templates, each in a file `<name>.jinja`. */
+export const MORE_TEMPLATES = 'additional_chat_templates'
+
+/** Reads the templates of a folder: its files count before those of tokenizer_config.json, as in transformers. */
+export async function readTemplates(
+  directory: string,
+  tokenizerConfig: string,
+): Promise<Pick<TokenizerFiles, 'chatTemplate' | 'namedTemplates'>> {
+  const own = await readTextIfThere(join(directory, 'chat_template.jinja'), LIMITS.template)
+  const names = await readdir(join(directory, MORE_TEMPLATES)).catch(() => [])
+  const files: Record<string, string> = {}
+  for (const name of names) {
+    const text = name.endsWith('.jinja')
+      ? await readTextIfThere(join(directory, MORE_TEMPLATES, name), LIMITS.template)
+      : null
+    if (text !== null) files[name.slice(0, -'.jinja'.length)] = text
+  }
+  const inFiles = own !== null || Object.keys(files).length > 0
+  const all = inFiles ? { ...files, ...(own !== null && { default: own }) } : templatesIn(tokenizerConfig)
+  const { default: chatTemplate, ...namedTemplates } = all
+  return { chatTemplate, namedTemplates }
 }

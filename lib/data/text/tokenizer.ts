@@ -1,4 +1,4 @@
-import { writeFile } from 'node:fs/promises'
+import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { is, needArgument, needOptions } from '../../arguments.js'
 import { PosttrainError } from '../../errors.js'
@@ -6,7 +6,7 @@ import { ioError } from '../../files/atomic.js'
 import { needHubOptions } from '../../files/hub/options.js'
 import type { HubOptions } from '../../files/hub/snapshot.js'
 import { LIMITS, parseJsonObject as parse, readTextIfThere } from '../../files/read.js'
-import { AddedTokens } from './added-tokens.js'
+import { type AddedMatch, AddedTokens, type Guard } from './added-tokens.js'
 import { Decoder } from './decoder.js'
 import { type Encoder, encoderOf, orDamaged } from './encoder.js'
 import {
@@ -15,20 +15,16 @@ import {
   checked,
   highestId,
   type Json,
+  MORE_TEMPLATES,
+  readStopIds,
+  readTemplates,
   type TokenizerFiles,
-  templateIn,
   tokenizerFolder,
   usesByteLevel,
   withSpecialTokens,
 } from './tokenizer-files.js'
 
 export type { TokenizerFiles } from './tokenizer-files.js'
-
-/**
- * Guard inside a special token in a message, so that it is encoded as text; `encode` removes it. A Unicode noncharacter,
- * which texts may not contain.
- */
-export const GUARD = '\uFDD0'
 
 const TEXTS = is.listOf(is.text, 'a list of strings')
 
@@ -47,6 +43,10 @@ export class Tokenizer {
   readonly padToken: string | null
   /** Source of the chat template; null without one. */
   readonly chatTemplate: string | null
+  /** Sources of further templates by their names, such as `tool_use`. */
+  readonly namedTemplates: Readonly<Record<string, string>>
+  /** Ids at which generation stops: the end token, and those of generation_config.json and config.json. */
+  readonly stopIds: readonly number[]
   /** Ids that the tokenizer puts before a text: a BOS token for some families, none for most. */
   readonly prefixIds: readonly number[]
   readonly #full: Encoder
@@ -85,6 +85,9 @@ export class Tokenizer {
     this.eosToken = special('eos_token')
     this.padToken = special('pad_token')
     this.chatTemplate = files.chatTemplate ?? null
+    this.namedTemplates = files.namedTemplates ?? {}
+    const eos = this.#idOf(this.eosToken)
+    this.stopIds = [...new Set([...(files.stopIds ?? []), ...(eos === null ? [] : [eos])])]
     const bare: number[] = orDamaged(() => this.#full.encode('a', { add_special_tokens: false }).ids)
     const dressed: number[] = orDamaged(() => this.#full.encode('a', { add_special_tokens: true }).ids)
     const at = dressed.findIndex((_, i) => bare.every((id, k) => dressed[i + k] === id))
@@ -118,8 +121,12 @@ export class Tokenizer {
     const config = await read('tokenizer_config.json')
     const map = await read('special_tokens_map.json')
     const tokenizerConfig = withSpecialTokens(config ?? '{}', map ?? undefined)
-    const own = await read('chat_template.jinja', LIMITS.template)
-    return new Tokenizer({ tokenizerJson, tokenizerConfig, chatTemplate: own ?? templateIn(tokenizerConfig) })
+    return new Tokenizer({
+      tokenizerJson,
+      tokenizerConfig,
+      ...(await readTemplates(directory, tokenizerConfig)),
+      stopIds: await readStopIds(directory),
+    })
   }
 
   /** Writes tokenizer.json, tokenizer_config.json and, with a template, chat_template.jinja into a folder. */
@@ -141,6 +148,11 @@ export class Tokenizer {
     await write('tokenizer_config.json', written)
     const template = options.chatTemplate ?? this.files.chatTemplate
     if (template !== undefined) await write('chat_template.jinja', template)
+    // A name from tokenizer_config.json may hold anything.
+    const more = Object.entries(this.namedTemplates).filter(([name]) => /^\w[\w.-]*$/.test(name))
+    if (more.length === 0) return
+    await mkdir(join(directory, MORE_TEMPLATES))
+    for (const [name, source] of more) await write(join(MORE_TEMPLATES, `${name}.jinja`), source)
   }
 
   get eosId(): number | null {
@@ -179,25 +191,27 @@ export class Tokenizer {
 
   /**
    * Encodes a text; nothing is added before or after it. Special tokens in it are read as text unless `allowSpecial` is
-   * set, as for rendered chat templates. `first: false` is for text that continues other text: the tokenizer's leading
-   * space is left out.
+   * set, as for rendered chat templates; with a `guard` those of the template are read, and those of the data stay text.
+   * `first: false` is for text that continues other text: the tokenizer's leading space is left out.
    */
-  encode(text: string, options: { allowSpecial?: boolean; first?: boolean } = {}): Int32Array {
+  encode(text: string, options: { allowSpecial?: boolean; first?: boolean; guard?: Guard } = {}): Int32Array {
     needArgument('encode', 'the text', text, is.text)
-    needOptions('encode', options, { allowSpecial: is.flag, first: is.flag })
-    const tokens = options.allowSpecial === true ? this.#all : this.#ordinary
-    const first = options.first ?? true
+    needOptions('encode', options, { allowSpecial: is.flag, first: is.flag, guard: is.object })
+    const { guard, first = true } = options
+    const tokens = options.allowSpecial === true || guard !== undefined ? this.#all : this.#ordinary
     const ids: number[] = []
-    const add = (piece: string, start: boolean) => {
-      for (const id of this.#stretch(piece.replaceAll(GUARD, ''), start)) ids.push(id)
+    const add = (from: number, to: number) => {
+      const start = from > 0 ? this.#dummySpace !== 'first' : first
+      for (const id of this.#stretch(text.slice(from, to), start)) ids.push(id)
     }
     let from = 0
-    for (const { token, start, end } of tokens.matches(text)) {
-      add(text.slice(from, start), from > 0 ? this.#dummySpace !== 'first' : first)
+    for (const { token, start, end, guarded } of tokens.matches(text, 0, guard)) {
+      if (guarded) continue
+      add(from, start)
       ids.push(token.id)
       from = end
     }
-    add(text.slice(from), from > 0 ? this.#dummySpace !== 'first' : first)
+    add(from, text.length)
     return Int32Array.from(ids)
   }
 
@@ -209,19 +223,21 @@ export class Tokenizer {
     return texts.map((text) => this.encode(text, options))
   }
 
-  /** Guards everything in a text that `encode(..., { allowSpecial: true })` would read as a special token. */
-  guard(text: string): string {
-    needArgument('guard', 'the text', text, is.text)
-    let guarded = ''
-    let from = 0
-    for (const { tokenStart } of this.#specials.matches(text)) {
-      guarded += text.slice(from, tokenStart + 1) + GUARD
-      from = tokenStart + 1
-    }
-    return guarded + text.slice(from)
+  /** Added tokens in a rendered text, in order, those that stay text included. */
+  added(text: string, guard?: Guard): AddedMatch[] {
+    needArgument('added', 'the text', text, is.text)
+    return Array.from(
+      this.#all.matches(text, 0, guard),
+      ({ token, tokenStart: start, tokenEnd: end, guarded }) => ({
+        start,
+        end,
+        id: guarded ? null : token.id,
+        special: token.special,
+      }),
+    )
   }
 
-  /** Finds the first special token at or after `from` in a rendered text, ignoring guarded ones. */
+  /** Finds the first special token at or after `from` in a rendered text. */
   firstSpecial(text: string, from = 0): { start: number; end: number; id: number } | null {
     needArgument('firstSpecial', 'the text', text, is.text)
     needArgument('firstSpecial', 'from', from, is.count)

@@ -1,9 +1,8 @@
 import { ENDINGS_TEXT } from '../../data/formats/index.js'
 import type { DataSource, PromptSource, Validation } from '../../data/sources.js'
-import type { Template } from '../../data/text/template.js'
 import type { CausalLM } from '../../models/causal-lm.js'
 import { loraFields } from '../../models/lora.js'
-import { abortSignal, isModel, isObject, isRows, isTemplate, text } from '../../options/kinds.js'
+import { abortSignal, isModel, isObject, isRows, text } from '../../options/kinds.js'
 import {
   custom,
   type FlagReader,
@@ -13,6 +12,7 @@ import {
 } from '../../options/option.js'
 import { loraConflicts, trainingConflicts, trainingFields } from '../../options/training.js'
 import { lazily, zod } from '../../options/zod.js'
+import { renderingFields } from './rendering.js'
 
 /** One path, or several sources with their weights: `a.jsonl`, `b.jsonl=0.2`. */
 function readSources(values: unknown[]): unknown {
@@ -69,19 +69,6 @@ export const recipeFields = lazily((z) => {
         read: (value) => (Number.isFinite(Number(value)) ? { fraction: Number(value) } : value),
       },
     ),
-    template: option(
-      custom<'chat' | 'plain' | 'alpaca' | 'none' | (string & {}) | Template>(
-        "'chat' | 'plain' | 'alpaca' | 'none' | (string & {}) | Template",
-        isTemplate,
-        "must be 'chat', 'plain', 'alpaca', 'none', the path of a .jinja file, or a template",
-      ).optional(),
-      "Template that renders rows as text, string prompts as a user turn; none takes string prompts raw (default: the model's own chat template; on a model without one, plain for conversations, and string prompts raw)",
-      text('chat|plain|alpaca|none|FILE.jinja'),
-    ),
-    rendered: option(
-      z.boolean().optional(),
-      'Texts, string prompts and completions are rendered already: no turn is put around them, and marks of special tokens in them are special tokens (a row may say so in a column of this name)',
-    ),
     signal: option(abortSignal(), 'Aborts the run between two batches', false),
     onBadRow: option(
       z.enum(['error', 'skip']).default('error'),
@@ -109,7 +96,7 @@ export const learningRateOption = (full: number, adapted: number) =>
 export const sftOptions = {
   name: 'sft',
   schema: lazily((z) => {
-    const { model, data, validation, documents, lora, template, rendered, onBadRow, signal } = recipeFields()
+    const { model, data, validation, documents, lora, onBadRow, signal } = recipeFields()
     return z.object({
       model,
       data,
@@ -118,11 +105,14 @@ export const sftOptions = {
       epochs: option(z.int().min(1).optional(), 'Passes over the data (default: 3)'),
       learningRate: learningRateOption(2e-5, 2e-4),
       lora,
-      template,
-      rendered,
+      ...renderingFields(),
       trainOn: option(
         z.enum(['assistant', 'lastAssistant', 'all']).default('assistant'),
         'Tokens that are labels: all assistant turns, the last one, or everything',
+      ),
+      reasoning: option(
+        z.enum(['template', 'drop', 'keep']).default('template'),
+        'What becomes of reasoning: what the template does, none of it is left, or each turn is a row of its own with its reasoning',
       ),
       overflow: option(
         z.enum(['truncate', 'drop', 'error']).default('truncate'),
@@ -140,7 +130,8 @@ export const sftOptions = {
 export const pretrainOptions = {
   name: 'pretrain',
   schema: lazily((z) => {
-    const { model, data, validation, documents, lora, rendered, onBadRow, signal } = recipeFields()
+    const { model, data, validation, documents, lora, onBadRow, signal } = recipeFields()
+    const { rendered } = renderingFields()
     return z.object({
       model,
       data,

@@ -243,8 +243,20 @@ export interface SftOptions {
    * special tokens in them are special tokens (a row may say so in a column of this name). Optional.
    */
   rendered?: boolean | undefined
+  /**
+   * Further variables of the chat template, such as { enable_thinking: false }; a row has its own in
+   * chat_template_kwargs. Optional.
+   */
+  templateArguments?: Record<string, unknown> | undefined
+  /** Time that a template's strftime_now tells. Default: when the run started. */
+  templateTime?: string | undefined
   /** Tokens that are labels: all assistant turns, the last one, or everything. Defaults to `'assistant'`. */
   trainOn?: 'assistant' | 'lastAssistant' | 'all' | undefined
+  /**
+   * What becomes of reasoning: what the template does, none of it is left, or each turn is a row of its own
+   * with its reasoning. Defaults to `'template'`.
+   */
+  reasoning?: 'template' | 'drop' | 'keep' | undefined
   /** What to do with a row longer than maxLength. Defaults to `'truncate'`. */
   overflow?: 'truncate' | 'drop' | 'error' | undefined
   /**
@@ -416,6 +428,13 @@ export interface GrpoOptions<Row = Record<string, unknown>> {
    * special tokens in them are special tokens (a row may say so in a column of this name). Optional.
    */
   rendered?: boolean | undefined
+  /**
+   * Further variables of the chat template, such as { enable_thinking: false }; a row has its own in
+   * chat_template_kwargs. Optional.
+   */
+  templateArguments?: Record<string, unknown> | undefined
+  /** Time that a template's strftime_now tells. Default: when the run started. */
+  templateTime?: string | undefined
   /**
    * Iterations of one rollout and its updates. An integer of at least 1. Default: one pass over the prompts.
    */
@@ -609,6 +628,13 @@ export interface RlooOptions<Row = Record<string, unknown>> {
    */
   rendered?: boolean | undefined
   /**
+   * Further variables of the chat template, such as { enable_thinking: false }; a row has its own in
+   * chat_template_kwargs. Optional.
+   */
+  templateArguments?: Record<string, unknown> | undefined
+  /** Time that a template's strftime_now tells. Default: when the run started. */
+  templateTime?: string | undefined
+  /**
    * Iterations of one rollout and its updates. An integer of at least 1. Default: one pass over the prompts.
    */
   iterations?: number | undefined
@@ -783,6 +809,13 @@ export interface PpoOptions<Row = Record<string, unknown>> {
    * special tokens in them are special tokens (a row may say so in a column of this name). Optional.
    */
   rendered?: boolean | undefined
+  /**
+   * Further variables of the chat template, such as { enable_thinking: false }; a row has its own in
+   * chat_template_kwargs. Optional.
+   */
+  templateArguments?: Record<string, unknown> | undefined
+  /** Time that a template's strftime_now tells. Default: when the run started. */
+  templateTime?: string | undefined
   /**
    * Iterations of one rollout and its updates. An integer of at least 1. Default: one pass over the prompts.
    */
@@ -1058,6 +1091,13 @@ export interface DpoOptions {
    */
   rendered?: boolean | undefined
   /**
+   * Further variables of the chat template, such as { enable_thinking: false }; a row has its own in
+   * chat_template_kwargs. Optional.
+   */
+  templateArguments?: Record<string, unknown> | undefined
+  /** Time that a template's strftime_now tells. Default: when the run started. */
+  templateTime?: string | undefined
+  /**
    * What to do with a row that cannot be read or lacks a field: fail, or skip and count it. Defaults to
    * `'error'`.
    */
@@ -1213,6 +1253,13 @@ export interface RewardOptions {
    * special tokens in them are special tokens (a row may say so in a column of this name). Optional.
    */
   rendered?: boolean | undefined
+  /**
+   * Further variables of the chat template, such as { enable_thinking: false }; a row has its own in
+   * chat_template_kwargs. Optional.
+   */
+  templateArguments?: Record<string, unknown> | undefined
+  /** Time that a template's strftime_now tells. Default: when the run started. */
+  templateTime?: string | undefined
   /**
    * Weight of (chosen + rejected score) squared, which keeps scores near 0; 0.01 is recommended. At least 0.
    * Defaults to `0`.

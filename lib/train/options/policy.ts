@@ -6,10 +6,11 @@ import { trainingFields } from '../../options/training.js'
 import { lazily } from '../../options/zod.js'
 import type { Reward } from '../../rollout/rewards.js'
 import { promptsOption, recipeFields } from './fields.js'
+import { renderingFields } from './rendering.js'
 
 /** Options that PPO, GRPO and RLOO have in common. */
 export const policyFields = lazily((z) => {
-  const { model, data: _data, alignmentLora: lora, template, rendered, onBadRow, signal } = recipeFields()
+  const { model, data: _data, alignmentLora: lora, onBadRow, signal } = recipeFields()
   const {
     maxSteps: _maxSteps,
     batchSize: _batchSize,
@@ -48,8 +49,7 @@ export const policyFields = lazily((z) => {
       false,
     ),
     lora,
-    template,
-    rendered,
+    ...renderingFields(),
     iterations: option(
       count().optional(),
       'Iterations of one rollout and its updates (default: one pass over the prompts)',

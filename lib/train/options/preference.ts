@@ -12,6 +12,7 @@ import {
 import { loraConflicts, trainingConflicts, trainingFields } from '../../options/training.js'
 import { lazily } from '../../options/zod.js'
 import { learningRateOption, recipeFields } from './fields.js'
+import { renderingFields } from './rendering.js'
 
 /** Training options that apply to pairs. */
 const fields = lazily(() => {
@@ -27,7 +28,7 @@ const conflicts = [
 export const rewardOptions = {
   name: 'reward',
   schema: lazily((z) => {
-    const { data, validation, alignmentLora: lora, template, rendered, onBadRow, signal } = recipeFields()
+    const { data, validation, alignmentLora: lora, onBadRow, signal } = recipeFields()
     return z.object({
       model: option(
         custom<CausalLM | RewardModel>(
@@ -46,8 +47,7 @@ export const rewardOptions = {
       epochs: option(z.int().min(1).optional(), 'Passes over the data (default: 1)'),
       learningRate: learningRateOption(1e-5, 1e-4),
       lora,
-      template,
-      rendered,
+      ...renderingFields(),
       center: option(
         z.number().min(0).default(0),
         'Weight of (chosen + rejected score) squared, which keeps scores near 0; 0.01 is recommended',
@@ -97,16 +97,7 @@ const only = (name: string, losses: readonly string[]): Conflict => ({
 export const dpoOptions = {
   name: 'dpo',
   schema: lazily((z) => {
-    const {
-      model,
-      data,
-      validation,
-      alignmentLora: lora,
-      template,
-      rendered,
-      onBadRow,
-      signal,
-    } = recipeFields()
+    const { model, data, validation, alignmentLora: lora, onBadRow, signal } = recipeFields()
     return z.object({
       model,
       data,
@@ -149,8 +140,7 @@ export const dpoOptions = {
       epochs: option(z.int().min(1).optional(), 'Passes over the data (default: 1)'),
       learningRate: learningRateOption(1e-6, 5e-6),
       lora,
-      template,
-      rendered,
+      ...renderingFields(),
       onBadRow,
       ...fields(),
       signal,

@@ -1,0 +1,186 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { ExecutionContext } from 'ava'
+import type { Message } from '../../lib/data/index.js'
+import { Template, Tokenizer } from '../../lib/data/index.js'
+import { PosttrainError } from '../../lib/errors.js'
+
+const FOLDER = join('test', 'fixtures', 'templates')
+
+export interface Row {
+  messages: Message[]
+  tools?: unknown[]
+  arguments?: Record<string, unknown>
+}
+
+/** What transformers renders of a conversation, and what is trained of it; null where it refuses, or is not known. */
+interface Expected {
+  text: string | null
+  prompt: string | null
+  trained: { stretches: [number, number][]; partial?: boolean; unstopped?: boolean } | null
+}
+
+export interface TemplateFixture {
+  name: string
+  source?: string
+  /** Whether it has `{% generation %}`. */
+  tagged: boolean
+  special: string[]
+  plain: string[]
+  bos: string
+  eos: string
+  rows: Expected[]
+}
+
+export const conversations = JSON.parse(readFileSync(join(FOLDER, 'conversations.json'), 'utf8')) as Row[]
+
+const tokenizerJson = readFileSync(join('test', 'fixtures', 'masks', 'tokenizer.json'), 'utf8')
+
+/** The small tokenizer of test/fixtures/masks with the added tokens of a template. */
+export function tokenizerOf({ special, plain, bos, eos }: TemplateFixture): Tokenizer {
+  const json = JSON.parse(tokenizerJson) as { added_tokens: { id: number; content: string }[] }
+  const known = new Set(json.added_tokens.map(({ content }) => content))
+  let id = 1000
+  const add = (content: string, isSpecial: boolean) => {
+    if (known.has(content)) return
+    const flags = { single_word: false, lstrip: false, rstrip: false, normalized: false }
+    json.added_tokens.push({ id: id++, content, ...flags, special: isSpecial } as never)
+  }
+  for (const content of special) add(content, true)
+  for (const content of plain) add(content, false)
+  const config = { ...(bos !== '' && { bos_token: bos }), eos_token: eos, pad_token: eos }
+  return Tokenizer.fromFiles({
+    tokenizerJson: JSON.stringify(json),
+    tokenizerConfig: JSON.stringify(config),
+  })
+}
+
+const merged = (stretches: readonly [number, number][]) => {
+  const out: [number, number][] = []
+  for (const [from, to] of stretches) {
+    if (to <= from) continue
+    const last = out.at(-1)
+    if (last !== undefined && last[1] === from) last[1] = to
+    else out.push([from, to])
+  }
+  return out
+}
+
+/** Parts of a text that only one of two lists of stretches holds. */
+function parts(
+  text: string,
+  some: readonly [number, number][],
+  others: readonly [number, number][],
+): string[] {
+  const holds = (of: readonly [number, number][], at: number) =>
+    of.some(([from, to]) => from <= at && at < to)
+  const found: string[] = []
+  let last = -2
+  for (let at = 0; at < text.length; at++) {
+    if (holds(some, at) === holds(others, at)) continue
+    if (at === last + 1) found[found.length - 1] += text[at]!
+    else found.push(text[at]!)
+    last = at
+  }
+  return found
+}
+
+/** Counts of what a template was compared in. */
+export interface Compared {
+  texts: number
+  prompts: number
+  masks: number
+  /** Conversations that hold what the template leaves out, which is an error. */
+  leftOut: number
+}
+
+/** Compares all conversations with what transformers renders and trains. */
+export function compare(t: ExecutionContext, fixture: TemplateFixture, source: string): Compared {
+  const tokenizer = tokenizerOf(fixture)
+  const template = Template.fromSource(source, fixture.name).with({ now: new Date(2026, 0, 2, 3, 4, 5) })
+  const counts: Compared = { texts: 0, prompts: 0, masks: 0, leftOut: 0 }
+  for (const [i, expected] of fixture.rows.entries()) {
+    const row = conversations[i]!
+    const name = `${fixture.name}, conversation ${i}`
+    const given = { messages: row.messages, tools: row.tools, templateArguments: row.arguments }
+    const attempt = <T>(compute: () => T): T | null => {
+      try {
+        return compute()
+      } catch (error) {
+        if (error instanceof PosttrainError && error.code === 'ERR_DATA') return null
+        throw error
+      }
+    }
+    const rendering = attempt(() => template.render(given, tokenizer, false))
+    t.is(rendering?.text ?? null, expected.text, name)
+    counts.texts++
+    const before = row.messages.slice(0, row.messages.at(-1)!.role === 'assistant' ? -1 : undefined)
+    if (before.length > 0 && before.at(-1)!.role !== 'assistant') {
+      const prompt = attempt(() => template.render({ ...given, messages: before }, tokenizer, true))
+      t.is(prompt?.text ?? null, expected.prompt, `${name}: prompt`)
+      counts.prompts++
+    }
+    if (rendering === null) continue
+    let row_: ReturnType<Template['segments']>
+    try {
+      row_ = template.segments(given, tokenizer, { trainOn: 'assistant' })
+    } catch (error) {
+      const { message } = error as Error
+      t.regex(message, /does not render/, name)
+      assertLeftOut(t, message, row, rendering.text, name)
+      counts.leftOut++
+      continue
+    }
+    const stretches: [number, number][] = []
+    let at = 0
+    for (const { text, trained } of row_.segments) {
+      t.is(rendering.text.slice(at, at + text.length), text)
+      if (trained) stretches.push([at, at + text.length])
+      at += text.length
+    }
+    for (const { from, to, origin } of rendering.runs) {
+      const [root, index] = origin?.path ?? []
+      const foreign =
+        root === 'messages' ? row.messages[index as number]!.role !== 'assistant' : root === 'tools'
+      if (!foreign) continue
+      for (const [start, end] of stretches)
+        t.false(
+          from < end && to > start,
+          `${name}: a stranger's text is trained: ${rendering.text.slice(from, to)}`,
+        )
+    }
+    if (expected.trained === null) continue
+    counts.masks++
+    const shown = (of: readonly [number, number][]) =>
+      merged(of).map(([from, to]) => ({ from, text: rendering.text.slice(from, to) }))
+    if (fixture.tagged) {
+      // But for the terminator and white space after it.
+      const differing = parts(rendering.text, stretches, expected.trained.stretches)
+      const marks = [...fixture.special, ...fixture.plain].sort((a, b) => b.length - a.length)
+      const rest = (text: string) => marks.reduce((left, mark) => left.replaceAll(mark, ''), text).trim()
+      t.deepEqual(differing.map(rest).join(''), '', name)
+      continue
+    }
+    t.deepEqual(shown(stretches), shown(expected.trained.stretches), name)
+    t.is(row_.counts.partialPrompt, expected.trained.partial!, `${name}: partial`)
+    t.is(row_.counts.unstopped, expected.trained.unstopped!, `${name}: unstopped`)
+  }
+  return counts
+}
+
+/** Asserts that what an error names is indeed not in the text. */
+function assertLeftOut(t: ExecutionContext, message: string, row: Row, text: string, name: string): void {
+  const [, index, field] = /messages\[(\d+)\]\.(\w+)/.exec(message) ?? []
+  if (index === undefined) {
+    const [tool] = row.tools as { function: { description: string } }[]
+    t.false(text.includes(tool!.function.description), name)
+    return
+  }
+  const said = row.messages[Number(index)]!
+  if (field === 'content') {
+    t.false(text.includes(said.content.trim()) && said.content.length > 4, name)
+    return
+  }
+  const [call] = said.tool_calls as { function: { name: string } }[]
+  t.true(text.split(call!.function.name).length <= 2 || row.tools !== undefined, name)
+}
