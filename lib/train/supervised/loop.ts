@@ -94,7 +94,7 @@ export async function* superviseTraining<
 }
 
 const withoutBest = (step: number) =>
-  `The weights of step ${step}, the best so far by validation loss, were not kept before this resume: the search for the best step starts over`
+  `The weights of step ${step}, the best so far by validation loss, are missing from the run folder or damaged: the search for the best step starts over`
 
 /** Length of a run: its epochs, or as many as `maxSteps` needs. */
 function lengthOf(
