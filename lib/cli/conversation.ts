@@ -11,7 +11,8 @@ export const HELP = `/help            Show this
 /temperature X   Sampling temperature; 0 is greedy
 /stats           Show tokens and tokens per second after each answer, or no more
 /exit            End, as Ctrl-D does
-A line that ends with \\ goes on in the next one; """ begins and ends a text of several lines.
+A line that ends with \\ goes on in the next one.
+""" begins and ends a text of several lines.
 Ctrl-C ends an answer.`
 
 /** A conversation, and what its commands change. */

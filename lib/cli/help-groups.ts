@@ -139,7 +139,7 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   ],
   merge: [
     'posttrain merge --model ./model --adapter runs/first/adapter --output ./merged',
-    'posttrain merge --model org/name --adapter ./adapter --output ./merged --overwrite',
+    'posttrain merge --model org/name --adapter ./adapter --output ./merged',
   ],
   push: [
     'posttrain push --model runs/first/model --to org/name --private',
