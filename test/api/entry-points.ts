@@ -105,7 +105,7 @@ function statics({ api, model, folder, tokenizer }: Given): EntryPoint[] {
     entry(
       'template.segments',
       (...args) => template.segments(...(args as [never, never, never])),
-      [MESSAGES, tokenizer],
+      [{ messages: MESSAGES }, tokenizer],
       { trainOn: 'assistant', tools: undefined },
     ),
   ]
@@ -224,10 +224,10 @@ function recipes({ api, model, folder }: Given): EntryPoint[] {
     entry('sft with lora', (lora) => api.sft({ ...rows, data: ROWS, lora }), [], {
       rank: 1,
       alpha: 1,
-      dropout: 0,
+      dropout: undefined,
       targetModules: ['q_proj'],
       rsLora: false,
-      dora: false,
+      dora: undefined,
     }),
     entry('pretrain', call(api.pretrain), [], { ...rows, data: ROWS }),
     entry('dpo', call(api.dpo), [], { ...pairs, loss: 'sigmoid', beta: 0.1 }),

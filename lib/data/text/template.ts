@@ -282,6 +282,8 @@ function given(message: Message, form: ContentForm): Message {
 }
 
 function conversation(row: PromptRow): Conversation {
+  needArgument('the template', 'the row', row, is.object)
+  if ('messages' in row) needArgument('the template', 'the messages', row.messages, MESSAGES)
   if ('messages' in row) return row
   const { instruction, input = '', system = '' } = row
   return { messages: instructionMessages({ instruction, input, system }) }
