@@ -142,7 +142,7 @@ export class Progress {
   }
 
   #columns(): number {
-    return Math.max(20, this.#out.columns ?? 80) - 1
+    return Math.max(20, this.#out.columns || 80) - 1
   }
 
   #step(event: StepBase): void {
