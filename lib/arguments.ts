@@ -21,6 +21,8 @@ export const is = {
   ),
   flag: rule((value) => typeof value === 'boolean', 'true or false'),
   number: rule((value) => typeof value === 'number' && Number.isFinite(value), 'a finite number'),
+  /** Also NaN and infinities, which a loss may be and a step then skips. */
+  anyNumber: rule((value) => typeof value === 'number', 'a number'),
   count: rule((value) => isInteger(value) && value >= 0, 'a whole number of at least 0'),
   positive: rule((value) => isInteger(value) && value > 0, 'a whole number above 0'),
   callable: rule((value) => typeof value === 'function', 'a function'),

@@ -37,7 +37,7 @@ const FIELDS: Readonly<Record<TermKind, { needs: Fields; takes: Fields }>> = {
     },
   },
   kto: {
-    needs: { desirable: is.bytes, referenceSums: is.reals, beta: is.number, kl: is.number },
+    needs: { desirable: is.bytes, referenceSums: is.reals, beta: is.number, kl: is.anyNumber },
     takes: { desirableWeight: is.number, undesirableWeight: is.number },
   },
   pairwiseReward: {

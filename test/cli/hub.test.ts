@@ -7,6 +7,9 @@ import { eventsIn, posttrain } from '../helpers/command-line.js'
 import { filesIn, startHub } from '../helpers/hub-server.js'
 import { newFolder } from '../helpers/scratch.js'
 
+// Bars of ASCII, whatever the locale of this machine.
+process.env.LC_ALL = 'C'
+
 test.serial('model, adapter and data of the Hub on the command line', async (t) => {
   const { hub } = await startHub(t)
   hub.commit('datasets/org/rows', {
@@ -75,7 +78,7 @@ test('the bar of a download, and the lines where there is no terminal', (t) => {
   )
   const bar = drawn(true)
   t.true(
-    bar.includes(`\r\u001b[K[${'#'.repeat(15)}${'.'.repeat(15)}] 2.00 GB of 4.00 GB, 100.0 MB/s, 20s left`),
+    bar.includes(`\r\u001b[K[${'#'.repeat(14)}${'.'.repeat(14)}] 2.00 GB of 4.00 GB, 100.0 MB/s, 20s left`),
   )
   t.true(bar.endsWith('Fetched org/big: /cache\n'))
 })

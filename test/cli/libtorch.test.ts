@@ -8,6 +8,9 @@ import { mainProgram } from '../helpers/child.js'
 import { newFolder } from '../helpers/scratch.js'
 import { library, writeZip } from '../helpers/zip.js'
 
+// Bars of ASCII, whatever the locale of this machine.
+process.env.LC_ALL = 'C'
+
 const scratch = newFolder()
 const { version } = libtorchConstants()
 
@@ -97,8 +100,8 @@ test('a transfer is a bar on a terminal, and a line at its start and every 20 se
   terminal.show('Fetching', 20e6, 40e6)
   terminal.line('done')
   t.deepEqual(text.split('\r\u001b[K').slice(1), [
-    `[${'.'.repeat(20)}] Fetching: 0.0 MB of 40 MB`,
-    `[${'#'.repeat(10)}${'.'.repeat(10)}] Fetching: 20 MB of 40 MB, 10 MB/s, 2s left`,
+    `[${'.'.repeat(18)}] Fetching: 0.0 MB of 40 MB`,
+    `[${'#'.repeat(9)}${'.'.repeat(9)}] Fetching: 20 MB of 40 MB, 10 MB/s, 2s left`,
     'done\n',
   ])
 })

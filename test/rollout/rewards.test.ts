@@ -89,7 +89,7 @@ const BAD: Record<string, [reward: unknown, says: RegExp]> = {
   infinity: [() => [1, 2, Number.POSITIVE_INFINITY], /returned Infinity \(number\) for sample 2/],
   'a text': [() => ['1', 2, 3], /returned "1" \(string\) for sample 0/],
   'null alone': [() => [null, null, null], /^no reward judged any of the 3 responses of iteration 4/],
-  'a big integer': [() => [1n, 2, 3], /returned 1 \(bigint\) for sample 0/],
+  'a big integer': [() => [1n, 2, 3], /returned 1n \(bigint\) for sample 0/],
   'an object without a text': [
     () => [Object.create(null), 2, 3],
     /returned an object \(object\) for sample 0/,

@@ -3,7 +3,7 @@ import { PosttrainError } from '../../errors.js'
 import { LIMITS, readText } from '../../files/read.js'
 import type { JsonData } from '../rows/json-data.js'
 import { instructionMessages, type Message } from '../rows/messages.js'
-import type { ChatTemplate, Conversation, TemplateArguments, TemplateTokens } from './chat.js'
+import type { Conversation, TemplateArguments, TemplateTokens } from './chat.js'
 import { conversationOf, promptOf, type RenderedConversation, type SegmentOptions } from './conversation.js'
 import { withoutGeneration } from './generation.js'
 import { JinjaTemplate } from './jinja/index.js'
@@ -38,7 +38,7 @@ export interface TemplateSpec {
  * A chat template in Jinja, as in Hugging Face's models. What is trained of a conversation follows from one rendering in
  * which every character knows its origin, and from the generation prompts of its turns.
  */
-export class Template implements ChatTemplate {
+export class Template {
   readonly #spec: TemplateSpec
   #parsed: JinjaTemplate | null
   #parsedForTools: JinjaTemplate | null = null

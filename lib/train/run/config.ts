@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
 import { PosttrainError } from '../../errors.js'
 import { packageRoot } from '../../libtorch/find/libtorch.js'
 import type { Model } from '../../models/model.js'
@@ -111,6 +112,32 @@ const FREE_ON_RESUME = new Set([
   'rewardTimeoutMs',
 ])
 
+/** A value as config.json holds it. */
+const plain = (value: unknown): unknown => JSON.parse(JSON.stringify(value ?? null))
+
+/** Values by which runs trained before these options existed; their config.json has none. */
+const BEFORE_OPTION: Readonly<Record<string, unknown>> = {
+  reasoning: 'template',
+  rendered: false,
+  documents: 'paragraph',
+  'lora.bias': 'none',
+  'lora.ensureWeightTying': false,
+}
+
+/** Options of a config.json with the values of those that its version did not have. */
+function completed(options: RunConfig['options'], now: RunConfig['options']): RunConfig['options'] {
+  const result = structuredClone(options)
+  for (const [path, value] of Object.entries(BEFORE_OPTION)) {
+    const names = path.split('.')
+    const last = names.pop()!
+    const at = (root: unknown) =>
+      names.reduce<unknown>((part, name) => (part as Record<string, unknown>)?.[name], root)
+    const [old, given] = [at(result), at(now)] as (Record<string, unknown> | undefined)[]
+    if (old && given && old[last] === undefined && given[last] !== undefined) old[last] = value
+  }
+  return result
+}
+
 /**
  * Throws ERR_INVALID_ARGUMENT if a resumed run differs from the one in the folder: in its recipe, its data, or an option
  * that a resume may not change. It may change `lengthOptions`.
@@ -128,10 +155,11 @@ export function refuseOtherRun(
     )
   }
   if (before.recipe !== now.recipe) refuse('the recipe', before.recipe, now.recipe)
-  for (const name of new Set([...Object.keys(before.options), ...Object.keys(now.options)])) {
+  const options = completed(before.options, now.options)
+  for (const name of new Set([...Object.keys(options), ...Object.keys(now.options)])) {
     if (FREE_ON_RESUME.has(name) || lengthOptions.includes(name)) continue
-    const [old, given] = [before.options[name], now.options[name]]
-    if (JSON.stringify(old) !== JSON.stringify(given)) refuse(`option ${name}`, old ?? null, given ?? null)
+    const [old, given] = [options[name], now.options[name]]
+    if (!isDeepStrictEqual(plain(old), plain(given))) refuse(`option ${name}`, old ?? null, given ?? null)
   }
   for (const name of Object.keys(before.data ?? {})) {
     if (before.data[name] !== now.data[name])
