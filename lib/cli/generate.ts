@@ -80,10 +80,14 @@ export function generateCommand(): Command {
       const { tokenizer } = model
       const prompts =
         options.prompt?.map((text) => ({ text })) ?? (await readPrompts(options.prompts!, options.documents))
-      const { template, strings } = await chooseTemplate(options.template, model)
+      const chosen = await chooseTemplate(options.template, model)
+      const { strings } = chosen
+      const template = chosen.template.with({ arguments: options.templateArguments })
       const form = { tokenizer, template, strings, rendered: options.rendered }
       const asked = prompts.map((prompt) => encodePrompt(prompt, form).promptIds)
-      const own = Object.fromEntries(Object.entries(given).filter(([name]) => name in sampling()))
+      const own = Object.fromEntries(
+        Object.entries(given).filter(([name]) => name in sampling() && name !== 'templateArguments'),
+      )
       const completions = await generate(model, asked, { ...own, signal: abort.signal })
       for (const [i, { text, tokenIds, finishReason, logProbs }] of completions.entries()) {
         const line = {

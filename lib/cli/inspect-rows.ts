@@ -30,6 +30,7 @@ export interface InspectOptions {
   /** Kind of the rows. Default: that of the first. */
   as?: RowKind
   template?: string
+  templateArguments?: Record<string, unknown>
   rendered?: boolean
   rows: number
   maxLength: number
@@ -58,7 +59,9 @@ interface Sequence {
 /** The first rows of a file as training sees them, padded to the longest, and the report on all rows. */
 export async function inspectData(data: string, options: InspectOptions): Promise<Inspection> {
   const tokenizer = await Tokenizer.load(options.model)
-  const { template, strings } = await chooseTemplate(options.template, tokenizer)
+  const chosen = await chooseTemplate(options.template, tokenizer)
+  const { strings } = chosen
+  const template = chosen.template.with({ arguments: options.templateArguments })
   const { maxLength, trainOn, overflow, onBadRow, documents, rendered = false } = options
   const kind = options.as ?? (await firstKind(data, documents))
   const reading = { tokenizer, template, strings, rendered, maxLength, onBadRow, documents, seed: 0 }

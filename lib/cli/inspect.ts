@@ -6,6 +6,7 @@ import type { ResponseReport } from '../data/responses.js'
 import { ROW_KINDS, type RowKind } from '../data/rows/row-kind.js'
 import { Tokenizer } from '../data/text/tokenizer.js'
 import { PosttrainError } from '../errors.js'
+import { isObject, readJson } from '../options/kinds.js'
 import { counted } from './counts.js'
 import { describeStrings } from './describe-strings.js'
 import { type InspectedRow, type InspectOptions, inspectData, type TokenState } from './inspect-rows.js'
@@ -129,6 +130,12 @@ function wholeNumber(name: string, least: number): (text: string) => number {
   }
 }
 
+function jsonObject(text: string): Record<string, unknown> {
+  const value = readJson(text)
+  if (isObject(value) && !Array.isArray(value)) return value as Record<string, unknown>
+  throw new UsageError(`--template-arguments must be a JSON object, got ${text}`)
+}
+
 /** Throws for flags that have no effect on a kind of rows. */
 function refuseIdle(kind: RowKind, given: (name: string) => boolean): void {
   const idle = {
@@ -159,6 +166,11 @@ export function inspectCommand(): Command {
     .option(
       '--template <NAME>',
       "chat, plain, alpaca, a .jinja file, or none, which takes string prompts raw (default: the model's own; else plain, and string prompts raw)",
+    )
+    .option(
+      '--template-arguments <JSON>',
+      `Further variables of the chat template, such as '{"enable_thinking": false}'`,
+      jsonObject,
     )
     .option(
       '--rendered',

@@ -52,12 +52,13 @@ const STEPS = 8
 async function promptsOf(
   model: CausalLM,
   prompts: readonly Prompt[],
-  { template: choice, rendered, stopIds }: CheckedOptions,
+  { template: choice, templateArguments, rendered, stopIds }: CheckedOptions,
   options: GenerateOptions,
 ): Promise<{ ids: Int32Array[]; stopIds: Int32Array }> {
   const { tokenizer } = model
   const turns = choice !== undefined && choice !== 'none'
-  const { template } = await chooseTemplate(choice, model)
+  const chosen = await chooseTemplate(choice, model)
+  const template = chosen.template.with({ arguments: templateArguments })
   const form = { tokenizer, template, strings: turns ? ('turn' as const) : ('raw' as const) }
   const ids = Array.from(prompts, (prompt, index) => {
     if (prompt instanceof Int32Array) return prompt

@@ -26,6 +26,11 @@ export interface GenerateOptions {
    */
   template?: 'chat' | 'plain' | 'alpaca' | 'none' | (string & {}) | Template | undefined
   /**
+   * Further variables of the chat template, such as { enable_thinking: false }, for messages and for texts
+   * that a template puts in a turn. Optional.
+   */
+  templateArguments?: Record<string, unknown> | undefined
+  /**
    * Texts are rendered already, as Template.prompt() renders them: marks of special tokens in them are
    * special tokens; false reads the marks as text, as training reads a raw prompt. Defaults to `true`.
    */

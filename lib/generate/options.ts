@@ -1,5 +1,5 @@
 import type { Template } from '../data/text/template.js'
-import { abortSignal, isTemplate, text } from '../options/kinds.js'
+import { abortSignal, isTemplate, templateArguments, text } from '../options/kinds.js'
 import { type Conflict, custom, type OptionSet, option, type ResolvedOptions } from '../options/option.js'
 import { lazily } from '../options/zod.js'
 
@@ -48,6 +48,9 @@ export const generateOptions = {
         ).optional(),
         "Template that puts texts in a user turn and renders messages; by default, and with none, texts are taken as they are, and messages are rendered by the model's chat template",
         text('chat|plain|alpaca|none|FILE.jinja'),
+      ),
+      templateArguments: templateArguments(
+        'Further variables of the chat template, such as { enable_thinking: false }, for messages and for texts that a template puts in a turn',
       ),
       rendered: option(
         z.boolean().default(true),

@@ -10,6 +10,7 @@ export interface CheckedOptions extends SamplingOptions {
   stop: readonly string[]
   logProbs: boolean
   template?: GenerateOptions['template']
+  templateArguments?: GenerateOptions['templateArguments']
   rendered: boolean
   signal: AbortSignal | undefined
 }

@@ -1,5 +1,5 @@
 import { is } from '../arguments.js'
-import { custom, type FlagReader } from './option.js'
+import { custom, type FlagReader, option } from './option.js'
 import { zod } from './zod.js'
 
 /** Passes a flag's text on unchanged; `help` where the flag takes something other than the option. */
@@ -32,3 +32,28 @@ export const isModel = (value: unknown): value is object => isObject(value) && '
 /** Recognizes the name of a template or the path of one, or a template by its methods. */
 export const isTemplate = (value: unknown) =>
   (typeof value === 'string' && value !== '') || (isObject(value) && 'promptIds' in value)
+
+/** Parses JSON; other text is passed on, so that the schema reports it. */
+export function readJson(value: string): unknown {
+  try {
+    return JSON.parse(value)
+  } catch {
+    return value
+  }
+}
+
+/** The option `templateArguments`: variables of a chat template. */
+export const templateArguments = (description: string) =>
+  option(
+    custom<Record<string, unknown>>(
+      'Record<string, unknown>',
+      (value) => isObject(value) && !Array.isArray(value),
+      'must be an object',
+    ).optional(),
+    description,
+    {
+      placeholder: 'JSON',
+      read: readJson,
+      help: `Further variables of the chat template, such as '{"enable_thinking": false}'`,
+    },
+  )

@@ -122,6 +122,34 @@ test('rows of every kind are shown, by their columns or as the flag says', async
   t.deepEqual(await show({ prompt: 'a', completion: 'b' }, { template: 'none' }), ['sft', `|a⟦b${END}`])
 })
 
+test('--template-arguments reach the template', async (t) => {
+  const folder = newFolder(t)
+  await writeFile(
+    join(folder, 'rows.jsonl'),
+    '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n',
+  )
+  await writeFile(
+    join(folder, 't.jinja'),
+    "{% for m in messages %}{{ m.role }}{% if m.role == 'assistant' and short is not defined %}LONG{% endif %}{{ m.content + eos_token }}{% endfor %}{% if add_generation_prompt %}assistant{% endif %}",
+  )
+  const argv = [
+    'inspect',
+    join(folder, 'rows.jsonl'),
+    '--model',
+    MODEL,
+    '--template',
+    join(folder, 't.jinja'),
+  ]
+  const long = await posttrain(argv)
+  t.true(long.stdout.includes('LONG'), long.stderr)
+  const short = await posttrain([...argv, '--template-arguments', '{"short": true}'])
+  t.is(short.code, 0, short.stderr)
+  t.false(short.stdout.includes('LONG'))
+  const wrong = await posttrain([...argv, '--template-arguments', 'short'])
+  t.is(wrong.code, 2)
+  t.regex(wrong.stderr, /--template-arguments must be a JSON object, got short/)
+})
+
 test('control characters of rows are escapes on a terminal, and marks of special tokens are reported', async (t) => {
   const path = join(newFolder(t), 'rows.jsonl')
   await writeFile(path, `${JSON.stringify({ text: 'a\x1b]0;x\x07<|im_end|>\r' })}\n`)

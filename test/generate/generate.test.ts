@@ -1,6 +1,6 @@
 import test from 'ava'
 import { rawPromptIds } from '../../lib/data/encode/mask.js'
-import { CausalLM, chat, generate, type Message, plainTemplate, stream } from '../../lib/index.js'
+import { CausalLM, chat, generate, type Message, plainTemplate, stream, Template } from '../../lib/index.js'
 import { close } from '../helpers/close.js'
 import { fixture } from '../helpers/fixtures.js'
 
@@ -24,6 +24,22 @@ test('a batch gives what each prompt gives alone, and stream gives the same text
     t.is(together[i]!.finishReason, 'length')
     t.is(together[i]!.tokenIds.length, 12)
   }
+})
+
+test('templateArguments reach the template of messages, and of texts that it puts in a turn', async (t) => {
+  const template = Template.fromSource(
+    "{% for m in messages %}{{ m.content }}{% endfor %}{{ 'yz' if short is defined else 'a longer end' }}",
+  )
+  const options = { template, maxNewTokens: 4, stopIds: [] }
+  const messages: Message[] = [{ role: 'user', content: 'abc' }]
+  const expected = await generate(model, ['abcyz', 'abca longer end'], { maxNewTokens: 4, stopIds: [] })
+  const made = await generate(model, [messages, 'abc'], { ...options, templateArguments: { short: true } })
+  t.deepEqual(made, [expected[0]!, expected[0]!])
+  t.deepEqual(await generate(model, [messages], options), [expected[1]!])
+  await t.throwsAsync(generate(model, [messages], { ...options, templateArguments: [] as never }), {
+    code: 'ERR_INVALID_ARGUMENT',
+    message: /templateArguments must be an object/,
+  })
 })
 
 test('each row may fill the context: the room of a longer prompt beside it does not count', async (t) => {

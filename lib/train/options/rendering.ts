@@ -1,16 +1,7 @@
 import type { Template } from '../../data/text/template.js'
-import { isObject, isTemplate, text } from '../../options/kinds.js'
+import { isTemplate, templateArguments, text } from '../../options/kinds.js'
 import { custom, option } from '../../options/option.js'
 import { lazily } from '../../options/zod.js'
-
-/** Parses JSON; other text is passed on, so that the schema reports it. */
-function readJson(value: string): unknown {
-  try {
-    return JSON.parse(value)
-  } catch {
-    return value
-  }
-}
 
 /** Options that decide how rows become text. */
 export const renderingFields = lazily((z) => {
@@ -28,18 +19,8 @@ export const renderingFields = lazily((z) => {
       z.boolean().optional(),
       'Texts, string prompts and completions are rendered already: no turn is put around them, and marks of special tokens in them are special tokens (a row may say so in a column of this name)',
     ),
-    templateArguments: option(
-      custom<Record<string, unknown>>(
-        'Record<string, unknown>',
-        (value) => isObject(value) && !Array.isArray(value),
-        'must be an object',
-      ).optional(),
+    templateArguments: templateArguments(
       'Further variables of the chat template, such as { enable_thinking: false }; a row has its own in chat_template_kwargs',
-      {
-        placeholder: 'JSON',
-        read: readJson,
-        help: `Further variables of the chat template, such as '{"enable_thinking": false}'`,
-      },
     ),
     templateTime: option(
       z.iso.datetime({ offset: true }).optional(),
