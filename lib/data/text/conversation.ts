@@ -10,18 +10,22 @@ import { checkRendered, reasoningOf, type Unrendered } from './unrendered.js'
 
 export type TrainOn = 'assistant' | 'lastAssistant' | 'all'
 
-/** A piece of a rendered conversation, encoded by itself; `trained`: its tokens are labels. */
+/** A piece of a rendered conversation, encoded by itself. */
 export interface Segment {
   text: string
+  /** Its tokens are labels. */
   trained: boolean
+  /** Stretches of data, in which special tokens and turn markers are read as text. */
   guard: Guard
 }
 
+/** Options of `Template.segments`. */
 export interface SegmentOptions {
+  /** Turns whose tokens are labels: all of the assistant, the last one, or everything. Required. */
   trainOn: TrainOn
-  /** Beginning of the last message that belongs to the prompt. */
+  /** Beginning of the last message that belongs to the prompt. Optional. */
   prefill?: string | undefined
-  /** Writes the reasoning of the last turn behind the generation prompt where the template leaves it out. */
+  /** Writes the reasoning of the last turn behind the generation prompt where the template leaves it out. Defaults to `false`. */
   writeReasoning?: boolean
 }
 
@@ -41,6 +45,7 @@ export interface ConversationCounts {
   droppedTools: boolean
 }
 
+/** A conversation in pieces, in order, and what a report counts of it. */
 export interface RenderedConversation {
   segments: Segment[]
   counts: ConversationCounts
