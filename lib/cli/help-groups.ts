@@ -21,7 +21,7 @@ type Heading = (typeof HEADINGS)[number]
 const GROUPS: Partial<Record<Heading, readonly string[]>> = {
   Data: [
     ...['data', 'template', 'templateArguments', 'reasoning', 'rendered', 'trainOn', 'maxLength', 'overflow'],
-    ...['maxPromptLength', 'onBadRow', 'shuffle'],
+    ...['maxPromptLength', 'documents', 'templateTime', 'onBadRow', 'shuffle'],
   ],
   LoRA: ['lora', 'adapter'],
   Evaluation: ['validation', 'evaluation', 'earlyStopping', 'keep', 'samples'],

@@ -112,7 +112,7 @@ export const sftOptions = {
       ),
       reasoning: option(
         z.enum(['template', 'drop', 'keep']).default('template'),
-        'What becomes of reasoning: what the template does, none of it is left, or each turn is a row of its own with its reasoning',
+        'What to do with reasoning: as the template does, drop all of it, or keep it by making each turn a row of its own',
       ),
       overflow: option(
         z.enum(['truncate', 'drop', 'error']).default('truncate'),

@@ -253,8 +253,8 @@ export interface SftOptions {
   /** Tokens that are labels: all assistant turns, the last one, or everything. Defaults to `'assistant'`. */
   trainOn?: 'assistant' | 'lastAssistant' | 'all' | undefined
   /**
-   * What becomes of reasoning: what the template does, none of it is left, or each turn is a row of its own
-   * with its reasoning. Defaults to `'template'`.
+   * What to do with reasoning: as the template does, drop all of it, or keep it by making each turn a row of
+   * its own. Defaults to `'template'`.
    */
   reasoning?: 'template' | 'drop' | 'keep' | undefined
   /** What to do with a row longer than maxLength. Defaults to `'truncate'`. */
