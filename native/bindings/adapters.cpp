@@ -34,6 +34,7 @@ models::AdapterModule module_of(const Napi::Object& item) {
 
 models::AdapterCopy copy_of(const Napi::Object& item) {
   models::AdapterCopy copy{.name = string_field(item, "name"),
+                           .parameters = {},
                            .trainable = boolean_field(item, "trainable")};
   read_rows(item, &copy.first_row, &copy.rows);
   TORCH_CHECK_VALUE(item.Get("parameters").IsArray(), "[adapter] parameters must be an array");

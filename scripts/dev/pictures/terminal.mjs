@@ -1,5 +1,5 @@
 // Draws what a terminal showed as an SVG: text, colors, underlines, and lines that were redrawn as they were at the end.
-//   script -qc 'npx posttrain ...' /dev/null | node scripts/dev/pictures/terminal.mjs > docs/pictures/NAME.svg
+//   script -qc 'npx posttrain ...' /dev/null | node scripts/dev/pictures/terminal.mjs TITLE > docs/pictures/NAME.svg
 import { text } from 'node:stream/consumers'
 
 const ESCAPE = '\u001b'
@@ -90,6 +90,7 @@ const height = 2 * MARGIN + LINE * lines.length
 process.stdout.write(
   `${[
     `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}">`,
+    `<title>${escaped(process.argv[2] ?? 'A terminal')}</title>`,
     `<rect width="100%" height="100%" rx="8" fill="${PALETTE.background}"/>`,
     `<g font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, monospace" font-size="13" fill="${PALETTE.foreground}" xml:space="preserve">`,
     ...lines.map(drawn),
