@@ -1,6 +1,6 @@
 import type { Template } from '../data/text/template.js'
 import { abortSignal, isTemplate, templateArguments, text } from '../options/kinds.js'
-import { type Conflict, custom, type OptionSet, option, type ResolvedOptions } from '../options/option.js'
+import { type Conflict, custom, type OptionSet, option } from '../options/option.js'
 import { lazily } from '../options/zod.js'
 
 /** Sampling options, which change nothing in greedy decoding. */
@@ -75,5 +75,3 @@ export const generateOptions = {
   ),
   conflicts: [...idleWhenGreedy, idleInTurns],
 } satisfies OptionSet
-
-export type ResolvedGenerateOptions = ResolvedOptions<typeof generateOptions>

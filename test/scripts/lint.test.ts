@@ -204,7 +204,7 @@ test('a path of one machine and a download address are found in committed files'
   const home = ['', 'root', 'x'].join('/')
   const folder = folderWith({
     'a.ts': `const cache = '${home}'\nconst fine = 'https://example.org/home/page'\n`,
-    'package-lock.json': '{\n  "resolved": "https://example.org/a.tgz"\n}\n',
+    'package-lock.json': JSON.stringify({ resolved: 'https://example.org/a.tgz' }, null, 2),
     'ignored.ts': `'${home}'\n`,
   })
   execFileSync('git', ['init', '-q'], { cwd: folder })
