@@ -216,15 +216,7 @@ export class Template {
       documents: null,
     } as Record<string, JsonData>
     const time = now === null ? {} : { now: new Date(now) }
-    try {
-      return this.#jinja(tools !== undefined).render(variables, time)
-    } catch (cause) {
-      if (!(cause instanceof PosttrainError)) throw cause
-      const { code, message } = cause
-      throw new PosttrainError(code, `the ${this.name} template refused the conversation: ${message}`, {
-        cause,
-      })
-    }
+    return this.#jinja(tools !== undefined).render(variables, time)
   }
 
   /** Tries which form of content the template renders. */

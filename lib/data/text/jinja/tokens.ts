@@ -85,7 +85,7 @@ const KINDS: Record<TokenKind, string> = {
   integer: 'a number',
   float: 'a number',
   operator: 'an operator',
-  eof: 'the end of the template',
+  eof: 'end of the template',
 }
 
 function describe({ kind, value }: Token): string {
