@@ -32,6 +32,7 @@ std::atomic<int64_t> in_use{0};
 /** Peak of in_use since the last reset. */
 std::atomic<int64_t> highest{0};
 std::atomic<int64_t> failing_after{-1};
+std::atomic<bool> poisoning{false};
 
 int64_t default_limit() {
   if (const char* text = std::getenv("POSTTRAIN_ALLOCATOR_CACHE_MB"); text != nullptr) {
@@ -173,6 +174,7 @@ class Allocator final : public c10::Allocator {
       data = nullptr;
     }
     if (data == nullptr) fail(bytes);
+    if (poisoning.load(std::memory_order_relaxed)) std::memset(data, 0xff, bytes);
     return {data, data, &release, cpu};
   }
   c10::DeleterFnPtr raw_deleter() const override { return &release; }
@@ -212,5 +214,7 @@ int64_t kept_bytes() { return blocks().kept(); }
 void release_kept_memory() { blocks().release_kept(); }
 
 void fail_allocation_after(int64_t count) { failing_after = count; }
+
+void poison_allocations(bool poisoned) { poisoning = poisoned; }
 
 }  // namespace posttrain::core

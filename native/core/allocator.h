@@ -25,5 +25,8 @@ int64_t kept_bytes();
 void release_kept_memory();
 /** For tests: makes the allocation after `count` more fail; negative: none. */
 void fail_allocation_after(int64_t count);
+/** For tests: fills new blocks with ones, which are NaN in every floating-point dtype, so that a
+ * result made of memory that nothing wrote shows. */
+void poison_allocations(bool poisoned);
 
 }  // namespace posttrain::core

@@ -44,8 +44,9 @@ void Session::reserve(int64_t positions) {
   caches_.resize(spec.layers.size());
   for (size_t i = 0; i < spec.layers.size(); ++i) {
     const auto& layer = spec.layers[i];
-    models::KvCache cache{at::empty({count, layer.kv_heads, capacity, layer.head_dim}, options),
-                          at::empty({count, layer.kv_heads, capacity, layer.head_dim}, options)};
+    // Zeros, since a weight of 0 times what was there before may be NaN.
+    models::KvCache cache{at::zeros({count, layer.kv_heads, capacity, layer.head_dim}, options),
+                          at::zeros({count, layer.kv_heads, capacity, layer.head_dim}, options)};
     if (capacity_ > 0) {
       cache.keys.narrow(2, 0, capacity_).copy_(caches_[i].keys);
       cache.values.narrow(2, 0, capacity_).copy_(caches_[i].values);

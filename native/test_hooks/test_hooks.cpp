@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <cstdlib>
 #include <new>
 #include <stdexcept>
 #include <system_error>
@@ -169,6 +170,12 @@ Napi::Value fail_allocation(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+// poison(on): new blocks hold NaN. Synchronous.
+Napi::Value poison(const Napi::CallbackInfo& info) {
+  core::poison_allocations(info[0].ToBoolean());
+  return info.Env().Undefined();
+}
+
 // allocate(bytes, times): tensors of that many bytes, one after another, each written to
 Napi::Value allocate(const Napi::CallbackInfo& info) {
   const auto bytes = static_cast<int64_t>(number(info[0])),
@@ -215,6 +222,8 @@ void register_test_hooks(Napi::Env env, Napi::Object exports) {
   hooks.Set("throwing", method(env, throwing));
   hooks.Set("throwingSynchronously", synchronous_method(env, throwing_synchronously));
   hooks.Set("failAllocation", synchronous_method(env, fail_allocation));
+  hooks.Set("poison", synchronous_method(env, poison));
+  if (std::getenv("POSTTRAIN_TEST_POISON") != nullptr) core::poison_allocations(true);
   hooks.Set("allocate", method(env, allocate));
   hooks.Set("philox", synchronous_method(env, philox));
   hooks.Set("normals", synchronous_method(env, normals));

@@ -20,6 +20,8 @@ export interface Hooks {
   throwing(where: 'call' | 'job' | 'reply', kind: string): Promise<never>
   throwingSynchronously(kind: string): never
   failAllocation(after: number): void
+  /** New blocks of memory hold NaN. */
+  poison(on: boolean): void
   allocate(bytes: number, times: number): Promise<void>
   philox(counter: Uint32Array, key: Uint32Array): Uint32Array
   normals(count: number, seed: number, index: number): Float32Array

@@ -1,0 +1,24 @@
+import test from 'ava'
+import { CausalLM, generate } from '../../lib/index.js'
+import { loadHooks } from '../bindings/hooks.js'
+import { fixture } from '../helpers/fixtures.js'
+
+test('rows of other lengths read no cached position that was never written', async (t) => {
+  const { hooks } = await loadHooks()
+  const prompts = ['abc', 'Hello world 12', 'z']
+  for (const dtype of ['float32', 'float64'] as const) {
+    await using model = await CausalLM.load(fixture('models', 'llama'), { dtype })
+    const expected = await Promise.all(
+      prompts.map((prompt) => generate(model, [prompt], { maxNewTokens: 40, stopIds: [] })),
+    )
+    hooks.poison(true)
+    t.teardown(() => hooks.poison(false))
+    const together = await generate(model, prompts, { maxNewTokens: 40, stopIds: [] })
+    hooks.poison(false)
+    t.deepEqual(
+      together.map(({ tokenIds }) => [...tokenIds]),
+      expected.map(([alone]) => [...alone!.tokenIds]),
+      dtype,
+    )
+  }
+})
