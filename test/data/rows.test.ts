@@ -82,7 +82,11 @@ const kinds: [string, object, object][] = [
   [
     'completion that continues a message of the prompt',
     { prompt: [{ role: 'assistant', content: 'a' }], completion: [{ role: 'assistant', content: 'b' }] },
-    { kind: 'messages', messages: [{ role: 'assistant', content: 'ab' }], prefill: 'a' },
+    {
+      kind: 'messages',
+      messages: [{ role: 'assistant', content: 'ab' }],
+      prefill: { index: 0, message: { role: 'assistant', content: 'a' } },
+    },
   ],
 ]
 for (const [kind, row, example] of kinds) {

@@ -231,7 +231,9 @@ test('a prompt that ends in the assistant’s turn is continued', async (t) => {
   const messages = [user('Name a tree.'), assistant('An oa')]
   const prompt = '<|im_start|>user\nName a tree.<|im_end|>\n<|im_start|>assistant\nAn oa'
   t.is(template.prompt({ messages }), prompt)
-  const row = encode(template, [user('Name a tree.'), assistant('An oak.')], { prefill: 'An oa' })
+  const row = encode(template, [user('Name a tree.'), assistant('An oak.')], {
+    prefill: { index: 1, message: assistant('An oa') },
+  })
   t.is(shown(row), `${prompt}⟦k.<|im_end|>⟧`)
   const ids = template.promptIds({ messages }, tokenizer)
   t.deepEqual(row.inputIds.slice(0, ids.length), ids)

@@ -17,6 +17,8 @@ export interface Row {
 interface Expected {
   text: string | null
   prompt: string | null
+  /** The conversation up to the end of its last content, where that is the assistant's. */
+  continued: string | null
   trained: { stretches: [number, number][]; partial?: boolean; unstopped?: boolean } | null
 }
 
@@ -89,6 +91,7 @@ function parts(
 export interface Compared {
   texts: number
   prompts: number
+  continued: number
   masks: number
   /** Conversations that hold what the template leaves out, which is an error. */
   leftOut: number
@@ -98,11 +101,15 @@ export interface Compared {
 export function compare(t: ExecutionContext, fixture: TemplateFixture, source: string): Compared {
   const tokenizer = tokenizerOf(fixture)
   const template = Template.fromSource(source, fixture.name).with({ now: new Date(2026, 0, 2, 3, 4, 5) })
-  const counts: Compared = { texts: 0, prompts: 0, masks: 0, leftOut: 0 }
+  const counts: Compared = { texts: 0, prompts: 0, continued: 0, masks: 0, leftOut: 0 }
   for (const [i, expected] of fixture.rows.entries()) {
     const row = conversations[i]!
     const name = `${fixture.name}, conversation ${i}`
-    const given = { messages: row.messages, tools: row.tools, templateArguments: row.arguments }
+    const given = {
+      messages: row.messages,
+      ...(row.tools !== undefined && { tools: row.tools }),
+      ...(row.arguments !== undefined && { templateArguments: row.arguments }),
+    }
     const attempt = <T>(compute: () => T): T | null => {
       try {
         return compute()
@@ -119,6 +126,15 @@ export function compare(t: ExecutionContext, fixture: TemplateFixture, source: s
       const prompt = attempt(() => template.render({ ...given, messages: before }, tokenizer, true))
       t.is(prompt?.text ?? null, expected.prompt, `${name}: prompt`)
       counts.prompts++
+    }
+    // A turn with tool calls is not continued.
+    if (row.messages.at(-1)!.role === 'assistant' && row.messages.at(-1)!.tool_calls === undefined) {
+      const begun = attempt(() => template.prompt(given, tokenizer))
+      // White space before a blank content stays, since it is part of the prompt of generation.
+      const isBlank = row.messages.at(-1)!.content.trim() === ''
+      const shown = (text: string | null) => (isBlank ? (text?.trimEnd() ?? null) : text)
+      t.is(shown(begun), shown(expected.continued), `${name}: continued`)
+      counts.continued++
     }
     if (rendering === null) continue
     let row_: ReturnType<Template['segments']>

@@ -1,6 +1,6 @@
-import type { Message } from '../rows/messages.js'
+import { type Message, REASONING } from '../rows/messages.js'
 import type { Example } from '../rows/rows.js'
-import { inlineReasoning, REASONING } from '../text/unrendered.js'
+import { inlineReasoning } from '../text/unrendered.js'
 
 /**
  * What becomes of the reasoning of assistant turns: what the template does with it, nothing of it is left, or each turn
@@ -31,12 +31,11 @@ function withoutReasoning(example: Messages): Messages {
 /** One row for each trained turn: the conversation up to it. */
 function turnsOf(example: Messages): Messages[] {
   const { messages, prefill, ...rest } = example
-  const last = messages.length - 1
   const ends = messages.flatMap(({ role, train }, i) => (role === 'assistant' && train !== false ? [i] : []))
   if (ends.length === 0) return [example]
   return ends.map((end) => ({
     ...rest,
-    ...(prefill !== undefined && end === last && { prefill }),
+    ...(prefill?.index === end && { prefill }),
     messages: messages
       .slice(0, end + 1)
       .map((message, i) =>

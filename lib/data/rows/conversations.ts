@@ -1,14 +1,18 @@
 import { isDeepStrictEqual } from 'node:util'
 import { type Beside, historyOf, LISTS, refuse, withSystem } from './columns.js'
+import { type Continuation, followed } from './continuation.js'
 import { bad, dataOf, type Fields, isObject, kindOf, type Origin, text } from './fields.js'
 import { withoutFiller } from './filler.js'
-import { type Message, messagesOf } from './messages.js'
+import { type Message, messagesOf, REASONING } from './messages.js'
 import { type Example, exampleOf } from './rows.js'
 
 /** A response in a row: a text, a message (also in ShareGPT's form), messages, or the whole conversation. */
 export type RowResponse = string | Message | { from: string; value: string } | Message[]
 
-/** Reads the prompt of a row: messages, a text, or null where responses are whole conversations. */
+/**
+ * Reads the prompt of a row: messages, a text, or null where responses are whole conversations. Messages of a column that
+ * holds a whole conversation may end in its response.
+ */
 export function promptOf(fields: Fields, origin: Origin): Message[] | string | null {
   const { prompt } = fields
   if (LISTS.some((name) => fields[name] !== undefined)) {
@@ -33,23 +37,29 @@ export function promptOf(fields: Fields, origin: Origin): Message[] | string | n
 export const sameMessage = (a: Message, b: Message) =>
   a.role === b.role && a.content === b.content && isDeepStrictEqual(a.tool_calls, b.tool_calls)
 
+/** Whether two messages are the same in their reasoning too. */
+export const sameTurn = (a: Message, b: Message) =>
+  sameMessage(a, b) && REASONING.every((name) => a[name] === b[name])
+
 /** Counts the messages that conversations share at their beginning. */
-export function sharedCount(conversations: readonly Message[][]): number {
+export function sharedCount(conversations: readonly Message[][], same = sameMessage): number {
   const [first = [], ...others] = conversations
-  const at = first.findIndex(
-    (message, i) => !others.every((other) => other[i] && sameMessage(message, other[i]!)),
-  )
+  const at = first.findIndex((message, i) => !others.every((other) => other[i] && same(message, other[i]!)))
   return at < 0 ? first.length : at
 }
+
+/** Whether a response is a whole conversation, its prompt included. */
+export const isWhole = ([first]: readonly Message[]) => ['user', 'system'].includes(first?.role ?? '')
 
 const beginsWith = (whole: Message[], beginning: Message[]) =>
   sharedCount([beginning, whole]) === beginning.length
 
-function withoutResponse(messages: Message[]): Message[] {
+export function withoutResponse(messages: Message[]): Message[] {
   return messages.at(-1)?.role === 'assistant' ? messages.slice(0, -1) : messages
 }
 
-function responseMessages(response: unknown, field: string, origin: Origin): Message[] {
+/** Reads a response: a text, a message or messages. */
+export function responseMessages(response: unknown, field: string, origin: Origin): Message[] {
   if (typeof response === 'string') {
     dataOf(response, field, origin)
     return [{ role: 'assistant', content: response }]
@@ -61,14 +71,31 @@ function responseMessages(response: unknown, field: string, origin: Origin): Mes
 
 /**
  * Returns the conversation that ends with a response. A response that begins with a user or system turn is a whole
- * conversation; the row's own prompt must then agree with its beginning.
+ * conversation; the row's own prompt must then agree with its beginning. A prompt that ends in a turn of the assistant is
+ * continued.
  */
 export function conversationOf(
+  fields: Fields,
   prompt: Message[] | string | null,
   response: unknown,
   field: string,
   origin: Origin,
-): Message[] {
+): Continuation {
+  const { messages, prefill } = joined(prompt, response, field, origin)
+  const whole = withSystem(messages, fields, origin)
+  const moved = whole.length - messages.length
+  return {
+    messages: whole,
+    ...(prefill !== undefined && { prefill: { ...prefill, index: prefill.index + moved } }),
+  }
+}
+
+function joined(
+  prompt: Message[] | string | null,
+  response: unknown,
+  field: string,
+  origin: Origin,
+): Continuation {
   const messages = responseMessages(response, field, origin)
   if (messages.at(-1)!.role !== 'assistant')
     throw bad(
@@ -77,30 +104,48 @@ export function conversationOf(
       `must end with a response of the assistant, got a turn of ${messages.at(-1)!.role}`,
     )
   const before = Array.isArray(prompt) ? withoutResponse(prompt) : []
-  const whole = ['user', 'system'].includes(messages[0]!.role)
-  if (!whole) {
+  if (!isWhole(messages)) {
     if (prompt === null)
       throw bad(
         origin,
         'prompt',
         `is missing: expected a text or messages, or a whole conversation in ${field}`,
       )
-    if (typeof prompt === 'string') return [{ role: 'user', content: prompt }, ...messages]
+    if (typeof prompt === 'string') return { messages: [{ role: 'user', content: prompt }, ...messages] }
     return messages.length > prompt.length && beginsWith(messages, prompt)
-      ? messages
-      : [...prompt, ...messages]
+      ? { messages }
+      : followed(prompt, messages, origin)
   }
-  if (beginsWith(messages, before)) return messages
-  const [system, ...rest] = before
-  if (system?.role === 'system' && messages[0]!.role !== 'system' && beginsWith(messages, rest))
-    return [system, ...messages]
+  const begun = Array.isArray(prompt) ? prompt.slice(before.length) : []
+  const whole = wholeConversation(messages, before)
+  const found = whole === null ? null : continuing(whole, before.length, begun[0])
+  if (found !== null) return found
   throw bad(origin, field, 'is a conversation that does not begin with the prompt of the row')
 }
 
+/** A conversation that begins with a prompt, or with all of it but its system turn; null for another one. */
+function wholeConversation(messages: Message[], prompt: Message[]): Message[] | null {
+  if (beginsWith(messages, prompt)) return messages
+  const [system, ...rest] = prompt
+  const own = system?.role === 'system' && messages[0]!.role !== 'system' && beginsWith(messages, rest)
+  return own ? [system, ...messages] : null
+}
+
+/** A conversation whose turn at a place began in the prompt as `begun`, if given; null where it began otherwise. */
+function continuing(messages: Message[], index: number, begun: Message | undefined): Continuation | null {
+  const turn = messages[index]
+  if (begun === undefined) return { messages }
+  if (turn?.role !== 'assistant' || !turn.content.startsWith(begun.content)) return null
+  // A whole turn of the prompt, with others behind it.
+  if (sameMessage(turn, begun) && index < messages.length - 1) return { messages }
+  return { messages, prefill: { index, message: begun } }
+}
+
 /** An example whose first `context` messages are the prompt: earlier responses among them are not trained. */
-export function continued(messages: Message[], context: number, beside: Beside): Example {
+export function continued({ messages, prefill }: Continuation, context: number, beside: Beside): Example {
   return {
     kind: 'messages',
+    ...(prefill !== undefined && prefill.index >= context && { prefill }),
     messages: withoutFiller(messages, beside.tools).map((message, i) =>
       i < context ? { ...message, train: false } : message,
     ),

@@ -26,6 +26,9 @@ export interface Message {
   [key: string]: unknown
 }
 
+/** Fields of a message that hold reasoning. */
+export const REASONING = ['reasoning_content', 'thinking', 'reasoning']
+
 /** Roles by the names that ShareGPT and its kin have for them, in lower case. */
 const ROLES: Record<string, string> = {
   human: 'user',

@@ -1,13 +1,18 @@
-import { type Beside, besideOf, columnsOf, conversation, LISTS, numberIn, withSystem } from './columns.js'
+import { type Beside, besideOf, columnsOf, conversation, LISTS, numberIn } from './columns.js'
 import { splitCommonStart } from './common-start.js'
+import type { Continuation } from './continuation.js'
 import {
   continued,
   conversationOf,
   inContext,
+  isWhole,
   promptOf,
   type RowResponse,
+  responseMessages,
   sameMessage,
+  sameTurn,
   sharedCount,
+  withoutResponse,
 } from './conversations.js'
 import { bad, type Fields, kindOf, type Origin, text } from './fields.js'
 import type { Message } from './messages.js'
@@ -41,16 +46,17 @@ export interface Preference {
 
 /** Reads conversations with a common prompt; throws where they differ before a response. */
 function conversationsOf(fields: Fields, responses: readonly [string, unknown][], origin: Origin) {
-  const prompt = promptOf(fields, origin)
+  const prompt = promptBefore(fields, responses, origin)
   const conversations = responses.map(([field, response]) =>
-    withSystem(conversationOf(prompt, response, field, origin), fields, origin),
+    conversationOf(fields, prompt, response, field, origin),
   )
-  const shortest = Math.min(...conversations.map((messages) => messages.length))
-  const shared = Math.min(sharedCount(conversations), shortest - 1)
-  const parted = conversations.map((messages) => messages[shared]!)
+  const all = conversations.map(({ messages }) => messages)
+  const shortest = Math.min(...all.map(({ length }) => length))
+  const starts = conversations.map(({ prefill }) => prefill?.index ?? shortest)
+  const shared = Math.min(sharedCount(all, sameTurn), shortest - 1, ...starts)
+  const parted = all.map((messages) => messages[shared]!)
   for (const [i, turn] of parted.entries()) {
-    if (sameMessage(turn, parted[0]!) || (turn.role === 'assistant' && parted[0]!.role === 'assistant'))
-      continue
+    if (sameTurn(turn, parted[0]!) || (turn.role === 'assistant' && parted[0]!.role === 'assistant')) continue
     const [[first], [field]] = [responses[0]!, responses[i]!]
     throw bad(
       origin,
@@ -59,6 +65,25 @@ function conversationsOf(fields: Fields, responses: readonly [string, unknown][]
     )
   }
   return { conversations, shared }
+}
+
+/** Prompt of the responses. The answer that ends a whole conversation beside them must be one of them. */
+function promptBefore(fields: Fields, responses: readonly [string, unknown][], origin: Origin) {
+  const prompt = promptOf(fields, origin)
+  const list = LISTS.find((name) => fields[name] !== undefined)
+  const said = Array.isArray(prompt) && list !== undefined ? prompt.at(-1) : undefined
+  if (!Array.isArray(prompt) || said?.role !== 'assistant') return prompt
+  const before = withoutResponse(prompt)
+  const own = responses.some(([field, response]) => {
+    const messages = responseMessages(response, field, origin)
+    return isWhole(messages) || sameMessage(messages.at(-1)!, said)
+  })
+  if (own) return before
+  throw bad(
+    origin,
+    list!,
+    'ends in a turn of the assistant that is none of the responses: remove it, or write what they continue into prompt',
+  )
 }
 
 /** Lists the responses of a row with their fields, the best first; null without any. */
@@ -112,7 +137,7 @@ export function readPreference(row: unknown, origin: Origin): Preference {
   }
   const beside = besideOf(fields, origin)
   const { conversations, shared } = conversationsOf(fields, responses, origin)
-  return { responses: conversations.map((messages) => continued(messages, shared, beside)), margin }
+  return { responses: conversations.map((each) => continued(each, shared, beside)), margin }
 }
 
 /** Marks an example whose texts are a dialog with turns of its own. */
@@ -144,5 +169,7 @@ export function preferencePrompt(
       ? null
       : { text: fields.prompt as string, ...stringColumns(fields, origin), dialog: true }
   const { conversations, shared } = conversationsOf(fields, responsesOf(fields, origin)!, origin)
-  return conversation(conversations[0]!.slice(0, shared), fields, origin)
+  const [{ messages, prefill }] = conversations as [Continuation]
+  const begun = prefill?.index === shared ? [prefill.message] : []
+  return conversation([...messages.slice(0, shared), ...begun], fields, origin)
 }

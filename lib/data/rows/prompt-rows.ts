@@ -38,7 +38,7 @@ export function readPrompt(row: unknown, origin: Origin): PromptContent {
   }
   const { kind: _, messages, weight: _weight, prefill, ...beside } = example
   if (prefill !== undefined)
-    return { messages: [...messages.slice(0, -1), { ...messages.at(-1)!, content: prefill }], ...beside }
+    return { messages: [...messages.slice(0, prefill.index), prefill.message], ...beside }
   const promptMessages = messages.at(-1)?.role === 'assistant' ? messages.slice(0, -1) : messages
   if (promptMessages.length === 0) throw bad(origin, 'messages', 'has a response but no prompt')
   return { messages: promptMessages, ...beside }

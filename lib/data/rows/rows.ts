@@ -11,6 +11,7 @@ import {
   refuse,
   withSystem,
 } from './columns.js'
+import { followed, type Prefill } from './continuation.js'
 import { bad, type Fields, isObject, kindOf, type Origin, text } from './fields.js'
 import { instructionMessages, type Message, messagesOf } from './messages.js'
 
@@ -80,8 +81,8 @@ export type Example = (
   | ({
       kind: 'messages'
       messages: Message[]
-      /** Beginning of the last message that belongs to the prompt. */
-      prefill?: string
+      /** The turn that began in the prompt. */
+      prefill?: Prefill
     } & Beside)
 ) & { weight: number }
 
@@ -134,15 +135,8 @@ function completionExample(fields: Fields, weight: number, origin: Origin): Exam
   const asked = withSystem([...earlier, ...turnsOf(fields, 'prompt', 'user', origin)], fields, origin)
   const said = turnsOf(fields, 'completion', 'assistant', origin)
   const context = asked.map((message) => ({ ...message, train: false }))
-  const [last, next] = [context.at(-1), said[0]]
-  if (last?.role !== 'assistant' || next?.role !== 'assistant' || said.length > 1)
-    return { kind: 'messages', weight, ...conversation([...context, ...said], fields, origin) }
-  // A prompt that ends in a turn of the assistant is continued.
-  const { train: _, contentParts: _begun, ...begun } = last
-  const { contentParts: _rest, ...rest } = next
-  const whole = { ...begun, ...rest, content: last.content + next.content } as Message
-  const messages = [...context.slice(0, -1), whole]
-  return { kind: 'messages', prefill: last.content, weight, ...conversation(messages, fields, origin) }
+  const { messages, ...begun } = followed(context, said, origin)
+  return { kind: 'messages', ...begun, weight, ...conversation(messages, fields, origin) }
 }
 
 /** Reads a column of messages, or a text as one message. */

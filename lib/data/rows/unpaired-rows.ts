@@ -1,5 +1,6 @@
-import { besideOf, columnsOf, LISTS, numberIn, withSystem } from './columns.js'
-import { continued, conversationOf, inContext, promptOf } from './conversations.js'
+import { besideOf, columnsOf, LISTS, numberIn } from './columns.js'
+import type { Continuation } from './continuation.js'
+import { continued, conversationOf, inContext, isWhole, promptOf, responseMessages } from './conversations.js'
 import { bad, type Fields, kindOf, type Origin } from './fields.js'
 import type { Message } from './messages.js'
 import { type Example, exampleOf } from './rows.js'
@@ -26,18 +27,19 @@ export function readUnpaired(row: unknown, origin: Origin): { example: Example; 
 
 function responseExample(fields: Fields, origin: Origin): Example {
   const { prompt, completion } = fields
-  const last = (messages: Message[]) => continued(messages, messages.length - 1, besideOf(fields, origin))
+  const beside = besideOf(fields, origin)
   const list = LISTS.find((name) => fields[name] !== undefined)
   if (list !== undefined || fields.instruction !== undefined) {
     const example = exampleOf(fields, origin)
     const messages = example.kind === 'messages' ? example.messages : []
-    if (messages.at(-1)?.role === 'assistant') return last(messages)
+    if (messages.at(-1)?.role === 'assistant') return continued({ messages }, messages.length - 1, beside)
     throw bad(origin, list ?? 'output', 'must end with the labeled response of the assistant')
   }
-  if (prompt !== undefined && !(typeof prompt === 'string' && typeof completion === 'string'))
-    return last(
-      withSystem(conversationOf(promptOf(fields, origin), completion, 'completion', origin), fields, origin),
-    )
+  if (prompt !== undefined && !(typeof prompt === 'string' && typeof completion === 'string')) {
+    const asked = promptOf(fields, origin)
+    const whole = conversationOf(fields, asked, completion, 'completion', origin)
+    return continued(whole, contextOf(asked, completion, whole, origin), beside)
+  }
   const example = exampleOf(fields, origin)
   if (example.kind !== 'text') return inContext(example)
   throw bad(
@@ -45,4 +47,17 @@ function responseExample(fields: Fields, origin: Origin): Example {
     'text',
     'is not a response: expected prompt + completion, instruction + output or messages',
   )
+}
+
+/** Count of the messages before a response; of a whole conversation, its last turn is the response. */
+function contextOf(
+  prompt: Message[] | string | null,
+  completion: unknown,
+  { messages, prefill }: Continuation,
+  origin: Origin,
+): number {
+  if (prefill !== undefined) return prefill.index
+  const response = responseMessages(completion, 'completion', origin)
+  if (!isWhole(response)) return messages.length - response.length
+  return Array.isArray(prompt) ? Math.min(prompt.length, messages.length - 1) : messages.length - 1
 }

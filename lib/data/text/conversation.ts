@@ -1,8 +1,9 @@
 import { PosttrainError } from '../../errors.js'
+import type { Prefill } from '../rows/continuation.js'
 import type { Message } from '../rows/messages.js'
 import type { Guard } from './added-tokens.js'
 import type { ChatTemplate, Conversation } from './chat.js'
-import { layoutOf, type MarkedLayout } from './layout.js'
+import { type Layout, layoutOf, type MarkedLayout } from './layout.js'
 import { Renderer } from './renderer.js'
 import type { Tokenizer } from './tokenizer.js'
 import type { Turn } from './turns.js'
@@ -23,8 +24,8 @@ export interface Segment {
 export interface SegmentOptions {
   /** Turns whose tokens are labels: all of the assistant, the last one, or everything. Required. */
   trainOn: TrainOn
-  /** Beginning of the last message that belongs to the prompt. Optional. */
-  prefill?: string | undefined
+  /** The turn that began in the prompt; only what follows its beginning is trained. Optional. */
+  prefill?: Prefill | undefined
   /** Writes the reasoning of the last turn behind the generation prompt where the template leaves it out. Defaults to `false`. */
   writeReasoning?: boolean
 }
@@ -139,9 +140,9 @@ export function promptOf(
 ): RenderedPrompt {
   const { messages } = conversation
   const continued = messages.at(-1)?.role === 'assistant'
-  const rendering = template.render(conversation, tokenizer, !continued)
-  const layout = layoutOf(rendering, messages)
-  const end = continued ? contentEnd(template, layout, messages) : layout.text.length
+  const { layout, end } = continued
+    ? begunOf(template, conversation, tokenizer)
+    : wholeOf(layoutOf(template.render(conversation, tokenizer, true), messages))
   return {
     text: layout.text.slice(0, end),
     encoded(of) {
@@ -160,39 +161,63 @@ export function promptOf(
   }
 }
 
-/** End of the content of the last message, which a response continues. */
-function contentEnd(
+const wholeOf = (layout: Layout) => ({ layout, end: layout.text.length })
+
+/** Follows a content without characters of its own, to find where it would stand. */
+const PROBE = 'x '
+
+/**
+ * Renders a conversation that a response continues, and finds the end of its last content, as `continue_final_message` of
+ * transformers does (but that white space before a blank content stays). Throws ERR_DATA for a turn with tool calls, and
+ * where the template leaves out a part of the content.
+ */
+function begunOf(
   template: ChatTemplate,
-  { pieces }: Pick<MarkedLayout, 'pieces'>,
-  messages: readonly Message[],
-): number {
-  const own = pieces.findLast(({ message, field }) => message === messages.length - 1 && field === 'content')
-  if (own !== undefined) return own.to
+  conversation: Conversation,
+  tokenizer: Tokenizer | undefined,
+): { layout: Layout; end: number } {
+  const { messages } = conversation
+  const index = messages.length - 1
+  const { contentParts: _, ...last } = messages[index]!
+  if (last.tool_calls !== undefined)
+    throw new PosttrainError(
+      'ERR_DATA',
+      `messages[${index}] has tool calls and cannot be continued: write the results of the tools behind it`,
+    )
+  const isBlank = last.content.trim() === ''
+  const shown = isBlank
+    ? [...messages.slice(0, -1), { ...last, content: last.content + PROBE } as Message]
+    : messages
+  const layout = layoutOf(template.render({ ...conversation, messages: shown }, tokenizer, false), shown)
+  const own = layout.pieces.findLast(({ message, field }) => message === index && field === 'content')
+  if (own !== undefined && layout.text.includes(last.content.trim())) {
+    const found = isBlank ? layout.text.lastIndexOf(PROBE.trim(), own.to - 1) : own.to
+    return { layout, end: found }
+  }
   throw new PosttrainError(
     'ERR_DATA',
-    `the ${template.name} template does not render messages[${messages.length - 1}].content, so that it cannot be continued`,
+    `the ${template.name} template does not render messages[${index}].content as it is, so that it cannot be continued`,
   )
 }
 
-/** Leaves the prompt's part of the last message out of what is trained. */
+/** Leaves the prompt's part of a turn out of what is trained. */
 function startAfter(
-  prefill: string,
+  { index, message }: Prefill,
   template: ChatTemplate,
   conversation: Conversation,
   tokenizer: Tokenizer,
   layout: MarkedLayout,
   turns: readonly Turn[],
 ): void {
-  const last = conversation.messages.at(-1)!
-  const messages = [...conversation.messages.slice(0, -1), { ...last, content: prefill }]
+  const messages = [...conversation.messages.slice(0, index), message]
   const { text } = promptOf(template, { ...conversation, messages }, tokenizer)
   if (!layout.text.startsWith(text)) {
     throw new PosttrainError(
       'ERR_DATA',
-      `the ${template.name} template renders the beginning of messages[${messages.length - 1}].content otherwise when the rest follows, so that the completion cannot be told from it`,
+      `the ${template.name} template renders the beginning of messages[${index}].content otherwise when the rest follows, so that the completion cannot be told from it`,
     )
   }
-  const turn = turns.at(-1)!
+  const turn = turns.find((each) => each.index === index)!
   turn.partial = false
   turn.stretches = (turn.stretches ?? [])
     .filter(([, to]) => to > text.length)

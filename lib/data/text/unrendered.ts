@@ -1,5 +1,5 @@
 import { PosttrainError } from '../../errors.js'
-import type { Message } from '../rows/messages.js'
+import { type Message, REASONING } from '../rows/messages.js'
 import type { ChatTemplate, Conversation } from './chat.js'
 import type { Layout } from './layout.js'
 
@@ -10,9 +10,6 @@ export interface Unrendered {
   /** Definitions of tools. */
   tools: boolean
 }
-
-/** Fields of a message that hold reasoning. */
-export const REASONING = ['reasoning_content', 'thinking', 'reasoning']
 
 /**
  * Checks that a template rendered what the messages hold. Throws ERR_DATA naming the tool calls or the content
