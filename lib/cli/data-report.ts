@@ -42,5 +42,11 @@ export function describeData(report: DataReport): string[] {
   concern(report.sharedWithValidation, 'also among the validation rows')
   concern(report.emptyOutputs, 'with an empty response')
   concern(report.doubleBos, 'with two BOS tokens at the start')
+  concern(
+    report.droppedReasoning,
+    'with reasoning that the template leaves out; --reasoning keep trains it, --reasoning drop removes it',
+  )
+  concern(report.droppedContent, 'with text beside tool calls that the template leaves out')
+  concern(report.droppedTools, 'with tools that the template leaves out')
   return [...lines, ...describeStrings(report).map((line) => `Data: ${line}`)]
 }

@@ -1,5 +1,6 @@
 import { IGNORE_INDEX } from '../addon/training.js'
 import { loadDataset } from '../data/dataset.js'
+import type { Reasoning } from '../data/encode/reasoning.js'
 import type { DataReport } from '../data/encode/report.js'
 import type { TokenStore } from '../data/encode/token-store.js'
 import type { Documents } from '../data/formats/format.js'
@@ -31,6 +32,9 @@ export interface InspectOptions {
   as?: RowKind
   template?: string
   templateArguments?: Record<string, unknown>
+  /** Default: now. */
+  templateTime?: Date
+  reasoning?: Reasoning
   rendered?: boolean
   rows: number
   maxLength: number
@@ -61,10 +65,14 @@ export async function inspectData(data: string, options: InspectOptions): Promis
   const tokenizer = await Tokenizer.load(options.model)
   const chosen = await chooseTemplate(options.template, tokenizer)
   const { strings } = chosen
-  const template = chosen.template.with({ arguments: options.templateArguments })
-  const { maxLength, trainOn, overflow, onBadRow, documents, rendered = false } = options
+  const template = chosen.template.with({
+    arguments: options.templateArguments,
+    now: options.templateTime ?? new Date(),
+  })
+  const { maxLength, trainOn, overflow, onBadRow, documents, reasoning, rendered = false } = options
   const kind = options.as ?? (await firstKind(data, documents))
-  const reading = { tokenizer, template, strings, rendered, maxLength, onBadRow, documents, seed: 0 }
+  const form = { tokenizer, template, strings, rendered, reasoning }
+  const reading = { ...form, maxLength, onBadRow, documents, seed: 0 }
   const shown = (found: { report: Inspection['report']; rows: Sequence[] }): Inspection => ({
     kind,
     template: template.name,

@@ -25,6 +25,19 @@ const BRACKETS: Record<TokenState, [open: string, close: string]> = {
   padding: ['⟨', '⟩'],
 }
 
+const KINDS: Record<RowKind, string> = {
+  sft: 'for sft and pretrain, whose responses are trained',
+  preference: 'for reward and dpo, compared by preference',
+  unpaired: 'for dpo --loss kto, with a label each',
+  prompt: 'for ppo, grpo, rloo and generate, without their responses',
+}
+
+/** Says what the rows are read as, and how to see them as prompts. */
+export function drawKind(kind: RowKind, as: RowKind | undefined): string {
+  const other = kind === 'prompt' ? '' : '; --as prompt shows them as prompts of ppo, grpo and rloo'
+  return `Rows read as ${kind}${as === undefined ? ', by the columns of the first' : ''}: ${KINDS[kind]}${other}`
+}
+
 /** A row for a terminal: spans of one state share a color, every second token is underlined. */
 export function drawRow(row: InspectedRow, tokenizer: Tokenizer, color: boolean): string {
   const { trained, masked, padding } = row.counts
@@ -136,17 +149,23 @@ function jsonObject(text: string): Record<string, unknown> {
   throw new UsageError(`--template-arguments must be a JSON object, got ${text}`)
 }
 
+function time(text: string): Date {
+  const value = new Date(text)
+  if (/^\d{4}-\d\d-\d\dT/.test(text) && !Number.isNaN(value.getTime())) return value
+  throw new UsageError(`--template-time must be a time such as 2026-01-02T03:04:05Z, got ${text}`)
+}
+
 /** Throws for flags that have no effect on a kind of rows. */
 function refuseIdle(kind: RowKind, given: (name: string) => boolean): void {
   const idle = {
     sft: [],
     preference: ['trainOn', 'overflow'],
     unpaired: ['trainOn', 'overflow'],
-    prompt: ['trainOn'],
+    prompt: ['trainOn', 'reasoning'],
   }
   const name = idle[kind].find(given)
   if (name === undefined) return
-  const flag = name === 'trainOn' ? '--train-on' : '--overflow'
+  const flag = name === 'trainOn' ? '--train-on' : `--${name}`
   throw new UsageError(`${flag} has no effect on ${kind} rows: leave it out`)
 }
 
@@ -171,6 +190,16 @@ export function inspectCommand(): Command {
       '--template-arguments <JSON>',
       `Further variables of the chat template, such as '{"enable_thinking": false}'`,
       jsonObject,
+    )
+    .addOption(
+      new Option('--reasoning <WHAT>', 'What to do with reasoning')
+        .choices(['template', 'drop', 'keep'])
+        .default('template'),
+    )
+    .option(
+      '--template-time <TIME>',
+      "Time that a template's date tells, such as 2026-01-02T03:04:05Z (default: now)",
+      time,
     )
     .option(
       '--rendered',
@@ -210,12 +239,13 @@ export function inspectCommand(): Command {
       refuseIdle(kind, (name) => command.getOptionValueSource(name) === 'cli')
       const write = (text: string) => process.stdout.write(text)
       if (options.json) {
-        for (const row of rows) write(`${JSON.stringify({ type: 'row', ...row })}\n`)
+        for (const row of rows) write(`${JSON.stringify({ type: 'row', kind, ...row })}\n`)
         write(`${JSON.stringify({ type: 'report', kind, template, ...report })}\n`)
         return
       }
       const tokenizer = await Tokenizer.load(options.model)
       const color = process.stdout.hasColors?.() === true
+      write(`${drawKind(kind, options.as)}\n\n`)
       for (const row of rows) write(`${drawRow(row, tokenizer, color)}\n`)
       write(drawReport(report))
       if ('withoutStop' in report && report.rows > 0 && report.withoutStop === report.rows) {

@@ -2,8 +2,9 @@ import { createHash } from 'node:crypto'
 import { PosttrainError } from '../errors.js'
 import { neverStops } from './dataset.js'
 import { type Digest, DigestSet, digest } from './encode/digests.js'
-import { type Encoded, RowEncoder } from './encode/encode.js'
+import { type Encoded, type EncodeError, RowEncoder } from './encode/encode.js'
 import type { Dropped, EncodedRow } from './encode/mask.js'
+import type { Reasoning } from './encode/reasoning.js'
 import { type DataReport, ReportBuilder } from './encode/report.js'
 import { TokenStore } from './encode/token-store.js'
 import { ingest } from './ingest.js'
@@ -57,6 +58,8 @@ export interface ResponseOptions extends StringForm {
   /** Maximum tokens of prompt and response; longer ones are dropped and counted, never truncated. */
   maxLength: number
   onBadRow: 'error' | 'skip'
+  /** What becomes of the reasoning of assistant turns; default: what the template does. */
+  reasoning?: Reasoning | undefined
   validation?: Validation | undefined
   /** Seed of the choice of validation rows. */
   seed: number
@@ -123,11 +126,12 @@ async function loadSet<Read extends { examples: Example[] }, Group extends Respo
   source: DataSource,
   options: ResponseOptions,
 ): Promise<SetBuilder<Read, Group>> {
-  const { tokenizer, template, strings, rendered, maxLength, onBadRow, signal } = options
+  const { tokenizer, template, strings, rendered, maxLength, reasoning, onBadRow, signal } = options
   const encoder = new RowEncoder(tokenizer, template, {
     maxLength,
     trainOn: 'assistant',
     overflow: 'drop',
+    reasoning,
     strings,
     rendered,
   })
@@ -145,7 +149,7 @@ async function loadSet<Read extends { examples: Example[] }, Group extends Respo
           return rows.map(({ examples }) => {
             const results = encoded.slice(at, at + examples.length)
             at += examples.length
-            const failed = results.find((result) => 'error' in result)
+            const failed = results.map(refuseSeveral).find((result) => 'error' in result)
             return failed ?? { responses: results as Encoded[] }
           })
         },
@@ -160,6 +164,14 @@ async function loadSet<Read extends { examples: Example[] }, Group extends Respo
     throw error
   } finally {
     await encoder.close()
+  }
+}
+
+/** An error where reasoning 'keep' made several rows of a response. */
+function refuseSeveral(result: Encoded | EncodeError): Encoded | EncodeError {
+  if ('error' in result || result.rows.length === 1) return result
+  return {
+    error: `a response has ${result.rows.length} turns of the assistant, of which reasoning 'keep' would make a row each: set reasoning to 'template' or 'drop'`,
   }
 }
 

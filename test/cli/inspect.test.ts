@@ -119,7 +119,63 @@ test('rows of every kind are shown, by their columns or as the flag says', async
     'prompt',
     `prompt|${PROMPT.trim()}`,
   ])
+  // A number cannot be a response: only a reward function reads it.
+  t.deepEqual(await show({ prompt: 'a', answer: 7 }), ['prompt', `prompt|${PROMPT.trim()}`])
   t.deepEqual(await show({ prompt: 'a', completion: 'b' }, { template: 'none' }), ['sft', `|a⟦b${END}`])
+})
+
+test('the first line says what the rows are read as, and how to see them as prompts', async (t) => {
+  const path = join(newFolder(t), 'rows.jsonl')
+  await writeFile(path, '{"prompt": "a", "answer": "7", "solution": "8"}\n')
+  const lines = async (...given: string[]) => {
+    const { stdout, stderr, code } = await posttrain(['inspect', path, '--model', MODEL, ...given])
+    t.is(code, 0, stderr)
+    return stdout.split('\n')
+  }
+  t.regex(
+    (await lines())[0]!,
+    /^Rows read as sft, by the columns of the first: .*; --as prompt shows them as/,
+  )
+  const [first, , asked] = await lines('--as', 'prompt')
+  t.regex(first!, /^Rows read as prompt: for ppo, grpo, rloo/)
+  t.regex(asked!, /prompt +0 trained/)
+  const [row] = (await lines('--json')).slice(0, 1).map((line) => JSON.parse(line))
+  t.is(row.kind, 'sft')
+})
+
+test('a template tells the time that the flag gives', async (t) => {
+  const folder = newFolder(t)
+  await writeFile(join(folder, 'rows.jsonl'), '{"prompt": "a", "completion": "b"}\n')
+  await writeFile(
+    join(folder, 't.jinja'),
+    "{{ strftime_now('%Y') }}{% for m in messages %}[{{ m.role }}]{{ m.content + eos_token }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}",
+  )
+  const argv = [
+    'inspect',
+    join(folder, 'rows.jsonl'),
+    '--model',
+    MODEL,
+    '--template',
+    join(folder, 't.jinja'),
+  ]
+  const then = await posttrain([...argv, '--template-time', '1999-06-02T03:04:05Z'])
+  t.regex(then.stdout, /1999\[user\]a/)
+  t.regex((await posttrain(argv)).stdout, new RegExp(`${new Date().getFullYear()}\\[user\\]a`))
+  const wrong = await posttrain([...argv, '--template-time', 'noon'])
+  t.is(wrong.code, 2)
+  t.regex(wrong.stderr, /--template-time must be a time such as/)
+})
+
+test('--reasoning shows what is left of reasoning', async (t) => {
+  const path = join(newFolder(t), 'rows.jsonl')
+  const answer = { role: 'assistant', content: '<think>\nhm\n</think>\n\nb' }
+  await writeFile(path, JSON.stringify({ messages: [{ role: 'user', content: 'a' }, answer] }))
+  const show = async (reasoning: 'template' | 'drop') =>
+    (await drawn(await inspectData(path, { ...options, reasoning })))[0]!
+  t.regex(await show('template'), /⟦<think>/)
+  t.regex(await show('drop'), /⟦b/)
+  await writeFile(path, '{"prompt": "a"}')
+  t.is((await posttrain(['inspect', path, '--model', MODEL, '--reasoning', 'drop'])).code, 2)
 })
 
 test('--template-arguments reach the template', async (t) => {

@@ -1,5 +1,5 @@
 import { columnsOf, LISTS } from './columns.js'
-import type { Origin } from './fields.js'
+import { isObject, type Origin } from './fields.js'
 import { exampleOf } from './rows.js'
 
 /** Kinds of rows by the recipes that read them. */
@@ -17,5 +17,9 @@ export function rowKindOf(row: unknown, origin: Origin): RowKind {
     return example.kind === 'messages' && example.messages.at(-1)?.role !== 'assistant' ? 'prompt' : 'sft'
   }
   if (fields.instruction !== undefined) return fields.output === undefined ? 'prompt' : 'sft'
-  return fields.prompt !== undefined && fields.completion === undefined ? 'prompt' : 'sft'
+  return fields.prompt !== undefined && !isAnswer(fields.completion) ? 'prompt' : 'sft'
 }
+
+/** Whether a value can be a completion: a text or messages. A number is what a reward function reads. */
+const isAnswer = (value: unknown) =>
+  typeof value === 'string' || Array.isArray(value) || (isObject(value) && !(value instanceof Number))

@@ -12,7 +12,7 @@ import {
 } from '../../options/option.js'
 import { loraConflicts, trainingConflicts, trainingFields } from '../../options/training.js'
 import { lazily, zod } from '../../options/zod.js'
-import { renderingFields } from './rendering.js'
+import { reasoningOption, renderingFields } from './rendering.js'
 
 /** One path, or several sources with their weights: `a.jsonl`, `b.jsonl=0.2`. */
 function readSources(values: unknown[]): unknown {
@@ -110,8 +110,7 @@ export const sftOptions = {
         z.enum(['assistant', 'lastAssistant', 'all']).default('assistant'),
         'Tokens that are labels: all assistant turns, the last one, or everything',
       ),
-      reasoning: option(
-        z.enum(['template', 'drop', 'keep']).default('template'),
+      reasoning: reasoningOption(
         'What to do with reasoning: as the template does, drop all of it, or keep it by making each turn a row of its own',
       ),
       overflow: option(

@@ -1098,6 +1098,11 @@ export interface DpoOptions {
   /** Time that a template's strftime_now tells. Default: when the run started. */
   templateTime?: string | undefined
   /**
+   * What to do with reasoning: as the template does, drop all of it, or keep that of the response, which must
+   * be one turn. Defaults to `'template'`.
+   */
+  reasoning?: 'template' | 'drop' | 'keep' | undefined
+  /**
    * What to do with a row that cannot be read or lacks a field: fail, or skip and count it. Defaults to
    * `'error'`.
    */
@@ -1260,6 +1265,11 @@ export interface RewardOptions {
   templateArguments?: Record<string, unknown> | undefined
   /** Time that a template's strftime_now tells. Default: when the run started. */
   templateTime?: string | undefined
+  /**
+   * What to do with reasoning: as the template does, drop all of it, or keep that of the response, which must
+   * be one turn. Defaults to `'template'`.
+   */
+  reasoning?: 'template' | 'drop' | 'keep' | undefined
   /**
    * Weight of (chosen + rejected score) squared, which keeps scores near 0; 0.01 is recommended. At least 0.
    * Defaults to `0`.

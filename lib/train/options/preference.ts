@@ -12,7 +12,7 @@ import {
 import { loraConflicts, trainingConflicts, trainingFields } from '../../options/training.js'
 import { lazily } from '../../options/zod.js'
 import { learningRateOption, recipeFields } from './fields.js'
-import { renderingFields } from './rendering.js'
+import { renderingFields, responseReasoning } from './rendering.js'
 
 /** Training options that apply to pairs. */
 const fields = lazily(() => {
@@ -48,6 +48,7 @@ export const rewardOptions = {
       learningRate: learningRateOption(1e-5, 1e-4),
       lora,
       ...renderingFields(),
+      reasoning: responseReasoning(),
       center: option(
         z.number().min(0).default(0),
         'Weight of (chosen + rejected score) squared, which keeps scores near 0; 0.01 is recommended',
@@ -141,6 +142,7 @@ export const dpoOptions = {
       learningRate: learningRateOption(1e-6, 5e-6),
       lora,
       ...renderingFields(),
+      reasoning: responseReasoning(),
       onBadRow,
       ...fields(),
       signal,

@@ -1,7 +1,7 @@
 import type { Template } from '../../data/text/template.js'
 import { isTemplate, templateArguments, text } from '../../options/kinds.js'
 import { custom, option } from '../../options/option.js'
-import { lazily } from '../../options/zod.js'
+import { lazily, zod } from '../../options/zod.js'
 
 /** Options that decide how rows become text. */
 export const renderingFields = lazily((z) => {
@@ -32,3 +32,13 @@ export const renderingFields = lazily((z) => {
     ),
   }
 })
+
+/** The option `reasoning`. */
+export const reasoningOption = (description: string) =>
+  option(zod().enum(['template', 'drop', 'keep']).default('template'), description)
+
+/** The option `reasoning` of recipes whose rows are responses. */
+export const responseReasoning = () =>
+  reasoningOption(
+    'What to do with reasoning: as the template does, drop all of it, or keep that of the response, which must be one turn',
+  )
