@@ -80,7 +80,7 @@ test('fields of messages that are null are absent, as those of tool calls and th
   const example = readRow({ messages: given }, origin)
   t.deepEqual(example.kind === 'messages' && example.messages, [
     user('a'),
-    { role: 'assistant', content: '', tool_calls: [call] },
+    { role: 'assistant', content: '', tool_calls: [call], noContent: true },
     { role: 'tool', content: '3', tool_call_id: '1' },
   ])
   t.deepEqual(

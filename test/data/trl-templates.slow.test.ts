@@ -14,7 +14,7 @@ test("text, prompts and masks of 60 conversations by every template of the insta
     return
   }
   const fixtures = JSON.parse(run.stdout) as TemplateFixture[]
-  const sums = { templates: 0, texts: 0, prompts: 0, continued: 0, masks: 0, leftOut: 0 }
+  const sums = { templates: 0, texts: 0, prompts: 0, continued: 0, masks: 0, leftOut: 0, forms: 0 }
   for (const fixture of fixtures) {
     const counts = compare(t, fixture, fixture.source!)
     sums.templates++

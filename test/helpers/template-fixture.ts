@@ -2,10 +2,13 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { ExecutionContext } from 'ava'
 import type { Message } from '../../lib/data/index.js'
-import { Template, Tokenizer } from '../../lib/data/index.js'
+import { readRow, Template, Tokenizer } from '../../lib/data/index.js'
 import { PosttrainError } from '../../lib/errors.js'
 
 const FOLDER = join('test', 'fixtures', 'templates')
+
+/** Forms of calls: arguments as JSON text, null in place of an empty content. */
+const FORMS = ['text', 'null', 'text and null'] as const
 
 export interface Row {
   messages: Message[]
@@ -20,6 +23,8 @@ interface Expected {
   /** The conversation up to the end of its last content, where that is the assistant's. */
   continued: string | null
   trained: { stretches: [number, number][]; partial?: boolean; unstopped?: boolean } | null
+  /** The same of rows that have the arguments of their calls as JSON text, or no content beside them, where it differs. */
+  forms?: Partial<Record<(typeof FORMS)[number], Expected>>
 }
 
 export interface TemplateFixture {
@@ -95,93 +100,144 @@ export interface Compared {
   masks: number
   /** Conversations that hold what the template leaves out, which is an error. */
   leftOut: number
+  /** Conversations in other forms of their calls. */
+  forms: number
 }
 
 /** Compares all conversations with what transformers renders and trains. */
 export function compare(t: ExecutionContext, fixture: TemplateFixture, source: string): Compared {
   const tokenizer = tokenizerOf(fixture)
   const template = Template.fromSource(source, fixture.name).with({ now: new Date(2026, 0, 2, 3, 4, 5) })
-  const counts: Compared = { texts: 0, prompts: 0, continued: 0, masks: 0, leftOut: 0 }
+  const counts: Compared = { texts: 0, prompts: 0, continued: 0, masks: 0, leftOut: 0, forms: 0 }
+  const comparison = { t, fixture, template, tokenizer, counts }
   for (const [i, expected] of fixture.rows.entries()) {
     const row = conversations[i]!
     const name = `${fixture.name}, conversation ${i}`
-    const given = {
-      messages: row.messages,
-      ...(row.tools !== undefined && { tools: row.tools }),
-      ...(row.arguments !== undefined && { templateArguments: row.arguments }),
+    compareRow(comparison, row, expected, name)
+    if (!row.messages.some(({ tool_calls: calls }) => calls !== undefined)) continue
+    for (const form of FORMS) {
+      counts.forms++
+      compareRow(comparison, inForm(row, form), expected.forms?.[form] ?? expected, `${name}, ${form}`)
     }
-    const attempt = <T>(compute: () => T): T | null => {
-      try {
-        return compute()
-      } catch (error) {
-        if (error instanceof PosttrainError && error.code === 'ERR_DATA') return null
-        throw error
-      }
-    }
-    const rendering = attempt(() => template.render(given, tokenizer, false))
-    t.is(rendering?.text ?? null, expected.text, name)
-    counts.texts++
-    const before = row.messages.slice(0, row.messages.at(-1)!.role === 'assistant' ? -1 : undefined)
-    if (before.length > 0 && before.at(-1)!.role !== 'assistant') {
-      const prompt = attempt(() => template.render({ ...given, messages: before }, tokenizer, true))
-      t.is(prompt?.text ?? null, expected.prompt, `${name}: prompt`)
-      counts.prompts++
-    }
-    // A turn with tool calls is not continued.
-    if (row.messages.at(-1)!.role === 'assistant' && row.messages.at(-1)!.tool_calls === undefined) {
-      const begun = attempt(() => template.prompt(given, tokenizer))
-      // White space before a blank content stays, since it is part of the prompt of generation.
-      const isBlank = row.messages.at(-1)!.content.trim() === ''
-      const shown = (text: string | null) => (isBlank ? (text?.trimEnd() ?? null) : text)
-      t.is(shown(begun), shown(expected.continued), `${name}: continued`)
-      counts.continued++
-    }
-    if (rendering === null) continue
-    let row_: ReturnType<Template['segments']>
-    try {
-      row_ = template.segments(given, tokenizer, { trainOn: 'assistant' })
-    } catch (error) {
-      const { message } = error as Error
-      t.regex(message, /does not render/, name)
-      assertLeftOut(t, message, row, rendering.text, name)
-      counts.leftOut++
-      continue
-    }
-    const stretches: [number, number][] = []
-    let at = 0
-    for (const { text, trained } of row_.segments) {
-      t.is(rendering.text.slice(at, at + text.length), text)
-      if (trained) stretches.push([at, at + text.length])
-      at += text.length
-    }
-    for (const { from, to, origin } of rendering.runs) {
-      const [root, index] = origin?.path ?? []
-      const foreign =
-        root === 'messages' ? row.messages[index as number]!.role !== 'assistant' : root === 'tools'
-      if (!foreign) continue
-      for (const [start, end] of stretches)
-        t.false(
-          from < end && to > start,
-          `${name}: a stranger's text is trained: ${rendering.text.slice(from, to)}`,
-        )
-    }
-    if (expected.trained === null) continue
-    counts.masks++
-    const shown = (of: readonly [number, number][]) =>
-      merged(of).map(([from, to]) => ({ from, text: rendering.text.slice(from, to) }))
-    if (fixture.tagged) {
-      // But for the terminator and white space after it.
-      const differing = parts(rendering.text, stretches, expected.trained.stretches)
-      const marks = [...fixture.special, ...fixture.plain].sort((a, b) => b.length - a.length)
-      const rest = (text: string) => marks.reduce((left, mark) => left.replaceAll(mark, ''), text).trim()
-      t.deepEqual(differing.map(rest).join(''), '', name)
-      continue
-    }
-    t.deepEqual(shown(stretches), shown(expected.trained.stretches), name)
-    t.is(row_.counts.partialPrompt, expected.trained.partial!, `${name}: partial`)
-    t.is(row_.counts.unstopped, expected.trained.unstopped!, `${name}: unstopped`)
   }
   return counts
+}
+
+/** A row in a form, as it is read. */
+function inForm(row: Row, form: (typeof FORMS)[number]): Row {
+  const messages = row.messages.map((message) => {
+    const { tool_calls: calls, content } = message
+    if (!Array.isArray(calls)) return message
+    const written = (calls as { function: { arguments: object } }[]).map((call) => ({
+      ...call,
+      function: { ...call.function, arguments: pythonJson(call.function.arguments) },
+    }))
+    return {
+      ...message,
+      ...(form !== 'null' && { tool_calls: written }),
+      ...(form !== 'text' && content === '' && { content: null }),
+    }
+  })
+  const read = readRow({ messages, tools: row.tools }, { source: 'conversations.json', line: 1 })
+  if (read.kind !== 'messages') throw new Error('a conversation expected')
+  return { ...row, messages: read.messages }
+}
+
+/** JSON with Python's spaces, of objects without any in their values' punctuation. */
+const pythonJson = (value: object) =>
+  `{${Object.entries(value)
+    .map(([key, item]) => `${JSON.stringify(key)}: ${JSON.stringify(item)}`)
+    .join(', ')}}`
+
+interface Comparison {
+  t: ExecutionContext
+  fixture: TemplateFixture
+  template: Template
+  tokenizer: Tokenizer
+  counts: Compared
+}
+
+function compareRow(
+  { t, fixture, template, tokenizer, counts }: Comparison,
+  row: Row,
+  expected: Expected,
+  name: string,
+): void {
+  const given = {
+    messages: row.messages,
+    ...(row.tools !== undefined && { tools: row.tools }),
+    ...(row.arguments !== undefined && { templateArguments: row.arguments }),
+  }
+  const attempt = <T>(compute: () => T): T | null => {
+    try {
+      return compute()
+    } catch (error) {
+      if (error instanceof PosttrainError && error.code === 'ERR_DATA') return null
+      throw error
+    }
+  }
+  const rendering = attempt(() => template.render(given, tokenizer, false))
+  t.is(rendering?.text ?? null, expected.text, name)
+  counts.texts++
+  const before = row.messages.slice(0, row.messages.at(-1)!.role === 'assistant' ? -1 : undefined)
+  if (before.length > 0 && before.at(-1)!.role !== 'assistant') {
+    const prompt = attempt(() => template.render({ ...given, messages: before }, tokenizer, true))
+    t.is(prompt?.text ?? null, expected.prompt, `${name}: prompt`)
+    counts.prompts++
+  }
+  // A turn with tool calls is not continued.
+  if (row.messages.at(-1)!.role === 'assistant' && row.messages.at(-1)!.tool_calls === undefined) {
+    const begun = attempt(() => template.prompt(given, tokenizer))
+    // White space before a blank content stays, since it is part of the prompt of generation.
+    const isBlank = row.messages.at(-1)!.content.trim() === ''
+    const shown = (text: string | null) => (isBlank ? (text?.trimEnd() ?? null) : text)
+    t.is(shown(begun), shown(expected.continued), `${name}: continued`)
+    counts.continued++
+  }
+  if (rendering === null) return
+  let row_: ReturnType<Template['segments']>
+  try {
+    row_ = template.segments(given, tokenizer, { trainOn: 'assistant' })
+  } catch (error) {
+    const { message } = error as Error
+    t.regex(message, /does not render/, name)
+    assertLeftOut(t, message, row, rendering.text, name)
+    counts.leftOut++
+    return
+  }
+  const stretches: [number, number][] = []
+  let at = 0
+  for (const { text, trained } of row_.segments) {
+    t.is(rendering.text.slice(at, at + text.length), text)
+    if (trained) stretches.push([at, at + text.length])
+    at += text.length
+  }
+  for (const { from, to, origin } of rendering.runs) {
+    const [root, index] = origin?.path ?? []
+    const foreign =
+      root === 'messages' ? row.messages[index as number]!.role !== 'assistant' : root === 'tools'
+    if (!foreign) continue
+    for (const [start, end] of stretches)
+      t.false(
+        from < end && to > start,
+        `${name}: a stranger's text is trained: ${rendering.text.slice(from, to)}`,
+      )
+  }
+  if (expected.trained === null) return
+  counts.masks++
+  const shown = (of: readonly [number, number][]) =>
+    merged(of).map(([from, to]) => ({ from, text: rendering.text.slice(from, to) }))
+  if (fixture.tagged) {
+    // But for the terminator and white space after it.
+    const differing = parts(rendering.text, stretches, expected.trained.stretches)
+    const marks = [...fixture.special, ...fixture.plain].sort((a, b) => b.length - a.length)
+    const rest = (text: string) => marks.reduce((left, mark) => left.replaceAll(mark, ''), text).trim()
+    t.deepEqual(differing.map(rest).join(''), '', name)
+    return
+  }
+  t.deepEqual(shown(stretches), shown(expected.trained.stretches), name)
+  t.is(row_.counts.partialPrompt, expected.trained.partial!, `${name}: partial`)
+  t.is(row_.counts.unstopped, expected.trained.unstopped!, `${name}: unstopped`)
 }
 
 /** Asserts that what an error names is indeed not in the text. */

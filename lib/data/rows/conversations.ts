@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from 'node:util'
+import { parsedCall } from './calls.js'
 import { type Beside, historyOf, LISTS, refuse, withSystem } from './columns.js'
 import { type Continuation, followed } from './continuation.js'
 import { bad, dataOf, type Fields, isObject, kindOf, type Origin, text } from './fields.js'
@@ -35,7 +36,13 @@ export function promptOf(fields: Fields, origin: Origin): Message[] | string | n
 }
 
 export const sameMessage = (a: Message, b: Message) =>
-  a.role === b.role && a.content === b.content && isDeepStrictEqual(a.tool_calls, b.tool_calls)
+  a.role === b.role && a.content === b.content && sameCalls(a.tool_calls, b.tool_calls)
+
+/** Whether calls are the same, of which one side may have its arguments as JSON text. */
+const sameCalls = (a: unknown, b: unknown) =>
+  isDeepStrictEqual(a, b) || isDeepStrictEqual(withParsed(a), withParsed(b))
+
+const withParsed = (calls: unknown) => (Array.isArray(calls) ? calls.map(parsedCall) : calls)
 
 /** Whether two messages are the same in their reasoning too. */
 export const sameTurn = (a: Message, b: Message) =>

@@ -142,3 +142,21 @@ export function plainOf(value: unknown): unknown {
     value instanceof Map ? (value as Map<string, unknown>) : Object.entries(value)
   return Object.fromEntries(Array.from(entries, ([key, item]) => [key, plainOf(item)]))
 }
+
+/** Writes a value as JSON.stringify does; floats, long integers and the order of keys stay as they were read. */
+export function jsonOf(value: unknown): string {
+  if (typeof value === 'bigint') return `${value}`
+  if (typeof value !== 'object' || value === null) return JSON.stringify(value) ?? 'null'
+  if (value instanceof Number) return floatOf(value.valueOf())
+  if (Array.isArray(value)) return `[${value.map(jsonOf).join()}]`
+  const entries: [string, unknown][] =
+    value instanceof Map ? [...(value as Map<string, unknown>)] : Object.entries(value)
+  const written = entries.filter(([, item]) => item !== undefined)
+  return `{${written.map(([key, item]) => `${JSON.stringify(key)}:${jsonOf(item)}`).join()}}`
+}
+
+/** A float whose value is an integer. */
+function floatOf(value: number): string {
+  const text = Object.is(value, -0) ? '-0' : String(value)
+  return /e/.test(text) ? text : `${text}.0`
+}

@@ -1,3 +1,5 @@
+import { objectIn } from './calls.js'
+import { jsonOf } from './exact-json.js'
 import { isObject } from './fields.js'
 import type { JsonData } from './json-data.js'
 import type { Message } from './messages.js'
@@ -30,12 +32,14 @@ function parametersOf(tool: JsonData): [string, ReadonlySet<string>][] {
 
 function cleanedCall(call: JsonData, known: ReadonlyMap<string, ReadonlySet<string>>): JsonData {
   const called = field(call, 'function')
-  const [name, args] = [field(called, 'name'), field(called, 'arguments')]
+  const [name, written] = [field(called, 'name'), field(called, 'arguments')]
+  const args = typeof written === 'string' ? (objectIn(written) as JsonData) : written
   const parameters = known.get(String(name))
   if (!isObject(called) || !isObject(args) || parameters === undefined) return call
   const entries = entriesOf(args)
   if (!entries.some(([key, value]) => value === null && !parameters.has(key))) return call
   const kept = entries.filter(([, value]) => value !== null) as [string, JsonData][]
   const cleaned = args instanceof Map ? new Map(kept) : Object.fromEntries(kept)
-  return { ...(call as object), function: { ...(called as object), arguments: cleaned } }
+  const rewritten = typeof written === 'string' ? jsonOf(cleaned) : cleaned
+  return { ...(call as object), function: { ...(called as object), arguments: rewritten } }
 }

@@ -22,6 +22,8 @@ export interface Message {
   train?: boolean
   /** The parts that `content` was joined from, where it was a list of parts; for templates that take parts. */
   contentParts?: readonly TextPart[]
+  /** `content` is empty because the row has null or nothing there, beside tool calls; for templates that expect null. */
+  noContent?: true
   /** Any other field that the chat template reads. */
   [key: string]: unknown
 }
@@ -74,7 +76,9 @@ function joined(said: Message, called: Message, at: string, origin: Origin): Mes
   if (said.train !== called.train && (said.train ?? true) !== (called.train ?? true))
     throw bad(origin, at, 'belongs to the turn before it, of which only one part is trained')
   const calls = [said, called].flatMap(({ tool_calls: calls }) => (calls ?? []) as unknown[])
-  return { ...said, ...called, content: said.content + called.content, tool_calls: calls }
+  const { noContent: _, ...turn } = { ...said, ...called }
+  const content = said.content + called.content
+  return { ...turn, content, tool_calls: calls, ...(content === '' && { noContent: true }) }
 }
 
 /** Fields of a message that hold its text: in ShareGPT's form `value`, in mistral-finetune's also `text`. */
@@ -92,7 +96,9 @@ function messageOf(item: unknown, at: string, origin: Origin): { message: Messag
   const text = TEXTS.find((name) => rest[name] != null) ?? 'content'
   if (text === 'content' && rest.value !== undefined && rest.value !== rest.content)
     throw bad(origin, `${at}.value`, 'differs from content: leave one out')
-  const body = isCall ? callsIn(rest[text] ?? null, `${at}.${text}`, origin) : bodyOf(rest, text, at, origin)
+  const body: Body = isCall
+    ? callsIn(rest[text] ?? null, `${at}.${text}`, origin)
+    : bodyOf(rest, text, at, origin)
   const train = own ?? body.train
   if (role !== 'assistant' && !isCall) refuseTrained(fields, at, origin)
   // Fields stay in their places, since a template may write the whole message.
@@ -109,6 +115,7 @@ function messageOf(item: unknown, at: string, origin: Origin): { message: Messag
     ...(body.calls.length > 0 && { tool_calls: body.calls }),
     ...(train !== undefined && { train }),
     ...(body.parts !== undefined && { contentParts: body.parts }),
+    ...(body.noContent === true && { noContent: true }),
   } as Message
   return { message, isCall }
 }
@@ -126,13 +133,15 @@ function roleOf({ role, from }: Fields, at: string, origin: Origin): string {
   return known ?? name
 }
 
+type Body = Content & { calls: unknown[]; noContent?: true }
+
 /** Content and calls of a message. Content may be null beside calls only. */
-function bodyOf(fields: Fields, text: string, at: string, origin: Origin): Content & { calls: unknown[] } {
+function bodyOf(fields: Fields, text: string, at: string, origin: Origin): Body {
   const [field, other] = CALL_FIELDS.filter((name) => !isEmpty(fields[name]))
   if (other !== undefined) throw bad(origin, `${at}.${other}`, `and ${field} both hold calls: leave one out`)
   const calls = field === undefined ? [] : callsOf(fields[field], `${at}.${field}`, origin)
   const given = fields[text] ?? null
-  if (given === null && calls.length > 0) return { content: '', calls }
+  if (given === null && calls.length > 0) return { content: '', noContent: true, calls }
   return { ...contentOf(given, `${at}.${text}`, origin), calls }
 }
 
@@ -163,5 +172,7 @@ export function instructionMessages(row: {
 
 /** Messages in JavaScript's own values, without what is not part of the prompt. */
 export function unmarked(messages: readonly Message[]): Message[] {
-  return messages.map(({ train: _, contentParts: _parts, ...message }) => plainOf(message) as Message)
+  return messages.map(
+    ({ train: _, contentParts: _parts, noContent: _none, ...message }) => plainOf(message) as Message,
+  )
 }

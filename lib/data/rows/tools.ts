@@ -1,3 +1,4 @@
+import { jsonOf } from './exact-json.js'
 import {
   bad,
   dataIn,
@@ -91,19 +92,32 @@ function callOf(item: unknown, at: string, origin: Origin): JsonData {
   }
 }
 
-/** Name and arguments of a call. Absent arguments are none, and a text of JSON is parsed, as templates write JSON themselves. */
+/** Fields of a call that hold its arguments: `args` is LangChain's, `input` Anthropic's. */
+const ARGUMENTS = ['arguments', 'parameters', 'input', 'args'] as const
+
+/** Name and arguments of a call. JSON text stays text, for templates that join it; absent arguments are none. */
 function invocation(value: object, at: string, origin: Origin): JsonData {
   const fields = withoutNulls(value)
   named(fields, at, origin)
-  const name = ['arguments', 'parameters', 'input'].find((name) => fields[name] !== undefined)
-  const { [name ?? '']: args = {}, ...others } = fields
+  const name = ARGUMENTS.find((name) => fields[name] !== undefined)
+  const { [name ?? '']: args = '{}', ...others } = fields
   const field = `${at}.${name ?? 'arguments'}`
-  const expected = 'must be an object, or JSON of one'
-  const read = typeof args === 'string' && args.trim() === '' ? {} : given(args, field, origin, expected)
-  if (!isObject(read)) throw bad(origin, field, `must be an object, or JSON of one, got ${kindOf(read)}`)
+  const read = typeof args === 'string' && args.trim() === '' ? {} : given(args, field, origin, OBJECT)
+  if (!isObject(read)) throw bad(origin, field, `${OBJECT}, got ${kindOf(read)}`)
   // In its place, where that is its name.
   const rest = name === 'arguments' ? fields : others
-  return { ...(dataOf(rest, at, origin) as object), arguments: dataOf(read, field, origin) }
+  const written = typeof args === 'string' ? args : dataOf(read, field, origin)
+  return { ...(dataOf(rest, at, origin) as object), arguments: written }
+}
+
+const OBJECT = 'must be an object, or JSON of one'
+
+/** A call of another dialect than OpenAI's, in the form that OpenAI has: its arguments are JSON text. */
+function inText(call: JsonData): JsonData {
+  const { function: called } = call as { function: { arguments: JsonData } }
+  const { arguments: args } = called
+  if (typeof args === 'string') return call
+  return { ...(call as object), function: { ...called, arguments: jsonOf(args) } }
 }
 
 const TAGGED = /<tool_call>([\s\S]*?)<\/tool_call>/g
@@ -117,13 +131,19 @@ export function callsIn(
   value: unknown,
   at: string,
   origin: Origin,
-): { calls: JsonData[]; content: string; train?: undefined; parts?: undefined } {
-  if (typeof value !== 'string') return { calls: callsOf(value, at, origin), content: '' }
+): { calls: JsonData[]; content: string; noContent?: true } {
+  if (typeof value !== 'string') return called(callsOf(value, at, origin), '')
   const tagged = [...value.matchAll(TAGGED)]
   if (tagged.length > 0) {
     const calls = tagged.flatMap(([, json]) => callsOf(json, at, origin))
-    return { calls, content: value.replace(TAGGED, '').trim() }
+    return called(calls, value.replace(TAGGED, '').trim())
   }
   const thought = THOUGHT.exec(value)?.[0] ?? ''
-  return { calls: callsOf(value.slice(thought.length), at, origin), content: thought.trim() }
+  return called(callsOf(value.slice(thought.length), at, origin), thought.trim())
 }
+
+const called = (calls: readonly JsonData[], content: string) => ({
+  calls: calls.map(inText),
+  content,
+  ...(content === '' && { noContent: true as const }),
+})

@@ -33,5 +33,7 @@ export interface ChatTemplate {
     tokenizer: Tokenizer | undefined,
     addGenerationPrompt: boolean,
   ): Rendering
+  /** What to write instead where the template leaves out the calls of a message; null where nothing else helps. */
+  callAdvice(message: Message, tools: boolean): string | null
   tokensFor(tokenizer: Tokenizer): TemplateTokens
 }

@@ -3,39 +3,12 @@ import type { Message } from '../rows/messages.js'
 import type { AddedMatch } from './added-tokens.js'
 import type { ChatTemplate, Conversation, TemplateTokens } from './chat.js'
 import { type Layout, layoutOf } from './layout.js'
+import { ASKED, CALLED, RESULT } from './probes.js'
 import type { Tokenizer } from './tokenizer.js'
 
-const ASKED: Message[] = [{ role: 'user', content: 'a' }]
 const ANSWERED: Message[] = [...ASKED, { role: 'assistant', content: 'b' }]
 const TWICE: Message[] = [...ANSWERED, { role: 'user', content: 'c' }, { role: 'assistant', content: 'd' }]
 const INSTRUCTED: Message[] = [{ role: 'system', content: 's' }, ...ANSWERED]
-
-const CALLED: Conversation = {
-  messages: [
-    ...ASKED,
-    {
-      role: 'assistant',
-      content: '',
-      tool_calls: [{ id: 'call00001', type: 'function', function: { name: 'f', arguments: { x: 'y' } } }],
-    },
-  ],
-  tools: [
-    {
-      type: 'function',
-      function: {
-        name: 'f',
-        description: 'g',
-        parameters: {
-          type: 'object',
-          properties: { x: { type: 'string', description: 'h' } },
-          required: ['x'],
-        },
-      },
-    },
-  ],
-}
-
-const RESULT: Message = { role: 'tool', name: 'f', tool_call_id: 'call00001', content: 'r' }
 
 /** Finds the tokens by which a template marks turns, by rendering short conversations. */
 export function tokensOf(template: ChatTemplate, tokenizer: Tokenizer): TemplateTokens {

@@ -5,9 +5,11 @@ import type { JsonData } from '../rows/json-data.js'
 import { instructionMessages, type Message } from '../rows/messages.js'
 import type { Conversation, TemplateArguments, TemplateTokens } from './chat.js'
 import { conversationOf, promptOf, type RenderedConversation, type SegmentOptions } from './conversation.js'
+import { attempted, Forms } from './forms.js'
 import { withoutGeneration } from './generation.js'
 import { JinjaTemplate } from './jinja/index.js'
 import type { Rendering } from './jinja/rendering.js'
+import { CALLED } from './probes.js'
 import { tokensOf } from './template-tokens.js'
 import { Tokenizer } from './tokenizer.js'
 
@@ -42,7 +44,7 @@ export class Template {
   readonly #spec: TemplateSpec
   #parsed: JinjaTemplate | null
   #parsedForTools: JinjaTemplate | null = null
-  readonly #forms: [ContentForm?, ContentForm?] = []
+  readonly #forms: [Forms?, Forms?] = []
   readonly #tokens = new WeakMap<Tokenizer, TemplateTokens>()
 
   private constructor(spec: TemplateSpec, parsed: JinjaTemplate | null) {
@@ -198,6 +200,39 @@ export class Template {
 
   /** @internal Renders messages; ERR_DATA where the template refuses them. */
   render(
+    conversation: Conversation,
+    tokenizer: Tokenizer | undefined,
+    addGenerationPrompt: boolean,
+  ): Rendering {
+    const { messages, tools } = conversation
+    const forms = this.#formsFor(tools !== undefined)
+    const given = messages.map((message) => forms.given(message))
+    try {
+      return this.#rendered(
+        this.#jinja(tools !== undefined),
+        { ...conversation, messages: given },
+        tokenizer,
+        addGenerationPrompt,
+      )
+    } catch (error) {
+      if (!(error instanceof PosttrainError)) throw error
+      const [found] = messages.flatMap((message, i) => {
+        const advice = forms.advice(message)
+        return advice === null
+          ? []
+          : [`the ${this.name} template cannot render messages[${i}].tool_calls: ${advice}`]
+      })
+      throw found === undefined ? error : new PosttrainError('ERR_DATA', found, { cause: error })
+    }
+  }
+
+  /** @internal What to write instead where the template leaves out the calls of a message. */
+  callAdvice(message: Message, tools: boolean): string | null {
+    return this.#formsFor(tools).advice(message)
+  }
+
+  #rendered(
+    jinja: JinjaTemplate,
     { messages, tools, templateArguments }: Conversation,
     tokenizer: Tokenizer | undefined,
     addGenerationPrompt: boolean,
@@ -209,43 +244,24 @@ export class Template {
       pad_token: tokenizer?.padToken ?? '',
       ...this.#spec.arguments,
       ...templateArguments,
-      messages: messages.map((message) => given(message, this.#takes(tools !== undefined))),
+      messages,
       add_generation_prompt: addGenerationPrompt,
       // null, not undefined, as in transformers.
       tools: tools ?? null,
       documents: null,
     } as Record<string, JsonData>
     const time = now === null ? {} : { now: new Date(now) }
-    return this.#jinja(tools !== undefined).render(variables, time)
+    return jinja.render(variables, time)
   }
 
-  /** Tries which form of content the template renders. */
-  #takes(tools: boolean): ContentForm {
-    const key = tools && this.#spec.toolSource !== null ? 1 : 0
-    const known = this.#forms[key]
-    if (known !== undefined) return known
-    const renders = (content: unknown) => {
-      const messages = [{ role: 'user', content }]
-      const variables = { bos_token: '', eos_token: '', pad_token: '', tools: null, documents: null }
-      try {
-        const { runs } = this.#jinja(tools).render({
-          ...variables,
-          messages,
-          add_generation_prompt: true,
-        } as Record<string, JsonData>)
-        const own = runs.filter(
-          ({ origin }) => origin?.path[0] === 'messages' && origin.path[2] === 'content',
-        )
-        return own.length > 0 && own.every(({ origin }) => origin!.part === 'value')
-      } catch (error) {
-        if (error instanceof PosttrainError) return false
-        throw error
-      }
-    }
-    const parts = renders([{ type: 'text', text: 'a' }])
-    const form = !parts ? 'text' : renders('a') ? 'both' : 'parts'
-    this.#forms[key] = form
-    return form
+  #formsFor(tools: boolean): Forms {
+    const own = tools && this.#spec.toolSource !== null
+    this.#forms[own ? 1 : 0] ??= new Forms((messages, called) => {
+      const tools = called ? CALLED.tools : undefined
+      const conversation = { messages: messages as Message[], tools }
+      return attempted(() => this.#rendered(this.#jinja(own), conversation, undefined, !called))
+    })
+    return this.#forms[own ? 1 : 0]!
   }
 
   #jinja(tools: boolean): JinjaTemplate {
@@ -257,20 +273,6 @@ export class Template {
     this.#parsed ??= JinjaTemplate.parse(source, name)
     return this.#parsed
   }
-}
-
-/** What a template takes as the content of a message: a text, a list of parts, or either. */
-type ContentForm = 'text' | 'parts' | 'both'
-
-/** A message as the template sees it. */
-function given(message: Message, form: ContentForm): Message {
-  const { train: _, contentParts, ...rest } = message
-  const { content } = rest
-  if (form === 'text') return contentParts === undefined && !('train' in message) ? message : rest
-  const parts =
-    contentParts ??
-    (form === 'parts' && typeof content === 'string' ? [{ type: 'text', text: content }] : null)
-  return parts === null ? rest : ({ ...rest, content: parts } as unknown as Message)
 }
 
 function conversation(row: PromptRow): Conversation {

@@ -27,10 +27,10 @@ export function checkRendered(
     fields.set(message, known.add(field))
   }
   const left: Unrendered = { reasoning: false, content: false, tools: false }
-  const missing = (what: string) =>
+  const missing = (what: string, advice: string | null = null) =>
     new PosttrainError(
       'ERR_DATA',
-      `the ${template.name} template does not render ${what}: remove it, or use a template that does`,
+      `the ${template.name} template does not render ${what}: ${advice ?? 'remove it, or use a template that does'}`,
     )
   left.tools = tools !== undefined && tools.length > 0 && fields.get(-1)?.has('tools') !== true
   for (const [index, message] of messages.entries()) {
@@ -38,7 +38,8 @@ export function checkRendered(
     const assistant = message.role === 'assistant'
     const calls = Array.isArray(message.tool_calls) && message.tool_calls.length > 0
     const must = !assistant || isTrained(index)
-    if (calls && !found.has('tool_calls') && must) throw missing(`messages[${index}].tool_calls`)
+    if (calls && !found.has('tool_calls') && must)
+      throw missing(`messages[${index}].tool_calls`, template.callAdvice(message, tools !== undefined))
     // A template may read an instruction and its input instead of the content.
     const read = found.has('content') || found.has('instruction') || found.has('input')
     const inline = assistant ? inlineReasoning(message) : null
