@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Message } from '../data/index.js'
+import type { TemplateArguments } from '../data/text/template.js'
 import { AbortError } from '../errors.js'
 import { hash32 } from '../random.js'
 import type { DistillRetryEvent } from './events.js'
@@ -20,13 +21,15 @@ export interface Inquiry {
   /** Distinguishes several questions about one seed, so that their samples differ. */
   number?: number
   messages: readonly Message[]
+  /** Further variables of the template for this question, which come before those of the run. */
+  templateArguments?: TemplateArguments | undefined
   /** First attempt at temperature 0. */
   exact?: boolean
 }
 
 type AskOptions = Pick<
   ResolvedDistillOptions,
-  'retries' | 'concurrency' | 'temperature' | 'maxNewTokens' | 'seed'
+  'retries' | 'concurrency' | 'temperature' | 'maxNewTokens' | 'seed' | 'templateArguments'
 >
 
 /** Asks a teacher at most `concurrency` questions at once and retries each until its answer is usable. */
@@ -82,11 +85,13 @@ export class Asker {
     }
   }
 
-  #question({ seedId, number = 0, messages, exact = false }: Inquiry, attempt: number): Question {
+  #question(inquiry: Inquiry, attempt: number): Question {
+    const { seedId, number = 0, messages, templateArguments, exact = false } = inquiry
     const { temperature = this.#teacher.temperature, maxNewTokens, seed } = this.#options
     const stream = Number.parseInt(seedId.slice(-8), 16)
     return {
       messages,
+      templateArguments: { ...this.#options.templateArguments, ...templateArguments },
       maxNewTokens,
       temperature: exact && attempt === 0 && temperature !== undefined ? 0 : temperature,
       // Positive in 32 bits, which every server accepts.

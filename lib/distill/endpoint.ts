@@ -37,7 +37,7 @@ export async function openEndpoint(endpoint: Endpoint, timeoutMs: number): Promi
   const clear = (text: string) => shorten(withoutKey(text), 300)
 
   const ask = async (question: Question, signal: AbortSignal): Promise<Reply> => {
-    const { messages, temperature, seed, maxNewTokens } = question
+    const { messages, templateArguments, temperature, seed, maxNewTokens } = question
     const request = new AbortController()
     const abort = () => request.abort()
     signal.addEventListener('abort', abort, { once: true })
@@ -58,6 +58,8 @@ export async function openEndpoint(endpoint: Endpoint, timeoutMs: number): Promi
           seed,
           ...(temperature !== undefined && { temperature }),
           // OpenAI's newer models refuse the old name, and not all other servers know the new one.
+          // A field of vLLM and SGLang, which OpenAI refuses.
+          ...(Object.keys(templateArguments).length > 0 && { chat_template_kwargs: templateArguments }),
           ...(baseUrl === undefined ? { max_completion_tokens: maxNewTokens } : { max_tokens: maxNewTokens }),
         },
         { signal: request.signal },

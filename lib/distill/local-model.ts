@@ -1,3 +1,4 @@
+import { chooseTemplate } from '../data/index.js'
 import { AbortError, PosttrainError } from '../errors.js'
 import { generate } from '../generate/generate.js'
 import { CausalLM } from '../models/causal-lm.js'
@@ -74,9 +75,12 @@ class Batches {
     const { question, signal } = batch[0]!
     const { temperature = 0, seed, maxNewTokens } = question
     try {
+      const { template } = await chooseTemplate(undefined, this.#model)
       const completions = await generate(
         this.#model,
-        batch.map((item) => item.question.messages),
+        batch.map(({ question: { messages, templateArguments } }) =>
+          template.promptIds({ messages: [...messages], templateArguments }, this.#model.tokenizer),
+        ),
         { maxNewTokens, temperature, ...(temperature > 0 && { seed }), signal },
       )
       for (const [i, { text, tokenIds, finishReason }] of completions.entries()) {

@@ -57,6 +57,12 @@ export interface DistillOptions {
   /** System prompt for seeds that have none; not written into the rows. Not empty. Optional. */
   systemPrompt?: string | undefined
   /**
+   * Further variables of the teacher's chat template, such as { enable_thinking: false }; an endpoint gets
+   * them as chat_template_kwargs, as vLLM and SGLang read them; a row has its own in a column of that name.
+   * Optional.
+   */
+  templateArguments?: Record<string, unknown> | undefined
+  /**
    * Maximum tokens of an answer; truncated answers are discarded. An integer of at least 1. Defaults to
    * `1024`.
    */

@@ -1,5 +1,5 @@
 import type { CausalLM } from '../models/causal-lm.js'
-import { abortSignal, count, isObject, isRows, text } from '../options/kinds.js'
+import { abortSignal, count, isObject, isRows, templateArguments, text } from '../options/kinds.js'
 import { type Conflict, custom, type OptionSet, option, type ResolvedOptions } from '../options/option.js'
 import { lazily } from '../options/zod.js'
 
@@ -94,6 +94,9 @@ export const distillOptions = {
       systemPrompt: option(
         z.string().min(1).optional(),
         'System prompt for seeds that have none; not written into the rows',
+      ),
+      templateArguments: templateArguments(
+        "Further variables of the teacher's chat template, such as { enable_thinking: false }; an endpoint gets them as chat_template_kwargs, as vLLM and SGLang read them; a row has its own in a column of that name",
       ),
       maxNewTokens: option(
         count().default(1024),

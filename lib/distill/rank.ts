@@ -51,7 +51,10 @@ export async function rankSeed(
 async function askForResponses(seed: Seed, messages: readonly Message[], asker: Asker, count: number) {
   const asked = await Promise.allSettled(
     Array.from({ length: count }, (_, number) =>
-      asker.ask({ seedId: seed.id, number, messages }, (text) => text),
+      asker.ask(
+        { seedId: seed.id, number, messages, templateArguments: seed.templateArguments },
+        (text) => text,
+      ),
     ),
   )
   const failed = asked.find((result) => result.status === 'rejected')

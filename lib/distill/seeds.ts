@@ -2,7 +2,9 @@ import { createHash } from 'node:crypto'
 import { type Message, type RowSource, readPrompt } from '../data/index.js'
 import { plainOf } from '../data/rows/exact-json.js'
 import { bad, type Fields, fieldsOf, type Origin } from '../data/rows/fields.js'
+import type { PromptContent } from '../data/rows/prompt-rows.js'
 import { readRows } from '../data/sources.js'
+import type { TemplateArguments } from '../data/text/template.js'
 import { PosttrainError } from '../errors.js'
 import type { DistilledRow } from './events.js'
 import type { DistillMode, SeedSource } from './options.js'
@@ -15,6 +17,8 @@ export interface Seed {
   row: Fields
   /** Question, without the option systemPrompt. */
   messages: readonly Message[]
+  /** Further variables of the teacher's template: `chat_template_kwargs` of the row. */
+  templateArguments?: TemplateArguments
   /** Answers in the row, in mode rank. */
   responses: readonly string[] | null
 }
@@ -57,11 +61,13 @@ export async function readSeeds(
 function readSeed(exact: unknown, row: unknown, origin: Origin, mode: DistillMode): Seed {
   const fields = fieldsOf(exact, origin)
   // A paragraph of a .txt file is the question.
-  const asked = typeof fields.text === 'string' ? { text: fields.text } : readPrompt(exact, origin)
+  const asked: PromptContent =
+    typeof fields.text === 'string' ? { text: fields.text } : readPrompt(exact, origin)
   if ('tools' in asked) throw bad(origin, 'tools', 'cannot be passed to a teacher: remove rows with tools')
-  const said: Message[] =
-    'text' in asked ? [{ role: 'user', content: asked.text }] : (plainOf(asked.messages) as Message[])
-  const last = said.at(-1)!
+  const said: readonly Message[] =
+    'text' in asked ? [...(asked.earlier ?? []), { role: 'user', content: asked.text }] : asked.messages
+  const messages = plainOf(said) as Message[]
+  const last = messages.at(-1)!
   if (last.role !== 'user' || last.content.trim() === '') {
     throw bad(origin, 'the last message', 'must be a question with role user, not empty')
   }
@@ -70,10 +76,17 @@ function readSeed(exact: unknown, row: unknown, origin: Origin, mode: DistillMod
   }
   const responses = mode === 'rank' ? responsesOf(fields, origin) : null
   return {
-    id: seedId(mode, [said.map(({ role, content }) => [role, content]), responses]),
+    id: seedId(mode, [
+      messages.map(({ role, content }) => [role, content]),
+      responses,
+      ...(asked.templateArguments === undefined ? [] : [asked.templateArguments]),
+    ]),
     origin: `${origin.source}:${origin.line}`,
     row: row as Fields,
-    messages: said,
+    messages,
+    ...(asked.templateArguments !== undefined && {
+      templateArguments: plainOf(asked.templateArguments) as TemplateArguments,
+    }),
     responses,
   }
 }

@@ -47,11 +47,12 @@ export function eachSeed({ options, seeds, rows, asker, write }: Context): Tasks
     const seed = left[at++]
     if (seed === undefined) return null
     const messages = withSystem(seed.messages, options.systemPrompt)
+    const asked = { seedId: seed.id, messages, templateArguments: seed.templateArguments }
     const work = async () => {
       const row =
         options.mode === 'rank'
           ? await rankSeed(seed, messages, asker, options)
-          : answerRow(seed, await asker.ask({ seedId: seed.id, messages }, (text) => text))
+          : answerRow(seed, await asker.ask(asked, (text) => text))
       await write(row)
     }
     return { seedId: seed.id, origin: seed.origin, work }

@@ -1,7 +1,10 @@
 import type { Message } from '../data/index.js'
+import type { TemplateArguments } from '../data/text/template.js'
 
 export interface Question {
   messages: readonly Message[]
+  /** Further variables of the teacher's chat template. */
+  templateArguments: TemplateArguments
   /** Sampling temperature; undefined: the teacher's default. */
   temperature: number | undefined
   seed: number

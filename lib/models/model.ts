@@ -169,7 +169,7 @@ export abstract class Model {
   /** Adopts the template of a training run: saved with the model if it had none; its terminators join the stop ids. */
   adoptTemplate(template: Template): void {
     needArgument('adoptTemplate', 'the template', template, is.a(Template, 'a Template'))
-    if (this.#chatTemplate === null) this.#adopted = template
+    if (this.#chatTemplate === null) this.#adopted = template.unbound
     this.#chatTemplate ??= template.sourceFor(this.tokenizer)
     this.#stopIds = [...new Set([...this.#stopIds, ...template.terminators(this.tokenizer)])]
   }

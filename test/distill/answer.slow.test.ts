@@ -40,6 +40,23 @@ async function all(run: DistillRun): Promise<DistillEvent[]> {
 const reasons = (events: DistillEvent[], type: 'retry' | 'failure') =>
   events.flatMap((event) => (event.type === type ? [event.reason] : []))
 
+test('columns beside a string prompt are part of the question, and arguments of the template of the request', async (t) => {
+  const server = await teacherServer(t, () => 'b')
+  const data = [
+    { prompt: 'q', system: 'S', history: [['a', 'b']], chat_template_kwargs: { enable_thinking: true } },
+    { prompt: 'q' },
+  ]
+  const run = { templateArguments: { enable_thinking: false, depth: 1 }, concurrency: 1 }
+  await all(distill({ ...optionsFor(t, server, data), ...run }))
+  const [first, second] = server.asked.map(({ body }) => body)
+  t.deepEqual(
+    first!.messages.map(({ role, content }) => `${role} ${content}`),
+    ['system S', 'user a', 'assistant b', 'user q'],
+  )
+  t.deepEqual(first!.chat_template_kwargs, { enable_thinking: true, depth: 1 })
+  t.deepEqual(second!.chat_template_kwargs, { enable_thinking: false, depth: 1 })
+})
+
 test('each kind of seed becomes a row that can be trained on', async (t) => {
   const server = await teacherServer(t, ({ question }) => ` answer to ${question}\n`)
   const data = [

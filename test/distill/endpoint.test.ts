@@ -8,11 +8,14 @@ globalThis.fetch = async (url, init) => {
   return Response.json({ choices: [{ message: { content: 'fine' }, finish_reason: 'stop' }] })
 }
 
-async function ask(endpoint: { model: string; baseUrl?: string; apiKey?: string }) {
+async function ask(
+  endpoint: { model: string; baseUrl?: string; apiKey?: string },
+  templateArguments: Record<string, unknown> = {},
+) {
   sent.length = 0
   const teacher = await openEndpoint(endpoint, 1000)
   const messages = [{ role: 'user', content: 'why?', instruction: 'why?' }]
-  const question = { messages, temperature: undefined, seed: 1, maxNewTokens: 7 }
+  const question = { messages, templateArguments, temperature: undefined, seed: 1, maxNewTokens: 7 }
   await teacher.ask(question, new AbortController().signal)
   return { ...sent[0]!, name: teacher.name }
 }

@@ -104,6 +104,11 @@ export class Template {
     return new Template(spec, this.#parsed)
   }
 
+  /** @internal The same template without arguments and time, as the file of a saved model has it. */
+  get unbound(): Template {
+    return new Template({ ...this.#spec, arguments: {}, now: null }, this.#parsed)
+  }
+
   get name(): string {
     return this.#spec.name
   }
