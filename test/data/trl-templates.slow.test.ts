@@ -1,14 +1,20 @@
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import test from 'ava'
-import { compare, type TemplateFixture } from '../helpers/template-fixture.js'
+import {
+  compare,
+  conversations,
+  moreConversations,
+  type TemplateFixture,
+} from '../helpers/template-fixture.js'
 
 const python = process.env.POSTTRAIN_PYTHON ?? 'python3'
 const script = join('scripts', 'dev', 'fixtures', 'templates.py')
 
-test("text, prompts and masks of 60 conversations by every template of the installed TRL are transformers'", (t) => {
-  const run = spawnSync(python, [script, '--trl'], { encoding: 'utf8', maxBuffer: 2 ** 28 })
+test("text, prompts and masks of 201 conversations by every template of the installed TRL are transformers'", (t) => {
+  const run = spawnSync(python, [script, '--trl'], { encoding: 'utf8', maxBuffer: 2 ** 29 })
   if (run.status !== 0) {
+    t.regex(run.error?.message ?? run.stderr, /ENOENT|No module named/)
     t.log(`left out: ${python} has no TRL (POSTTRAIN_PYTHON names an interpreter that has)`)
     t.pass()
     return
@@ -16,7 +22,7 @@ test("text, prompts and masks of 60 conversations by every template of the insta
   const fixtures = JSON.parse(run.stdout) as TemplateFixture[]
   const sums = { templates: 0, texts: 0, prompts: 0, continued: 0, masks: 0, leftOut: 0, forms: 0 }
   for (const fixture of fixtures) {
-    const counts = compare(t, fixture, fixture.source!)
+    const counts = compare(t, fixture, fixture.source!, [...conversations, ...moreConversations])
     sums.templates++
     for (const [name, count] of Object.entries(counts)) sums[name as keyof typeof counts] += count
   }

@@ -69,10 +69,10 @@ export function conversationOf(
   const isTrained = (index: number) =>
     messages[index]?.train !== false && (trainOn !== 'lastAssistant' || index === last)
   const trained = turns.filter(({ index }) => isTrained(index))
-  const lost = trained.find(({ stretches }) => stretches === null)
-  if (lost !== undefined) throw notFound(template, lost.index)
   const all = trainOn === 'all'
   const left = checkRendered(template, conversation, layout, (index) => all || isTrained(index))
+  const lost = trained.find(({ stretches }) => stretches === null)
+  if (lost !== undefined) throw notFound(template, lost.index)
   const stretches = turns.flatMap(({ index, stretches }) =>
     (stretches ?? []).map((stretch) => ({ stretch, trained: isTrained(index) })),
   )
@@ -147,7 +147,7 @@ export function promptOf(
     text: layout.text.slice(0, end),
     encoded(of) {
       const renderer = new Renderer(template, conversation, of)
-      const marked = renderer.marked(layout)
+      const marked = renderer.marked(layout, !continued)
       checkRendered(template, conversation, marked, () => false)
       const turns = renderer.turns(marked)
       // The turn to continue has no end yet.

@@ -17,6 +17,7 @@ export interface Piece {
 /** Rendered text with the data in it. */
 export interface Layout {
   text: string
+  messages: readonly Message[]
   /** In order. */
   pieces: readonly Piece[]
   /** Names of roles that every template knows: they count as the template's own words. */
@@ -29,6 +30,8 @@ export interface MarkedLayout extends Layout {
   guard: Guard
   /** Special tokens and turn markers that the template wrote, in order. */
   marks: readonly (AddedMatch & { id: number })[]
+  /** In order, with a piece of no length where an empty content stands. */
+  pieces: readonly Piece[]
   /** Pieces of data that would be such a token if they were not guarded. */
   guarded: number
 }
@@ -63,7 +66,7 @@ export function layoutOf({ text, runs, generation }: Rendering, messages: readon
     if (role) roles.push(piece)
     else pieces.push(piece)
   }
-  return { text, pieces, roles, generation }
+  return { text, messages, pieces, roles, generation }
 }
 
 /** Length of the common beginning of two texts. */
@@ -72,4 +75,16 @@ export function sharedLength(a: string, b: string): number {
   let length = 0
   while (length < most && a.charCodeAt(length) === b.charCodeAt(length)) length++
   return length
+}
+
+/** Pieces of a message that stand in a rendering where it is the last, as often as there. */
+export function once(own: readonly Piece[], cut: MarkedLayout, index: number): Piece[] {
+  const left = new Map<string, number>()
+  for (const { message, key } of cut.pieces) if (message === index) left.set(key, (left.get(key) ?? 0) + 1)
+  return own.filter(({ key }) => {
+    const count = left.get(key)
+    if (count === undefined) return true
+    left.set(key, count - 1)
+    return count > 0
+  })
 }

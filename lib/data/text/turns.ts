@@ -1,5 +1,5 @@
 import type { Message } from '../rows/messages.js'
-import { type MarkedLayout, type Piece, sharedLength } from './layout.js'
+import { type MarkedLayout, once, type Piece, sharedLength } from './layout.js'
 
 /** What of an assistant turn is trained. */
 export interface Turn {
@@ -67,9 +67,9 @@ class TurnFinder {
         continue
       }
       const { from, partial } = opening
-      const { to, unstopped, end } = this.#ending(index, from)
+      const { stretches, unstopped, end } = this.#ending(index, from)
       this.#cursor = end
-      turns.push({ index, stretches: to > from ? [[from, to]] : [], partial, unstopped })
+      turns.push({ index, stretches: stretches.filter(([from, to]) => to > from), partial, unstopped })
     }
     return turns
   }
@@ -143,36 +143,84 @@ class TurnFinder {
     return this.#rendered.wholeTokens(prompt, sharedLength(prompt, gap))
   }
 
-  /** Finds where a turn ends, and whether its mark is trained. */
-  #ending(index: number, from: number): { to: number; end: number; unstopped: boolean } {
-    const { layout, messages, stops } = this.#rendered
-    const { text, pieces, marks } = layout
-    const first = pieces.find((piece) => piece.message === index && piece.from >= from)
-    const least = first?.from ?? from
-    const limit = pieces.find((piece) => piece.message !== index && piece.from >= least)?.from ?? text.length
-    const own = pieces.filter((piece) => piece.message === index && piece.from >= from && piece.to <= limit)
-    let last = own.at(-1)?.to ?? from
-    let shared = limit - last
-    const blank = (to: number) => text.slice(last, to).trim() === ''
-    let mark = marks.find(({ start }) => start >= last)
-    const inside = marks.some(({ start, end, id }) => start >= from && end <= last && stops(id))
-    const plain = mark !== undefined && blank(mark.start) && stops(mark.id) && !inside
-    if (index === messages.length - 1) mark = undefined
-    else if (!plain) {
-      const cut = this.#rendered.beginning(index + 1, false)
-      const end = cut?.pieces.findLast(({ message }) => message === index)
-      if (cut && end) {
-        const count = cut.pieces.filter(({ key }) => key === end.key).length
-        const same = own.filter(({ key }) => key === end.key)
-        last = (same[count - 1] ?? same.at(-1))?.to ?? last
-        shared = sharedLength(text.slice(last, limit), cut.text.slice(end.to))
-        mark = undefined
-      }
+  /** Finds the stretches of a turn up to its mark; what the template writes of others between them is context. */
+  #ending(index: number, from: number): { stretches: [number, number][]; end: number; unstopped: boolean } {
+    const { layout, messages, beginning } = this.#rendered
+    const all = layout.pieces.filter((piece) => piece.message === index && piece.from >= from)
+    const last = index === messages.length - 1
+    const plain = last || this.#endsPlainly(all, from)
+    const cut = plain ? null : beginning(index + 1, false)
+    const groups = this.#groups(cut === null ? all : once(all, cut, index), index, from)
+    const stretches: [number, number][] = []
+    let [end, unstopped] = [from, false]
+    for (const [i, [start, own]] of groups.entries()) {
+      const behind = layout.pieces.find((piece) => piece.message !== index && piece.from >= own)
+      const limit = behind?.from ?? layout.text.length
+      const closing = last && i === groups.length - 1 ? null : this.#closing(cut, index, own)
+      const ending = this.#mark(own, limit, closing)
+      stretches.push([start, ending.to])
+      end = ending.end
+      unstopped ||= ending.unstopped
     }
-    mark ??= marks.findLast(({ start, end }) => start >= last && end <= last + shared)
-    mark ??= marks.find(({ start, end }) => start >= last && end <= limit && blank(start))
+    return { stretches, end, unstopped }
+  }
+
+  /** What the template writes behind the data of a turn where it is the last. */
+  #closing(cut: MarkedLayout | null, index: number, own: number): string {
+    const { text } = this.#rendered.layout
+    const data = cut?.pieces.findLast(({ message }) => message === index)
+    if (cut === null || data !== undefined) return cut?.text.slice(data!.to) ?? ''
+    return cut.text.startsWith(text.slice(0, own)) ? cut.text.slice(own) : ''
+  }
+
+  /** Whether the last data of a turn is followed by a mark at which generation stops, and none stands before. */
+  #endsPlainly(own: readonly Piece[], from: number): boolean {
+    const { layout, stops } = this.#rendered
+    const last = own.at(-1)?.to ?? from
+    const mark = layout.marks.find(({ start }) => start >= last)
+    if (mark === undefined || !stops(mark.id) || layout.text.slice(last, mark.start).trim() !== '')
+      return false
+    if (layout.pieces.some(({ message, from: at }) => message !== own[0]?.message && at >= from && at < last))
+      return false
+    return !layout.marks.some(({ start, end, id }) => start >= from && end <= last && stops(id))
+  }
+
+  /** Stretches of a turn's data that no data of others parts; the first begins behind the generation prompt. */
+  #groups(own: readonly Piece[], index: number, from: number): [from: number, to: number][] {
+    const { pieces } = this.#rendered.layout
+    const groups: [number, number][] = []
+    for (const piece of own) {
+      const group = groups.at(-1)
+      const parted = pieces.some(
+        ({ message, from: at }) =>
+          message !== index && group !== undefined && at >= group[1] && at < piece.from,
+      )
+      if (group === undefined) groups.push([from, piece.to])
+      else if (parted) groups.push([piece.from, piece.to])
+      else group[1] = piece.to
+    }
+    return groups.length === 0 ? [[from, from]] : groups
+  }
+
+  /**
+   * Finds the mark behind the data of a turn. `closing` is what the template writes there where the turn is the last,
+   * null where it is.
+   */
+  #mark(own: number, limit: number, closing: string | null): { to: number; end: number; unstopped: boolean } {
+    const { layout, stops } = this.#rendered
+    const { text, roles } = layout
+    const rest = text.slice(own, limit)
+    const marks = layout.marks.filter(({ start, end }) => start >= own && end <= limit)
+    const shared = closing === null ? rest.length : sharedLength(rest, closing)
+    let mark = marks.findLast(({ end }) => end <= own + shared)
+    if (mark === undefined || !stops(mark.id)) {
+      const stop = marks.find(({ id }) => stops(id))
+      const header = roles.find((role) => role.from >= own)
+      if (stop !== undefined && !(header !== undefined && header.from < stop.start)) mark = stop
+    }
+    mark ??= marks.find(({ start }) => text.slice(own, start).trim() === '')
     if (mark === undefined) {
-      const to = from + text.slice(from, last + shared).trimEnd().length
+      const to = own + rest.slice(0, shared).trimEnd().length
       return { to, end: to, unstopped: false }
     }
     if (stops(mark.id)) return { to: mark.end, end: mark.end, unstopped: false }
