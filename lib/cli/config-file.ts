@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import type { LineCounter, ParsedNode } from 'yaml'
+import { type Flag, flagsOf } from '../options/flags.js'
 import { type OptionSet, unwrap } from '../options/option.js'
 import { findProblem, valueAt } from '../options/validate.js'
 import { zod } from '../options/zod.js'
@@ -33,12 +34,21 @@ export async function readConfig(path: string, set: OptionSet, repeat: Repeat): 
   }
   const values = value as Values
   if (isRecord(values)) return optionsOfRecord(path, values, set, repeat)
+  for (const flag of flagsOf(set.schema()))
+    if (values[flag.path] !== undefined) values[flag.path] = asFlag(flag, values[flag.path])
   // The file is checked on its own first, so that an error names it.
   const problem = findProblem({ name: set.name, schema: () => set.schema().partial(), conflicts: [] }, values)
   if (problem !== null) {
     throw new UsageError(`${path}${at(problem.path)}: ${problem.sentence.replace(/^option /, '')}`)
   }
   return values
+}
+
+/** A value as a flag takes it: `lora: true` as --lora, a list of paths as several --data. */
+function asFlag(flag: Flag, value: unknown): unknown {
+  if (flag.kind === 'group' && typeof value === 'boolean') return value ? {} : undefined
+  const isList = Array.isArray(value) && value.length > 0 && value.every((item) => typeof item === 'string')
+  return flag.repeat && isList ? flag.collect(value.map(flag.read)) : value
 }
 
 /** Parses a config; `at` gives the place `:line:column` of an option in it. */

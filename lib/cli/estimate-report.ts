@@ -65,7 +65,8 @@ export function drawEstimate(report: EstimateReport): string {
   ]
   if (memory === null) lines.push(`needs ${size(peak)}; --memory SIZE says whether it fits`)
   else {
-    lines.push(`needs ${size(peak)}, ${size(memory)} available: ${report.fits ? 'fits' : 'does not fit'}`)
+    const there = memory > 0 ? `${size(memory)} available` : 'nothing left beside the process itself'
+    lines.push(`needs ${size(peak)}, ${there}: ${report.fits ? 'fits' : 'does not fit'}`)
     const most = report.largestBatch
     lines.push(
       most === null

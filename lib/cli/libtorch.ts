@@ -9,6 +9,7 @@ import { type OptionSet, option } from '../options/option.js'
 import { lazily } from '../options/zod.js'
 import { addFlags, readFlags } from './flags.js'
 import { onInterrupt } from './interrupt.js'
+import { screen } from './terminal.js'
 import { TransferProgress } from './transfer.js'
 
 const installSet = {
@@ -55,7 +56,7 @@ function install(): Command {
     const { options } = await readFlags(command, installSet)
     const stop = new AbortController()
     const off = onInterrupt(() => stop.abort())
-    const progress = new TransferProgress(process.stderr)
+    const progress = new TransferProgress(screen())
     try {
       const { from, ...rest } = options
       const given = { ...rest, ...(from !== undefined && { from }), signal: stop.signal }

@@ -4,6 +4,7 @@ import { Command } from 'commander'
 import { onHubEvent } from '../files/hub/events.js'
 import { RECIPE_NAMES, RECIPES } from '../train/recipes.js'
 import { prepare, report } from './program.js'
+import { screen } from './terminal.js'
 
 /** Commands, loaded on use, so that `--help` is quick. */
 const COMMANDS: { name: string; group: string; summary: string; load: () => Promise<Command> }[] = [
@@ -78,7 +79,7 @@ const COMMANDS: { name: string; group: string; summary: string; load: () => Prom
 /** Shows transfers from and to the Hub on stderr; stdout is kept for --json. */
 async function showHub(): Promise<void> {
   const { HubProgress } = await import('./hub-progress.js')
-  const progress = new HubProgress(process.stderr)
+  const progress = new HubProgress(screen())
   onHubEvent((event) => progress.show(event))
 }
 
@@ -104,7 +105,8 @@ async function main(given: string[]): Promise<number> {
   try {
     const wanted = COMMANDS.find(({ name }) => name === argv[0])
     if (wanted) {
-      program.addCommand(await wanted.load())
+      active = await wanted.load()
+      program.addCommand(active)
     } else {
       for (const { name, group, summary } of COMMANDS) {
         program.addCommand(new Command(name).description(summary).helpGroup(`${group}:`))

@@ -70,7 +70,10 @@ export async function openRewards(
     for (const reward of opened) await reward.dispose()
   }
   const open = async (path: string): Promise<RewardModel | RewardFunction> => {
-    if (/\.[cm]?[jt]s$/.test(path)) return await rewardFunction(path)
+    if (/\.[cm]?[jt]s$/.test(path)) {
+      if (existsSync(path)) return await rewardFunction(path)
+      throw new PosttrainError('ERR_INVALID_FILE', `--reward ${path} does not exist`)
+    }
     const reward = await RewardModel.load(path, {
       device,
       dtype,
@@ -105,14 +108,8 @@ async function rewardFunction(path: string): Promise<RewardFunction> {
   try {
     module = (await import(pathToFileURL(resolve(path)).href)) as Record<string, unknown>
   } catch (cause) {
-    const { code, message } = cause as NodeJS.ErrnoException
-    const isTyped = /\.[cm]?ts$/.test(path) && code === 'ERR_UNKNOWN_FILE_EXTENSION'
-    const why = isTyped
-      ? `this Node (${process.version}) does not run TypeScript: take Node 22.18 or later, or compile it to .js`
-      : message
-    throw new PosttrainError('ERR_INVALID_FILE', `--reward ${path} cannot be loaded: ${why}`, {
-      cause,
-    })
+    const sentence = `--reward ${path} cannot be loaded: ${whyUnloaded(path, cause as Error)}`
+    throw new PosttrainError('ERR_INVALID_FILE', sentence, { cause })
   }
   const found = module.default ?? module.reward
   if (typeof found === 'function') return found as RewardFunction
@@ -120,6 +117,18 @@ async function rewardFunction(path: string): Promise<RewardFunction> {
     'ERR_INVALID_FILE',
     `--reward ${path} exports no function: export default (samples) => samples.map(...)`,
   )
+}
+
+/** Why Node refuses a file, with what to do where the package it stands in decides. */
+function whyUnloaded(path: string, { name, code, message }: NodeJS.ErrnoException): string {
+  const [, c, m, t] = /\.(c?)(m?)([jt])s$/.exec(path)!
+  if (code === 'ERR_UNKNOWN_FILE_EXTENSION' && t === 't')
+    return `this Node (${process.version}) does not run TypeScript: take Node 22.18 or later, or compile it to .js`
+  // Node reads it as CommonJS, because the nearest package.json says so or does not say "module".
+  const isModule = name === 'SyntaxError' && /'export'|import statement/.test(message)
+  if (isModule && !c && !m)
+    return `it is an ES module, and the nearest package.json does not say "type": "module": add that, or name the file ${path.replace(/(?=[jt]s$)/, 'm')}`
+  return message
 }
 
 /** New random weights for the config and tokenizer of the model. */

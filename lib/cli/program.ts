@@ -4,6 +4,7 @@ import { nearestName } from '../options/nearest.js'
 import { inFlags } from './flags.js'
 import { formatHelp } from './help.js'
 import { INTERRUPTED } from './interrupt.js'
+import { fitted } from './terminal.js'
 import { UsageError } from './usage.js'
 import { visible } from './visible.js'
 
@@ -41,13 +42,43 @@ function commanderSentence(command: Command, { code, message }: CommanderError):
     case 'commander.optionMissingArgument':
       return `${quoted.split(' ')[0]} needs a value: ${quoted}`
     case 'commander.missingArgument':
-      return `<${quoted}> is missing`
+    case 'commander.missingMandatoryOptionValue':
+      return missing(command)
+    case 'commander.invalidArgument':
+      return invalid(command, message)
     case 'commander.excessArguments':
       return `unexpected ${command.args.map((text) => JSON.stringify(text)).join(' ')}: options begin with --, and a value with spaces needs quotes`
     default:
       return message.replace(/^error: /, '')
   }
 }
+
+/** All arguments and required options that a command was not given. */
+function missing(command: Command): string {
+  const names = [
+    ...command.registeredArguments.slice(command.args.length).map((argument) => `<${argument.name()}>`),
+    ...command.options
+      .filter((option) => option.mandatory && command.getOptionValue(option.attributeName()) === undefined)
+      .map(({ long }) => `${long}`),
+  ]
+  const last = names.pop()
+  return names.length === 0 ? `${last} is missing` : `${names.join(', ')} and ${last} are missing`
+}
+
+/** A value that is none of the choices of an option or an argument. */
+function invalid(command: Command, message: string): string {
+  const [, long, value] = /^error: option '(\S+?)[ '].*? argument '(.*)' is invalid/s.exec(message) ?? []
+  const option = command.options.find((option) => option.long === long)
+  if (option?.argChoices) return oneOf(long!, option.argChoices, value!)
+  const [, given, name] =
+    /^error: command-argument value '(.*)' is invalid for argument '(.*?)'/s.exec(message) ?? []
+  const argument = command.registeredArguments.find((argument) => argument.name() === name)
+  if (argument?.argChoices) return oneOf(`<${name}>`, argument.argChoices, given!)
+  return message.replace(/^error: /, '')
+}
+
+const oneOf = (name: string, choices: readonly string[], given: string) =>
+  `${name} must be one of ${choices.join(', ')}, got ${JSON.stringify(given)}`
 
 /** The name of a command with those around it, such as `posttrain estimate sft`. */
 export function fullName(command: Command): string {
@@ -64,7 +95,7 @@ export function report(error: unknown, command: Command): number {
   const text = error instanceof Error ? error.message : String(error)
   const own = `${where.name()}: `
   const sentence = inFlags(where, text.startsWith(own) ? text.slice(own.length) : text)
-  process.stderr.write(`${fullName(where)}: ${visible(sentence, '\n')}\n`)
+  process.stderr.write(`${fitted(process.stderr, `${fullName(where)}: ${visible(sentence, '\n')}`)}\n`)
   // Where the sentence itself does not say what to do.
   if (isUsage && /(is|are) missing$|^unknown \w+ \S+$|^unexpected/.test(sentence))
     process.stderr.write(

@@ -4,7 +4,7 @@ import type { StepBase } from '../train/run/events.js'
 import type { RunPhase } from '../train/run/run.js'
 import { compact, counted, duration } from './counts.js'
 import { describeData, describePrompts } from './data-report.js'
-import { bar, columnsOf, paint, type Terminal, wrap } from './terminal.js'
+import { bar, columnsOf, fitted, paint, type Terminal } from './terminal.js'
 import { visible } from './visible.js'
 
 /** Phases as they are shown. */
@@ -13,6 +13,9 @@ const PHASES: Record<RunPhase | 'loading' | 'first' | 'stopping', string> = {
   reading: 'Reading the data',
   first: 'First step',
   training: 'Training',
+  reference: 'Computing the log-probabilities of the reference',
+  rollout: 'Sampling responses',
+  scoring: 'Scoring responses',
   evaluating: 'Evaluating',
   sampling: 'Generating samples',
   saving: 'Saving',
@@ -28,9 +31,12 @@ export class Progress {
   #first = 0
   #startedAt = 0
   #shownAt = Number.NEGATIVE_INFINITY
-  #isDrawn = false
+  /** Text of the redrawn line; null if none is drawn. */
+  #drawn: string | null = null
   #phase: Phase | null = null
   #phaseAt = 0
+  #stepAt = 0
+  #hasEnded = false
   #last: StepBase | null = null
   #facts = ''
 
@@ -42,7 +48,7 @@ export class Progress {
   /** Begins a phase, which a terminal shows at once; elsewhere those before the first step have a line each. */
   enter(phase: Phase): void {
     if (phase === 'training' && this.#last === null && this.#total > 0) phase = 'first'
-    if (phase === this.#phase) return
+    if (phase === this.#phase || this.#hasEnded) return
     this.#phase = phase
     this.#phaseAt = this.#now()
     if (this.#out.isTTY) this.tick()
@@ -52,13 +58,14 @@ export class Progress {
   /** Redraws the line on a terminal, for the time that passes. */
   tick(): void {
     if (!this.#out.isTTY || this.#phase === null) return
-    this.clear()
     const seconds = (this.#now() - this.#phaseAt) / 1000
     const text = this.#last
       ? this.#stepLine(this.#last)
-      : `${PHASES[this.#phase]}${seconds < 1 ? '' : ` ${duration(seconds)}`}`
-    this.#out.write(text)
-    this.#isDrawn = true
+      : `${PHASES[this.#phase]}${seconds < 1 ? '' : ` ${duration(seconds)}`}`.slice(0, this.#columns())
+    if (text === this.#drawn) return
+    // Over the old text, and erased behind it: a line that is erased first flickers.
+    this.#out.write(this.#drawn === null ? text : `\r${text}\u001b[K`)
+    this.#drawn = text
   }
 
   show(event: AnyEvent): void {
@@ -115,6 +122,7 @@ export class Progress {
         const where = event.model === undefined ? '' : `; ${what} in ${event.model}`
         const result = this.#facts.startsWith('score') ? this.#facts : `loss ${digits(event.loss)}`
         this.#phase = null
+        this.#hasEnded = true
         this.line(
           `Ended after ${counted(event.steps, 'step')} in ${duration(event.seconds)}, ${result}${best}${where}`,
         )
@@ -127,18 +135,16 @@ export class Progress {
 
   /** Prints a line above the redrawn one. */
   line(text: string, color?: 'green' | 'yellow' | 'dim'): void {
-    const isDrawn = this.#isDrawn
+    const isDrawn = this.#drawn !== null
     this.clear()
-    const shown = visible(text)
-    const lines = this.#out.isTTY ? wrap(shown, this.#columns(), '  ') : shown
-    this.#out.write(`${paint(this.#out, color, lines)}\n`)
+    this.#out.write(`${paint(this.#out, color, fitted(this.#out, visible(text)))}\n`)
     if (isDrawn) this.tick()
   }
 
   /** Removes the redrawn line from the terminal. */
   clear(): void {
-    if (this.#isDrawn) this.#out.write('\r\u001b[K')
-    this.#isDrawn = false
+    if (this.#drawn !== null) this.#out.write('\r\u001b[K')
+    this.#drawn = null
   }
 
   #columns(): number {
@@ -149,7 +155,7 @@ export class Progress {
     this.#last = event
     this.#facts = factsOf(event)
     this.#phase = 'training'
-    this.#phaseAt = this.#now()
+    this.#phaseAt = this.#stepAt = this.#now()
     const done = event.step >= this.#total
     const every = this.#out.isTTY ? 100 : 2000
     if (this.#now() - this.#shownAt < every && !done && event.step !== this.#first + 1) return
@@ -160,8 +166,10 @@ export class Progress {
 
   /** Texts of a step, the most needed first, but for the time left at the end. */
   #stepTexts(event: StepBase): string[] {
-    const perStep = (this.#phaseAt - this.#startedAt) / 1000 / Math.max(1, event.step - this.#first)
-    const left = perStep * Math.max(0, this.#total - event.step) - (this.#now() - this.#phaseAt) / 1000
+    const perStep = (this.#stepAt - this.#startedAt) / 1000 / Math.max(1, event.step - this.#first)
+    const rest = perStep * Math.max(0, this.#total - event.step) - (this.#now() - this.#stepAt) / 1000
+    const left = `${duration(Math.max(0, rest))} left`
+    const isDone = event.step >= this.#total
     return [
       `${event.step}/${this.#total}`,
       this.#facts,
@@ -169,8 +177,8 @@ export class Progress {
       `lr ${rate(event.learningRate)}`,
       `${compact(event.tokensPerSecond)} tokens/s`,
       this.#phase === null || this.#phase === 'training'
-        ? `${duration(Math.max(0, left))} left`
-        : `${PHASES[this.#phase].toLowerCase()} ${duration((this.#now() - this.#phaseAt) / 1000)}`,
+        ? left
+        : `${PHASES[this.#phase].toLowerCase()} ${duration((this.#now() - this.#phaseAt) / 1000)}${isDone ? '' : `, ${left}`}`,
     ]
   }
 

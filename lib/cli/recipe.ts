@@ -1,4 +1,5 @@
 import type { Command } from 'commander'
+import { type DataSource, needFiles, type Validation } from '../data/sources.js'
 import { option } from '../options/option.js'
 import { lazily } from '../options/zod.js'
 import { RECIPES, type RecipeName } from '../train/recipes.js'
@@ -39,9 +40,10 @@ interface Opened {
 async function openNamed(
   name: RecipeName,
   machine: ModelOptions,
-  { fromScratch, seed, reward }: Record<string, unknown>,
+  { fromScratch, seed, reward, data, validation }: Record<string, unknown>,
   opened: Opened[],
 ): Promise<Record<string, unknown>> {
+  await needFiles(data as DataSource, validation as Validation | undefined)
   const { createModel, openModel, openRewards, openTrainable } = await import('./open-model.js')
   if (name === 'reward' || fromScratch === true) {
     const model =

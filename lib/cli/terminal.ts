@@ -6,6 +6,22 @@ export interface Terminal {
   write(text: string): unknown
 }
 
+/** stderr as progress uses it: redrawn lines only on a terminal that can erase one. */
+export function screen(): Terminal {
+  if (process.env.TERM !== 'dumb') return process.stderr
+  return { write: (text) => process.stderr.write(text) }
+}
+
+/** Lines of a text, broken at spaces where they are wider than the terminal; as they are elsewhere. */
+export function fitted(out: Terminal, text: string): string {
+  if (!out.isTTY) return text
+  const width = Math.max(20, out.columns || 80) - 1
+  return text
+    .split('\n')
+    .map((line) => wrap(line, width, '  '))
+    .join('\n')
+}
+
 /** Breaks a text into lines of at most `width` columns, at spaces where there are some. */
 export function wrap(text: string, width: number, indent = ''): string {
   const lines: string[] = []

@@ -11,6 +11,7 @@ import { INTERRUPTED, onInterrupt } from './interrupt.js'
 import { type ModelOptions, modelFields } from './machine.js'
 import { newRunFolder } from './new-run.js'
 import { Progress } from './progress.js'
+import { fitted, screen } from './terminal.js'
 
 /** Flags of every training command, beside the options of its recipe. */
 export const machineFields = lazily((z) => ({
@@ -72,7 +73,7 @@ export function trainingCommand(summary: string, set: OptionSet, start: Start): 
 
 async function train(name: string, machine: MachineOptions, start: () => ReturnType<Start>): Promise<number> {
   const { json, quiet, output } = machine
-  const progress = new Progress(quiet || json ? { write: () => undefined } : process.stderr)
+  const progress = new Progress(quiet || json ? { write: () => undefined } : screen())
   let run: AnyRun | null = null
   let saved: string | undefined
   let stopped = false
@@ -82,7 +83,7 @@ async function train(name: string, machine: MachineOptions, start: () => ReturnT
     progress.clear()
     if (stopping && !quiet) {
       const left = saved === undefined ? 'no checkpoint was saved' : `the newest checkpoint is ${saved}`
-      process.stderr.write(`posttrain ${name}: ended at once; ${left}\n`)
+      say(`posttrain ${name}: ended at once; ${left}`)
     }
   }
   process.once('exit', leave)
@@ -91,9 +92,9 @@ async function train(name: string, machine: MachineOptions, start: () => ReturnT
     stopping = true
     run.stop()
     // The terminal has written ^C behind the line.
-    if (process.stderr.isTTY && !quiet) process.stderr.write('\r\u001b[K')
+    if (screen().isTTY && !quiet) process.stderr.write('\r\u001b[K')
     const how = 'Stopping after this step; press Ctrl-C again to exit at once'
-    if (json && !quiet) process.stderr.write(`${how}\n`)
+    if (json && !quiet) say(how)
     progress.line(how)
   })
   progress.enter('loading')
@@ -127,11 +128,13 @@ async function train(name: string, machine: MachineOptions, start: () => ReturnT
   }
   if (unwritable && !isClosedPipe(unwritable)) throw unwritable
   if (!stopped) return 0
-  process.stderr.write(
-    `posttrain ${name}: interrupted and saved in ${saved ?? output}; resume with the same command and --resume --output ${output}\n`,
+  say(
+    `posttrain ${name}: interrupted and saved in ${saved ?? output}; resume with the same command and --resume --output ${output}`,
   )
   return INTERRUPTED
 }
+
+const say = (text: string) => process.stderr.write(`${fitted(process.stderr, text)}\n`)
 
 const asError = (error: PosttrainError) => error
 

@@ -101,11 +101,24 @@ export async function* readRows(source: RowSource, options: ReadOptions = {}): A
   }
   const format = formatOf(source)
   const path = isHubFile(source) ? await (await import('../files/hub/snapshot.js')).hubFile(source) : source
+  await needFile(path)
+  yield* format.read(path, options)
+}
+
+async function needFile(path: string): Promise<void> {
   const found = await stat(path).catch((cause: unknown) => {
     throw new PosttrainError('ERR_DATA', `${path} does not exist or cannot be read`, { cause })
   })
   if (!found.isFile()) throw new PosttrainError('ERR_DATA', `${path} is not a file`)
-  yield* format.read(path, options)
+}
+
+/** Throws as reading would for files that are not there or have no known format, before a model is loaded for them. */
+export async function needFiles(source: DataSource, validation?: Validation): Promise<void> {
+  for (const data of [...sourcesOf(source).map(({ data }) => data), validation]) {
+    if (typeof data !== 'string') continue
+    formatOf(data)
+    if (!isHubFile(data)) await needFile(data)
+  }
 }
 
 /**

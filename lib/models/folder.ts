@@ -14,11 +14,33 @@ async function readJson(path: string, limit: number = LIMITS.json): Promise<Json
 /** config.json of a model folder. */
 export async function readConfig(directory: string): Promise<HfConfig> {
   const found = await stat(directory).catch(() => null)
-  if (found === null) throw new PosttrainError('ERR_INVALID_FILE', `${directory} does not exist`)
+  if (found === null)
+    throw new PosttrainError(
+      'ERR_INVALID_FILE',
+      `${directory} does not exist; give a folder, or org/name on the Hub`,
+    )
   if (!found.isDirectory())
     throw new PosttrainError('ERR_INVALID_FILE', `${directory} is not a folder with a model`)
   const path = join(directory, 'config.json')
-  return parseJsonObject(await readText(path, LIMITS.json), path) as HfConfig
+  const isThere = (name: string) =>
+    stat(join(directory, name)).then(
+      () => true,
+      () => false,
+    )
+  if (!(await isThere('config.json')) && (await isThere('adapter_config.json')))
+    throw new PosttrainError(
+      'ERR_INVALID_FILE',
+      `${directory} is an adapter: load its base, then it with loadAdapter or --adapter`,
+    )
+  const config = parseJsonObject(await readText(path, LIMITS.json), path)
+  if (typeof config.recipe !== 'string' || config.model_type !== undefined) return config as HfConfig
+  const adapter = join(directory, 'adapter')
+  throw new PosttrainError(
+    'ERR_INVALID_FILE',
+    (await isThere('adapter'))
+      ? `${directory} is the folder of a run: load the base of that run, then ${adapter} with loadAdapter or --adapter`
+      : `${directory} is the folder of a run: its model is in ${join(directory, 'model')}`,
+  )
 }
 
 /** generation_config.json, or an empty object. */

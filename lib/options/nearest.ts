@@ -18,13 +18,38 @@ export function editDistance(a: string, b: string): number {
   return last[b.length]!
 }
 
+/** Names that other trainers have for options of ours. */
+const ELSEWHERE: Readonly<Record<string, readonly string[]>> = {
+  epochs: ['numtrainepochs', 'numepochs'],
+  iterations: ['maxsteps', 'steps', 'numtrainepochs', 'epochs'],
+  batchSize: ['perdevicetrainbatchsize', 'microbatchsize'],
+  gradientAccumulation: ['gradientaccumulationsteps'],
+  data: ['dataset', 'datasetname', 'trainfile', 'traindata', 'file', 'input'],
+  validation: ['evaldataset', 'evaldata', 'evalfile', 'valdata', 'testdata'],
+  model: ['modelnameorpath', 'base', 'basemodel', 'checkpoint'],
+  schedule: ['lrscheduler', 'lrschedulertype', 'scheduler'],
+  maxLength: ['maxseqlength', 'maxseqlen', 'cutofflen', 'contextlength'],
+  maxNewTokens: ['maxtokens', 'maxcompletionlength', 'responselength'],
+  groupSize: ['numgenerations'],
+  klCoef: ['beta'],
+  reward: ['rewardfuncs', 'rewardmodel', 'rewardfunction'],
+  loss: ['losstype'],
+  activationCheckpointing: ['gradientcheckpointing'],
+  output: ['outputdir', 'out', 'savepath'],
+  resume: ['resumefromcheckpoint'],
+}
+
 /** Returns the known name most similar to `name`, or undefined where none is close. */
 export function nearestName(name: string, known: Iterable<string>): string | undefined {
   const plain = (text: string) => text.toLowerCase().replace(/[^\p{L}\p{N}]/gu, '')
   const wanted = plain(name)
+  const names = Array.from(known)
+  const ours = Object.keys(ELSEWHERE).filter((own) => ELSEWHERE[own]!.includes(wanted))
+  const same = names.find((candidate) => ours.some((own) => plain(own) === plain(candidate)))
+  if (same !== undefined) return same
   let best: string | undefined
   let bestDistance = Number.POSITIVE_INFINITY
-  for (const candidate of known) {
+  for (const candidate of names) {
     const other = plain(candidate)
     // A part of a name, such as `warmup`, counts as close to a name that begins or ends with it; so do initials (`lr`).
     const distance =

@@ -167,16 +167,16 @@ export function groupIteration(
   return {
     async draw({ prompts, seed, step, signal, timed }) {
       // 1. Rollout: G responses to each prompt, sampled from softmax(logits / temperature).
-      const responses = await timed('rollout', rollout(model, prompts, { ...options, seed, signal }))
+      const responses = await timed('rollout', () => rollout(model, prompts, { ...options, seed, signal }))
 
       // 2. Scores of whole responses: the weighted sum of reward models and functions, [B].
       const { batchTokens, rewardTimeoutMs: timeoutMs } = options
       const judging = { batchTokens, timeoutMs, step, signal }
-      const scores = await timed('score', scoresOf(sources, responses, judging))
+      const scores = await timed('score', () => scoresOf(sources, responses, judging))
 
       // 3. log p_old and, with klCoef, log p_ref of each token by a training forward, [N].
       const drawn = { responses, scores }
-      return await timed('score', experienceOf({ model, reference }, drawn, { ...options, signal }))
+      return await timed('score', () => experienceOf({ model, reference }, drawn, { ...options, signal }))
     },
 
     async learn(experience, at) {

@@ -213,7 +213,7 @@ test('wrong use is told in one sentence', async (t) => {
   t.is((await wrong('nothing', '--model', large)).code, 2)
   const missing = await wrong('sft', '--model', join(folder, 'missing'), '--device', 'cpu')
   t.is(missing.code, 1)
-  t.regex(missing.stderr, /missing does not exist\n$/)
+  t.regex(missing.stderr, /missing does not exist; give a folder, or org\/name on the Hub\n$/)
 })
 
 test('estimate takes the flags of the recipe', (t) => {

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { RECIPE_NAMES } from '../../lib/train/recipes.js'
@@ -79,10 +79,71 @@ test('errors speak in one voice, and all missing options are named at once', asy
     '--modle',
     'x',
   )
+  await fails('posttrain inspect: <data> and --model are missing', 'inspect')
+  await fails('posttrain inspect: --model is missing', 'inspect', data)
+  await fails(
+    'posttrain inspect: --as must be one of sft, preference, unpaired, prompt, got "x"',
+    ...['inspect', data, '--model', model, '--as', 'x'],
+  )
+  await fails(
+    'posttrain inspect: --rows must be an integer of at least 0, got -1',
+    ...['inspect', data, '--model', model, '--rows', '-1'],
+  )
+  await fails('posttrain completion: <shell> must be one of bash, zsh, fish, got "sh"', 'completion', 'sh')
   await fails(
     'posttrain sft: --overwrite cannot be combined with --resume: resume the run in the folder, or replace it',
     ...[...short, '--output', join(folder, 'both'), '--resume', '--overwrite'],
   )
+})
+
+test('an option of another trainer is answered with the one of this', async (t) => {
+  for (const [command, given, ours] of [
+    ['sft', '--num-train-epochs', '--epochs'],
+    ['sft', '--per_device_train_batch_size', '--batch-size'],
+    ['grpo', '--max-steps', '--iterations'],
+    ['grpo', '--num-generations', '--group-size'],
+  ] as const) {
+    const { code, stderr } = await posttrain([command, given, '1'])
+    t.is(code, 2)
+    t.is(stderr, `posttrain ${command}: unknown option ${given}; did you mean ${ours}?\n`)
+  }
+})
+
+test('a run folder, an adapter and missing files are named as what they are, before a model is loaded', async (t) => {
+  const output = join(cleanFolder(t), 'run')
+  t.is((await posttrain([...short, '--lora', '--output', output])).code, 0)
+  const fails = async (expected: RegExp, ...argv: string[]) => {
+    const { code, stderr } = await posttrain(argv)
+    t.is(code, 1)
+    t.regex(stderr, expected)
+  }
+  const asked = ['--prompt', 'a']
+  await fails(/run is the folder of a run: load the base.*adapter/, 'generate', '--model', output, ...asked)
+  await fails(
+    /adapter is an adapter: load its base, then it with loadAdapter or --adapter/,
+    ...['generate', '--model', join(output, 'adapter'), ...asked],
+  )
+  const broken = join(cleanFolder(t), 'broken')
+  cpSync(model, broken, { recursive: true })
+  writeFileSync(join(broken, 'model.safetensors'), '')
+  await fails(/none\.jsonl does not exist/, 'sft', '--model', broken, '--data', join(folder, 'none.jsonl'))
+  const none = join(folder, 'none.ts')
+  await fails(
+    /--reward .*none\.ts does not exist/,
+    ...['grpo', '--model', model, '--data', data, '--reward', none],
+  )
+})
+
+test('a reward that is an ES module in a package of CommonJS is refused with both ways out', async (t) => {
+  const package_ = cleanFolder(t)
+  mkdirSync(package_)
+  writeFileSync(join(package_, 'package.json'), '{"type": "commonjs"}')
+  writeFileSync(join(package_, 'one.js'), 'export default (samples) => samples.map(() => 1)')
+  const { code, stderr } = await posttrain([
+    ...['grpo', '--model', model, '--data', data, '--reward', join(package_, 'one.js')],
+  ])
+  t.is(code, 1)
+  t.regex(stderr, /it is an ES module, and the nearest package\.json .* name the file .*one\.mjs\n$/)
 })
 
 test('a folder that holds something is refused with the flags that help', async (t) => {
@@ -168,6 +229,10 @@ test('configs are YAML or JSON with comments, and errors in them have line and c
   const { options } = JSON.parse(readFileSync(join(output, 'config.json'), 'utf8'))
   t.like(options, { learningRate: 1e-5, maxSteps: 2 })
   t.is(options.lora.rank, 4)
+  const lists = file('g.yaml', `model: ${model}\ndata: [${data}, ${data}]\nmaxSteps: 1\nlora: true\n`)
+  const listed = await posttrain(['sft', '--config', lists, '--output', cleanFolder(t), '--json'])
+  t.is(listed.code, 0, listed.stderr)
+  t.is((eventsIn(listed.stdout)[0]!.report as { read: number }).read, 24)
   const json = file(
     'b.json',
     `// first\n{ "model": "${model}", /* b */ "data": "${data}", "maxSteps": 2, "stop": 1, }`,

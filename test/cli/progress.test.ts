@@ -61,6 +61,9 @@ function watch(isTTY: boolean, columns = 80) {
 
 process.env.LC_ALL = 'C'
 
+/** What a redrawn line shows: the text between its beginning and the erasing of the rest. */
+const shownIn = (text: string | undefined) => (text ?? '').replace('\r', '').replace('\u001b[K', '')
+
 test('plain lines where there is no terminal: the first step, then every two seconds, then the last', (t) => {
   const { written, clock, progress } = watch(false)
   progress.show(start)
@@ -92,7 +95,10 @@ test('a bar that is redrawn on a terminal and never wider than it', (t) => {
       progress.show(step(n))
     }
     progress.line('a line')
-    const bars = written.slice(1).filter((text) => text.includes('/10'))
+    const bars = written
+      .slice(1)
+      .filter((text) => text.includes('/10'))
+      .map(shownIn)
     t.is(bars.length, 4)
     for (const bar of bars) t.true(bar.length < columns && !bar.includes('\n'))
     t.deepEqual(written.slice(-3, -1), ['\r\u001b[K', 'a line\n'])
@@ -124,14 +130,38 @@ test.serial('on a terminal every phase is shown at once, with its time', (t) => 
   t.is(written.at(-1), 'Loading the model')
   clock.now += 3000
   progress.tick()
-  t.is(written.at(-1), 'Loading the model 3s')
+  t.is(written.at(-1), '\rLoading the model 3s\u001b[K')
   progress.show(start)
-  t.is(written.at(-1), 'First step')
+  t.is(shownIn(written.at(-1)), 'First step')
+  progress.enter('rollout')
+  t.is(shownIn(written.at(-1)), 'Sampling responses')
+  clock.now += 1000
   progress.show(step(1))
-  progress.enter('evaluating')
-  clock.now += 2000
+  for (const [phase, text] of [
+    ['rollout', 'sampling responses'],
+    ['scoring', 'scoring responses'],
+    ['evaluating', 'evaluating'],
+  ] as const) {
+    progress.enter(phase)
+    clock.now += 2000
+    progress.tick()
+    t.regex(shownIn(written.at(-1)), new RegExp(`  ${text} 2s, \\ds left$`))
+  }
+})
+
+test.serial('a line that shows the same is not written again, and none is drawn after the end', (t) => {
+  const { written, clock, progress } = watch(true)
+  progress.show(start)
+  progress.show(step(1))
+  const { length } = written
+  for (let i = 0; i < 5; i++) progress.tick()
+  t.is(written.length, length)
+  clock.now += 500
+  progress.show({ type: 'end', reason: 'completed', steps: 10, epochs: 1, loss: 2, seconds: 5 })
+  t.regex(written.at(-1)!, /^Ended after 10 steps in 5s/)
+  progress.enter('saving')
   progress.tick()
-  t.regex(written.at(-1)!, /evaluating 2s$/)
+  t.regex(written.at(-1)!, /^Ended/)
 })
 
 test.serial('control characters of data do not reach the terminal, and long lines wrap at words', (t) => {

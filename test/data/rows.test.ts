@@ -101,7 +101,15 @@ const bad: [unknown, RegExp][] = [
   [{ foo: 1 }, /^rows\.jsonl:7: unknown kind of row, with the fields foo: expected messages/],
   [{ instruction: 'a' }, /^rows\.jsonl:7: output must be a string, got nothing/],
   [{ instruction: 'a', output: 3 }, /output must be a string, got a number/],
-  [{ prompt: 'a' }, /completion must be a string/],
+  [{ prompt: 'a' }, /completion is missing: a prompt alone is for ppo, grpo and rloo/],
+  [
+    { prompt: 'a', chosen: 'b', rejected: 'c' },
+    /completion is missing: a row with chosen and rejected is for dpo and reward/,
+  ],
+  [
+    { prompt: 'a', completion: 'b', label: false },
+    /label false marks an undesirable response, which is not trained on/,
+  ],
   [{ text: 'a', weight: -1 }, /weight must be a number of at least 0/],
   [{ messages: [] }, /messages must be a list of at least one message/],
   [

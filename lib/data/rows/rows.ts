@@ -130,6 +130,7 @@ function completionExample(fields: Fields, weight: number, origin: Origin): Exam
     const texts = { prompt: text(fields, 'prompt', origin), completion: text(fields, 'completion', origin) }
     return { kind: 'completion', ...texts, weight, ...stringColumns(fields, origin) }
   }
+  if (completion === undefined) throw bad(origin, 'completion', `is missing${otherUse(fields)}`)
   const earlier = typeof prompt === 'string' ? historyOf(fields, origin) : []
   if (typeof prompt !== 'string') refuse(fields, ['history'], 'messages', origin)
   const asked = withSystem([...earlier, ...turnsOf(fields, 'prompt', 'user', origin)], fields, origin)
@@ -137,6 +138,14 @@ function completionExample(fields: Fields, weight: number, origin: Origin): Exam
   const context = asked.map((message) => ({ ...message, train: false }))
   const { messages, ...begun } = followed(context, said, origin)
   return { kind: 'messages', ...begun, weight, ...conversation(messages, fields, origin) }
+}
+
+/** Recipes for a row with a prompt and no completion. */
+function otherUse(fields: Fields): string {
+  const found = ['chosen', 'rejected', 'responses'].filter((name) => fields[name] !== undefined)
+  return found.length === 0
+    ? ': a prompt alone is for ppo, grpo and rloo, which sample responses'
+    : `: a row with ${found.join(' and ')} is for dpo and reward`
 }
 
 /** Reads a column of messages, or a text as one message. */
@@ -173,7 +182,15 @@ export function exampleOf(fields: Fields, origin: Origin): Example {
  * `output`, `prompt` + `completion`, `text`. Throws ERR_DATA naming file, line, field and what was expected.
  */
 export function readRow(row: unknown, origin: Origin): Example {
-  return exampleOf(columnsOf(row, origin), origin)
+  const fields = columnsOf(row, origin)
+  for (const name of ['label', 'kto_tag'])
+    if (fields[name] === false)
+      throw bad(
+        origin,
+        name,
+        'false marks an undesirable response, which is not trained on: leave the row out, or use dpo with loss kto',
+      )
+  return exampleOf(fields, origin)
 }
 
 /** Advice where a field seems to hold the rows themselves. */

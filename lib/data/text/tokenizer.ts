@@ -1,4 +1,4 @@
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { is, needArgument, needOptions } from '../../arguments.js'
 import { PosttrainError } from '../../errors.js'
@@ -116,7 +116,8 @@ export class Tokenizer {
     const read = (name: string, limit: number = LIMITS.json) => readTextIfThere(join(directory, name), limit)
     const tokenizerJson = await read('tokenizer.json', LIMITS.tokenizer)
     if (tokenizerJson === null) {
-      throw new PosttrainError('ERR_INVALID_FILE', `${directory} has no tokenizer.json`)
+      const lacks = (await stat(directory).catch(() => null)) ? 'has no tokenizer.json' : 'does not exist'
+      throw new PosttrainError('ERR_INVALID_FILE', `${directory} ${lacks}`)
     }
     const config = await read('tokenizer_config.json')
     const map = await read('special_tokens_map.json')

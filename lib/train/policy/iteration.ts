@@ -25,7 +25,8 @@ export async function drawUnlessStopped<Step extends PolicyStepEvent>(
 ): Promise<Drawn | null> {
   const { signal } = training.options
   try {
-    return await draw(training, state, signal ? AbortSignal.any([signal, control.stop]) : control.stop)
+    const either = signal ? AbortSignal.any([signal, control.stop]) : control.stop
+    return await draw(training, state, control, either)
   } catch (error) {
     // No update was made yet: a resume samples the same responses again.
     if (error instanceof AbortError && control.stop.aborted && !signal?.aborted) return null
@@ -36,6 +37,7 @@ export async function drawUnlessStopped<Step extends PolicyStepEvent>(
 async function draw<Step extends PolicyStepEvent>(
   { options, prompts, groupSize, draw }: PolicyTraining<Step>,
   state: PolicyState,
+  control: RunControl,
   signal: AbortSignal,
 ): Promise<Drawn> {
   const taken = takePrompts(prompts, { from: state.taken, count: options.batchSize, ...options })
@@ -47,11 +49,13 @@ async function draw<Step extends PolicyStepEvent>(
     signal,
     async timed(what, work) {
       const begun = performance.now()
-      const result = await work
+      control.phase = what === 'rollout' ? 'rollout' : 'scoring'
+      const result = await work()
       seconds[what] += (performance.now() - begun) / 1000
       return result
     },
   })
+  control.phase = 'training'
   const away = experience.kl.find((value) => Math.abs(value) > 1e-3)
   if (state.step === 0 && options.reference === undefined && away !== undefined) {
     throw new PosttrainError(

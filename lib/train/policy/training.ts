@@ -19,7 +19,7 @@ export interface Draw {
   /** Aborted by stop() too, which drops a rollout before its updates. */
   signal: AbortSignal
   /** Adds the time of `work` to that of the rollout or of its scores. */
-  timed<T>(what: 'rollout' | 'score', work: Promise<T>): Promise<T>
+  timed<T>(what: 'rollout' | 'score', work: () => Promise<T>): Promise<T>
 }
 
 /** Progress of a run at the updates from a rollout. */

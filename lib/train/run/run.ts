@@ -14,8 +14,19 @@ export interface RunControl {
   phase: RunPhase
 }
 
-/** What a run is doing between two events: reading its data, steps or rollouts, or what follows a step. */
-export type RunPhase = 'reading' | 'training' | 'evaluating' | 'sampling' | 'saving'
+/**
+ * What a run is doing between two events: reading its data, computing the log-probabilities of a reference that is kept, the
+ * responses of a rollout and their scores, updates, or what follows a step.
+ */
+export type RunPhase =
+  | 'reading'
+  | 'reference'
+  | 'rollout'
+  | 'scoring'
+  | 'training'
+  | 'evaluating'
+  | 'sampling'
+  | 'saving'
 
 /** Whether a run has reached its start event, after which its changes to the model are kept. */
 export const hasStarted = (control: RunControl) => (): boolean => control.summary !== null

@@ -61,6 +61,7 @@ export async function* superviseTraining<
     }),
     bestStep: ({ evaluations }) => (options.keep === 'best' ? evaluations.bestStep : null),
   })
+  if (training.begin) control.phase = 'reference'
   await session.resume(await supervisedFingerprint(model, (await training.begin?.()) ?? null, train))
   const lostBest = await session.lostBest()
   if (lostBest !== null) session.state = { ...session.state, evaluations: NO_EVALUATION }
