@@ -1,4 +1,3 @@
-import { spawnSync } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
@@ -253,35 +252,4 @@ test('configs are YAML or JSON with comments, and errors in them have line and c
     /e\.yaml:2:1: epochs must be a(n integer| number), got "three"/,
   )
   await fails(file('f.json', '{"epochs": 1\n"lora": {}}'), /f\.json:1:12: not JSON: /)
-})
-
-test('bash completes commands, subcommands, options and values', async (t) => {
-  const { code, stdout } = await posttrain(['completion', 'bash'])
-  t.is(code, 0)
-  const script = file('completion.bash', stdout)
-  const complete = (...words: string[]) => {
-    const program = `source "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _posttrain 2>&1; printf '%s\\n' "\${COMPREPLY[@]}"`
-    const ended = spawnSync('bash', ['-c', program, script, 'posttrain', ...words], {
-      encoding: 'utf8',
-      cwd: folder,
-    })
-    return ended.stdout.trim().split('\n')
-  }
-  t.deepEqual(complete('sf'), ['sft'])
-  t.deepEqual(complete('estimate', 'gr'), ['grpo'])
-  t.deepEqual(complete('sft', '--learn'), ['--learning-rate'])
-  t.deepEqual(complete('sft', '--no-'), ['--no-shuffle'])
-  t.deepEqual(complete('sft', '--train-on', 'l'), ['lastAssistant'])
-  t.deepEqual(complete('estimate', 'dpo', '--loss', 'kt'), ['kto'])
-  t.deepEqual(complete('completion', 'z'), ['zsh'])
-  t.true(complete('sft', '--data', 'row').some((line) => line === 'rows.jsonl'))
-  t.true(complete('sft', '--model', 'mod').some((line) => line === 'model'))
-  for (const shell of ['zsh', 'fish']) {
-    const other = await posttrain(['completion', shell])
-    t.is(other.code, 0)
-    for (const word of ['--learning-rate', 'lastAssistant', 'libtorch'].map((word) =>
-      word.replace('--', shell === 'fish' ? '' : '--'),
-    ))
-      t.true(other.stdout.includes(word), `${shell}: ${word}`)
-  }
 })
