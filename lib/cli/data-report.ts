@@ -1,6 +1,7 @@
 import type { DataReport, PromptReport } from '../data/index.js'
 import { compact, counted } from './counts.js'
 import { describeStrings } from './describe-strings.js'
+import { describeUnread } from './unread-columns.js'
 
 /** Data report of prompts in one line, and one more for each possible problem. */
 export function describePrompts(report: PromptReport): string[] {
@@ -33,6 +34,7 @@ export function describeData(report: DataReport): string[] {
   )
   if (report.firstBadRow) lines.push(`Data: the first bad row is ${report.firstBadRow}`)
   for (const note of report.notes) lines.push(`Data: ${note}`)
+  lines.push(...describeUnread(report.unreadColumns).map((line) => `Data: ${line}`))
   concern(
     truncated,
     'truncated, which does not teach where a response ends; a larger --max-length keeps rows whole',

@@ -10,6 +10,7 @@ import { isObject, readJson } from '../options/kinds.js'
 import { counted } from './counts.js'
 import { describeStrings } from './describe-strings.js'
 import { type InspectedRow, type InspectOptions, inspectData, type TokenState } from './inspect-rows.js'
+import { describeUnread } from './unread-columns.js'
 import { UsageError } from './usage.js'
 import { visible } from './visible.js'
 
@@ -107,6 +108,7 @@ function trainingLines(report: DataReport | ResponseReport): string[] {
     `${report.tokens} tokens, ${report.trainTokens} of them trained`,
     lengthLine(report, 'pairs' in report ? 'response with its prompt' : 'row'),
     ...report.notes,
+    ...describeUnread(report.unreadColumns),
     ...counts([
       [dropped.badRow, `skipped as unreadable, the first: ${report.firstBadRow}`],
       [dropped.tooLong, 'dropped: too long'],

@@ -3,7 +3,8 @@ import { PosttrainError } from '../errors.js'
 import { NumberList } from './encode/digests.js'
 import { type Encoded, RowEncoder } from './encode/encode.js'
 import { type EncodeOptions, stopIdsOf } from './encode/mask.js'
-import { type DataReport, ReportBuilder, sharedRows } from './encode/report.js'
+import { type DataReport, ReportBuilder } from './encode/report.js'
+import { sharedRows } from './encode/shared-rows.js'
 import { TokenStore } from './encode/token-store.js'
 import type { Documents } from './formats/format.js'
 import { ingest } from './ingest.js'
@@ -110,6 +111,7 @@ async function loadSource(
     documents: options.documents,
     skip: (message) => builder.badRow(message),
     note: (sentence) => builder.note(sentence),
+    unread: { kind: 'sft', take: (columns) => builder.unread(columns) },
     async keep(example, encoded, { line }) {
       for (const row of encoded.rows) {
         if (typeof row === 'string') continue

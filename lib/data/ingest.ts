@@ -1,6 +1,8 @@
 import { AbortError, PosttrainError } from '../errors.js'
 import type { ReadOptions } from './formats/format.js'
 import type { Origin } from './rows/fields.js'
+import type { RowKind } from './rows/row-kind.js'
+import { unreadColumns } from './rows/unread.js'
 import { type RowSource, readRows } from './sources.js'
 
 /** Reader, encoder and store for the rows of one kind. */
@@ -19,6 +21,8 @@ export interface Ingestion<Item, Encoded extends object> extends ReadOptions {
   skip(message: string): void
   /** Takes a sentence about a file for the report. */
   note?(sentence: string): void
+  /** Kind of the rows, and what takes the columns of one that its reader does not look at. */
+  unread?: { kind: RowKind; take(columns: readonly string[]): void }
 }
 
 /** Milliseconds between yields to the event loop. */
@@ -55,6 +59,7 @@ export async function ingest<Item, Encoded extends object>(
     try {
       if (failure !== undefined) throw failure
       slice.push({ item: into.read(exact ?? row, origin, row), origin })
+      if (into.unread !== undefined) into.unread.take(unreadColumns(row, into.unread.kind))
     } catch (error) {
       refuse(error)
     }

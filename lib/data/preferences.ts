@@ -20,14 +20,20 @@ export interface PreferenceGroup extends ResponseGroup {
 
 export type PreferenceSet = ResponseSet<PreferenceGroup>
 
-const preferences: ResponseKind<{ examples: Example[]; margin: number }, PreferenceGroup> = {
-  rows: 'preference rows',
+interface Read {
+  examples: Example[]
+  margin: number
+  scores: readonly number[] | undefined
+}
+
+const preferences: ResponseKind<Read, PreferenceGroup> = {
+  name: 'preference',
   read(row, origin) {
-    const { responses, margin } = readPreference(row, origin)
-    return { examples: responses, margin }
+    const { responses, margin, scores } = readPreference(row, origin)
+    return { examples: responses, margin, scores }
   },
-  group({ margin }, encoded, counts) {
-    const pairs = pairsOf(encoded, counts)
+  group({ margin, scores }, encoded, counts) {
+    const pairs = pairsOf(encoded, counts, scores)
     if (pairs.length === 0) return null
     // Responses without a remaining pair are dropped, so that they cost no forward.
     const inPair = (i: number) => pairs.some(({ chosen, rejected }) => chosen === i || rejected === i)
@@ -54,14 +60,20 @@ const preferences: ResponseKind<{ examples: Example[]; margin: number }, Prefere
   },
 }
 
-/** Pairs of the remaining, differing responses; each response is preferred to all after it. */
-function pairsOf(encoded: readonly (EncodedRow | null)[], counts: PairCounts) {
+/** Pairs of the remaining, differing responses; each response is preferred to all after it that have another score. */
+function pairsOf(
+  encoded: readonly (EncodedRow | null)[],
+  counts: PairCounts,
+  scores: readonly number[] | undefined,
+) {
   const pairs: { chosen: number; rejected: number }[] = []
   for (const [chosen, a] of encoded.entries()) {
     for (const [offset, b] of encoded.slice(chosen + 1).entries()) {
+      const rejected = chosen + 1 + offset
+      if (scores !== undefined && scores[chosen] === scores[rejected]) continue
       if (a === null || b === null) counts.brokenPairs++
       else if (sameIds(a.inputIds, b.inputIds)) counts.identical++
-      else pairs.push({ chosen, rejected: chosen + 1 + offset })
+      else pairs.push({ chosen, rejected })
     }
   }
   counts.pairs += pairs.length

@@ -68,8 +68,8 @@ export interface ResponseOptions extends StringForm {
 
 /** Conversion of the rows of one kind to groups of responses. */
 export interface ResponseKind<Read extends { examples: Example[] }, Group extends ResponseGroup> {
-  /** Name of such rows in errors. */
-  rows: string
+  /** Name of the kind, also in errors. */
+  name: 'preference' | 'unpaired'
   read(row: unknown, origin: Origin): Read
   /** Responses to keep, and the fields of their group; null where none is kept. A dropped response is null. */
   group(
@@ -137,7 +137,7 @@ async function loadSet<Read extends { examples: Example[] }, Group extends Respo
   })
   const set = new SetBuilder(kind)
   try {
-    for (const data of unweighted(source, `${kind.rows} have no source weight`)) {
+    for (const data of unweighted(source, `${kind.name} rows have no source weight`)) {
       await ingest<Read, { responses: Encoded[] }>(data, {
         onBadRow,
         signal,
@@ -155,6 +155,8 @@ async function loadSet<Read extends { examples: Example[] }, Group extends Respo
         },
         keep: (read, { responses }, origin) => set.keep(read, responses, origin),
         skip: (message) => set.builder.badRow(message),
+        note: (sentence) => set.builder.note(sentence),
+        unread: { kind: kind.name, take: (columns) => set.builder.unread(columns) },
       })
     }
     set.check(options)

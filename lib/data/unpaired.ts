@@ -18,7 +18,7 @@ export interface UnpairedResponse extends ResponseGroup {
 export type UnpairedSet = ResponseSet<UnpairedResponse>
 
 const unpaired: ResponseKind<{ examples: Example[]; desirable: boolean }, UnpairedResponse> = {
-  rows: 'unpaired rows',
+  name: 'unpaired',
   read(row, origin) {
     const { example, desirable } = readUnpaired(row, origin)
     return { examples: [example], desirable }

@@ -35,6 +35,7 @@ const start: TrainEvent = {
     example: null,
     firstBadRow: 'a.jsonl:3: output must be a string, got nothing',
     notes: [],
+    unreadColumns: { id: 9 },
   },
 }
 
@@ -71,10 +72,11 @@ test('plain lines where there is no terminal: the first step, then every two sec
     clock.now += 500
     progress.show(step(n))
   }
-  t.deepEqual(written.splice(0, 4), [
+  t.deepEqual(written.splice(0, 5), [
     'Data: 8 sequences of 9 rows, 4.0k tokens, 1.0k of them trained, lengths 1 to 5, median 2\n',
     'Data: 1 row left out: 1 bad, 0 too long, 0 without a label, 0 empty\n',
     'Data: the first bad row is a.jsonl:3: output must be a string, got nothing\n',
+    'Data: columns that are not read: id\n',
     'Data: 2 rows truncated, which does not teach where a response ends; a larger --max-length keeps rows whole\n',
   ])
   t.is(written[0], 'Training 1.0k trainable of 2.0k parameters, 10 steps\n')

@@ -99,12 +99,18 @@ for (const [kind, row, example] of kinds) {
 const bad: [unknown, RegExp][] = [
   [5, /^rows\.jsonl:7: a row must be an object, got a number/],
   [{ foo: 1 }, /^rows\.jsonl:7: unknown kind of row, with the fields foo: expected messages/],
-  [{ instruction: 'a' }, /^rows\.jsonl:7: output must be a string, got nothing/],
+  [
+    { instruction: 'a' },
+    /^rows\.jsonl:7: output is missing: expected instruction \+ output; the row has instruction$/,
+  ],
   [{ instruction: 'a', output: 3 }, /output must be a string, got a number/],
-  [{ prompt: 'a' }, /completion is missing: a prompt alone is for ppo, grpo and rloo/],
+  [
+    { prompt: 'a' },
+    /completion is missing: .*; the row has prompt \(prompts alone are for ppo, grpo and rloo\)$/,
+  ],
   [
     { prompt: 'a', chosen: 'b', rejected: 'c' },
-    /completion is missing: a row with chosen and rejected is for dpo and reward/,
+    /completion is missing: .* \(rows with chosen and rejected are for dpo and reward\)$/,
   ],
   [
     { prompt: 'a', completion: 'b', label: false },

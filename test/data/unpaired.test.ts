@@ -114,7 +114,7 @@ test('the hash changes with a label, and a response labeled both ways is not an 
 test('bad rows are named with their field', async (t) => {
   const cases: [unknown, RegExp][] = [
     [{ prompt: 'P', completion: 'a' }, /^rows:1: label must be true or false, got nothing/],
-    [{ prompt: 'P', completion: 'a', label: 1 }, /^rows:1: label must be true or false, got a number/],
+    [{ prompt: 'P', completion: 'a', label: 2 }, /^rows:1: label must be true or false, got a number/],
     [
       { prompt: 'P', label: true },
       /^rows:1: completion must be a text, a message or a list of messages, got nothing/,

@@ -1,6 +1,7 @@
 import type { Example } from '../rows/rows.js'
 import type { TextForm } from '../rows/string-rows.js'
 import type { Tokenizer } from '../text/tokenizer.js'
+import { ColumnCounts } from './column-counts.js'
 import { type Digest, DigestSet, NumberList } from './digests.js'
 import type { Encoded } from './encode.js'
 import { exampleText } from './example.js'
@@ -55,6 +56,8 @@ export interface DataReport {
   firstBadRow: string | null
   /** What files may have been meant to hold other than what was read, in a sentence each. */
   notes: string[]
+  /** Columns with values that were not read, with the number of rows that have them. */
+  unreadColumns: Record<string, number>
 }
 
 /**
@@ -123,6 +126,7 @@ export class ReportBuilder {
   readonly #dropped: DataReport['dropped'] = { badRow: 0, tooLong: 0, noLabels: 0, empty: 0 }
   #firstBadRow: string | null = null
   readonly #notes: string[] = []
+  readonly #unread = new ColumnCounts()
 
   badRow(message: string): void {
     this.#lost++
@@ -132,6 +136,11 @@ export class ReportBuilder {
 
   note(sentence: string): void {
     this.#notes.push(sentence)
+  }
+
+  /** Counts columns of a row that were not read. */
+  unread(columns: readonly string[]): void {
+    this.#unread.add(columns)
   }
 
   /** Counts an example whose rows are the next of the store. */
@@ -202,6 +211,7 @@ export class ReportBuilder {
       example: null,
       firstBadRow: on.dropped ? this.#firstBadRow : null,
       notes: on.dropped ? [...this.#notes] : [],
+      unreadColumns: on.dropped ? this.#unread.counts() : {},
     }
     for (let row = 0; row < this.#rows.length; row++) {
       if (!holds(row)) continue
@@ -283,17 +293,4 @@ export class ReportBuilder {
     }
     return found
   }
-}
-
-/** Counts the `rows` of a store that are, token for token, among `others` of another (or the same) store. */
-export function sharedRows(
-  rows: { store: TokenStore; parts: readonly { rows: Uint32Array }[] },
-  others: { store: TokenStore; parts: readonly { rows: Uint32Array }[] },
-): number {
-  const known = new DigestSet()
-  for (const part of others.parts) for (const row of part.rows) known.add(others.store.digestOf(row))
-  let shared = 0
-  for (const part of rows.parts)
-    for (const row of part.rows) shared += Number(known.has(rows.store.digestOf(row)))
-  return shared
 }

@@ -1,15 +1,5 @@
 import { contentOf } from './content.js'
-import {
-  bad,
-  dataIn,
-  dataOf,
-  type Fields,
-  fieldsOf,
-  isEmpty,
-  isObject,
-  kindOf,
-  type Origin,
-} from './fields.js'
+import { bad, dataIn, dataOf, type Fields, isEmpty, isObject, kindOf, type Origin } from './fields.js'
 import { withoutFiller } from './filler.js'
 import type { JsonData } from './json-data.js'
 import type { Message } from './messages.js'
@@ -20,39 +10,6 @@ export interface Beside {
   tools?: JsonData[]
   /** Further variables of the template: `chat_template_kwargs` of the row. */
   templateArguments?: Readonly<Record<string, JsonData>>
-}
-
-/** Columns of what is not text. */
-const MEDIA = ['images', 'image', 'videos', 'video', 'audios', 'audio'] as const
-
-/** Other names of columns, each read where the first is absent. */
-const ALIASES: readonly (readonly [name: string, ...others: string[]])[] = [
-  ['prompt', 'question', 'query'],
-  ['completion', 'response', 'answer'],
-]
-
-/** Columns that hold messages of one conversation. */
-export const LISTS = ['messages', 'conversations', 'conversation', 'dialog', 'dialogue'] as const
-
-/**
- * Reads the columns of a row of any kind under the names that its reader knows. Throws ERR_DATA where the row is not an
- * object, and for images and the like.
- */
-export function columnsOf(row: unknown, origin: Origin): Fields {
-  const fields = fieldsOf(row, origin)
-  const media = MEDIA.find((name) => !isEmpty(fields[name]))
-  if (media !== undefined) throw bad(origin, media, 'is not supported: only text is trained')
-  const named: Record<string, unknown> = { ...fields }
-  const list = LISTS.find((name) => fields[name] !== undefined)
-  if (list !== undefined) return named
-  if (fields.instruction !== undefined) return { output: fields.response, ...named }
-  if (fields.prompt === undefined && fields.output !== undefined && fields.input !== undefined)
-    return { ...named, prompt: fields.input, completion: fields.output }
-  for (const [name, ...others] of ALIASES) {
-    const found = [name, ...others].find((name) => fields[name] !== undefined)
-    if (found !== undefined) named[name] = fields[found]
-  }
-  return named
 }
 
 /** Reads a number, as JSON may write it (1 or 1.0); undefined where it is not one. */
@@ -90,10 +47,9 @@ function argumentsOf(value: unknown, origin: Origin): Record<string, JsonData> |
 }
 
 /** Puts the turn of the column `system` before messages that do not begin with one of their own. */
-export function withSystem(messages: Message[], fields: Fields, origin: Origin): Message[] {
-  const column = ['system', 'system_prompt'].find((name) => !isEmpty(fields[name]))
-  if (column === undefined) return messages
-  const { content } = contentOf(dataOf(fields[column], column, origin), column, origin)
+export function withSystem(messages: Message[], { system }: Fields, origin: Origin): Message[] {
+  if (isEmpty(system)) return messages
+  const { content } = contentOf(dataOf(system, 'system', origin), 'system', origin)
   if (['system', 'developer'].includes(messages[0]?.role ?? '')) return messages
   return [{ role: 'system', content }, ...messages]
 }
@@ -124,5 +80,5 @@ export function refuse(fields: Fields, names: readonly string[], beside: string,
 /** Columns that only a template can place. */
 export const OF_TEMPLATES = [
   ...['tools', 'functions', 'available_tools', 'chat_template_kwargs'],
-  ...['system', 'system_prompt', 'history'],
+  ...['system', 'history'],
 ]

@@ -20,9 +20,10 @@ const NAMES = ['text', 'value', 'content']
 /** Reads a content, a text or a list of text parts. Throws ERR_DATA naming a part of another kind. */
 export function contentOf(value: unknown, at: string, origin: Origin): Content {
   if (typeof value === 'string') return { content: value }
-  if (!Array.isArray(value))
+  const list = listIn(value)
+  if (list === undefined)
     throw bad(origin, at, `must be a string or a list of text parts, got ${kindOf(value)}`)
-  const read = value.map((part, i) => partOf(part, `${at}[${i}]`, origin))
+  const read = list.map((part, i) => partOf(part, `${at}[${i}]`, origin))
   const content = read.map(({ text }) => text).join('')
   const parts = read.map(({ part }) => part)
   const flags = new Set(read.map(({ train }) => train))
@@ -34,6 +35,15 @@ export function contentOf(value: unknown, at: string, origin: Origin): Content {
       'has parts that are trained and parts that are not, which is not supported: write train beside content',
     )
   return { content, ...(parts.length > 0 && { parts }), ...(train !== undefined && { train }) }
+}
+
+/** The parts of a content: a list, one part, or Gemini's object of them. */
+function listIn(value: unknown): readonly unknown[] | undefined {
+  if (Array.isArray(value)) return value
+  if (!isObject(value)) return undefined
+  const { type, parts } = withoutNulls(value)
+  if (Array.isArray(parts)) return parts
+  return type === undefined ? undefined : [value]
 }
 
 function partOf(

@@ -8,6 +8,8 @@ export interface Origin {
   source: string
   /** From 1: a line of a text file, else the position among the rows. */
   line: number
+  /** Names of columns in the row, where it has others than the reader. */
+  names?: Readonly<Record<string, string>>
 }
 
 /** The columns of a row, or the fields of a message; none of them is null. */
@@ -39,7 +41,16 @@ export function fieldsOf(row: unknown, origin: Origin): Fields {
 }
 
 export function bad(origin: Origin, field: string, expected: string): PosttrainError {
-  return new PosttrainError('ERR_DATA', `${origin.source}:${origin.line}: ${field} ${expected}`)
+  return new PosttrainError(
+    'ERR_DATA',
+    `${origin.source}:${origin.line}: ${nameIn(origin, field)} ${expected}`,
+  )
+}
+
+/** Name of a column, or of a field inside it, as the row has it. */
+export function nameIn({ names = {} }: Origin, field: string): string {
+  const column = /^[^.[]+/.exec(field)?.[0] ?? ''
+  return `${names[column] ?? column}${field.slice(column.length)}`
 }
 
 export function kindOf(value: unknown): string {

@@ -41,6 +41,11 @@ const ROLES: Record<string, string> = {
   bot: 'assistant',
   chatbot: 'assistant',
   model: 'assistant',
+  ai: 'assistant',
+  bing: 'assistant',
+  bard: 'assistant',
+  claude: 'assistant',
+  prompter: 'user',
   system: 'system',
   tool: 'tool',
   function: 'tool',
@@ -60,8 +65,7 @@ export function messagesOf(value: unknown, field: string, origin: Origin): Messa
   if (!Array.isArray(list) || list.length === 0)
     throw bad(origin, field, 'must be a list of at least one message')
   const messages: Message[] = []
-  for (const [i, item] of list.entries()) {
-    const at = `${field}[${i}]`
+  for (const [item, at] of turnsIn(list, field)) {
     const { message, isCall } = messageOf(item, at, origin)
     const before = messages.at(-1)
     if (isCall && before?.role === 'assistant')
@@ -69,6 +73,37 @@ export function messagesOf(value: unknown, field: string, origin: Origin): Messa
     else messages.push(message)
   }
   return messages
+}
+
+/** Reads one message. */
+export const messageIn = (item: unknown, at: string, origin: Origin): Message =>
+  messageOf(item, at, origin).message
+
+/** Fields that hold a question and its answer. */
+const PAIRS = [
+  ['input', 'output'],
+  ['user', 'assistant'],
+  ['human', 'assistant'],
+] as const
+
+/** Messages of a list with their places; texts, and pairs of a question and its answer, become turns by turns. */
+function turnsIn(list: readonly unknown[], field: string): [item: unknown, at: string][] {
+  const said = (place: number, content: unknown) => ({
+    role: place % 2 === 0 ? 'user' : 'assistant',
+    content,
+  })
+  // Lists of texts in other columns may hold responses.
+  if (field === 'messages' && list.every((item) => typeof item === 'string'))
+    return list.map((text, i) => [said(i, text), `${field}[${i}]`])
+  return list.flatMap((item, i): [unknown, string][] => {
+    const at = `${field}[${i}]`
+    const fields = isObject(item) ? withoutNulls(item) : {}
+    const pair = PAIRS.find((names) => names.every((name) => typeof fields[name] === 'string'))
+    if (pair === undefined || fields.role !== undefined || fields.from !== undefined) return [[item, at]]
+    return pair.flatMap((name, place): [unknown, string][] =>
+      fields[name] === '' ? [] : [[said(place, fields[name]), `${at}.${name}`]],
+    )
+  })
 }
 
 /** One turn of a turn of the assistant and the calls that follow it. */
@@ -81,8 +116,13 @@ function joined(said: Message, called: Message, at: string, origin: Origin): Mes
   return { ...turn, content, tool_calls: calls, ...(content === '' && { noContent: true }) }
 }
 
-/** Fields of a message that hold its text: in ShareGPT's form `value`, in mistral-finetune's also `text`. */
-const TEXTS = ['content', 'value', 'text']
+/**
+ * Fields of a message that hold its text: in ShareGPT's form `value`, in mistral-finetune's also `text`, in Gemini's
+ * `parts`.
+ */
+const TEXTS = ['content', 'value', 'text', 'parts', 'message', 'utterance']
+/** Fields of a message that hold its role. */
+const SPEAKERS = ['role', 'from', 'author', 'speaker', 'sender']
 /** Fields of a message that hold its calls: `function_call` is that of OpenAI's older API. */
 const CALL_FIELDS = ['tool_calls', 'function_call']
 
@@ -91,7 +131,10 @@ function messageOf(item: unknown, at: string, origin: Origin): { message: Messag
   // Tables give every message the fields that any has, and templates check whether `tool_calls` is defined.
   const fields = withoutNulls(dataOf(item, at, origin) as object, ['content'])
   const { train: own, rest } = unmasked(fields, at, origin)
-  const role = roleOf(rest, at, origin)
+  const speaker = SPEAKERS.find((name) => typeof rest[name] === 'string') ?? 'role'
+  const role = roleOf(rest[speaker], `${at}.${speaker}`, origin)
+  if (!isEmpty(rest.replies))
+    throw bad(origin, `${at}.replies`, 'makes a tree of messages: write each conversation as a row')
   const isCall = CALLS.has(role)
   const text = TEXTS.find((name) => rest[name] != null) ?? 'content'
   if (text === 'content' && rest.value !== undefined && rest.value !== rest.content)
@@ -103,7 +146,7 @@ function messageOf(item: unknown, at: string, origin: Origin): { message: Messag
   if (role !== 'assistant' && !isCall) refuseTrained(fields, at, origin)
   // Fields stay in their places, since a template may write the whole message.
   const renamed = Object.entries(rest).flatMap(([name, value]): [string, unknown][] => {
-    if (name === 'role' || name === 'from') return [['role', isCall ? 'assistant' : role]]
+    if (name === speaker || name === 'role' || name === 'from') return [['role', isCall ? 'assistant' : role]]
     if (name === text || name === 'content' || name === 'value') return [['content', body.content]]
     if (CALL_FIELDS.includes(name)) return body.calls.length > 0 ? [['tool_calls', body.calls]] : []
     if (name === 'reasoning_content') return [[name, reasoningOf(value, at, origin)]]
@@ -120,16 +163,17 @@ function messageOf(item: unknown, at: string, origin: Origin): { message: Messag
   return { message, isCall }
 }
 
-/** The role in `role` or `from`. Other names than the known ones are for the template, in `role` alone. */
-function roleOf({ role, from }: Fields, at: string, origin: Origin): string {
-  const field = role === undefined ? 'from' : 'role'
-  const name = role ?? from
-  if (typeof name !== 'string' || name === '')
-    throw bad(origin, `${at}.role`, `must be a string, got ${kindOf(name)}`)
-  const key = name.toLowerCase().replaceAll('-', '_')
+/** Role of a speaker. Other names than the known ones are for the template, in `role` alone. */
+function roleOf(name: unknown, at: string, origin: Origin): string {
+  if (typeof name !== 'string' || name === '') throw bad(origin, at, `must be a string, got ${kindOf(name)}`)
+  const key = name.trim().toLowerCase().replaceAll('-', '_')
   const known = CALLS.has(key) ? key : Object.hasOwn(ROLES, key) ? ROLES[key] : undefined
-  if (known === undefined && field === 'from')
-    throw bad(origin, `${at}.from`, `has the unknown value ${JSON.stringify(from)}`)
+  if (known === undefined && !at.endsWith('.role'))
+    throw bad(
+      origin,
+      at,
+      `has the unknown value ${JSON.stringify(name)}: expected user, assistant, system or tool, or a name for them`,
+    )
   return known ?? name
 }
 
@@ -161,7 +205,8 @@ export function instructionMessages(row: {
   system?: string
 }): Message[] {
   const { instruction, input = '', output, system = '' } = row
-  const user: Message = { role: 'user', content: input === '' ? instruction : `${instruction}\n${input}` }
+  const content = [instruction, input].filter((text) => text !== '').join('\n')
+  const user: Message = { role: 'user', content }
   if (input !== '') Object.assign(user, { instruction, input })
   return [
     ...(system === '' ? [] : [{ role: 'system', content: system }]),

@@ -1,4 +1,5 @@
-import { type Beside, besideOf, columnsOf, conversation, LISTS, numberIn } from './columns.js'
+import { missing } from './advice.js'
+import { type Beside, besideOf, conversation, numberIn } from './columns.js'
 import { splitCommonStart } from './common-start.js'
 import type { Continuation } from './continuation.js'
 import {
@@ -14,9 +15,10 @@ import {
   sharedCount,
   withoutResponse,
 } from './conversations.js'
-import { bad, type Fields, kindOf, type Origin, text } from './fields.js'
+import { bad, type Fields, isEmpty, kindOf, nameIn, type Origin, text } from './fields.js'
 import type { Message } from './messages.js'
-import { type Example, exampleOf, type StringColumns, stringColumns } from './rows.js'
+import { columnsOf } from './names.js'
+import { type Example, exampleOf, refuseContext, type StringColumns, stringColumns } from './rows.js'
 
 /** A prompt with a chosen and a rejected response: texts, messages, or whole conversations that differ at the end. */
 export interface PreferenceRow {
@@ -34,6 +36,10 @@ export interface PreferenceRow {
 export interface RankingRow {
   prompt?: string | Message[]
   responses: RowResponse[]
+  /** Score of each response, the best highest: responses are then in any order. */
+  scores?: number[]
+  /** Rank of each response, the best 1: responses are then in any order. */
+  ranks?: number[]
   [column: string]: unknown
 }
 
@@ -42,6 +48,8 @@ export interface Preference {
   responses: Example[]
   /** Margin of the pairs; default 0. */
   margin: number
+  /** Scores of the responses, from the column `scores` or `ranks`; equal ones make no pair. */
+  scores?: readonly number[]
 }
 
 /** Reads conversations with a common prompt; throws where they differ before a response. */
@@ -70,8 +78,7 @@ function conversationsOf(fields: Fields, responses: readonly [string, unknown][]
 /** Prompt of the responses. The answer that ends a whole conversation beside them must be one of them. */
 function promptBefore(fields: Fields, responses: readonly [string, unknown][], origin: Origin) {
   const prompt = promptOf(fields, origin)
-  const list = LISTS.find((name) => fields[name] !== undefined)
-  const said = Array.isArray(prompt) && list !== undefined ? prompt.at(-1) : undefined
+  const said = Array.isArray(prompt) && fields.messages !== undefined ? prompt.at(-1) : undefined
   if (!Array.isArray(prompt) || said?.role !== 'assistant') return prompt
   const before = withoutResponse(prompt)
   const own = responses.some(([field, response]) => {
@@ -81,10 +88,12 @@ function promptBefore(fields: Fields, responses: readonly [string, unknown][], o
   if (own) return before
   throw bad(
     origin,
-    list!,
+    'messages',
     'ends in a turn of the assistant that is none of the responses: remove it, or write what they continue into prompt',
   )
 }
+
+const PAIR = 'chosen and rejected, or responses'
 
 /** Lists the responses of a row with their fields, the best first; null without any. */
 function responsesOf(fields: Fields, origin: Origin): [string, unknown][] | null {
@@ -96,8 +105,7 @@ function responsesOf(fields: Fields, origin: Origin): [string, unknown][] | null
     return responses.map((response: unknown, i) => [`responses[${i}]`, response])
   }
   for (const [field, value] of Object.entries({ chosen, rejected }))
-    if (value === undefined)
-      throw bad(origin, field, 'is missing: expected chosen and rejected, or responses')
+    if (value === undefined) throw missing(field, PAIR, fields, origin)
   return [
     ['chosen', chosen],
     ['rejected', rejected],
@@ -105,6 +113,19 @@ function responsesOf(fields: Fields, origin: Origin): [string, unknown][] | null
 }
 
 const isText = (value: unknown) => typeof value === 'string'
+
+/** Scores of the responses, higher is better; undefined where they stand in the order of their ranks. */
+function scoresOf(fields: Fields, count: number, origin: Origin): number[] | undefined {
+  const [name, other] = ['scores', 'ranks'].filter((name) => !isEmpty(fields[name]))
+  if (name === undefined || fields.responses === undefined) return undefined
+  if (other !== undefined)
+    throw bad(origin, other, `and ${nameIn(origin, name)} both order the responses: leave one out`)
+  const given = fields[name]
+  const values = Array.isArray(given) ? given.map(numberIn) : []
+  if (values.length !== count || values.includes(undefined))
+    throw bad(origin, name, `must be a list of ${count} numbers, one for each response`)
+  return (values as number[]).map((value) => (name === 'scores' ? value : -value))
+}
 
 /** Columns of a row whose texts are whole dialogs with a common start: the start becomes the prompt. */
 function withCommonStart(fields: Fields, origin: Origin): Fields {
@@ -118,19 +139,34 @@ function withCommonStart(fields: Fields, origin: Origin): Fields {
   return { ...fields, prompt: split.prompt, chosen: end, rejected: otherEnd }
 }
 
-const inMessages = (fields: Fields) => [...LISTS, 'instruction'].some((name) => fields[name] !== undefined)
+const inMessages = ({ messages, instruction }: Fields) => messages !== undefined || instruction !== undefined
 
 /** Reads `chosen` and `rejected`, or ranked `responses`. Throws ERR_DATA naming file, line and field. */
-export function readPreference(row: unknown, origin: Origin): Preference {
-  const columns = columnsOf(row, origin)
+export function readPreference(row: unknown, given: Origin): Preference {
+  const { fields, at } = columnsOf(row, given)
+  refuseContext(fields, at)
+  return readFields(fields, at)
+}
+
+function readFields(columns: Fields, origin: Origin): Preference {
   const fields = withCommonStart(columns, origin)
   const { prompt, weight = 1 } = fields
   if (numberIn(weight) !== 1) throw bad(origin, 'weight', 'has no effect on preferences: leave it out')
   const margin = fields.margin === undefined ? 0 : numberIn(fields.margin)
   if (margin === undefined) throw bad(origin, 'margin', `must be a finite number, got ${got(fields.margin)}`)
   const responses = responsesOf(fields, origin)
-  if (responses === null)
-    throw bad(origin, 'chosen', 'is missing: expected chosen and rejected, or responses')
+  if (responses === null) throw missing('chosen', PAIR, fields, origin)
+  const scores = scoresOf(fields, responses.length, origin)
+  if (scores !== undefined) {
+    const order = [...scores.keys()].sort((a, b) => scores[b]! - scores[a]!)
+    const inOrder = {
+      ...columns,
+      responses: order.map((i) => responses[i]![1]),
+      scores: undefined,
+      ranks: undefined,
+    }
+    return { ...readFields(inOrder, origin), scores: order.map((i) => scores[i]!) }
+  }
   if (isText(prompt) && !inMessages(fields) && responses.every(([, response]) => isText(response))) {
     const rows = responses.map(([name]) => inContext(textResponse(fields, name, origin)))
     return { responses: fields === columns ? rows : rows.map(dialogOf), margin }

@@ -1,6 +1,7 @@
-import { type Beside, columnsOf } from './columns.js'
+import type { Beside } from './columns.js'
 import { bad, type Origin } from './fields.js'
 import type { Message } from './messages.js'
+import { columnsOf } from './names.js'
 import { preferencePrompt } from './preference-rows.js'
 import { exampleOf, type StringColumns } from './rows.js'
 
@@ -17,8 +18,8 @@ export type PromptContent = ({ text: string } & StringColumns) | ({ messages: Me
  * Reads the prompt of a row of any kind: `prompt` (a text or messages), `instruction`, `messages` or `conversations`,
  * or the shared beginning of `chosen` and `rejected`; a final response is dropped. Throws ERR_DATA.
  */
-export function readPrompt(row: unknown, origin: Origin): PromptContent {
-  const fields = columnsOf(row, origin)
+export function readPrompt(row: unknown, given: Origin): PromptContent {
+  const { fields, at: origin } = columnsOf(row, given)
   const shared = preferencePrompt(fields, origin)
   if (shared !== null) return shared
   const { instruction, prompt } = fields

@@ -1,19 +1,18 @@
-import { PosttrainError } from '../../errors.js'
+import { missing, unknownKind } from './advice.js'
 import {
   type Beside,
   besideOf,
-  columnsOf,
   conversation,
   historyOf,
-  LISTS,
   numberIn,
   OF_TEMPLATES,
   refuse,
   withSystem,
 } from './columns.js'
 import { followed, type Prefill } from './continuation.js'
-import { bad, type Fields, isObject, kindOf, type Origin, text } from './fields.js'
-import { instructionMessages, type Message, messagesOf } from './messages.js'
+import { bad, type Fields, isEmpty, isObject, kindOf, nameIn, type Origin, text } from './fields.js'
+import { instructionMessages, type Message, messageIn, messagesOf } from './messages.js'
+import { columnsOf } from './names.js'
 
 /** Columns of any row; further ones are allowed. */
 export interface Columns {
@@ -92,9 +91,9 @@ function weightOf(fields: Fields, origin: Origin): number {
   return value
 }
 
-function conversationExample(fields: Fields, list: string, weight: number, origin: Origin): Example {
-  refuse(fields, ['history'], list, origin)
-  const messages = withSystem(messagesOf(fields[list], list, origin), fields, origin)
+function conversationExample(fields: Fields, weight: number, origin: Origin): Example {
+  refuse(fields, ['history'], nameIn(origin, 'messages'), origin)
+  const messages = withSystem(messagesOf(fields.messages, 'messages', origin), fields, origin)
   return { kind: 'messages', weight, ...conversation(messages, fields, origin) }
 }
 
@@ -102,10 +101,15 @@ function instructionExample(fields: Fields, weight: number, origin: Origin): Exa
   const messages = instructionMessages({
     instruction: text(fields, 'instruction', origin),
     input: fields.input === undefined ? '' : text(fields, 'input', origin),
-    output: text(fields, 'output', origin),
+    output: outputOf(fields, origin),
   })
   const all = withSystem([...historyOf(fields, origin), ...messages], fields, origin)
   return { kind: 'messages', messages: all, weight, ...besideOf(fields, origin) }
+}
+
+function outputOf(fields: Fields, origin: Origin): string {
+  if (fields.output === undefined) throw missing('output', 'instruction + output', fields, origin)
+  return text(fields, 'output', origin)
 }
 
 function renderedOf({ rendered }: Fields, origin: Origin): { rendered?: boolean } {
@@ -126,11 +130,11 @@ export function stringColumns(fields: Fields, origin: Origin): StringColumns {
 
 function completionExample(fields: Fields, weight: number, origin: Origin): Example {
   const { prompt, completion } = fields
+  if (completion === undefined) throw missing('completion', 'prompt + completion', fields, origin)
   if (typeof prompt === 'string' && typeof completion === 'string') {
     const texts = { prompt: text(fields, 'prompt', origin), completion: text(fields, 'completion', origin) }
     return { kind: 'completion', ...texts, weight, ...stringColumns(fields, origin) }
   }
-  if (completion === undefined) throw bad(origin, 'completion', `is missing${otherUse(fields)}`)
   const earlier = typeof prompt === 'string' ? historyOf(fields, origin) : []
   if (typeof prompt !== 'string') refuse(fields, ['history'], 'messages', origin)
   const asked = withSystem([...earlier, ...turnsOf(fields, 'prompt', 'user', origin)], fields, origin)
@@ -140,23 +144,38 @@ function completionExample(fields: Fields, weight: number, origin: Origin): Exam
   return { kind: 'messages', ...begun, weight, ...conversation(messages, fields, origin) }
 }
 
-/** Recipes for a row with a prompt and no completion. */
-function otherUse(fields: Fields): string {
-  const found = ['chosen', 'rejected', 'responses'].filter((name) => fields[name] !== undefined)
-  return found.length === 0
-    ? ': a prompt alone is for ppo, grpo and rloo, which sample responses'
-    : `: a row with ${found.join(' and ')} is for dpo and reward`
-}
-
 /** Reads a column of messages, or a text as one message. */
 function turnsOf(fields: Fields, name: string, role: string, origin: Origin): Message[] {
   const value = fields[name]
   if (Array.isArray(value)) return messagesOf(value, name, origin)
-  if (isObject(value)) return messagesOf([value], name, origin)
+  if (isObject(value)) return [messageIn(value, name, origin)]
   return [{ role, content: text(fields, name, origin) }]
 }
 
+/** Texts beside a prompt that may belong into it. */
+const CONTEXT = ['context', 'input']
+
+/** Throws ERR_DATA for a text beside a prompt or an instruction that would be left out. */
+export function refuseContext(fields: Fields, origin: Origin): void {
+  const { messages, instruction } = fields
+  const place = instruction === undefined ? 'prompt' : 'instruction'
+  const asked = fields[place]
+  if (messages !== undefined || typeof asked !== 'string') return
+  const holds = (value: unknown) => isEmpty(value) || (typeof value === 'string' && asked.includes(value))
+  const left = CONTEXT.find((name) => !holds(fields[name]) && !(name === 'input' && place === 'instruction'))
+  if (left === undefined) return
+  const at = nameIn(origin, place)
+  throw bad(origin, left, `has no place beside ${at}: write it into ${at} where it belongs, or leave it out`)
+}
+
 function textExample(fields: Fields, weight: number, origin: Origin): Example {
+  const { role } = fields
+  if (typeof role === 'string')
+    throw bad(
+      origin,
+      'text',
+      `is one message, of ${JSON.stringify(role)}: a row is a whole conversation, messages`,
+    )
   refuse(fields, OF_TEMPLATES, 'a row of text', origin)
   return { kind: 'text', text: text(fields, 'text', origin), weight, ...renderedOf(fields, origin) }
 }
@@ -164,17 +183,11 @@ function textExample(fields: Fields, weight: number, origin: Origin): Example {
 /** `readRow` for the columns of a row. */
 export function exampleOf(fields: Fields, origin: Origin): Example {
   const weight = weightOf(fields, origin)
-  const list = LISTS.find((name) => fields[name] !== undefined)
-  if (list !== undefined) return conversationExample(fields, list, weight, origin)
+  if (fields.messages !== undefined) return conversationExample(fields, weight, origin)
   if (fields.instruction !== undefined) return instructionExample(fields, weight, origin)
   if (fields.prompt !== undefined) return completionExample(fields, weight, origin)
   if (fields.text !== undefined) return textExample(fields, weight, origin)
-  const names = Object.keys(fields).slice(0, 8).join(', ')
-  throw new PosttrainError(
-    'ERR_DATA',
-    `${origin.source}:${origin.line}: unknown kind of row, with the fields ${names || '(none)'}: expected messages, ` +
-      `instruction + output, prompt + completion, or text${nestedRows(fields)}`,
-  )
+  throw unknownKind(fields, origin)
 }
 
 /**
@@ -182,19 +195,14 @@ export function exampleOf(fields: Fields, origin: Origin): Example {
  * `output`, `prompt` + `completion`, `text`. Throws ERR_DATA naming file, line, field and what was expected.
  */
 export function readRow(row: unknown, origin: Origin): Example {
-  const fields = columnsOf(row, origin)
-  for (const name of ['label', 'kto_tag'])
-    if (fields[name] === false)
-      throw bad(
-        origin,
-        name,
-        'false marks an undesirable response, which is not trained on: leave the row out, or use dpo with loss kto',
-      )
-  return exampleOf(fields, origin)
-}
-
-/** Advice where a field seems to hold the rows themselves. */
-function nestedRows(fields: Fields): string {
-  const found = Object.entries(fields).find(([, value]) => Array.isArray(value) && isObject(value[0]))
-  return found === undefined ? '' : ` (if ${found[0]} holds the rows, write that list alone to a file)`
+  const { fields, at } = columnsOf(row, origin)
+  refuseContext(fields, at)
+  const example = exampleOf(fields, at)
+  if (example.kind !== 'text' && fields.label === false)
+    throw bad(
+      at,
+      'label',
+      'false marks an undesirable response, which is not trained on: leave the row out, or use dpo with loss kto',
+    )
+  return example
 }

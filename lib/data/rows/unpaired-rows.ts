@@ -1,9 +1,10 @@
-import { besideOf, columnsOf, LISTS, numberIn } from './columns.js'
+import { besideOf, numberIn } from './columns.js'
 import type { Continuation } from './continuation.js'
 import { continued, conversationOf, inContext, isWhole, promptOf, responseMessages } from './conversations.js'
 import { bad, type Fields, kindOf, type Origin } from './fields.js'
 import type { Message } from './messages.js'
-import { type Example, exampleOf } from './rows.js'
+import { columnsOf } from './names.js'
+import { type Example, exampleOf, refuseContext } from './rows.js'
 
 /** A prompt with one labeled response: unpaired preference data. */
 export interface UnpairedRow {
@@ -14,26 +15,38 @@ export interface UnpairedRow {
   [column: string]: unknown
 }
 
-/** Reads a response with its label: `label`, or LLaMA-Factory's `kto_tag`. Throws ERR_DATA. */
-export function readUnpaired(row: unknown, origin: Origin): { example: Example; desirable: boolean } {
-  const fields = columnsOf(row, origin)
-  const { weight = 1 } = fields
-  if (numberIn(weight) !== 1) throw bad(origin, 'weight', 'has no effect on unpaired responses: leave it out')
-  const desirable = fields.label ?? fields.kto_tag
-  if (typeof desirable !== 'boolean')
-    throw bad(origin, 'label', `must be true or false, got ${kindOf(desirable)}`)
-  return { example: responseExample(fields, origin), desirable }
+/** The label of a row, `true` or `false`, or 1 or 0; undefined where it has none. */
+export function labelOf({ label }: Fields): boolean | undefined {
+  if (typeof label === 'boolean') return label
+  const number = numberIn(label)
+  return number === 0 || number === 1 ? number === 1 : undefined
 }
 
+/** Reads a response with its label: `label`, or LLaMA-Factory's `kto_tag`. Throws ERR_DATA. */
+export function readUnpaired(row: unknown, origin: Origin): { example: Example; desirable: boolean } {
+  const { fields, at } = columnsOf(row, origin)
+  const { weight = 1, label } = fields
+  if (numberIn(weight) !== 1) throw bad(at, 'weight', 'has no effect on unpaired responses: leave it out')
+  const desirable = labelOf(fields)
+  if (desirable === undefined) throw bad(at, 'label', `must be true or false, got ${got(label)}`)
+  refuseContext(fields, at)
+  return { example: responseExample(fields, at), desirable }
+}
+
+const got = (value: unknown) => (typeof value === 'string' ? JSON.stringify(value) : kindOf(value))
+
 function responseExample(fields: Fields, origin: Origin): Example {
-  const { prompt, completion } = fields
+  const { prompt, completion, messages: list, instruction } = fields
   const beside = besideOf(fields, origin)
-  const list = LISTS.find((name) => fields[name] !== undefined)
-  if (list !== undefined || fields.instruction !== undefined) {
+  if (list !== undefined || instruction !== undefined) {
     const example = exampleOf(fields, origin)
     const messages = example.kind === 'messages' ? example.messages : []
     if (messages.at(-1)?.role === 'assistant') return continued({ messages }, messages.length - 1, beside)
-    throw bad(origin, list ?? 'output', 'must end with the labeled response of the assistant')
+    throw bad(
+      origin,
+      list === undefined ? 'output' : 'messages',
+      'must end with the labeled response of the assistant',
+    )
   }
   if (prompt !== undefined && !(typeof prompt === 'string' && typeof completion === 'string')) {
     const asked = promptOf(fields, origin)
