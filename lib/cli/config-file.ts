@@ -129,7 +129,7 @@ function optionsOfRecord(
       name === 'reward' ? (value as Source[]).map(({ name, weight }) => `${name}=${weight}`) : value
   }
   if (given.maxSteps !== undefined) delete given.epochs
-  for (const name of ['resume', 'overwrite']) delete given[name]
+  for (const name of ['resume', 'overwrite', 'takeLock']) delete given[name]
   if (!keepsOutput) delete given.output
   if (model !== undefined) {
     given.model = model.path

@@ -44,6 +44,7 @@ const LEFT_OUT = [
   'output',
   'resume',
   'overwrite',
+  'takeLock',
   'saveDtype',
   'padToken',
   'epochs',

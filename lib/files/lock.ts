@@ -19,6 +19,8 @@ export interface Holder {
   pid: number
   /** Such as `process 12`, or `process 1 on host a (another host or container, last seen 4 s ago)`. */
   name: string
+  /** On another host or in another container. */
+  isElsewhere: boolean
 }
 
 /** A lock that is held. */
@@ -30,15 +32,20 @@ export interface Lock {
 
 /**
  * Takes the lock file `path`. That of a dead process is taken over; of a process on another host or in another PID
- * namespace only the touches tell. Throws the error of `refuse` while this process or another holds it.
+ * namespace only the touches tell, and with `anyPlace` its lock is taken in any case. Throws the error of `refuse` while
+ * this process or another holds it.
  */
-export async function takeLock(path: string, refuse: (holder: Holder) => Error): Promise<Lock> {
+export async function takeLock(
+  path: string,
+  refuse: (holder: Holder) => Error,
+  { anyPlace = false } = {},
+): Promise<Lock> {
   const key = resolve(path)
-  if (held.has(key)) throw refuse({ pid: process.pid, name: `process ${process.pid}` })
+  if (held.has(key)) throw refuse({ pid: process.pid, name: `process ${process.pid}`, isElsewhere: false })
   held.add(key)
   let file: FileHandle
   try {
-    file = await takeFile(path, refuse)
+    file = await takeFile(path, refuse, anyPlace)
   } catch (error) {
     held.delete(key)
     throw error
@@ -104,7 +111,11 @@ export async function waitForLock(
 }
 
 /** Puts a lock file of this process at `path` and returns it, open for its heartbeat. */
-async function takeFile(path: string, refuse: (holder: Holder) => Error): Promise<FileHandle> {
+async function takeFile(
+  path: string,
+  refuse: (holder: Holder) => Error,
+  anyPlace = false,
+): Promise<FileHandle> {
   const own = temporaryName(path)
   const file = await open(own, 'wx')
   try {
@@ -115,7 +126,7 @@ async function takeFile(path: string, refuse: (holder: Holder) => Error): Promis
       const found = await read(path)
       if (found === null) continue
       const holder = holderOf(found, now)
-      if (holder !== null) throw refuse(holder)
+      if (holder !== null && !(anyPlace && holder.isElsewhere)) throw refuse(holder)
       // Of two processes that find a dead process's lock, only one can rename it.
       const old = temporaryName(path)
       if (!(await rename(path, old).then(() => true, isMissing))) continue
@@ -153,12 +164,16 @@ function holderOf({ text, touchedMs }: { text: string; touchedMs: number }, now:
   if (placeOf(owner) === placeOf(own)) {
     // This process holds it only if `held` says so.
     if (pid === own.pid || !isAlive(owner)) return null
-    return { pid, name: `process ${pid}` }
+    return { pid, name: `process ${pid}`, isElsewhere: false }
   }
   const silentMs = now - touchedMs
   if (silentMs > STALE_LOCK_MS) return null
   const seen = `last seen ${Math.max(0, Math.round(silentMs / 1000))} s ago`
-  return { pid, name: `process ${pid} on host ${host} (another host or container, ${seen})` }
+  return {
+    pid,
+    name: `process ${pid} on host ${host} (another host or container, ${seen})`,
+    isElsewhere: true,
+  }
 }
 
 /** The process that a lock names; null for a torn one. */

@@ -6,6 +6,9 @@ import type { HfConfig } from './families/index.js'
 
 type Json = Record<string, unknown>
 
+/** Key of the index's metadata under which our saves have `saveOf` each shard; other readers pass over it. */
+export const SAVES = 'posttrain.shards'
+
 async function readJson(path: string, limit: number = LIMITS.json): Promise<Json | null> {
   const text = await readTextIfThere(path, limit)
   return text === null ? null : parseJsonObject(text, path)
@@ -65,11 +68,17 @@ async function inside(directory: string, name: string): Promise<string> {
   throw new PosttrainError('ERR_INVALID_FILE', `${path} does not exist`)
 }
 
+/** A file with weights; `save` says which shards belong together, where the index does. */
+export interface WeightFile {
+  path: string
+  save?: string
+}
+
 /** The weight files of a folder: model.safetensors, or the shards of its index. */
-export async function weightFiles(directory: string): Promise<string[]> {
+export async function weightFiles(directory: string): Promise<WeightFile[]> {
   // If both exist, transformers too takes the single file.
   const single = await lstat(join(directory, 'model.safetensors')).catch(() => null)
-  if (single !== null) return [await inside(directory, 'model.safetensors')]
+  if (single !== null) return [{ path: await inside(directory, 'model.safetensors') }]
   const index = await readJson(join(directory, 'model.safetensors.index.json'), LIMITS.index)
   if (index === null) {
     for (const name of ['pytorch_model.bin', 'model.bin', 'model.gguf']) {
@@ -102,5 +111,11 @@ export async function weightFiles(directory: string): Promise<string[]> {
     }
     names.add(name)
   }
-  return await Promise.all([...names].map((name) => inside(directory, name)))
+  const saves = ((index.metadata as Json | undefined)?.[SAVES] ?? {}) as Json
+  return await Promise.all(
+    [...names].map(async (name) => {
+      const path = await inside(directory, name)
+      return typeof saves[name] === 'string' ? { path, save: saves[name] } : { path }
+    }),
+  )
 }

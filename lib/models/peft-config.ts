@@ -1,7 +1,8 @@
 // adapter_config.json of PEFT 0.21: what it asks for, what is refused and why, and how it is written.
-import { join } from 'node:path'
+import { readdir } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { PosttrainError } from '../errors.js'
-import { LIMITS, parseJsonObject, readTextIfThere } from '../files/read.js'
+import { isFile, LIMITS, parseJsonObject, readTextIfThere } from '../files/read.js'
 import type { Base } from './base.js'
 import type { AdapterConfig } from './lora.js'
 
@@ -26,6 +27,46 @@ const REFUSED: Record<string, Refused> = {
   kasa_config: absent('it has singular values of its own besides A and B'),
   monteclora_config: absent('it samples its updates'),
 }
+
+/** Other fields of PEFT 0.21, which the loaded numbers do not depend on, or which are read below. */
+const KNOWN = new Set([
+  'alpha_pattern',
+  'auto_mapping',
+  'base_model_name_or_path',
+  'bias',
+  'corda_config',
+  'ensure_weight_tying',
+  'eva_config',
+  'exclude_modules',
+  'fan_in_fan_out',
+  'inference_mode',
+  'init_lora_weights',
+  'layers_pattern',
+  'layers_to_transform',
+  'loftq_config',
+  'lora_alpha',
+  'lora_dropout',
+  'lora_ga_config',
+  'megatron_config',
+  'megatron_core',
+  // Of PEFT 0.2.
+  'merge_weights',
+  'modules_to_save',
+  'peft_type',
+  'peft_version',
+  'qalora_group_size',
+  'r',
+  'rank_pattern',
+  'revision',
+  'runtime_config',
+  'target_modules',
+  'task_type',
+  'trainable_token_indices',
+  'use_dora',
+  'use_rslora',
+  // Compresses what a training of PEFT keeps for its backward.
+  'velora_config',
+])
 
 /** Initializations that leave the base as it is. */
 const NEUTRAL_INITS: readonly unknown[] = [true, false, 'gaussian', 'orthogonal', 'eva', undefined, null]
@@ -66,7 +107,12 @@ export interface PeftConfig {
   alphaPattern: Record<string, number>
   bias: 'none' | 'all' | 'lora_only'
   modulesToSave: readonly string[]
+  /** Empty where the file leaves them to PEFT's defaults. */
   targetModules: string | readonly string[]
+  excludeModules: string | readonly string[]
+  /** Numbers of the layers that have updates; empty for all. */
+  layers: readonly number[]
+  layersPattern: readonly string[]
   ensureWeightTying: boolean
   /** Tokens whose rows are trained, by the module of the rows; '' is the token embedding. */
   trainedTokens: Readonly<Record<string, readonly number[]>>
@@ -97,10 +143,25 @@ const CHOOSING = [
 async function readJson(path: string): Promise<Record<string, unknown>> {
   const text = await readTextIfThere(path, LIMITS.json)
   if (text !== null) return parseJsonObject(text, path)
+  // PEFT saves an adapter that is not named `default` in a folder of that name.
+  const inside = await adaptersIn(dirname(path))
   throw new PosttrainError(
     'ERR_INVALID_FILE',
-    `${path} does not exist; an adapter is a folder with adapter_config.json and adapter_model.safetensors`,
+    inside.length > 0
+      ? `${path} does not exist; the folder has the adapters ${inside.join(', ')}: choose one, such as ${join(dirname(path), inside[0]!)}`
+      : `${path} does not exist; an adapter is a folder with adapter_config.json and adapter_model.safetensors`,
   )
+}
+
+/** Folders with an adapter in a folder. */
+async function adaptersIn(folder: string): Promise<string[]> {
+  const entries = await readdir(folder, { withFileTypes: true }).catch(() => [])
+  const names = entries.filter((entry) => entry.isDirectory()).map(({ name }) => name)
+  const found = names.map(
+    async (name) => await isFile(join(folder, name, 'adapter_config.json')).catch(() => false),
+  )
+  const isAdapter = await Promise.all(found)
+  return names.filter((_, i) => isAdapter[i])
 }
 
 /** adapter_config.json of a folder. Throws ERR_INVALID_FILE, or ERR_UNSUPPORTED_MODEL naming a field and the reason. */
@@ -122,6 +183,17 @@ export async function readPeftConfig(directory: string): Promise<PeftConfig> {
     const value = config[field]
     if (!neutral.includes(value) && !isEmpty(value)) throw refuse(field, because)
   }
+  for (const [field, value] of Object.entries(config)) {
+    if (
+      KNOWN.has(field) ||
+      Object.hasOwn(REFUSED, field) ||
+      value === null ||
+      value === false ||
+      isEmpty(value)
+    )
+      continue
+    throw refuse(field, 'PEFT 0.21 has no such field, and a newer one may compute otherwise with it')
+  }
   const init = config.init_lora_weights
   if (!NEUTRAL_INITS.includes(init) && !TAKEN_OUT.includes(init))
     throw refuse('init_lora_weights', whyNot(init))
@@ -141,6 +213,14 @@ export async function readPeftConfig(directory: string): Promise<PeftConfig> {
       throw invalid(field, 'a list of names')
     return value as string[]
   }
+  const names = (field: string) =>
+    typeof config[field] === 'string' ? (config[field] as string) : strings(field)
+  const layers = () => {
+    const value = [config.layers_to_transform ?? []].flat() as unknown[]
+    if (!value.every((layer) => Number.isSafeInteger(layer)))
+      throw invalid('layers_to_transform', 'a layer, or a list of layers')
+    return value as number[]
+  }
   const tokens = () => {
     const value = config.trainable_token_indices ?? {}
     const byModule = Array.isArray(value) ? { '': value as unknown[] } : (value as Record<string, unknown>)
@@ -153,8 +233,9 @@ export async function readPeftConfig(directory: string): Promise<PeftConfig> {
   if (bias !== 'none' && bias !== 'all' && bias !== 'lora_only')
     throw invalid('bias', 'none, all or lora_only')
   return {
-    rank: number('r'),
-    alpha: number('lora_alpha'),
+    // PEFT's defaults.
+    rank: number('r', 8),
+    alpha: number('lora_alpha', 8),
     dropout: number('lora_dropout', 0),
     rsLora: config.use_rslora === true,
     dora: config.use_dora === true,
@@ -162,8 +243,10 @@ export async function readPeftConfig(directory: string): Promise<PeftConfig> {
     alphaPattern: pattern('alpha_pattern'),
     bias,
     modulesToSave: strings('modules_to_save'),
-    targetModules:
-      typeof config.target_modules === 'string' ? config.target_modules : strings('target_modules'),
+    targetModules: names('target_modules'),
+    excludeModules: names('exclude_modules'),
+    layers: layers(),
+    layersPattern: [names('layers_pattern')].flat().filter((name) => name !== ''),
     ensureWeightTying: config.ensure_weight_tying === true,
     trainedTokens: tokens(),
     takenOut: TAKEN_OUT.includes(init) ? (init as 'pissa' | 'olora') : null,

@@ -18,6 +18,7 @@ import {
 import type { Base } from './base.js'
 import { type AdapterConfig, rankAndScale } from './lora.js'
 import type { PeftConfig } from './peft-config.js'
+import { differenceToPeft } from './peft-shape.js'
 import { shapeInFile } from './shapes.js'
 import { SCORE } from './weights.js'
 
@@ -27,6 +28,13 @@ export const ADAPTER_WEIGHTS = 'adapter_model.safetensors'
 /** The scalar head in the file of an adapter. */
 export const SCORE_ENTRY: WeightMapEntry = { ...SCORE, name: `${PREFIX}score.weight` }
 
+/** A name without the `default` that the state of a PEFT model has in it; DoRA's of before PEFT 0.12 end with .weight. */
+const withoutAdapterName = (name: string) =>
+  name
+    .replace(/\.(lora_[AB])\.default\.weight$/, '.$1.weight')
+    .replace(/\.(lora_embedding_[AB])\.default$/, '.$1')
+    .replace(/\.(lora_magnitude_vector)(\.default)?(\.weight)?$/, '.$1')
+
 /** The adapter of a folder, from its config and the header of its file. */
 export class AdapterFile {
   readonly #where: string
@@ -34,6 +42,8 @@ export class AdapterFile {
   readonly #model: AdaptedModel
   readonly #present: Map<string, readonly number[]>
   readonly #scored: boolean
+  /** Names in the file that differ from those that PEFT writes today, by the latter. */
+  readonly #named = new Map<string, string>()
 
   constructor(
     directory: string,
@@ -43,7 +53,13 @@ export class AdapterFile {
   ) {
     this.#where = join(directory, ADAPTER_WEIGHTS)
     this.#config = config
-    this.#present = new Map(tensors.map(({ name, shape }) => [name, shape]))
+    this.#present = new Map(
+      tensors.map(({ name, shape }) => {
+        const plain = withoutAdapterName(name)
+        if (plain !== name) this.#named.set(plain, name)
+        return [plain, shape]
+      }),
+    )
     const head = this.#present.get(SCORE_ENTRY.name)
     if (head !== undefined && head.join() !== `1,${spec.hiddenSize}`) {
       throw this.#invalid(
@@ -57,16 +73,26 @@ export class AdapterFile {
   /** Every tensor must belong to this base, in its shape. Checked before the adapter is created, which freezes the base. */
   read(): { config: AdapterConfig; scored: boolean } {
     const { rank, alpha, dropout, rsLora, dora, saved } = this.#config
+    const whole = new Set(this.#present.keys())
     const modules = knownModules(this.#model).flatMap((module) => this.#module(module))
     const copies = [...this.#copies(modules), ...this.#tokenRows(modules)]
     const [stranger] = this.#present.keys()
     if (stranger !== undefined) throw this.#stranger(stranger)
     if (modules.length === 0 && copies.length === 0)
       throw this.#invalid('it has no update of any layer of this model: the adapter belongs to another base')
+    const difference = differenceToPeft(this.#config, this.#model, modules, (key) =>
+      whole.has(`${PREFIX}${key}`),
+    )
+    if (difference !== null) throw this.#invalid(difference)
     return {
       config: { rank, alpha, dropout, rsLora, dora, seed: 0, modules: this.#tied(modules), copies, saved },
       scored: this.#scored,
     }
+  }
+
+  /** The name in the file of a tensor of PEFT. */
+  nameInFile(name: string): string {
+    return this.#named.get(name) ?? name
   }
 
   #invalid(message: string): PosttrainError {
@@ -224,6 +250,13 @@ export class AdapterFile {
   }
 
   #stranger(name: string): PosttrainError {
+    const wrapped = /(^|\.)(module|_orig_mod|_fsdp_wrapped_module)\./.exec(name)
+    if (wrapped !== null)
+      return this.#invalid(
+        `${name} has the ${wrapped[2]} of a wrapper (DistributedDataParallel, torch.compile or FSDP) in its name, which PEFT does not read either: save the PEFT model inside the wrapper`,
+      )
+    if (!name.startsWith(PREFIX))
+      return this.#invalid(`${name} does not begin with ${PREFIX}, as all names of an adapter in PEFT do`)
     const of = name.slice(PREFIX.length).split('.')
     const layers = this.#model.spec.layers.length
     const layer = Number(of.find((part) => /^\d+$/.test(part)) ?? -1)

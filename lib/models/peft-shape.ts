@@ -1,37 +1,102 @@
 import {
   type AdaptedModel,
+  type AdapterModule,
   copyOf,
   fullMatch,
   inBlock,
   isNamed,
   isSaved,
+  type KnownModule,
   knownModules,
+  LM_HEAD,
   savedWeights,
   trainedBiases,
 } from './adapter-modules.js'
 import { type AdapterConfig, rankAndScale } from './lora.js'
 import type { PeftConfig } from './peft-config.js'
+import { listed } from './weights.js'
 
-/** The shape of an adapter by its adapter_config.json alone, chosen as PEFT does. */
+/**
+ * The modules that an adapter_config.json chooses, as PEFT does; null where that cannot be known: by default targets of an
+ * older PEFT, or an expression that is not read here.
+ */
+export function chosenByPeft(config: PeftConfig, model: AdaptedModel): KnownModule[] | null {
+  const { targetModules: targets, excludeModules: excluded, modulesToSave, layers, layersPattern } = config
+  if (targets.length === 0 || layersPattern.some((pattern) => !/^\w+$/.test(pattern))) return null
+  const isIn = (module: KnownModule, names: string | readonly string[], field: string) =>
+    typeof names === 'string'
+      ? fullMatch(names, module.name, field)
+      : names.some((name) => isNamed(module.name, name))
+  const isOfLayer = ({ name, layer, ...module }: KnownModule) =>
+    inBlock(module) &&
+    layers.includes(layer) &&
+    (layersPattern.length === 0 ||
+      layersPattern.some((pattern) => new RegExp(`(^|\\.)${pattern}\\.\\d+\\.`).test(name)))
+  const isChosen = (module: KnownModule) => {
+    if (isIn(module, excluded, 'exclude_modules') || isSaved(`${module.name}.weight`, modulesToSave))
+      return false
+    if (typeof targets === 'string' && targets.toLowerCase() === 'all-linear') return inBlock(module)
+    if (!isIn(module, targets, 'target_modules')) return false
+    return (
+      typeof targets === 'string' || layers.length === 0 || targets.includes(module.name) || isOfLayer(module)
+    )
+  }
+  try {
+    const modules = knownModules(model)
+    const chosen = modules.filter(isChosen)
+    if (!config.ensureWeightTying || !model.spec.tied) return chosen
+    // Both of a tied pair, where one is chosen.
+    const isPair = ({ name, linear }: KnownModule) => linear === 'embed' || name === LM_HEAD
+    return chosen.some(isPair)
+      ? modules.filter((module) => isPair(module) || chosen.includes(module))
+      : chosen
+  } catch {
+    return null
+  }
+}
+
+/**
+ * What a file has less or more than its adapter_config.json says, as the end of a sentence; null where the two agree. Both
+ * are an adapter in part, which PEFT loads with a warning.
+ */
+export function differenceToPeft(
+  config: PeftConfig,
+  model: AdaptedModel,
+  modules: readonly Pick<AdapterModule, 'name'>[],
+  isThere: (key: string) => boolean,
+): string | null {
+  const inFile = new Set(modules.map(({ name }) => name))
+  const partial = 'the file is incomplete, or of another adapter'
+  const chosen = chosenByPeft(config, model)?.map(({ name }) => name) ?? [...inFile]
+  const missing = chosen.filter((name) => !inFile.has(name))
+  if (missing.length > 0)
+    return `it has no update of ${listed(missing)}, which target_modules in adapter_config.json names: ${partial}`
+  const extra = [...inFile].filter((name) => !chosen.includes(name))
+  if (extra.length > 0)
+    return `it has an update of ${listed(extra)}, which target_modules in adapter_config.json does not name, so that PEFT leaves it out: name it there, or remove it`
+  // One of a tied pair stands for both.
+  const isTied = ({ parameter }: { parameter: string }) =>
+    model.spec.tied && (parameter === 'embed.weight' || parameter === 'head.weight')
+  const lost = [
+    ...savedWeights(model, config.modulesToSave).flatMap((weight) => (isTied(weight) ? [] : [weight.name])),
+    ...trainedBiases(model, config.bias, inFile).map(({ key }) => key),
+  ].filter((key) => !isThere(key))
+  if (lost.length === 0) return null
+  return `it has no ${listed(lost)}, which modules_to_save or bias in adapter_config.json names: ${partial}`
+}
+
+/** The shape of an adapter by its adapter_config.json alone. */
 export function shapeOfPeft(
   config: PeftConfig,
   { family, spec }: Pick<AdaptedModel, 'family' | 'spec'>,
 ): AdapterConfig {
   const model = { family, spec, scored: config.scored }
-  const { rank, alpha, dropout, rsLora, dora, targetModules, modulesToSave, bias, saved } = config
-  const layers = [saved.layers_to_transform ?? []].flat() as number[]
-  const isTarget = (name: string) => {
-    if (typeof targetModules !== 'string') return targetModules.some((target) => isNamed(name, target))
-    return fullMatch(targetModules, name, 'target_modules')
-  }
-  const allLinear = typeof targetModules === 'string' && targetModules.toLowerCase() === 'all-linear'
-  const modules = knownModules(model).flatMap(({ transpose: _, ...module }) => {
-    if (isSaved(`${module.name}.weight`, modulesToSave)) return []
-    if (!(allLinear ? inBlock(module) : isTarget(module.name))) return []
-    if (layers.length > 0 && !(inBlock(module) && layers.includes(module.layer))) return []
-    const patterns = { rank: config.rankPattern, alpha: config.alphaPattern }
-    return [{ ...module, ...rankAndScale(config, patterns, module.name) }]
-  })
+  const { rank, alpha, dropout, rsLora, dora, modulesToSave, bias, saved } = config
+  const patterns = { rank: config.rankPattern, alpha: config.alphaPattern }
+  const modules = (chosenByPeft(config, model) ?? []).map(({ transpose: _, ...module }) => ({
+    ...module,
+    ...rankAndScale(config, patterns, module.name),
+  }))
   const copies = [
     ...savedWeights(model, modulesToSave).map((weight) => copyOf(weight, weight.name, true)),
     ...trainedBiases(model, bias, new Set(modules.map(({ name }) => name))).map(({ key, weight }) =>

@@ -1,6 +1,8 @@
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { WeightMapEntry } from '../addon/addon.js'
 import { call } from '../addon/call.js'
+import { PosttrainError } from '../errors.js'
 import type { HubOptions } from '../files/hub/snapshot.js'
 import { LIMITS, readTextIfThere } from '../files/read.js'
 import { adapterEntries, PREFIX } from './adapter-entries.js'
@@ -32,6 +34,7 @@ export async function openPeft(from: string, base: Base, options: HubOptions): P
   const { folder } = await modelSource(from, 'adapter', options)
   const written = await readPeftConfig(folder)
   const path = join(folder, ADAPTER_WEIGHTS)
+  await refuseOtherForms(folder)
   const { tensors } = await call(core, () => core.readHeader(path))
   const file = new AdapterFile(folder, written, tensors, base)
   const { config, scored } = file.read()
@@ -40,7 +43,7 @@ export async function openPeft(from: string, base: Base, options: HubOptions): P
   const [first] = frozen
   if (first !== undefined) {
     const entries = frozen.map(({ parameters, inFile, rows, transpose }) => ({
-      name: `${PREFIX}${inFile[0]}`,
+      name: file.nameInFile(`${PREFIX}${inFile[0]}`),
       parameter: parameters[0]!,
       ...(rows && { rows }),
       ...(transpose && { transpose }),
@@ -49,8 +52,25 @@ export async function openPeft(from: string, base: Base, options: HubOptions): P
     config.copies = config.copies.filter((copy) => copy.trainable || !same[frozen.indexOf(copy)])
   }
   const chatTemplate = await readTextIfThere(join(folder, 'chat_template.jinja'), LIMITS.template)
-  const entries = [...adapterEntries(config), ...(scored ? [SCORE_ENTRY] : [])]
+  const entries = [...adapterEntries(config), ...(scored ? [SCORE_ENTRY] : [])].map((entry) => ({
+    ...entry,
+    name: file.nameInFile(entry.name),
+  }))
   return { folder, config, scored, chatTemplate, path, entries }
+}
+
+/** Throws ERR_INVALID_FILE for a folder without adapter_model.safetensors, with what it has instead. */
+async function refuseOtherForms(folder: string): Promise<void> {
+  const names: string[] = await readdir(folder).catch(() => [])
+  if (names.includes(ADAPTER_WEIGHTS)) return
+  const other = names.find((name) => /^adapter_model[.-].*(bin|pt|safetensors|index\.json)$/.test(name))
+  const why = other?.endsWith('.bin')
+    ? `it has ${other}, a pickle, which posttrain does not read: load it in PEFT and save it again, which writes safetensors`
+    : `it has ${other}, and an adapter in several files is not read, in PEFT neither`
+  throw new PosttrainError(
+    'ERR_INVALID_FILE',
+    `${folder} has no ${ADAPTER_WEIGHTS}${other === undefined ? '' : `: ${why}`}`,
+  )
 }
 
 /**
@@ -75,8 +95,8 @@ export function peftEntries(config: AdapterConfig, scored: boolean): WeightMapEn
 /** PEFT's test whether embeddings are targets, which goes by these two names. */
 function namesEmbeddings({ saved, modules }: AdapterConfig): boolean {
   const names = ['embed_tokens', LM_HEAD]
-  const targets = saved.target_modules
-  if (typeof targets !== 'string') return names.some((name) => (targets as string[]).includes(name))
+  const targets = (saved.target_modules ?? []) as string | string[]
+  if (typeof targets !== 'string') return names.some((name) => targets.includes(name))
   const paths = modules.map(({ name }) => name).filter((name) => names.includes(name.split('.').at(-1)!))
   return paths.some((path) => fullMatch(targets, path, 'target_modules'))
 }

@@ -238,7 +238,7 @@ export class Role {
       return
     }
     await call(core, async (cancel) => {
-      const files = await planWeights(core, family, spec, [path], this.scored)
+      const files = await planWeights(core, family, spec, [{ path }], this.scored)
       await core.loadTensors(this.handle, files, cancel)
     })
   }

@@ -8,11 +8,12 @@ import { PosttrainError } from '../errors.js'
 import { type Exchange, writeFolderAtomic } from '../files/atomic.js'
 import { withoutHead } from './adapter-entries.js'
 import type { HfConfig } from './families/index.js'
+import { SAVES } from './folder.js'
 import { peftEntries } from './peft.js'
 import { peftConfig } from './peft-config.js'
 import { ADAPTER_WEIGHTS } from './peft-file.js'
 import type { Role } from './role.js'
-import { shardsOf } from './weights.js'
+import { saveOf, shardsOf } from './weights.js'
 
 /** Options of saving a folder. */
 export interface SaveOptions {
@@ -84,6 +85,7 @@ export async function writeModelFolder(directory: string, model: SavedModel): Pr
   await writeFolderAtomic(
     directory,
     async (folder) => {
+      const saves: Record<string, string | undefined> = {}
       for (const { file, entries } of shards) {
         const options = { dtype, metadata: { format: 'pt' } }
         const target = join(folder, file)
@@ -92,8 +94,13 @@ export async function writeModelFolder(directory: string, model: SavedModel): Pr
           (cancel) => core.saveTensors(role.handle, target, entries, options, cancel),
           model.signal,
         )
+        if (index !== null) saves[file] = saveOf((await core.readHeader(target)).metadata)
       }
-      if (index !== null) await writeFile(join(folder, 'model.safetensors.index.json'), index)
+      if (index !== null)
+        await write(folder, 'model.safetensors.index.json', {
+          ...index,
+          metadata: { ...index.metadata, [SAVES]: saves },
+        })
       await write(folder, 'config.json', { ...model.config, dtype, torch_dtype: dtype })
       if (model.generationConfig !== null)
         await write(folder, 'generation_config.json', generationConfig(model, model.generationConfig))

@@ -1,6 +1,8 @@
+import { createHash } from 'node:crypto'
 import type { Core, DecoderSpec, Dtype, WeightMapEntry } from '../addon/addon.js'
 import { PosttrainError } from '../errors.js'
 import type { Family } from './families/index.js'
+import type { WeightFile } from './folder.js'
 import { shapeInFile } from './shapes.js'
 
 export interface Parameter {
@@ -31,8 +33,15 @@ export function listParameters(
 /** The scalar head of a sequence classifier. */
 export const SCORE: WeightMapEntry = { name: 'score.weight', parameter: 'score.weight' }
 
-const listed = (names: string[]) =>
+/** The first names of a list and the number of the others. */
+export const listed = (names: readonly string[]) =>
   `${names.slice(0, 5).join(', ')}${names.length > 5 ? ` and ${names.length - 5} more` : ''}`
+
+/** Hash of the checksums of a file's tensors; undefined where it has none. */
+export function saveOf(metadata: Readonly<Record<string, string>>): string | undefined {
+  const checksums = metadata['posttrain.crc32c']
+  return checksums === undefined ? undefined : createHash('sha256').update(checksums).digest('hex')
+}
 
 /**
  * Maps the tensors of the files to native parameters from the headers alone, so that a config that does not match the
@@ -44,10 +53,19 @@ export async function planWeights(
   core: Pick<Core, 'readHeader'>,
   family: Family,
   spec: DecoderSpec,
-  paths: string[],
+  files: readonly WeightFile[],
   scored = false,
 ): Promise<{ path: string; entries: WeightMapEntry[] }[]> {
-  const headers = await Promise.all(paths.map(async (path) => ({ path, ...(await core.readHeader(path)) })))
+  const headers = await Promise.all(
+    files.map(async ({ path, save }) => {
+      const header = await core.readHeader(path)
+      if (save === undefined || saveOf(header.metadata) === save) return { path, ...header }
+      throw new PosttrainError(
+        'ERR_INVALID_FILE',
+        `${path} is not of the same save as model.safetensors.index.json: files of two models are mixed, or one was replaced; copy all of them again`,
+      )
+    }),
+  )
   const owner = new Map<string, { path: string; shape: number[] }>()
   for (const { path, tensors } of headers) {
     for (const { name, shape } of tensors) {
@@ -113,12 +131,19 @@ export interface Shard {
   entries: WeightMapEntry[]
 }
 
-/** Splits the weights into files and writes their index; no index for a single file. */
+/** model.safetensors.index.json. */
+export interface WeightIndex {
+  metadata: Record<string, unknown>
+  /** File of each tensor. */
+  weight_map: Record<string, string>
+}
+
+/** Splits the weights into files and lists them in an index; no index for a single file. */
 export function shardsOf(
   entries: readonly { entry: WeightMapEntry; values: number }[],
   dtype: Dtype,
   limit = SHARD_BYTES,
-): { shards: Shard[]; index: string | null } {
+): { shards: Shard[]; index: WeightIndex | null } {
   const groups: WeightMapEntry[][] = [[]]
   let bytes = 0
   let total = 0
@@ -142,8 +167,5 @@ export function shardsOf(
   const map = Object.fromEntries(
     shards.flatMap(({ file, entries: group }) => group.map(({ name }) => [name, file])),
   )
-  return {
-    shards,
-    index: `${JSON.stringify({ metadata: { total_size: total }, weight_map: map }, null, 2)}\n`,
-  }
+  return { shards, index: { metadata: { total_size: total }, weight_map: map } }
 }

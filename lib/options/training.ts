@@ -120,6 +120,10 @@ export const trainingFields = lazily((z) => ({
   ),
   resume: option(z.boolean().default(false), 'Resume from the newest checkpoint in the run folder'),
   overwrite: option(z.boolean().default(false), 'Replace the run in the run folder'),
+  takeLock: option(
+    z.boolean().default(false),
+    'Take the run folder from a run of another host or container at once, which is known to have ended; without it that is done a minute after its last sign of life',
+  ),
 }))
 
 /** Combinations in which an option would have no effect. */
@@ -154,7 +158,7 @@ export const trainingConflicts: readonly Conflict[] = [
     when: (given: (path: string) => boolean) => !given('validation'),
     because: 'has no effect without validation: give validation rows, or a fraction of the data',
   })),
-  ...['earlyStopping', 'keep', 'checkpoints', 'saveDtype', 'resume', 'overwrite'].map((name) => ({
+  ...['earlyStopping', 'keep', 'checkpoints', 'saveDtype', 'resume', 'overwrite', 'takeLock'].map((name) => ({
     option: name,
     when: (given: (path: string) => boolean, options: Record<string, unknown>) =>
       !given('output') && options[name] !== false,

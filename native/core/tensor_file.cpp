@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "core/crc32c.h"
 #include "core/error.h"
 
 namespace posttrain::core {
@@ -35,6 +36,24 @@ int read_fully(int descriptor, void* target, size_t count, uint64_t offset) {
     offset += static_cast<uint64_t>(n);
   }
   return 0;
+}
+
+uint32_t checksum_of(const void* data, int64_t bytes) {
+  const int64_t pieces = (bytes + kPiece - 1) / kPiece;
+  const auto size_of = [&](int64_t piece) { return std::min(kPiece, bytes - piece * kPiece); };
+  std::vector<uint32_t> parts(static_cast<size_t>(pieces));
+  at::parallel_for(0, pieces, 1, [&](int64_t from, int64_t to) {
+    for (int64_t piece = from; piece < to; ++piece) {
+      parts[static_cast<size_t>(piece)] = crc32c(static_cast<const uint8_t*>(data) + piece * kPiece,
+                                                 static_cast<size_t>(size_of(piece)));
+    }
+  });
+  uint32_t whole = 0;
+  for (int64_t piece = 0; piece < pieces; ++piece) {
+    whole = crc32c_joined(whole, parts[static_cast<size_t>(piece)],
+                          static_cast<uint64_t>(size_of(piece)));
+  }
+  return whole;
 }
 
 /** A file being written, removed unless finish() is called. */
@@ -63,6 +82,16 @@ class Output {
       if (n < 0) fail(path_, "writing", errno);
       at += n;
       count -= static_cast<size_t>(n);
+    }
+  }
+  void write_at(uint64_t offset, const std::string& text) {
+    size_t done = 0;
+    while (done < text.size()) {
+      const ssize_t n = ::pwrite(descriptor_, text.data() + done, text.size() - done,
+                                 static_cast<off_t>(offset + done));
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) fail(path_, "writing", errno);
+      done += static_cast<size_t>(n);
     }
   }
   void finish() {
@@ -191,17 +220,30 @@ at::Tensor TensorFile::read(const TensorEntry& entry) const {
     }
   });
   if (error != 0) fail(path_, "reading", error);
+  if (entry.checksum && checksum_of(data, bytes) != *entry.checksum) {
+    throw Error(
+        ErrorCode::invalid_file,
+        path_ + ": the values of " + entry.name +
+            " differ from their checksum; the file is damaged: copy or save it again (or it "
+            "was changed by a program that kept " +
+            kChecksums + " in its metadata: remove that)");
+  }
   return result;
 }
 
 void write_tensor_file(const std::string& path, const std::vector<TensorToWrite>& tensors,
                        const std::map<std::string, std::string>& metadata, const Cancel& cancel) {
-  const auto header = header_of(tensors, metadata);
+  auto with_checksums = metadata;
+  with_checksums[kChecksums] = std::string(8 * tensors.size(), '0');
+  const auto header = header_of(tensors, with_checksums);
+  // Known when the data is written.
+  const auto place = header.find(quoted(kChecksums) + ":\"") + std::strlen(kChecksums) + 4;
   Output output(path);
   uint8_t size[8];
   for (int i = 0; i < 8; ++i) size[i] = static_cast<uint8_t>(header.size() >> (8 * i));
   output.write(size, sizeof(size));
   output.write(header.data(), header.size());
+  std::string checksums;
   for (const auto& tensor : tensors) {
     cancel.check();
     const auto values = tensor.produce();
@@ -209,7 +251,12 @@ void write_tensor_file(const std::string& path, const std::vector<TensorToWrite>
                     values.sizes() == at::IntArrayRef(tensor.shape),
                 "[tensor_file] ", tensor.name, " does not have the announced dtype or shape");
     if (values.nbytes() > 0) output.write(values.const_data_ptr(), values.nbytes());
+    char digits[9];
+    std::snprintf(digits, sizeof(digits), "%08x",
+                  checksum_of(values.const_data_ptr(), static_cast<int64_t>(values.nbytes())));
+    checksums += digits;
   }
+  output.write_at(sizeof(size) + place, checksums);
   output.finish();
 }
 

@@ -235,7 +235,28 @@ void check_size(const Reader& reader, const TensorEntry& entry, uint64_t data_si
   }
 }
 
-void refuse_other_formats(const uint8_t* bytes, size_t length, const std::string& where) {
+/** Gives the tensors their checksums, where the metadata has them. */
+void read_checksums(const Reader& reader, TensorHeader& header) {
+  const auto found = header.metadata.find(kChecksums);
+  if (found == header.metadata.end()) return;
+  const auto& digits = found->second;
+  if (digits.size() != 8 * header.entries.size() ||
+      digits.find_first_not_of("0123456789abcdef") != std::string::npos) {
+    reader.fail(std::string(kChecksums) +
+                " in the metadata does not have one checksum for each tensor; the file is damaged, "
+                "or was changed by a program that kept the metadata");
+  }
+  for (size_t i = 0; i < header.entries.size(); ++i)
+    header.entries[i].checksum =
+        static_cast<uint32_t>(std::stoul(digits.substr(8 * i, 8), nullptr, 16));
+}
+
+void refuse_other_formats(const uint8_t* bytes, size_t length, uint64_t file_size,
+                          const std::string& where) {
+  // A header of 640 bytes begins as a pickle does: 80 02.
+  uint64_t size = 0;
+  for (int i = 7; length > 8 && i >= 0; --i) size = size << 8 | bytes[i];
+  if (length > 8 && bytes[8] == '{' && size <= kHeaderAtMost && size <= file_size - 8) return;
   const auto starts = [&](const char* magic, size_t n) {
     return length >= n && std::memcmp(bytes, magic, n) == 0;
   };
@@ -266,7 +287,7 @@ std::string dtype_name_of(at::ScalarType type) {
 
 TensorHeader TensorHeader::parse(const uint8_t* bytes, size_t length, uint64_t file_size,
                                  const std::string& where) {
-  refuse_other_formats(bytes, length, where);
+  refuse_other_formats(bytes, length, file_size, where);
   if (length < 8 || file_size < 8)
     throw Error(ErrorCode::invalid_file,
                 where + " is too short to be safetensors; the file is truncated or empty");
@@ -316,6 +337,7 @@ TensorHeader TensorHeader::parse(const uint8_t* bytes, size_t length, uint64_t f
   if (covered != data_size) {
     reader.fail(std::to_string(data_size - covered) + " bytes of the file belong to no tensor");
   }
+  read_checksums(reader, header);
   return header;
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,7 +17,13 @@ struct TensorEntry {
   std::vector<int64_t> shape;
   uint64_t begin = 0;
   uint64_t end = 0;
+  /** CRC-32C of its bytes, where the file has one. */
+  std::optional<uint32_t> checksum;
 };
+
+/** Key of the metadata under which our files have the CRC-32C of each tensor: eight digits each, in
+ * the order of the offsets. Other readers pass over it. */
+constexpr const char* kChecksums = "posttrain.crc32c";
 
 /** A validated safetensors header, parsed from bytes (it can be fuzzed without files). Throws
  * Error(ERR_INVALID_FILE). */

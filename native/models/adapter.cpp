@@ -121,8 +121,8 @@ void Adapter::add_copy(const AdapterCopy& copy) {
 
 void Adapter::add_module(const AdapterModule& module, uint32_t stream) {
   TORCH_CHECK_VALUE(module.rank > 0, "[adapter] rank must be at least 1, got ", module.rank);
-  TORCH_CHECK_VALUE(std::isfinite(module.scale) && module.scale > 0,
-                    "[adapter] the scale must be finite and above 0, got ", module.scale);
+  TORCH_CHECK_VALUE(std::isfinite(module.scale), "[adapter] the scale must be finite, got ",
+                    module.scale);
   const auto& weight = weight_of(module)->value;
   const int64_t rows = module.rows < 0 ? weight.size(0) : module.rows;
   TORCH_CHECK_VALUE(module.first_row >= 0 && module.first_row + rows <= weight.size(0),

@@ -21,7 +21,8 @@ HeadPass::HeadPass(const Head& head, const at::Tensor& hidden_RD)
     : head_(head), hidden_RD_(hidden_RD) {
   if (head.adapter.empty()) return;
   for (const auto& module : *head.adapter.modules) {
-    Update update{.module = &module};
+    Update update{};
+    update.module = &module;
     update.input_RD = low_rank_input(hidden_RD, module, head.adapter.dropout_seed, &update.mask);
     update.low_RK = core::product(update.input_RD, module.a->value.t());
     if (module.magnitude != nullptr)

@@ -213,7 +213,6 @@ test('what the adapter of a folder would need and we lack is refused by name and
     { init_lora_weights: 'gaussian' },
     { init_lora_weights: false },
     { alpha_pattern: {} },
-    { bias: 'all' },
     { modules_to_save: ['classifier'] },
     // Matched in linear time.
     { alpha_pattern: { '(((.*)*)*)*!': 1 } },

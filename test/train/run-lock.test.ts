@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
+import { thisProcess } from '../../lib/files/owner.js'
 import { lockRunFolder } from '../../lib/train/run/lock.js'
 import { sft } from '../../lib/train/sft.js'
 import { cleanFolder } from '../helpers/scratch.js'
@@ -41,4 +42,24 @@ test('two runs cannot share a folder, and it is free again after any end', async
   t.like(await sft({ ...options, resume: true }).finish(), { steps: 3 })
   t.false(existsSync(join(output, '.lock')))
   t.deepEqual(readdirSync(join(output, 'checkpoints')), ['step-2', 'step-3'])
+})
+
+test('takeLock takes the folder of a run of another host at once, and no folder of a living one here', async (t) => {
+  const output = cleanFolder(t)
+  mkdirSync(output)
+  await using model = await tinyModel()
+  const options = { model, data: instructionRows(8), template: 'plain', maxSteps: 1, output } as const
+  writeFileSync(join(output, '.lock'), JSON.stringify({ ...thisProcess(), host: 'other' }))
+  await t.throwsAsync(sft(options).finish(), {
+    code: 'ERR_INVALID_ARGUMENT',
+    message: /process \d+ on host other .*free 60 s after it was last seen, or at once with option takeLock/,
+  })
+  await sft({ ...options, takeLock: true }).finish()
+  t.false(existsSync(join(output, '.lock')))
+  writeFileSync(join(output, '.lock'), `${process.ppid}\n`)
+  await t.throwsAsync(sft({ ...options, takeLock: true, resume: true }).finish(), {
+    message: /in use by a run/,
+  })
+  const { output: _, ...without } = options
+  t.throws(() => sft({ ...without, takeLock: true }), { message: /no effect without output/ })
 })

@@ -173,6 +173,11 @@ export interface PretrainOptions {
   resume?: boolean | undefined
   /** Replace the run in the run folder. Defaults to `false`. */
   overwrite?: boolean | undefined
+  /**
+   * Take the run folder from a run of another host or container at once, which is known to have ended;
+   * without it that is done a minute after its last sign of life. Defaults to `false`.
+   */
+  takeLock?: boolean | undefined
   /** Aborts the run between two batches. Optional. */
   signal?: AbortSignal | undefined
 }
@@ -367,6 +372,11 @@ export interface SftOptions {
   resume?: boolean | undefined
   /** Replace the run in the run folder. Defaults to `false`. */
   overwrite?: boolean | undefined
+  /**
+   * Take the run folder from a run of another host or container at once, which is known to have ended;
+   * without it that is done a minute after its last sign of life. Defaults to `false`.
+   */
+  takeLock?: boolean | undefined
   /** Aborts the run between two batches. Optional. */
   signal?: AbortSignal | undefined
 }
@@ -513,6 +523,11 @@ export interface GrpoOptions<Row = Record<string, unknown>> {
   resume?: boolean | undefined
   /** Replace the run in the run folder. Defaults to `false`. */
   overwrite?: boolean | undefined
+  /**
+   * Take the run folder from a run of another host or container at once, which is known to have ended;
+   * without it that is done a minute after its last sign of life. Defaults to `false`.
+   */
+  takeLock?: boolean | undefined
   /** Sample events with some responses of a rollout. Optional. */
   samples?:
     | {
@@ -712,6 +727,11 @@ export interface RlooOptions<Row = Record<string, unknown>> {
   resume?: boolean | undefined
   /** Replace the run in the run folder. Defaults to `false`. */
   overwrite?: boolean | undefined
+  /**
+   * Take the run folder from a run of another host or container at once, which is known to have ended;
+   * without it that is done a minute after its last sign of life. Defaults to `false`.
+   */
+  takeLock?: boolean | undefined
   /** Sample events with some responses of a rollout. Optional. */
   samples?:
     | {
@@ -894,6 +914,11 @@ export interface PpoOptions<Row = Record<string, unknown>> {
   resume?: boolean | undefined
   /** Replace the run in the run folder. Defaults to `false`. */
   overwrite?: boolean | undefined
+  /**
+   * Take the run folder from a run of another host or container at once, which is known to have ended;
+   * without it that is done a minute after its last sign of life. Defaults to `false`.
+   */
+  takeLock?: boolean | undefined
   /** Sample events with some responses of a rollout. Optional. */
   samples?:
     | {
@@ -1195,6 +1220,11 @@ export interface DpoOptions {
   resume?: boolean | undefined
   /** Replace the run in the run folder. Defaults to `false`. */
   overwrite?: boolean | undefined
+  /**
+   * Take the run folder from a run of another host or container at once, which is known to have ended;
+   * without it that is done a minute after its last sign of life. Defaults to `false`.
+   */
+  takeLock?: boolean | undefined
   /** Aborts the run between two batches. Optional. */
   signal?: AbortSignal | undefined
 }
@@ -1373,6 +1403,11 @@ export interface RewardOptions {
   resume?: boolean | undefined
   /** Replace the run in the run folder. Defaults to `false`. */
   overwrite?: boolean | undefined
+  /**
+   * Take the run folder from a run of another host or container at once, which is known to have ended;
+   * without it that is done a minute after its last sign of life. Defaults to `false`.
+   */
+  takeLock?: boolean | undefined
   /** Aborts the run between two batches. Optional. */
   signal?: AbortSignal | undefined
 }

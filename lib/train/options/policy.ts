@@ -125,7 +125,7 @@ export const policyConflicts: readonly Conflict[] = [
     (_, options) => options.schedule !== 'warmupStableDecay',
     "has no effect without schedule 'warmupStableDecay'",
   ),
-  ...['checkpoints', 'saveDtype', 'resume', 'overwrite'].map((name) =>
+  ...['checkpoints', 'saveDtype', 'resume', 'overwrite', 'takeLock'].map((name) =>
     noEffect(
       name,
       (given, options) => !given('output') && options[name] !== false,

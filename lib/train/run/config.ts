@@ -101,6 +101,7 @@ const FREE_ON_RESUME = new Set([
   'output',
   'resume',
   'overwrite',
+  'takeLock',
   'evaluation',
   'earlyStopping',
   'keep',

@@ -13,6 +13,8 @@ import { Metrics } from './metrics.js'
 interface FolderMode {
   resume: boolean
   overwrite: boolean
+  /** Takes the lock of another host or container whatever its last sign of life. */
+  takeLock: boolean
   /** Options that only set the length of the run: a resume may change them. */
   lengthOptions: readonly string[]
 }
@@ -51,7 +53,7 @@ export class RunFolder {
       const message = `The run folder ${this.path} cannot be created: ${(cause as Error).message}`
       throw new PosttrainError('ERR_IO', message, { cause })
     }
-    this.#lock = await lockRunFolder(this.path)
+    this.#lock = await lockRunFolder(this.path, mode.takeLock)
     try {
       await this.#take(config, mode)
     } catch (error) {

@@ -15,6 +15,7 @@ export interface SessionPlan<State extends SessionState> {
     output?: string | undefined
     resume: boolean
     overwrite: boolean
+    takeLock: boolean
     checkpoints?: { keep: number } | undefined
     saveDtype?: 'float32' | 'bfloat16' | 'float16' | undefined
     signal?: AbortSignal | undefined

@@ -64,8 +64,8 @@ export class Session<State extends SessionState> implements AsyncDisposable {
     const { recipe, model, options } = plan
     const environment = await environmentOf(model)
     const folder = options.output === undefined ? null : new RunFolder(options.output)
-    const { resume, overwrite } = options
-    const mode = { resume, overwrite, lengthOptions: plan.lengthOptions }
+    const { resume, overwrite, takeLock } = options
+    const mode = { resume, overwrite, takeLock, lengthOptions: plan.lengthOptions }
     await folder?.open(runConfig(recipe, model, plan.config, plan.data), mode)
     return new Session(plan, folder, environment)
   }

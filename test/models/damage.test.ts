@@ -1,0 +1,123 @@
+import { cpSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import test, { type ExecutionContext } from 'ava'
+import { loadCore } from '../../lib/addon/load.js'
+import { CausalLM } from '../../lib/index.js'
+import { familyOf } from '../../lib/models/families/index.js'
+import { SAVES } from '../../lib/models/folder.js'
+import { saveOf, shardsOf } from '../../lib/models/weights.js'
+import { hash32 } from '../../lib/random.js'
+import { newFolder } from '../helpers/scratch.js'
+import { tinyConfig, tinyModel, weightsOf } from '../helpers/tiny-training.js'
+
+/** Loads a path after each of 300 flips of a bit in one of its files; gives those that were not noticed. */
+async function unnoticed(t: ExecutionContext, file: string, load: () => Promise<void>): Promise<string[]> {
+  const bytes = readFileSync(file)
+  const header = 8 + Number(bytes.readBigUInt64LE(0))
+  const passed: string[] = []
+  for (let i = 0; i < 300; i++) {
+    // A third of them in the header, which is the smaller part.
+    const at = hash32(1, 0, i) % (i % 3 === 0 ? header : bytes.length)
+    const bit = hash32(1, 1, i) % 8
+    const flipped = Uint8Array.from(bytes)
+    flipped[at]! ^= 1 << bit
+    writeFileSync(file, flipped)
+    const error = await load().then(
+      () => null,
+      (cause) => cause,
+    )
+    if (error === null) passed.push(`bit ${bit} of byte ${at}, ${bytes.subarray(at - 20, at + 20)}`)
+    else if (!['ERR_INVALID_FILE', 'ERR_UNSUPPORTED_MODEL'].includes(error.code)) t.fail(error.stack)
+  }
+  writeFileSync(file, bytes)
+  await t.notThrowsAsync(load())
+  return passed
+}
+
+/** In the metadata but for the checksums: it says nothing of the weights. */
+const isHarmless = (what: string) => /__metadata__|posttrain\.crc32c":"$|format|"pt"/.test(what)
+
+test('a flipped bit in the weights of a saved model or adapter is noticed when they are loaded', async (t) => {
+  const [folder, adapter] = [join(newFolder(t), 'model'), join(newFolder(t), 'adapter')]
+  {
+    await using model = await tinyModel(1)
+    await model.save(folder)
+    await model.addAdapter('one', { rank: 2, seed: 1 })
+    await model.saveAdapter(adapter)
+  }
+  const whole = await unnoticed(t, join(folder, 'model.safetensors'), async () => {
+    await using _ = await CausalLM.load(folder)
+  })
+  await using base = await CausalLM.load(folder)
+  let count = 0
+  const part = await unnoticed(t, join(adapter, 'adapter_model.safetensors'), async () => {
+    await using other = await base.view()
+    await other.loadAdapter(`number ${count++}`, adapter)
+  })
+  t.deepEqual(
+    [...whole, ...part].filter((what) => !isHarmless(what)),
+    [],
+  )
+})
+
+test('the error names the file, the tensor and what to do; a file without checksums loads', async (t) => {
+  const folder = join(newFolder(t), 'model')
+  await using model = await tinyModel(1)
+  await model.save(folder)
+  const path = join(folder, 'model.safetensors')
+  const bytes = readFileSync(path)
+  bytes[bytes.length - 1]! ^= 1
+  writeFileSync(path, bytes)
+  await t.throwsAsync(CausalLM.load(folder), {
+    code: 'ERR_INVALID_FILE',
+    message:
+      /model\.safetensors: the values of \S+ differ from their checksum; the file is damaged: copy or save/,
+  })
+  // As after a change by a program that writes metadata of its own.
+  const text = bytes.toString('latin1').replace('posttrain.crc32c', 'some.other.value')
+  writeFileSync(path, Buffer.from(text, 'latin1'))
+  await using _ = await CausalLM.load(folder)
+  truncateSync(path, bytes.length - 1)
+  await t.throwsAsync(CausalLM.load(folder), { code: 'ERR_INVALID_FILE', message: /truncated/ })
+})
+
+test('files of two saves in one folder are refused', async (t) => {
+  const core = await loadCore()
+  const family = familyOf(tinyConfig)
+  const entries = family.weights(family.decoder(tinyConfig))
+  const folders = [join(newFolder(t), 'a'), join(newFolder(t), 'b')] as const
+  const names: string[] = []
+  for (const [i, folder] of folders.entries()) {
+    await using model = await tinyModel(i)
+    const weights = await weightsOf(model)
+    const sized = entries.map((entry) => ({ entry, values: weights.get(entry.name)!.length }))
+    const { shards, index } = shardsOf(sized, 'float32', 20_000)
+    await model.save(folder)
+    const saves: Record<string, string | undefined> = {}
+    const base = await core.createBase(family.decoder(tinyConfig), { device: 'cpu', dtype: 'float32' })
+    const role = await core.createRole(base, {})
+    const whole = join(folder, 'model.safetensors')
+    await core.loadTensors(role, [{ path: whole, entries }])
+    for (const shard of shards) {
+      const path = join(folder, shard.file)
+      await core.saveTensors(role, path, shard.entries, { dtype: 'float32', metadata: {} })
+      saves[shard.file] = saveOf((await core.readHeader(path)).metadata)
+      if (i === 0) names.push(shard.file)
+    }
+    await core.dispose(role)
+    await core.dispose(base)
+    rmSync(whole)
+    writeFileSync(
+      join(folder, 'model.safetensors.index.json'),
+      JSON.stringify({ ...index, metadata: { ...index!.metadata, [SAVES]: saves } }),
+    )
+    await t.notThrowsAsync(async () => {
+      await using _ = await CausalLM.load(folder)
+    })
+  }
+  cpSync(join(folders[1], names[1]!), join(folders[0], names[1]!))
+  await t.throwsAsync(CausalLM.load(folders[0]), {
+    code: 'ERR_INVALID_FILE',
+    message: new RegExp(`${names[1]} is not of the same save as model.safetensors.index.json`),
+  })
+})
