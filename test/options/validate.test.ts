@@ -84,6 +84,7 @@ test('an option without effect is an error, for each listed combination', (t) =>
     saveDtype: [{ saveDtype: 'bfloat16' }],
     resume: [{ resume: true }],
     overwrite: [{ overwrite: true }, { overwrite: true, resume: true, output: 'x' }],
+    takeLock: [{ takeLock: true }],
   }
   for (const [name, inputs] of Object.entries(cases)) {
     for (const input of inputs) t.true(message(input).includes(`option ${name} `), message(input))
