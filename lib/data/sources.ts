@@ -99,6 +99,7 @@ export async function* readRows(source: RowSource, options: ReadOptions = {}): A
     for await (const row of source) yield { row, origin: { source: 'rows', line: ++line } }
     return
   }
+  await refuseFolder(source)
   const format = formatOf(source)
   const path = isHubFile(source) ? await (await import('../files/hub/snapshot.js')).hubFile(source) : source
   await needFile(path)
@@ -107,15 +108,23 @@ export async function* readRows(source: RowSource, options: ReadOptions = {}): A
 
 async function needFile(path: string): Promise<void> {
   const found = await stat(path).catch((cause: unknown) => {
-    throw new PosttrainError('ERR_DATA', `${path} does not exist or cannot be read`, { cause })
+    const pattern = /[*?]/.test(path) ? ': patterns are not expanded, so name each file' : ''
+    throw new PosttrainError('ERR_DATA', `${path} does not exist or cannot be read${pattern}`, { cause })
   })
   if (!found.isFile()) throw new PosttrainError('ERR_DATA', `${path} is not a file`)
+}
+
+async function refuseFolder(path: string): Promise<void> {
+  const found = await stat(path).catch(() => undefined)
+  if (found?.isDirectory())
+    throw new PosttrainError('ERR_DATA', `${path} is a folder: name the data files in it`)
 }
 
 /** Throws as reading would for files that are not there or have no known format, before a model is loaded for them. */
 export async function needFiles(source: DataSource, validation?: Validation): Promise<void> {
   for (const data of [...sourcesOf(source).map(({ data }) => data), validation]) {
     if (typeof data !== 'string') continue
+    await refuseFolder(data)
     formatOf(data)
     if (!isHubFile(data)) await needFile(data)
   }

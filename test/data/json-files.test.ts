@@ -105,11 +105,59 @@ test('files of other kinds say what to do', async (t) => {
     ['rows.json', Buffer.of(0x50, 0x4b, 3, 4), /is a zip archive/],
     ['rows.jsonl', Buffer.from('PAR1'), /is a Parquet file: convert it to \.jsonl/],
     ['rows.txt', Buffer.from('\uFEFFa', 'utf16le'), /is UTF-16: convert the file to UTF-8/],
+    ['rows.jsonl', Buffer.from('{"text": "a"}', 'utf16le'), /is UTF-16: convert/],
+    ['rows.jsonl', Buffer.of(0xfd, 0x37, 0x7a, 0x58, 0x5a, 0), /is compressed by xz: decompress it/],
+    ['rows.jsonl', 'version https://git-lfs.github.com/spec/v1\n', /is a pointer of Git LFS: fetch the file/],
+    ['rows.md', '', /must end in .*: name plain text \.txt/],
     ['rows.jsonl.gz', '', /must end in \.jsonl, \.json or \.txt: decompress it first/],
     ['rows.parquet', '', /must end in \.jsonl, \.json or \.txt: convert it to \.jsonl/],
   ]
   for (const [name, content, message] of cases)
     await t.throwsAsync(read(t, name, content), { code: 'ERR_DATA', message }, name)
+})
+
+test('a line that is nearly JSON is an error with what to write', async (t) => {
+  const cases: [string, RegExp][] = [
+    ['{"text": "a", "x": NaN}', /\(NaN and Infinity are not JSON, write null\)$/],
+    ['{"text": "a", "x": -Infinity}', /\(NaN and Infinity are not JSON, write null\)$/],
+    ['{"text": "a",}', /\(no comma stands before the end of an object or a list\)$/],
+    ['{"text": "a"},', /\(no comma ends a line\)$/],
+    ["{'text': 'a'}", /\(JSON has strings in double quotes; what Python's str\(\) wrote is not JSON\)$/],
+    ['// rows', /\(JSON has no comments\)$/],
+    ['prompt,completion', /\(a row begins with \{\)$/],
+    ['<html>', /\(this is a page of HTML: download the file itself\)$/],
+  ]
+  for (const [line, message] of cases) {
+    const [good, bad] = await read(t, 'rows.jsonl', `{"text": "NaN, 'a', //"}\n${line}\n`)
+    t.is(good?.failure, undefined)
+    t.regex(bad?.failure ?? '', message)
+  }
+})
+
+test('objects of several lines each may be named .jsonl', async (t) => {
+  const found = await read(t, 'rows.jsonl', rows.map((row) => json(row, null, 2)).join('\n'))
+  t.deepEqual(
+    found.map(({ row }) => row),
+    rows,
+  )
+})
+
+test('a source that is no file of this machine is an error that says what to do', async (t) => {
+  const cases: [string, RegExp][] = [
+    [
+      'https://example.com/rows.jsonl',
+      /rows\.jsonl is not read: download the file, or name one on the Hugging Face Hub/,
+    ],
+    ['-', /^- is not read: data are read twice, so write the rows to a file$/],
+    ['/dev/stdin', /^\/dev\/stdin is not read/],
+    [
+      join(newFolder(t), '*.jsonl'),
+      /does not exist or cannot be read: patterns are not expanded, so name each file$/,
+    ],
+    [newFolder(t), /is a folder: name the data files in it$/],
+  ]
+  for (const [source, message] of cases)
+    await t.throwsAsync(readRows(source).next(), { code: 'ERR_DATA', message }, source)
 })
 
 test('a row with numbers that JSON.parse rounds has them exactly beside its own values', async (t) => {

@@ -112,6 +112,10 @@ const conversations: Record<string, [row: object, expected: unknown[]]> = {
     },
     [system, ...whole],
   ],
+  'a prompt that holds a dialog': [
+    { prompt: '\n\nHuman: a\n\nAssistant:', completion: ' b' },
+    [user('\n\nHuman: a\n\nAssistant:'), assistant(' b')],
+  ],
   'a content that is one part': [
     { messages: [{ role: 'user', content: { type: 'text', text: 'a' } }, assistant('b')] },
     whole,
@@ -151,6 +155,25 @@ for (const [shape, row] of Object.entries(preferences)) {
     t.deepEqual(readPreference(row, origin).responses.map(turns), [pair.chosen, pair.rejected])
   })
 }
+
+test('a prompt that holds a dialog is raw, as the dialogs of pairs are', (t) => {
+  const prompt = '\n\nHuman: a\n\nAssistant:'
+  t.like(readRow({ prompt, completion: ' b' }, origin), { kind: 'completion', dialog: true })
+  t.like(readPrompt({ prompt }, origin), { dialog: true })
+  for (const response of readPreference({ prompt, chosen: ' b', rejected: ' c' }, origin).responses)
+    t.like(response, { dialog: true })
+  t.false('dialog' in readRow({ prompt: 'Human: a', completion: 'b' }, origin))
+})
+
+test('answers that are calls of the tools beside them are calls', (t) => {
+  const call = { name: 'f', arguments: { a: 1 } }
+  const tools = [{ name: 'f', description: 'F', parameters: {} }]
+  for (const answers of [[call], json([call])])
+    t.like(readRow({ id: 0, query: 'a', answers, tools: json(tools) }, origin), {
+      messages: [user('a'), { role: 'assistant', content: '', tool_calls: [{ function: call }] }],
+    })
+  t.throws(() => readRow({ query: 'a', answers: ['b'], tools }, origin), { message: /completion is missing/ })
+})
 
 test('a label is true or false, or 1 or 0', (t) => {
   for (const [label, desirable] of [

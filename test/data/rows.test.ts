@@ -187,7 +187,7 @@ test('files that cannot be rows say so', async (t) => {
   )
   const cases: [string, RegExp][] = [
     ['none.jsonl', /none\.jsonl does not exist/],
-    ['folder.jsonl', /is not a file/],
+    ['folder.jsonl', /is a folder: name the data files in it/],
     ['a.csv', /must end in \.jsonl, \.json or \.txt/],
     ['word.json', /word\.json:1: the row is not valid JSON/],
     ['more.json', /not a JSON list of rows: something follows the end of the list/],

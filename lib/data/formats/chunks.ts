@@ -10,8 +10,20 @@ const NOT_TEXT: readonly [beginning: readonly number[], advice: string][] = [
   [[0x28, 0xb5, 0x2f, 0xfd], 'is compressed by zstd: decompress it (unzstd)'],
   [[0x50, 0x4b, 0x03, 0x04], 'is a zip archive: unpack it'],
   [[0x50, 0x41, 0x52, 0x31], 'is a Parquet file: convert it to .jsonl'],
+  [[0xfd, 0x37, 0x7a, 0x58, 0x5a], 'is compressed by xz: decompress it (unxz)'],
+  [[0x42, 0x5a, 0x68], 'is compressed by bzip2: decompress it (bunzip2)'],
+  [[0x37, 0x7a, 0xbc, 0xaf], 'is a 7z archive: unpack it'],
   [[0xff, 0xfe], 'is UTF-16: convert the file to UTF-8'],
   [[0xfe, 0xff], 'is UTF-16: convert the file to UTF-8'],
+  // Without a byte order mark: `{` or `[` of two bytes.
+  [[0x7b, 0x00], 'is UTF-16: convert the file to UTF-8'],
+  [[0x5b, 0x00], 'is UTF-16: convert the file to UTF-8'],
+  [[0x00, 0x7b], 'is UTF-16: convert the file to UTF-8'],
+  [[0x00, 0x5b], 'is UTF-16: convert the file to UTF-8'],
+  [
+    [...Buffer.from('version https://git-lfs')],
+    'is a pointer of Git LFS: fetch the file itself (git lfs pull)',
+  ],
 ]
 
 const BOM = [0xef, 0xbb, 0xbf]

@@ -26,11 +26,27 @@ export function jsonRow(text: string | null, origin: SourceRow['origin'], what: 
   } catch (cause) {
     const failure = new PosttrainError(
       'ERR_DATA',
-      `${origin.source}:${origin.line}: the ${what} is not valid JSON: ${(cause as Error).message}`,
+      `${origin.source}:${origin.line}: the ${what} is not valid JSON: ${(cause as Error).message}${adviceOn(text)}`,
       { cause },
     )
     return { row: undefined, origin, failure }
   }
+}
+
+/** Texts that are nearly JSON, with what to write instead. */
+const NEARLY: readonly [form: RegExp, advice: string][] = [
+  [/^\s*(?:\/\/|\/\*|#)/, 'JSON has no comments'],
+  [/^\s*[[{]\s*'/, "JSON has strings in double quotes; what Python's str() wrote is not JSON"],
+  [/\}\s*,\s*$/, 'no comma ends a line'],
+  [/,\s*[}\]]\s*$/, 'no comma stands before the end of an object or a list'],
+  [/^\s*</, 'this is a page of HTML: download the file itself'],
+  [/^\s*[^\s{["]/, 'a row begins with {'],
+  [/[:[,]\s*(?:NaN|-?Infinity)\b/, 'NaN and Infinity are not JSON, write null'],
+]
+
+function adviceOn(text: string): string {
+  const [, advice] = NEARLY.find(([form]) => form.test(text)) ?? []
+  return advice === undefined ? '' : ` (${advice})`
 }
 
 /** Splits JSON at the ends of its outermost values, and a list between its items. */

@@ -1,5 +1,5 @@
 import type { Format, SourceRow } from './format.js'
-import { firstByte, itemsOf, jsonRow } from './json-values.js'
+import { firstByte, itemsOf, jsonRow, objectsOf } from './json-values.js'
 import { linesOf } from './lines.js'
 
 export const jsonl: Format = {
@@ -7,8 +7,16 @@ export const jsonl: Format = {
   endings: ['.jsonl', '.ndjson'],
   holds: 'one JSON object per line; blank lines are ignored',
   async *read(path) {
-    yield* (await firstByte(path)) === '[' ? itemsOf(path) : lineRows(path)
+    if ((await firstByte(path)) === '[') yield* itemsOf(path)
+    else if (await isIndented(path)) yield* objectsOf(path)
+    else yield* lineRows(path)
   },
+}
+
+/** Whether the first object of a file goes on after its first line. */
+async function isIndented(path: string): Promise<boolean> {
+  for await (const { line } of linesOf(path)) if (line?.trim() !== '') return line?.trim() === '{'
+  return false
 }
 
 /** Reads a row from each line. */

@@ -58,6 +58,12 @@ function partOf(
   if (typeof type !== 'string' || !TEXTS.has(type))
     throw bad(origin, at, `is of type ${JSON.stringify(type)}: only parts of type text are supported`)
   const name = NAMES.find((name) => typeof rest[name] === 'string')
+  if (name === undefined && rest.type === undefined)
+    throw bad(
+      origin,
+      at,
+      `holds ${Object.keys(rest).join(', ') || 'nothing'}: only parts of type text are supported`,
+    )
   if (name === undefined) throw bad(origin, `${at}.text`, `must be a string, got ${kindOf(rest.text)}`)
   const { [name]: text, ...others } = rest as Record<string, string>
   const part = { ...others, type: 'text', text: text! }

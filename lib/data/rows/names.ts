@@ -73,6 +73,11 @@ export function columnsOf(row: unknown, origin: Origin): Columns {
   else if (given.instruction !== undefined) takeAll(OF_INSTRUCTIONS)
   else {
     takeAll(OF_PROMPTS)
+    if (fields.completion === undefined && isCalls(fields)) {
+      fields.completion = { role: 'assistant', tool_calls: fields.answers }
+      delete fields.answers
+      names.completion = 'answers'
+    }
     const answered = [fields.completion, fields.chosen, fields.rejected, fields.responses]
     if (fields.prompt === undefined && answered.some((value) => value !== undefined))
       take('prompt', presentOf(given, INPUTS))
@@ -82,6 +87,13 @@ export function columnsOf(row: unknown, origin: Origin): Columns {
   for (const name of ['prompt', 'completion', 'chosen', 'rejected'])
     fields[name] = messagesIn(fields[name]) ?? fields[name]
   return { fields, at: { ...origin, names } }
+}
+
+/** Whether the column `answers` holds calls of the row's tools, as in XLAM. */
+function isCalls({ answers, tools }: Fields): boolean {
+  if (isEmpty(tools) || isEmpty(answers)) return false
+  if (typeof answers === 'string') return /^\s*\[\s*\{\s*"(?:name|arguments)"/.test(answers)
+  return Array.isArray(answers) && answers.every((item) => isObject(item) && 'name' in item)
 }
 
 const presentOf = (fields: Fields, names: readonly string[]): string | undefined =>

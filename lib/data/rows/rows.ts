@@ -118,11 +118,15 @@ function renderedOf({ rendered }: Fields, origin: Origin): { rendered?: boolean 
   throw bad(origin, 'rendered', `must be true or false, got ${kindOf(rendered)}`)
 }
 
+/** A prompt that holds a dialog, as those of HH-RLHF do. */
+const DIALOG = /^\s*Human: [\s\S]*\n\nAssistant:\s*$/
+
 /** Reads the columns beside a string prompt. */
 export function stringColumns(fields: Fields, origin: Origin): StringColumns {
   const earlier = withSystem(historyOf(fields, origin), fields, origin)
   return {
     ...renderedOf(fields, origin),
+    ...(typeof fields.prompt === 'string' && DIALOG.test(fields.prompt) && { dialog: true }),
     ...(earlier.length > 0 && { earlier }),
     ...besideOf(fields, origin),
   }
