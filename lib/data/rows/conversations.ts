@@ -4,7 +4,7 @@ import { type Beside, historyOf, refuse, withSystem } from './columns.js'
 import { type Continuation, followed } from './continuation.js'
 import { bad, dataOf, type Fields, isObject, kindOf, type Origin, text } from './fields.js'
 import { withoutFiller } from './filler.js'
-import { type Message, messageIn, messagesOf, REASONING } from './messages.js'
+import { type Message, messagesIn, messagesOf, REASONING } from './messages.js'
 import { type Example, exampleOf } from './rows.js'
 
 /** A response in a row: a text, a message (also in ShareGPT's form), messages, or the whole conversation. */
@@ -72,7 +72,7 @@ export function responseMessages(response: unknown, field: string, origin: Origi
     return [{ role: 'assistant', content: response }]
   }
   if (Array.isArray(response)) return messagesOf(response, field, origin)
-  if (isObject(response)) return [messageIn(response, field, origin)]
+  if (isObject(response)) return messagesIn(response, field, origin)
   throw bad(origin, field, `must be a text, a message or a list of messages, got ${kindOf(response)}`)
 }
 

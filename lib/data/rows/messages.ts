@@ -1,3 +1,5 @@
+import { unified } from './agents/index.js'
+import type { Placed } from './agents/turns.js'
 import { type Content, contentOf, type TextPart } from './content.js'
 import { plainOf } from './exact-json.js'
 import {
@@ -11,6 +13,7 @@ import {
   type Origin,
   withoutNulls,
 } from './fields.js'
+import { CALLS, speakerOf } from './roles.js'
 import { callsIn, callsOf } from './tools.js'
 import { refuseTrained, unmasked } from './turn-mask.js'
 
@@ -31,41 +34,22 @@ export interface Message {
 /** Fields of a message that hold reasoning. */
 export const REASONING = ['reasoning_content', 'thinking', 'reasoning']
 
-/** Roles by the names that ShareGPT and its kin have for them, in lower case. */
-const ROLES: Record<string, string> = {
-  human: 'user',
-  user: 'user',
-  gpt: 'assistant',
-  assistant: 'assistant',
-  chatgpt: 'assistant',
-  bot: 'assistant',
-  chatbot: 'assistant',
-  model: 'assistant',
-  ai: 'assistant',
-  bing: 'assistant',
-  bard: 'assistant',
-  claude: 'assistant',
-  prompter: 'user',
-  system: 'system',
-  tool: 'tool',
-  function: 'tool',
-  observation: 'tool',
-  observations: 'tool',
-  tool_response: 'tool',
-  function_response: 'tool',
-}
-
-/** Roles of turns that consist of calls. */
-const CALLS = new Set(['function_call', 'tool_call', 'tool_calls'])
-
-/** Reads messages with `role` and `content`, or in ShareGPT's form, or JSON of them; errors name the field. */
+/** Reads messages with `role` and `content`, in the form of ShareGPT or of an agent, or JSON of them; errors name the field. */
 export function messagesOf(value: unknown, field: string, origin: Origin): Message[] {
   const expected = 'must be a list of messages, or JSON of one'
   const list = typeof value === 'string' ? dataIn(value, field, origin, expected) : value
   if (!Array.isArray(list) || list.length === 0)
     throw bad(origin, field, 'must be a list of at least one message')
+  return turnsOf(turnsIn(list, field), origin)
+}
+
+/** Reads one message, which may hold several turns. */
+export const messagesIn = (item: unknown, at: string, origin: Origin): Message[] =>
+  turnsOf([{ item, at }], origin)
+
+function turnsOf(list: readonly Placed[], origin: Origin): Message[] {
   const messages: Message[] = []
-  for (const [item, at] of turnsIn(list, field)) {
+  for (const { item, at } of unified(list, origin)) {
     const { message, isCall } = messageOf(item, at, origin)
     const before = messages.at(-1)
     if (isCall && before?.role === 'assistant')
@@ -75,10 +59,6 @@ export function messagesOf(value: unknown, field: string, origin: Origin): Messa
   return messages
 }
 
-/** Reads one message. */
-export const messageIn = (item: unknown, at: string, origin: Origin): Message =>
-  messageOf(item, at, origin).message
-
 /** Fields that hold a question and its answer. */
 const PAIRS = [
   ['input', 'output'],
@@ -87,21 +67,21 @@ const PAIRS = [
 ] as const
 
 /** Messages of a list with their places; texts, and pairs of a question and its answer, become turns by turns. */
-function turnsIn(list: readonly unknown[], field: string): [item: unknown, at: string][] {
+function turnsIn(list: readonly unknown[], field: string): Placed[] {
   const said = (place: number, content: unknown) => ({
     role: place % 2 === 0 ? 'user' : 'assistant',
     content,
   })
   // Lists of texts in other columns may hold responses.
   if (field === 'messages' && list.every((item) => typeof item === 'string'))
-    return list.map((text, i) => [said(i, text), `${field}[${i}]`])
-  return list.flatMap((item, i): [unknown, string][] => {
+    return list.map((text, i) => ({ item: said(i, text), at: `${field}[${i}]` }))
+  return list.flatMap((item, i): Placed[] => {
     const at = `${field}[${i}]`
     const fields = isObject(item) ? withoutNulls(item) : {}
     const pair = PAIRS.find((names) => names.every((name) => typeof fields[name] === 'string'))
-    if (pair === undefined || fields.role !== undefined || fields.from !== undefined) return [[item, at]]
-    return pair.flatMap((name, place): [unknown, string][] =>
-      fields[name] === '' ? [] : [[said(place, fields[name]), `${at}.${name}`]],
+    if (pair === undefined || fields.role !== undefined || fields.from !== undefined) return [{ item, at }]
+    return pair.flatMap((name, place): Placed[] =>
+      fields[name] === '' ? [] : [{ item: said(place, fields[name]), at: `${at}.${name}` }],
     )
   })
 }
@@ -121,8 +101,6 @@ function joined(said: Message, called: Message, at: string, origin: Origin): Mes
  * `parts`.
  */
 const TEXTS = ['content', 'value', 'text', 'parts', 'message', 'utterance']
-/** Fields of a message that hold its role. */
-const SPEAKERS = ['role', 'from', 'author', 'speaker', 'sender']
 /** Fields of a message that hold its calls: `function_call` is that of OpenAI's older API. */
 const CALL_FIELDS = ['tool_calls', 'function_call']
 
@@ -131,8 +109,7 @@ function messageOf(item: unknown, at: string, origin: Origin): { message: Messag
   // Tables give every message the fields that any has, and templates check whether `tool_calls` is defined.
   const fields = withoutNulls(dataOf(item, at, origin) as object, ['content'])
   const { train: own, rest } = unmasked(fields, at, origin)
-  const speaker = SPEAKERS.find((name) => typeof rest[name] === 'string') ?? 'role'
-  const role = roleOf(rest[speaker], `${at}.${speaker}`, origin)
+  const { speaker, role } = speakerOf(rest, at, origin)
   if (!isEmpty(rest.replies))
     throw bad(origin, `${at}.replies`, 'makes a tree of messages: write each conversation as a row')
   const isCall = CALLS.has(role)
@@ -161,20 +138,6 @@ function messageOf(item: unknown, at: string, origin: Origin): { message: Messag
     ...(body.noContent === true && { noContent: true }),
   } as Message
   return { message, isCall }
-}
-
-/** Role of a speaker. Other names than the known ones are for the template, in `role` alone. */
-function roleOf(name: unknown, at: string, origin: Origin): string {
-  if (typeof name !== 'string' || name === '') throw bad(origin, at, `must be a string, got ${kindOf(name)}`)
-  const key = name.trim().toLowerCase().replaceAll('-', '_')
-  const known = CALLS.has(key) ? key : Object.hasOwn(ROLES, key) ? ROLES[key] : undefined
-  if (known === undefined && !at.endsWith('.role'))
-    throw bad(
-      origin,
-      at,
-      `has the unknown value ${JSON.stringify(name)}: expected user, assistant, system or tool, or a name for them`,
-    )
-  return known ?? name
 }
 
 type Body = Content & { calls: unknown[]; noContent?: true }

@@ -79,8 +79,11 @@ export function columnsOf(row: unknown, origin: Origin): Columns {
       names.completion = 'answers'
     }
     const answered = [fields.completion, fields.chosen, fields.rejected, fields.responses]
-    if (fields.prompt === undefined && answered.some((value) => value !== undefined))
+    const isCall = [given.input, given.output].some(Array.isArray)
+    if (fields.prompt === undefined && (isCall || answered.some((value) => value !== undefined)))
       take('prompt', presentOf(given, INPUTS))
+    // A call of OpenAI's Responses API.
+    if (isCall && fields.system === undefined && !isEmpty(given.instructions)) take('system', 'instructions')
   }
   if (list === undefined) delete fields.messages
   if (fields.chosen === undefined && fields.rejected !== undefined) takeChosen(fields, names)

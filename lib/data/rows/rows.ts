@@ -11,7 +11,7 @@ import {
 } from './columns.js'
 import { followed, type Prefill } from './continuation.js'
 import { bad, type Fields, isEmpty, isObject, kindOf, nameIn, type Origin, text } from './fields.js'
-import { instructionMessages, type Message, messageIn, messagesOf } from './messages.js'
+import { instructionMessages, type Message, messagesIn, messagesOf } from './messages.js'
 import { columnsOf } from './names.js'
 
 /** Columns of any row; further ones are allowed. */
@@ -152,7 +152,7 @@ function completionExample(fields: Fields, weight: number, origin: Origin): Exam
 function turnsOf(fields: Fields, name: string, role: string, origin: Origin): Message[] {
   const value = fields[name]
   if (Array.isArray(value)) return messagesOf(value, name, origin)
-  if (isObject(value)) return [messageIn(value, name, origin)]
+  if (isObject(value)) return messagesIn(value, name, origin)
   return [{ role, content: text(fields, name, origin) }]
 }
 

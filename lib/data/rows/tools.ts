@@ -112,7 +112,10 @@ function invocation(value: object, at: string, origin: Origin): JsonData {
 
 const OBJECT = 'must be an object, or JSON of one'
 
-/** A call of another dialect than OpenAI's, in the form that OpenAI has: its arguments are JSON text. */
+/** Reads a call of another dialect than OpenAI's in the form that OpenAI has: its arguments are JSON text. */
+export const convertedCall = (call: Fields, at: string, origin: Origin): JsonData =>
+  inText(callOf(call, at, origin))
+
 function inText(call: JsonData): JsonData {
   const { function: called } = call as { function: { arguments: JsonData } }
   const { arguments: args } = called

@@ -1,0 +1,80 @@
+import { jsonOf } from '../exact-json.js'
+import { bad, type Fields, isEmpty, isObject, kindOf, type Origin, withoutNulls } from '../fields.js'
+import { speakerIn } from '../roles.js'
+
+/** Roles by the types of LangChain's messages. */
+const ROLES: Readonly<Record<string, string>> = {
+  human: 'user',
+  ai: 'assistant',
+  system: 'system',
+  developer: 'developer',
+  tool: 'tool',
+  function: 'tool',
+}
+
+/**
+ * A message of LangChain as a plain one: as it is stored (`{ type, data }`), as JSON.stringify writes it (`{ lc, id,
+ * kwargs }`), or its fields with `type`. Any other value is returned as it is.
+ */
+export function unwrapped(item: unknown, at: string, origin: Origin): unknown {
+  if (!isObject(item)) return item
+  const fields = withoutNulls(item, ['content'])
+  const { lc, kwargs, id, type, data, ...rest } = fields
+  if (lc !== undefined && isObject(kwargs)) {
+    const name = Array.isArray(id) ? String(id.at(-1)) : ''
+    const role = typeIn(name)
+    if (role === null)
+      throw bad(origin, `${at}.id`, `names no message of a known type, but ${JSON.stringify(name)}`)
+    return { ...rest, ...plain(withoutNulls(kwargs, ['content']), role, `${at}.kwargs`, origin) }
+  }
+  if (typeof type !== 'string' || speakerIn(fields) !== undefined) return item
+  if (isObject(data) && (Object.hasOwn(ROLES, type) || type === 'generic'))
+    return { ...rest, ...plain(withoutNulls(data, ['content']), type, `${at}.data`, origin) }
+  if (!Object.hasOwn(ROLES, type) || fields.content === undefined) return item
+  return plain(fields, type, at, origin)
+}
+
+/** The type in the name of a class, such as `AIMessageChunk`; null for any other. */
+function typeIn(name: string): string | null {
+  const type = /^(\w+?)Message(Chunk)?$/.exec(name)?.[1]?.toLowerCase() ?? ''
+  if (type === 'chat') return 'generic'
+  return Object.hasOwn(ROLES, type) ? type : null
+}
+
+/** What a message says and who says it, without what its model and its program noted about it. */
+function plain(data: Fields, type: string, at: string, origin: Origin): Fields {
+  const { content = null, name, tool_call_id: id, tool_calls: calls, invalid_tool_calls: broken } = data
+  if (!isEmpty(broken))
+    throw bad(
+      origin,
+      `${at}.invalid_tool_calls`,
+      'holds calls whose arguments are not JSON: leave the message out',
+    )
+  const more = isObject(data.additional_kwargs) ? withoutNulls(data.additional_kwargs) : {}
+  const own = Array.isArray(calls) && calls.length > 0 ? calls.map(openAiCall) : undefined
+  const role = type === 'generic' ? data.role : ROLES[type]
+  if (role === undefined) throw bad(origin, `${at}.role`, `must be a string, got ${kindOf(role)}`)
+  // LangChain has an empty text where there is none, as its own conversion to OpenAI's API says.
+  const isCall = !isEmpty(own ?? more.tool_calls ?? more.function_call)
+  return withoutNulls(
+    {
+      role,
+      name,
+      content: isCall && content === '' ? null : content,
+      tool_call_id: id,
+      reasoning_content: more.reasoning_content,
+      tool_calls: own ?? more.tool_calls,
+      function_call: own === undefined && more.tool_calls === undefined ? more.function_call : undefined,
+    },
+    ['content'],
+  )
+}
+
+/** A call of LangChain, `{ name, args, id }`, in OpenAI's form. */
+function openAiCall(call: unknown): unknown {
+  if (!isObject(call)) return call
+  const { name, args, id, function: called } = withoutNulls(call)
+  if (called !== undefined || args === undefined) return call
+  const text = typeof args === 'string' ? args : jsonOf(args)
+  return { ...(id !== undefined && { id }), type: 'function', function: { name, arguments: text } }
+}
