@@ -32,9 +32,9 @@ const preferences: ResponseKind<Read, PreferenceGroup> = {
     const { responses, margin, scores } = readPreference(row, origin)
     return { examples: responses, margin, scores }
   },
-  group({ margin, scores }, encoded, counts) {
+  groups({ margin, scores }, encoded, counts) {
     const pairs = pairsOf(encoded, counts, scores)
-    if (pairs.length === 0) return null
+    if (pairs.length === 0) return []
     // Responses without a remaining pair are dropped, so that they cost no forward.
     const inPair = (i: number) => pairs.some(({ chosen, rejected }) => chosen === i || rejected === i)
     const used = [...encoded.keys()].filter(inPair)
@@ -44,7 +44,7 @@ const preferences: ResponseKind<Read, PreferenceGroup> = {
       margin,
       weight: 1 / pairs.length,
     }))
-    return { used, known: { pairs: known } }
+    return [{ used, known: { pairs: known } }]
   },
   pairsIn: ({ pairs }) => pairs.length,
   mark: () => 0,

@@ -71,12 +71,12 @@ export interface ResponseKind<Read extends { examples: Example[] }, Group extend
   /** Name of the kind, also in errors. */
   name: 'preference' | 'unpaired'
   read(row: unknown, origin: Origin): Read
-  /** Responses to keep, and the fields of their group; null where none is kept. A dropped response is null. */
-  group(
+  /** Groups of a row, each with the responses to keep and its own fields. A dropped response is null. */
+  groups(
     read: Read,
     encoded: readonly (EncodedRow | null)[],
     counts: PairCounts,
-  ): { used: readonly number[]; known: Omit<Group, keyof ResponseGroup> } | null
+  ): { used: readonly number[]; known: Omit<Group, keyof ResponseGroup> }[]
   /** Pairs in a group. */
   pairsIn(group: Group): number
   /** Distinguishes groups with the same responses, by their label. */
@@ -198,18 +198,21 @@ class SetBuilder<Read extends { examples: Example[] }, Group extends ResponseGro
       dropped.push(row)
       return null
     })
-    const kept = this.#kind.group(read, rows, this.#counts)
-    const used = (kept?.used ?? []).map((place) => ({
-      row: rows[place]!,
-      kind: read.examples[place]!.kind,
-      encoded: responses[place]!,
-    }))
-    const first = store.length
-    for (const { row } of used) await store.append(row)
-    builder.responses(dropped, used, joined(responses.map(({ words }) => words)))
-    if (kept === null) return
-    const place = { first, count: kept.used.length, origin: `${origin.source}:${origin.line}` }
-    this.groups.push({ ...place, ...kept.known } as Group)
+    const groups = this.#kind.groups(read, rows, this.#counts)
+    if (groups.length === 0) builder.responses(dropped, [], wordsOf(responses))
+    for (const [i, { used, known }] of groups.entries()) {
+      const kept = used.map((place) => ({
+        row: rows[place]!,
+        kind: read.examples[place]!.kind,
+        encoded: responses[place]!,
+      }))
+      const first = store.length
+      for (const { row } of kept) await store.append(row)
+      const own = groups.length === 1 ? responses : used.map((place) => responses[place]!)
+      builder.responses(i === 0 ? dropped : [], kept, wordsOf(own), i === 0)
+      const place = { first, count: used.length, origin: `${origin.source}:${origin.line}` }
+      this.groups.push({ ...place, ...known } as Group)
+    }
   }
 
   /** Throws ERR_DATA without usable responses, or where none trains a stop token. */
@@ -264,6 +267,8 @@ function nothingLeft(
 }
 
 const joined = (digests: readonly Digest[]) => digest(digests.join())
+
+const wordsOf = (responses: readonly Encoded[]) => joined(responses.map(({ words }) => words))
 
 /** Digest that is equal for groups with the same responses in the same order. */
 function digestOf<Group extends ResponseGroup>(

@@ -6,7 +6,7 @@ import {
   type ResponseSet,
 } from './responses.js'
 import type { Example } from './rows/rows.js'
-import { readUnpaired } from './rows/unpaired-rows.js'
+import { readLabeled } from './rows/unpaired-rows.js'
 import type { DataSource } from './sources.js'
 import type { Split } from './validation.js'
 
@@ -17,19 +17,23 @@ export interface UnpairedResponse extends ResponseGroup {
 
 export type UnpairedSet = ResponseSet<UnpairedResponse>
 
-const unpaired: ResponseKind<{ examples: Example[]; desirable: boolean }, UnpairedResponse> = {
+const unpaired: ResponseKind<{ examples: Example[]; desirable: boolean[] }, UnpairedResponse> = {
   name: 'unpaired',
   read(row, origin) {
-    const { example, desirable } = readUnpaired(row, origin)
-    return { examples: [example], desirable }
+    const responses = readLabeled(row, origin)
+    return {
+      examples: responses.map(({ example }) => example),
+      desirable: responses.map(({ desirable }) => desirable),
+    }
   },
-  group: ({ desirable }, [row]) => (row == null ? null : { used: [0], known: { desirable } }),
+  groups: ({ desirable }, encoded) =>
+    encoded.flatMap((row, i) => (row === null ? [] : [{ used: [i], known: { desirable: desirable[i]! } }])),
   pairsIn: () => 0,
   mark: ({ desirable }) => Number(desirable),
   hashed: ({ first, count, desirable }) => [first, count, [], desirable],
 }
 
-/** Reads unpaired preference data: single responses with a `label` (KTO). Throws ERR_DATA. */
+/** Reads unpaired preference data: single responses with a `label` (KTO), or pairs without one. Throws ERR_DATA. */
 export async function loadUnpaired(
   source: DataSource,
   options: ResponseOptions,

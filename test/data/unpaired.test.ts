@@ -76,6 +76,29 @@ test('each prompt is put before the next response of the step, the last before t
   t.deepEqual(mismatched([alone!], options.maxLength), [])
 })
 
+test('a pair without a label is a good and a bad response', async (t) => {
+  const rows = [
+    { prompt: 'P:', chosen: ' yes', rejected: ' no' },
+    { chosen: [user('A'), assistant('x')], rejected: [user('A'), assistant('y')] },
+    { prompt: 'Q:', completion: ' z', label: false },
+    { prompt: 'R:', chosen: ' same', rejected: ' same' },
+  ]
+  const batch = await batchOf(rows)
+  const asked = '[user]A<eos>\n[assistant]'
+  const both = ['R:« same<eos>»', 'R:« same<eos>»']
+  t.deepEqual(marked(batch), [
+    ...['P:« yes<eos>»', 'P:« no<eos>»'],
+    ...[`${asked}«x<eos>»`, `${asked}«y<eos>»`],
+    ...['Q:« z<eos>»', ...both],
+  ])
+  t.deepEqual([...batch.desirable], [1, 0, 1, 0, 0, 1, 0])
+  t.deepEqual(batch.rowNames, ['rows:1', 'rows:1', 'rows:2', 'rows:2', 'rows:3', 'rows:4', 'rows:4'])
+  const long = { prompt: 'P:', chosen: 'x'.repeat(60), rejected: ' no' }
+  const { train } = await loadUnpaired([...rows, long], { ...options, maxLength: 50 })
+  t.like(train.report, { read: 5, rows: 8, judgements: 8 })
+  t.is(train.report.dropped.tooLong, 1)
+})
+
 test('a mismatched pair is no longer than a row may be', async (t) => {
   const batch = await batchOf([
     { prompt: '12345', completion: 'a', label: true },

@@ -154,17 +154,19 @@ export class ReportBuilder {
   }
 
   /**
-   * Counts the responses of a read row: why each was dropped, and those that were kept, the next of the store. `words` is
-   * a hash of all of them.
+   * Counts the responses of a read row, or of one of its groups: why each was dropped, and those that were kept, the next
+   * of the store. `words` is a hash of all of them; `isFirst` is false for further groups of a row.
    */
   responses(
     dropped: readonly Dropped[],
     kept: readonly { row: EncodedRow; kind: Example['kind']; encoded: Encoded }[],
     words: Digest,
+    isFirst = true,
   ): void {
     const first = this.#rows.length
     for (const reason of dropped) this.#dropped[reason]++
-    for (const [i, { row, kind, encoded }] of kept.entries()) this.#keep(row, kind, encoded, i === 0)
+    for (const [i, { row, kind, encoded }] of kept.entries())
+      this.#keep(row, kind, encoded, isFirst && i === 0)
     this.#enter(first, words)
   }
 

@@ -4,6 +4,7 @@ import { continued, conversationOf, inContext, isWhole, promptOf, responseMessag
 import { bad, type Fields, kindOf, type Origin } from './fields.js'
 import type { Message } from './messages.js'
 import { columnsOf } from './names.js'
+import { readPreference } from './preference-rows.js'
 import { type Example, exampleOf, refuseContext } from './rows.js'
 
 /** A prompt with one labeled response: unpaired preference data. */
@@ -22,8 +23,26 @@ export function labelOf({ label }: Fields): boolean | undefined {
   return number === 0 || number === 1 ? number === 1 : undefined
 }
 
+/** A response, and whether it is a good one. */
+export interface LabeledResponse {
+  example: Example
+  desirable: boolean
+}
+
+/**
+ * Reads the labeled responses of a row: one with its label, or a pair without any, whose chosen response is a good one and
+ * whose rejected one is not (as TRL's `unpair_preference_dataset`). Throws ERR_DATA.
+ */
+export function readLabeled(row: unknown, origin: Origin): LabeledResponse[] {
+  const { chosen, rejected, label } = columnsOf(row, origin).fields
+  if (label !== undefined || chosen === undefined || rejected === undefined)
+    return [readUnpaired(row, origin)]
+  const { responses } = readPreference(row, origin)
+  return responses.map((example, i) => ({ example, desirable: i === 0 }))
+}
+
 /** Reads a response with its label: `label`, or LLaMA-Factory's `kto_tag`. Throws ERR_DATA. */
-export function readUnpaired(row: unknown, origin: Origin): { example: Example; desirable: boolean } {
+export function readUnpaired(row: unknown, origin: Origin): LabeledResponse {
   const { fields, at } = columnsOf(row, origin)
   const { weight = 1, label } = fields
   if (numberIn(weight) !== 1) throw bad(at, 'weight', 'has no effect on unpaired responses: leave it out')
