@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { PosttrainError } from '../errors.js'
 import { neverStops } from './dataset.js'
 import { type Digest, DigestSet, digest } from './encode/digests.js'
-import { type Encoded, type EncodeError, RowEncoder } from './encode/encode.js'
+import { type Encoded, RowEncoder, refuseSeveral } from './encode/encode.js'
 import type { Dropped, EncodedRow } from './encode/mask.js'
 import type { Reasoning } from './encode/reasoning.js'
 import { type DataReport, ReportBuilder } from './encode/report.js'
@@ -166,14 +166,6 @@ async function loadSet<Read extends { examples: Example[] }, Group extends Respo
     throw error
   } finally {
     await encoder.close()
-  }
-}
-
-/** An error where reasoning 'keep' made several rows of a response. */
-function refuseSeveral(result: Encoded | EncodeError): Encoded | EncodeError {
-  if ('error' in result || result.rows.length === 1) return result
-  return {
-    error: `a response has ${result.rows.length} turns of the assistant, of which reasoning 'keep' would make a row each: set reasoning to 'template' or 'drop'`,
   }
 }
 

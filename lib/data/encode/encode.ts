@@ -65,6 +65,14 @@ export function encodeAll(
   )
 }
 
+/** An error where reasoning 'keep' made several rows of a response. */
+export function refuseSeveral(result: Encoded | EncodeError): Encoded | EncodeError {
+  if ('error' in result || result.rows.length === 1) return result
+  return {
+    error: `a response has ${result.rows.length} turns of the assistant, of which reasoning 'keep' would make a row each: set reasoning to 'template' or 'drop'`,
+  }
+}
+
 /** Whether a text has marks of special tokens in it. */
 export const hasMarks = (texts: readonly string[], tokenizer: Tokenizer): boolean =>
   texts.some((text) => tokenizer.firstSpecial(text) !== null)
