@@ -43,7 +43,7 @@ const rowsOf = (name: string) => JSON.parse(readFileSync(join(FOLDER, name), 'ut
 
 export const conversations = rowsOf('conversations.json')
 
-/** Further conversations, which only the templates of the installed TRL are compared with. */
+/** Further conversations, which the templates of the installed TRL are compared with on demand. */
 export const moreConversations = rowsOf('more-conversations.json')
 
 const tokenizerJson = readFileSync(join('test', 'fixtures', 'masks', 'tokenizer.json'), 'utf8')

@@ -106,6 +106,9 @@ class TurnFinder {
     const { beginning } = this.#rendered
     const asked = beginning(index, true)
     if (asked === null) return null
+    // A template may write the generation prompt behind a message alone.
+    if (index === 0 && asked.text === beginning(0, false)?.text && this.#rendered.ordinaryPrompt() !== '')
+      return null
     const last = asked.pieces.at(-1)
     const tail = asked.text.slice(last?.to ?? 0)
     const added = () => {

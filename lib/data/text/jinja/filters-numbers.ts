@@ -1,5 +1,6 @@
 import { parseFloating, parseInteger } from './digits.js'
 import { Failure, typeError, valueError } from './failure.js'
+import { floatDigits } from './format-spec.js'
 import { isTrue, rawOf, typeName } from './kinds.js'
 import { type Natives, natives } from './native.js'
 import { arithmetic, indexOf, type Numeric, numeric, roundFloat, roundInt, toFloat } from './numbers.js'
@@ -99,12 +100,14 @@ function fileSize(value: Value, binary: Value = false): Str {
   if (of === null) throw valueError('could not convert string to float')
   const base = isTrue(binary) ? 1024 : 1000
   if (of === 1) return '1 Byte'
-  if (of < base) return `${Math.trunc(of)} Bytes`
+  if (of === Number.NEGATIVE_INFINITY)
+    throw new Failure('OverflowError', 'cannot convert float infinity to integer')
+  if (of < base) return `${BigInt(Math.trunc(of))} Bytes`
   let i = 0
-  while (i < UNITS.length - 1 && of >= base ** (i + 2)) i++
+  while (i < UNITS.length - 1 && !(of < base ** (i + 2))) i++
   const unit = isTrue(binary) ? `${UNITS[i]!.toUpperCase()}iB` : `${UNITS[i]}B`
   const amount = (base * of) / base ** (i + 2)
-  return `${(roundFloat(amount, 1)).toFixed(1)} ${unit}`
+  return `${floatDigits(amount, { type: 'f', precision: 1, alternate: false })} ${unit}`
 }
 
 export const numberFilters: Natives = natives({

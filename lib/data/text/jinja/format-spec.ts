@@ -1,6 +1,6 @@
 import { Failure, typeError, valueError } from './failure.js'
 import { typeName } from './kinds.js'
-import { checkLength } from './limits.js'
+import { charge, checkLength } from './limits.js'
 import { floatText, type Numeric, numberText, numeric, scaled } from './numbers.js'
 import { str } from './spelling.js'
 import { pad } from './strings.js'
@@ -37,7 +37,7 @@ export function floatDigits(value: number, { type, precision, alternate }: Numbe
     default:
       text = general(value, digits === 0 ? 1 : digits, alternate)
   }
-  if (alternate && digits === 0 && type.toLowerCase() !== 'g') text = text.replace(/^\d+/, '$&.')
+  if (alternate && !text.includes('.')) text = text.replace(/^\d+/, '$&.')
   return type >= 'A' && type <= 'Z' ? text.toUpperCase() : text
 }
 
@@ -88,6 +88,8 @@ interface Spec extends NumberStyle {
   readonly align: string
   readonly sign: string
   readonly zero: boolean
+  /** Writes a negative zero, also one that rounding makes, without its sign. */
+  readonly unsigned: boolean
   readonly width: number
   readonly group: string
 }
@@ -97,7 +99,7 @@ const SPEC = /^(?:(.)?([<>=^]))?([-+ ])?(z)?(#)?(0)?(\d+)?([,_])?(?:\.(\d+))?([a
 function parseSpec(text: string): Spec {
   const match = SPEC.exec(text)
   if (match === null) throw valueError(`Invalid format specifier '${text}'`)
-  const [, fill, align, sign, , alternate, zero, width, group, precision, type] = match
+  const [, fill, align, sign, unsigned, alternate, zero, width, group, precision, type] = match
   const wanted = Number(width ?? 0)
   checkLength(wanted)
   return {
@@ -109,8 +111,9 @@ function parseSpec(text: string): Spec {
           ? '0'
           : ' '),
     align: align ?? '',
-    sign: sign ?? '-',
+    sign: sign ?? '',
     zero: zero !== undefined,
+    unsigned: unsigned !== undefined,
     width: wanted,
     group: group ?? '',
     precision: precision === undefined ? null : Number(precision),
@@ -133,7 +136,7 @@ function formatString(text: Str, spec: Spec): Str {
   if (spec.type !== '' && spec.type !== 's') {
     throw valueError(`Unknown format code '${spec.type}' for object of type 'str'`)
   }
-  if (spec.sign !== '-' || spec.alternate || spec.group !== '' || spec.align === '=') {
+  if (spec.sign !== '' || spec.unsigned || spec.alternate || spec.group !== '' || spec.align === '=') {
     throw valueError('a string has no sign, base or groups in its format')
   }
   let shown = text
@@ -154,16 +157,25 @@ function aligned(text: Str, spec: Spec, align: string): Str {
 function formatNumber(number: Numeric, spec: Spec, value: Value): Str {
   const mark = value instanceof Num ? value.mark : null
   const { type } = spec
-  if (type === 'c' && !number.float)
-    return aligned(String.fromCodePoint(Number(number.value)), spec, spec.align || '<')
+  if (type === 'c' && !number.float) return aligned(character(number.value, spec), spec, spec.align || '<')
   const negative = Number(number.value) < 0 || Object.is(number.value, -0)
   const [prefix, digits] = magnitude(number, spec)
-  const sign = negative ? '-' : spec.sign === '-' ? '' : spec.sign
+  if (spec.unsigned && !number.float && (type === '' || 'bdoxXn'.includes(type)))
+    throw valueError('Negative zero coercion (z) not allowed in format specifier with integer')
+  const zero = spec.unsigned && !/[1-9a-z]/i.test(digits.replace(/e.*/i, ''))
+  const sign = negative && !zero ? '-' : spec.sign === '-' ? '' : spec.sign
   const grouped = spec.group === '' ? digits : group(digits, spec, sign.length + prefix.length)
   const align = spec.align || (spec.zero ? '=' : '>')
   if (align !== '=') return aligned(marked(sign + prefix + grouped, mark), spec, align)
   const missing = Math.max(0, spec.width - sign.length - prefix.length - grouped.length)
   return marked(sign + prefix + spec.fill.repeat(missing) + grouped, mark)
+}
+
+function character(code: number | bigint, { sign, alternate, group, precision }: Spec): string {
+  if (sign !== '' || alternate || group !== '' || precision !== null)
+    throw valueError("a character ('c') has no sign, groups or precision in its format")
+  if (code < 0 || code > 0x10ffff) throw new Failure('OverflowError', '%c arg not in range(0x110000)')
+  return String.fromCodePoint(Number(code))
 }
 
 function magnitude(number: Numeric, spec: Spec): [string, string] {
@@ -187,19 +199,24 @@ function magnitude(number: Numeric, spec: Spec): [string, string] {
 
 /** Puts separators between groups of digits, filling with zeros where they are asked for. */
 function group(text: string, spec: Spec, before: number): string {
-  if (spec.group === ',' && 'boxX'.includes(spec.type || ' '))
-    throw valueError(`Cannot specify ',' with '${spec.type}'.`)
+  if (spec.type === 'n' || (spec.group === ',' && 'boxX'.includes(spec.type || ' ')))
+    throw valueError(`Cannot specify '${spec.group}' with '${spec.type}'.`)
   const size = spec.type !== '' && 'boxX'.includes(spec.type) ? 4 : 3
   const [whole, rest] = split(text)
+  charge(spec.width / 4)
   let digits = whole
   const separated = (of: string) => {
-    const groups: string[] = []
-    for (let end = of.length; end > 0; end -= size) groups.unshift(of.slice(Math.max(0, end - size), end))
+    const first = of.length % size
+    const groups = first === 0 ? [] : [of.slice(0, first)]
+    for (let at = first; at < of.length; at += size) groups.push(of.slice(at, at + size))
     return groups.join(spec.group)
   }
   if (spec.zero && (spec.align === '' || spec.align === '=')) {
-    while (separated(digits).length + rest.length + before < spec.width) digits = `0${digits}`
     // A separator does not come first.
+    const room = spec.width - rest.length - before
+    let count = Math.max(digits.length, Math.floor((room * size) / (size + 1)))
+    while (count + Math.floor((count - 1) / size) < room) count++
+    digits = digits.padStart(count, '0')
   }
   return separated(digits) + rest
 }

@@ -4,7 +4,7 @@ import { rawOf } from './kinds.js'
 import { charge } from './limits.js'
 import { type Native, type Natives, native } from './native.js'
 import { repr, str } from './spelling.js'
-import { concat, raw, type Str, slice } from './text.js'
+import { concat, isStr, raw, type Str, slice } from './text.js'
 import { Dict, type Keywords, type Value } from './values.js'
 
 /** Reads attributes and items, as the fields of a format name them. */
@@ -19,7 +19,8 @@ export function formatMethods(lookup: Lookup): Natives {
     new Formatter(values, keywords, lookup).format(text as Str, 2)
   const formatMap = native('format_map', 'text values /', (text: Str, values: Value) => {
     if (!(values instanceof Dict)) throw typeError('format_map() needs a dict')
-    return format([text], new Map(values.entries().map(({ key, value }) => [rawOf(key, 'key'), value])))
+    const named = values.entries().filter(({ key }) => isStr(key))
+    return format([text], new Map(named.map(({ key, value }) => [rawOf(key, 'key'), value])))
   })
   return new Map([
     ['format', format],

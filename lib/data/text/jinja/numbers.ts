@@ -111,6 +111,7 @@ function floatOperation(operator: string, a: number, b: number): number {
   if (rest !== 0 ? rest < 0 !== b < 0 : false) rest += b
   if (operator === '%') return rest === 0 ? (b < 0 ? -0 : 0) : rest
   const quotient = (a - rest) / b
+  if (quotient === 0) return a / b < 0 || Object.is(a / b, -0) ? -0 : 0
   const floor = Math.floor(quotient)
   return quotient - floor > 0.5 ? floor + 1 : floor
 }
@@ -150,7 +151,7 @@ function power(a: Numeric, b: Numeric): Value {
     if (x === 0 && y < 0) throw new Failure('ZeroDivisionError', '0.0 cannot be raised to a negative power')
     if (x < 0 && !Number.isInteger(y)) throw valueError('a negative number has no real root')
     // Unlike IEEE's pow, JavaScript's gives NaN for 1 ** NaN.
-    const result = x === 1 ? 1 : x ** y
+    const result = x === 1 ? 1 : realPower(x, y)
     if (!Number.isFinite(result) && Number.isFinite(x) && Number.isFinite(y)) {
       throw new Failure('OverflowError', 'Numerical result out of range')
     }
@@ -168,6 +169,31 @@ function power(a: Numeric, b: Numeric): Value {
       ? BigInt(b.value)
       : BigInt(Number(b.value) === 0 ? 0 : 2 - Number(BigInt(b.value) % 2n))
   return checked(base ** exponent)
+}
+
+/** Exponents up to which powers are rounded once, as by C; JavaScript's may differ in the last bit. */
+const EXACT_EXPONENT = 64
+
+function realPower(x: number, y: number): number {
+  const near = x ** y
+  if (y === 0.5 && x > 0) return Math.sqrt(x)
+  const exact = Number.isInteger(y) && Math.abs(y) <= EXACT_EXPONENT && x !== 0
+  if (!exact || !(Math.abs(near) > 1e-290 && Math.abs(near) < 1e290)) return near
+  const count = BigInt(Math.abs(y))
+  charge(Number(count) * 4)
+  const [over, under] = fraction(x)
+  const [top, bottom] = [over ** count, under ** count]
+  return y > 0 ? quotient(top, bottom) : quotient(bottom, top)
+}
+
+/** The ints whose quotient a float is. */
+function fraction(x: number): [bigint, bigint] {
+  let [whole, halvings] = [x, 0n]
+  while (!Number.isInteger(whole)) {
+    whole *= 2
+    halvings++
+  }
+  return [BigInt(whole), 1n << halvings]
 }
 
 /** Python's spelling of a float. */

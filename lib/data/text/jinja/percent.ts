@@ -28,7 +28,7 @@ export function percent(format: Str, values: Value): Str {
     at = match.index + match[0].length
     const [, key, flags, width, precision, type] = match
     if (type === undefined) throw valueError('incomplete format')
-    if (type === '%') {
+    if (match[0] === '%%') {
       parts.push('%')
       continue
     }

@@ -59,8 +59,10 @@ function wrapLine(text: Str, width: number, breakLong: boolean, hyphens: boolean
       (breakLong || taken.length === 0)
     ) {
       const word = words.pop()!
-      const room = breakLong ? Math.max(1, width - length) : codePoints(word)
-      const head = [...word].slice(0, room).join('')
+      const room = breakLong ? width - length : codePoints(word)
+      let head = [...word].slice(0, room).join('')
+      const hyphen = breakLong && hyphens ? head.lastIndexOf('-') : -1
+      if (hyphen > 0 && /[^-]/.test(head.slice(0, hyphen))) head = head.slice(0, hyphen + 1)
       taken.push(head)
       if (head.length < word.length) words.push(word.slice(head.length))
     }
