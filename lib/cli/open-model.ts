@@ -15,8 +15,18 @@ import type { ModelOptions } from './machine.js'
 const GIVEN = 'given'
 
 /** Opens the model of a command, with its adapter and threads. */
-export async function openModel({ model, adapter, device, dtype, threads }: ModelOptions): Promise<CausalLM> {
-  const opened = await CausalLM.load(model, { device, dtype, ...(threads !== undefined && { threads }) })
+export function openModel(options: ModelOptions): Promise<CausalLM> {
+  return openWith(CausalLM.load, options)
+}
+
+async function openWith<Model extends CausalLM | RewardModel>(
+  load: (
+    model: string,
+    options: Pick<ModelOptions, 'device' | 'dtype'> & { threads?: number },
+  ) => Promise<Model>,
+  { model, adapter, device, dtype, threads }: ModelOptions,
+): Promise<Model> {
+  const opened = await load(model, { device, dtype, ...(threads !== undefined && { threads }) })
   try {
     if (adapter !== undefined) await opened.loadAdapter(GIVEN, adapter)
     return opened
@@ -41,16 +51,8 @@ export async function isScored(adapter: string): Promise<boolean> {
 }
 
 /** Opens a reward model: the folder of one, or a language model whose adapter has the scalar head. */
-export async function openScored(options: ModelOptions): Promise<RewardModel> {
-  const { model, adapter, device, dtype, threads } = options
-  const opened = await openScoredBase(model, { device, dtype, ...(threads !== undefined && { threads }) })
-  try {
-    if (adapter !== undefined) await opened.loadAdapter(GIVEN, adapter)
-    return opened
-  } catch (error) {
-    await opened.dispose()
-    throw error
-  }
+export function openScored(options: ModelOptions): Promise<RewardModel> {
+  return openWith(openScoredBase, options)
 }
 
 /**

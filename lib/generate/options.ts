@@ -1,6 +1,6 @@
 import type { Template } from '../data/text/template.js'
-import { abortSignal, isTemplate, templateArguments, text } from '../options/kinds.js'
-import { type Conflict, custom, type OptionSet, option } from '../options/option.js'
+import { abortSignal, templateArguments, templateOption } from '../options/kinds.js'
+import { type Conflict, type OptionSet, option } from '../options/option.js'
 import { lazily } from '../options/zod.js'
 
 /** Sampling options, which change nothing in greedy decoding. */
@@ -40,14 +40,8 @@ export const generateOptions = {
         'Above 1 makes repeated tokens less likely; 1: off',
       ),
       seed: option(z.int().min(0).default(0), 'Seed of the sampling'),
-      template: option(
-        custom<'chat' | 'plain' | 'alpaca' | 'none' | (string & {}) | Template>(
-          "'chat' | 'plain' | 'alpaca' | 'none' | (string & {}) | Template",
-          isTemplate,
-          "must be 'chat', 'plain', 'alpaca', 'none', the path of a .jinja file, or a template",
-        ).optional(),
+      template: templateOption<Template>(
         "Template that puts texts in a user turn and renders messages; by default, and with none, texts are taken as they are, and messages are rendered by the model's chat template",
-        text('chat|plain|alpaca|none|FILE.jinja'),
       ),
       templateArguments: templateArguments(
         'Further variables of the chat template, such as { enable_thinking: false }, for messages and for texts that a template puts in a turn',

@@ -29,9 +29,17 @@ export const abortSignal = () =>
 /** Recognizes a model by its methods, so that checking options loads no model classes. */
 export const isModel = (value: unknown): value is object => isObject(value) && 'backward' in value
 
-/** Recognizes the name of a template or the path of one, or a template by its methods. */
-export const isTemplate = (value: unknown) =>
-  (typeof value === 'string' && value !== '') || (isObject(value) && 'promptIds' in value)
+/** The option `template`: the name of a template, the path of one, or a template, recognized by its methods. */
+export const templateOption = <Template>(description: string) =>
+  option(
+    custom<'chat' | 'plain' | 'alpaca' | 'none' | (string & {}) | Template>(
+      "'chat' | 'plain' | 'alpaca' | 'none' | (string & {}) | Template",
+      (value) => (typeof value === 'string' && value !== '') || (isObject(value) && 'promptIds' in value),
+      "must be 'chat', 'plain', 'alpaca', 'none', the path of a .jinja file, or a template",
+    ).optional(),
+    description,
+    text('chat|plain|alpaca|none|FILE.jinja'),
+  )
 
 /** Parses JSON; other text is passed on, so that the schema reports it. */
 export function readJson(value: string): unknown {

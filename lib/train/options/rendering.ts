@@ -1,19 +1,13 @@
 import type { Template } from '../../data/text/template.js'
-import { isTemplate, templateArguments, text } from '../../options/kinds.js'
-import { custom, option } from '../../options/option.js'
+import { templateArguments, templateOption, text } from '../../options/kinds.js'
+import { option } from '../../options/option.js'
 import { lazily, zod } from '../../options/zod.js'
 
 /** Options that decide how rows become text. */
 export const renderingFields = lazily((z) => {
   return {
-    template: option(
-      custom<'chat' | 'plain' | 'alpaca' | 'none' | (string & {}) | Template>(
-        "'chat' | 'plain' | 'alpaca' | 'none' | (string & {}) | Template",
-        isTemplate,
-        "must be 'chat', 'plain', 'alpaca', 'none', the path of a .jinja file, or a template",
-      ).optional(),
+    template: templateOption<Template>(
       "Template that renders rows as text, string prompts as a user turn; none takes string prompts raw (default: the model's own chat template; on a model without one, plain for conversations, and string prompts raw)",
-      text('chat|plain|alpaca|none|FILE.jinja'),
     ),
     rendered: option(
       z.boolean().optional(),

@@ -1,8 +1,9 @@
 // node scripts/dev/bench/sft.mjs --model DIR --data ROWS [--threads 1] [--batch 4] [--steps 12] [--rounds 3] [--python python3]
 // Ours against transformers + TRL's SFTTrainer (its defaults, and its best settings for a CPU) on the same rows in the
-// same order, alternating in one run; prints ratios of tokens/s and of peak memory, and how far the losses differ.
+// same order, alternating in one run; prints ratios of tokens/s and of peak memory, how far the losses differ, and which
+// fraction of the machine's peak each reaches: products of float32 matrices, measured between the rounds on as many threads.
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, openSync, readFileSync, readSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -68,8 +69,55 @@ const sides = {
     [here('sft-trl.py'), values.model, path, 'best', values.threads, values.batch, values.steps],
   ],
 }
+/** Parameters of the matrices in the blocks, of the output projection, and the sizes of attention. */
+function sizesOf(model) {
+  const file = openSync(join(model, 'model.safetensors'))
+  const length = Buffer.alloc(8)
+  readSync(file, length, 0, 8, 0)
+  const header = Buffer.alloc(Number(length.readBigUInt64LE()))
+  readSync(file, header, 0, header.length, 8)
+  let blocks = 0
+  for (const [name, { shape }] of Object.entries(JSON.parse(header.toString())))
+    if (shape?.length === 2 && !/embed|wte|wpe|lm_head/.test(name)) blocks += shape[0] * shape[1]
+  const { hidden_size, n_embd, num_hidden_layers, n_layer, vocab_size, ...config } = JSON.parse(
+    readFileSync(join(model, 'config.json'), 'utf8'),
+  )
+  const [hidden, layers] = [hidden_size ?? n_embd, num_hidden_layers ?? n_layer]
+  const heads = config.head_dim ? config.head_dim * config.num_attention_heads : hidden
+  return { blocks, head: vocab_size * hidden, heads, layers }
+}
+
+const sizes = sizesOf(values.model)
+/**
+ * Operations that a step needs: 2 a parameter and token forward and twice that backward, the output projection at labels
+ * alone, and the lower triangle of attention's two products.
+ */
+const flopsOf = (step) =>
+  rows.slice(step * batch, (step + 1) * batch).reduce((sum, { inputIds: { length }, labels }) => {
+    const labeled = labels.slice(1).filter((label) => label >= 0).length
+    return sum + 6 * (sizes.blocks * length + sizes.head * labeled + sizes.layers * sizes.heads * length ** 2)
+  }, 0)
+
+/** Operations a second of torch's product of two float32 matrices of 2048 x 2048, the best of ten. */
+function measuredPeak() {
+  const program = `import time, torch
+torch.set_num_threads(${values.threads})
+a, b = torch.rand(2048, 2048), torch.rand(2048, 2048)
+best = float('inf')
+for _ in range(10):
+    begun = time.perf_counter()
+    a @ b
+    best = min(best, time.perf_counter() - begun)
+print(2 * 2048**3 / best)`
+  const run = spawnSync(values.python, ['-c', program], { encoding: 'utf8' })
+  if (run.status !== 0) throw new Error(`the peak was not measured:\n${run.stderr.slice(-3000)}`)
+  return Number(run.stdout)
+}
+
+const peaks = []
 const results = { ours: [], defaults: [], best: [] }
 for (let round = 0; round < Number(values.rounds); round++) {
+  peaks.push(measuredPeak())
   for (const [name, [command, args]] of Object.entries(sides)) {
     const run = spawnSync(command, args, {
       encoding: 'utf8',
@@ -79,12 +127,13 @@ for (let round = 0; round < Number(values.rounds); round++) {
     if (run.status !== 0) throw new Error(`${name} failed:\n${run.stderr.slice(-3000)}`)
     const result = JSON.parse(run.stdout.trim().split('\n').at(-1))
     // The first two steps warm up allocators and caches on each side.
-    let [tokens, seconds] = [0, 0]
+    let [tokens, seconds, flops] = [0, 0, 0]
     for (let step = 2; step < steps; step++) {
       tokens += tokensOf(step)
+      flops += flopsOf(step)
       seconds += result.seconds[step]
     }
-    results[name].push({ ...result, tokensPerSecond: tokens / seconds })
+    results[name].push({ ...result, tokensPerSecond: tokens / seconds, flopsPerSecond: flops / seconds })
     process.stderr.write(
       `round ${round + 1} ${name}: ${(tokens / seconds).toFixed(0)} tokens/s, peak ${(result.peakBytes / 2 ** 20).toFixed(0)} MB\n`,
     )
@@ -110,3 +159,11 @@ for (const side of ['defaults', 'best']) {
       `1/${memory.toFixed(2)} of the peak memory, losses differ by at most ${apart.toExponential(1)}\n`,
   )
 }
+const peak = Math.max(...peaks)
+const fractions = Object.entries(results).map(
+  ([name, runs]) =>
+    `${name === 'ours' ? 'ours' : `TRL ${name}`} ${(median(runs.map(({ flopsPerSecond }) => flopsPerSecond)) / peak).toFixed(2)}`,
+)
+process.stdout.write(
+  `fraction of the peak of ${(peak / 1e9).toFixed(0)} GFLOP/s (float32 matrix product, ${values.threads} threads): ${fractions.join(', ')}\n`,
+)
