@@ -1,11 +1,12 @@
-import { type FileHandle, link, open, readFile, rename, rm, stat } from 'node:fs/promises'
-import { resolve } from 'node:path'
+import { type FileHandle, link, lstat, open, readFile, realpath, rename, rm, stat } from 'node:fs/promises'
+import { basename, dirname, join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { threadId } from 'node:worker_threads'
 import { AbortError } from '../errors.js'
 import { isAlive, type Owner, placeOf, thisProcess } from './owner.js'
 import { removeLeftovers, temporaryName } from './temporary.js'
 
-/** Locks held by this process. */
+/** Locks held by this thread. */
 const held = new Set<string>()
 
 /** How often a holder touches its lock. */
@@ -19,7 +20,7 @@ export interface Holder {
   pid: number
   /** Such as `process 12`, or `process 1 on host a (another host or container, last seen 4 s ago)`. */
   name: string
-  /** On another host or in another container. */
+  /** On another host, in another container or thread: whether it has ended cannot be seen. */
   isElsewhere: boolean
 }
 
@@ -40,7 +41,9 @@ export async function takeLock(
   refuse: (holder: Holder) => Error,
   { anyPlace = false } = {},
 ): Promise<Lock> {
-  const key = resolve(path)
+  // One folder may have several names.
+  const folder = await realpath(dirname(path)).catch(() => resolve(dirname(path)))
+  const key = join(folder, basename(path))
   if (held.has(key)) throw refuse({ pid: process.pid, name: `process ${process.pid}`, isElsewhere: false })
   held.add(key)
   let file: FileHandle
@@ -143,13 +146,14 @@ async function takeFile(
   }
 }
 
-const contentOf = (owner: Owner) => `${JSON.stringify(owner)}\n`
+const contentOf = (owner: Owner) => `${JSON.stringify({ ...owner, thread: threadId })}\n`
 
 /** Content and last touch of a lock; null if it has just been released. */
 async function read(path: string): Promise<{ text: string; touchedMs: number } | null> {
   try {
-    const [text, { mtimeMs }] = [await readFile(path, 'utf8'), await stat(path)]
-    return { text, touchedMs: mtimeMs }
+    const found = await lstat(path)
+    if (!found.isFile()) throw new Error(`${path} is not a file: remove it`)
+    return { text: await readFile(path, 'utf8'), touchedMs: found.mtimeMs }
   } catch (error) {
     return isMissing(error as NodeJS.ErrnoException) || null
   }
@@ -161,14 +165,18 @@ function holderOf({ text, touchedMs }: { text: string; touchedMs: number }, now:
   const owner = parse(text)
   if (owner === null) return null
   const { pid, host } = owner
+  const silentMs = now - touchedMs
+  const seen = `last seen ${Math.max(0, Math.round(silentMs / 1000))} s ago`
   if (placeOf(owner) === placeOf(own)) {
-    // This process holds it only if `held` says so.
-    if (pid === own.pid || !isAlive(owner)) return null
+    const isOwn = pid === own.pid && (owner.start === own.start || owner.start === '')
+    // This thread holds it only if `held` says so.
+    if (isOwn && (owner.thread === undefined || owner.thread === threadId)) return null
+    if (isOwn && silentMs <= STALE_LOCK_MS)
+      return { pid, name: `another thread of process ${pid} (${seen})`, isElsewhere: true }
+    if (isOwn || pid === own.pid || !isAlive(owner)) return null
     return { pid, name: `process ${pid}`, isElsewhere: false }
   }
-  const silentMs = now - touchedMs
   if (silentMs > STALE_LOCK_MS) return null
-  const seen = `last seen ${Math.max(0, Math.round(silentMs / 1000))} s ago`
   return {
     pid,
     name: `process ${pid} on host ${host} (another host or container, ${seen})`,
@@ -177,14 +185,14 @@ function holderOf({ text, touchedMs }: { text: string; touchedMs: number }, now:
 }
 
 /** The process that a lock names; null for a torn one. */
-function parse(text: string): Owner | null {
+function parse(text: string): (Owner & { thread?: number | undefined }) | null {
   try {
-    const value = JSON.parse(text) as Partial<Owner> | number | null
+    const value = JSON.parse(text) as (Partial<Owner> & { thread?: number }) | number | null
     if (typeof value === 'number') return { ...thisProcess(), pid: value, start: '' }
-    const { host, boot, namespace, pid, start } = value ?? {}
+    const { host, boot, namespace, pid, start, thread } = value ?? {}
     const words = [host, boot, namespace, start]
     if (!Number.isSafeInteger(pid) || words.some((word) => typeof word !== 'string')) return null
-    return { host, boot, namespace, pid, start } as Owner
+    return { host, boot, namespace, pid, start, thread } as Owner & { thread?: number | undefined }
   } catch {
     return null
   }

@@ -31,7 +31,7 @@ const optimizerFields = lazily((z) => ({
 /** Options of every supervised recipe that are plain values. */
 export const trainingFields = lazily((z) => ({
   output: option(
-    z.string().optional(),
+    z.string().min(1).optional(),
     'Run folder: config, metrics, checkpoints and the trained model',
     text('DIR'),
   ),

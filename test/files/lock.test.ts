@@ -1,7 +1,17 @@
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
+import {
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { threadId, Worker } from 'node:worker_threads'
 import test from 'ava'
 import { STALE_LOCK_MS, takeLock } from '../../lib/files/lock.js'
 import { thisProcess } from '../../lib/files/owner.js'
@@ -46,7 +56,7 @@ test('a pid that was given to another process since does not hold the lock', asy
 test('a holder notices that its lock was taken, and takes it again if somebody removed it', async (t) => {
   const path = join(newFolder(t), '.lock')
   const lock = await takeLock(path, refuse)
-  t.deepEqual(JSON.parse(readFileSync(path, 'utf8')), thisProcess())
+  t.deepEqual(JSON.parse(readFileSync(path, 'utf8')), { ...thisProcess(), thread: threadId })
   t.true(await lock.keep())
   rmSync(path)
   t.true(await lock.keep())
@@ -57,6 +67,38 @@ test('a holder notices that its lock was taken, and takes it again if somebody r
   await lock.release()
   // Not its own any more.
   t.true(statSync(path).isFile())
+})
+
+test('a folder that has two names has one lock, and a link to nothing is no lock', async (t) => {
+  const parent = newFolder(t)
+  mkdirSync(join(parent, 'real'))
+  symlinkSync('real', join(parent, 'link'))
+  const lock = await takeLock(join(parent, 'real/.lock'), refuse)
+  await t.throwsAsync(takeLock(join(parent, 'link/.lock'), refuse), { message: /^held by process/ })
+  await lock.release()
+  symlinkSync('nothing', join(parent, '.lock'))
+  await t.throwsAsync(takeLock(join(parent, '.lock'), refuse), { message: /is not a file: remove it/ })
+})
+
+test('another thread of this process holds its lock until it is silent', async (t) => {
+  const path = join(newFolder(t), '.lock')
+  const module = new URL('../../lib/files/lock.js', import.meta.url).href
+  const program = `
+    import('node:worker_threads').then(async ({ parentPort, workerData: [module, path] }) => {
+      const { takeLock } = await import(module)
+      await takeLock(path, ({ name }) => new Error(name))
+      parentPort.postMessage('taken')
+      setInterval(() => {}, 1000)
+    })`
+  const worker = new Worker(program, { eval: true, workerData: [module, path] })
+  await new Promise((resolve) => worker.once('message', resolve))
+  await t.throwsAsync(takeLock(path, refuse), {
+    message: /held by another thread of process \d+ \(last seen/,
+  })
+  await worker.terminate()
+  const silent = (Date.now() - STALE_LOCK_MS) / 1000 - 1
+  utimesSync(path, silent, silent)
+  await (await takeLock(path, refuse)).release()
 })
 
 const unshares = spawnSync('unshare', ['-Urpf', '--mount-proc', 'true']).status === 0

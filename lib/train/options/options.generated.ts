@@ -70,7 +70,7 @@ export interface PretrainOptions {
    * `'error'`.
    */
   onBadRow?: 'error' | 'skip' | undefined
-  /** Run folder: config, metrics, checkpoints and the trained model. Optional. */
+  /** Run folder: config, metrics, checkpoints and the trained model. Not empty. Optional. */
   output?: string | undefined
   /** Total number of optimizer steps, instead of epochs. An integer of at least 1. Optional. */
   maxSteps?: number | undefined
@@ -269,7 +269,7 @@ export interface SftOptions {
    * `'error'`.
    */
   onBadRow?: 'error' | 'skip' | undefined
-  /** Run folder: config, metrics, checkpoints and the trained model. Optional. */
+  /** Run folder: config, metrics, checkpoints and the trained model. Not empty. Optional. */
   output?: string | undefined
   /** Total number of optimizer steps, instead of epochs. An integer of at least 1. Optional. */
   maxSteps?: number | undefined
@@ -480,7 +480,7 @@ export interface GrpoOptions<Row = Record<string, unknown>> {
   batchTokens?: number | undefined
   /** Learning rate schedule after the warm-up, over the iterations. Defaults to `'constant'`. */
   schedule?: 'cosine' | 'linear' | 'constant' | 'warmupStableDecay' | undefined
-  /** Run folder: config, metrics, checkpoints and the trained model. Optional. */
+  /** Run folder: config, metrics, checkpoints and the trained model. Not empty. Optional. */
   output?: string | undefined
   /** Steps of linear warm-up of the learning rate from 0. An integer of at least 0. Optional. */
   warmupSteps?: number | undefined
@@ -684,7 +684,7 @@ export interface RlooOptions<Row = Record<string, unknown>> {
   batchTokens?: number | undefined
   /** Learning rate schedule after the warm-up, over the iterations. Defaults to `'constant'`. */
   schedule?: 'cosine' | 'linear' | 'constant' | 'warmupStableDecay' | undefined
-  /** Run folder: config, metrics, checkpoints and the trained model. Optional. */
+  /** Run folder: config, metrics, checkpoints and the trained model. Not empty. Optional. */
   output?: string | undefined
   /** Steps of linear warm-up of the learning rate from 0. An integer of at least 0. Optional. */
   warmupSteps?: number | undefined
@@ -871,7 +871,7 @@ export interface PpoOptions<Row = Record<string, unknown>> {
   batchTokens?: number | undefined
   /** Learning rate schedule after the warm-up, over the iterations. Defaults to `'constant'`. */
   schedule?: 'cosine' | 'linear' | 'constant' | 'warmupStableDecay' | undefined
-  /** Run folder: config, metrics, checkpoints and the trained model. Optional. */
+  /** Run folder: config, metrics, checkpoints and the trained model. Not empty. Optional. */
   output?: string | undefined
   /** Steps of linear warm-up of the learning rate from 0. An integer of at least 0. Optional. */
   warmupSteps?: number | undefined
@@ -1132,7 +1132,7 @@ export interface DpoOptions {
    * `'error'`.
    */
   onBadRow?: 'error' | 'skip' | undefined
-  /** Run folder: config, metrics, checkpoints and the trained model. Optional. */
+  /** Run folder: config, metrics, checkpoints and the trained model. Not empty. Optional. */
   output?: string | undefined
   /** Total number of optimizer steps, instead of epochs. An integer of at least 1. Optional. */
   maxSteps?: number | undefined
@@ -1315,7 +1315,7 @@ export interface RewardOptions {
    * `'error'`.
    */
   onBadRow?: 'error' | 'skip' | undefined
-  /** Run folder: config, metrics, checkpoints and the trained model. Optional. */
+  /** Run folder: config, metrics, checkpoints and the trained model. Not empty. Optional. */
   output?: string | undefined
   /** Total number of optimizer steps, instead of epochs. An integer of at least 1. Optional. */
   maxSteps?: number | undefined

@@ -15,7 +15,7 @@ export async function lockRunFolder(folder: string, anyPlace = false): Promise<L
       ({ name, isElsewhere }) =>
         new PosttrainError(
           'ERR_INVALID_ARGUMENT',
-          `The folder ${folder} is in use by a run of ${name}: wait for it, or choose another output${isElsewhere ? ` (if that run has ended, its folder is free ${STALE_LOCK_MS / 1000} s after it was last seen, or at once with option takeLock)` : ''}`,
+          `The folder ${folder} is in use by a run of ${name}: wait for it, or choose another output${isElsewhere ? ` (if that run has ended, the folder is free ${STALE_LOCK_MS / 1000} s after it was last seen, or at once with option takeLock)` : ''}`,
         ),
       { anyPlace },
     )
