@@ -45,6 +45,7 @@ test('parts of another kind, and contents of another type, are errors that name 
     [7, /content must be a string or a list of text parts, got a number/],
     [{ text: 'a' }, /content must be a string or a list of text parts, got an object/],
     [undefined, /content must be a string or a list of text parts, got null/],
+    [[{ custom: 1 }], /content\[0\] holds custom: only parts of type text are supported/],
   ]
   for (const [content, message] of refused)
     t.throws(() => messagesIn({ role: 'user', content }), { code: 'ERR_DATA', message })

@@ -162,6 +162,9 @@ test('a prompt that holds a dialog is raw, as the dialogs of pairs are', (t) => 
   t.like(readPrompt({ prompt }, origin), { dialog: true })
   for (const response of readPreference({ prompt, chosen: ' b', rejected: ' c' }, origin).responses)
     t.like(response, { dialog: true })
+  const whole = { prompt, chosen: `${prompt} b`, rejected: `${prompt} c` }
+  t.deepEqual(readPreference(whole, origin), readPreference({ prompt, chosen: ' b', rejected: ' c' }, origin))
+  t.like(readPrompt(whole, origin), { text: prompt, dialog: true })
   t.false('dialog' in readRow({ prompt: 'Human: a', completion: 'b' }, origin))
 })
 

@@ -101,7 +101,7 @@ const bad: [unknown, RegExp][] = [
   [{ foo: 1 }, /^rows\.jsonl:7: unknown kind of row, with the fields foo: expected messages/],
   [
     { instruction: 'a' },
-    /^rows\.jsonl:7: output is missing: expected instruction \+ output; the row has instruction$/,
+    /^rows\.jsonl:7: output is missing: expected instruction \+ output; the row has instruction: rename its columns, or make such rows in TypeScript/,
   ],
   [{ instruction: 'a', output: 3 }, /output must be a string, got a number/],
   [

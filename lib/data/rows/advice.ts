@@ -42,6 +42,7 @@ const KNOWN = ['messages', 'conversations', 'instruction', 'output', 'prompt', '
 const OTHERS = ['question', 'query', 'answer', 'text', 'chosen', 'rejected', 'label']
 
 const PROMPTS = ' (prompts alone are for ppo, grpo and rloo)'
+const RENAME = ': rename its columns, or make such rows in TypeScript and pass them as data'
 
 /** What to do with a row, in brackets behind a sentence. */
 function adviceOn(fields: Fields, expected: string): string {
@@ -57,8 +58,8 @@ function adviceOn(fields: Fields, expected: string): string {
   const entries = Object.entries(fields).filter(([, value]) => value !== undefined)
   const rows =
     entries.length > 3 ? undefined : entries.find(([, value]) => Array.isArray(value) && isObject(value[0]))
-  if (rows === undefined && entries.every(([name]) => name === 'prompt')) return PROMPTS
-  return rows === undefined ? '' : ` (if ${rows[0]} holds the rows, write that list alone to a file)`
+  if (rows === undefined) return entries.every(([name]) => name === 'prompt') ? PROMPTS : RENAME
+  return ` (if ${rows[0]} holds the rows, write that list alone to a file)`
 }
 
 const plainName = (name: string) => name.trim().toLowerCase()

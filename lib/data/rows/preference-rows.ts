@@ -18,7 +18,7 @@ import {
 import { bad, type Fields, isEmpty, kindOf, nameIn, type Origin, text } from './fields.js'
 import type { Message } from './messages.js'
 import { columnsOf } from './names.js'
-import { type Example, exampleOf, refuseContext, type StringColumns, stringColumns } from './rows.js'
+import { DIALOG, type Example, exampleOf, refuseContext, type StringColumns, stringColumns } from './rows.js'
 
 /** A prompt with a chosen and a rejected response: texts, messages, or whole conversations that differ at the end. */
 export interface PreferenceRow {
@@ -127,9 +127,16 @@ function scoresOf(fields: Fields, count: number, origin: Origin): number[] | und
   return (values as number[]).map((value) => (name === 'scores' ? value : -value))
 }
 
-/** Columns of a row whose texts are whole dialogs with a common start: the start becomes the prompt. */
+/**
+ * Columns of a row whose texts are whole dialogs with a common start: the start becomes the prompt, where the row has not
+ * its own.
+ */
 function withCommonStart(fields: Fields, origin: Origin): Fields {
   const { prompt, chosen, rejected } = fields
+  if (holdPrompt(fields)) {
+    const [begun, better, worse] = [prompt, chosen, rejected] as [string, string, string]
+    return { ...fields, chosen: better.slice(begun.length), rejected: worse.slice(begun.length) }
+  }
   if (prompt !== undefined || inMessages(fields) || !isText(chosen) || !isText(rejected)) return fields
   const [better, worse] = [text(fields, 'chosen', origin), text(fields, 'rejected', origin)]
   const split = splitCommonStart(better, worse)
@@ -137,6 +144,12 @@ function withCommonStart(fields: Fields, origin: Origin): Fields {
     throw bad(origin, 'prompt', 'is missing, and chosen and rejected have no common start that could be it')
   const [end, otherEnd] = split.ends
   return { ...fields, prompt: split.prompt, chosen: end, rejected: otherEnd }
+}
+
+/** Whether both responses are dialogs that begin with the prompt, which is one too. */
+function holdPrompt({ prompt, chosen, rejected }: Fields): boolean {
+  if (typeof prompt !== 'string' || !DIALOG.test(prompt)) return false
+  return [chosen, rejected].every((text) => typeof text === 'string' && text.startsWith(prompt))
 }
 
 const inMessages = ({ messages, instruction }: Fields) => messages !== undefined || instruction !== undefined

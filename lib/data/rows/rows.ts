@@ -119,7 +119,7 @@ function renderedOf({ rendered }: Fields, origin: Origin): { rendered?: boolean 
 }
 
 /** A prompt that holds a dialog, as those of HH-RLHF do. */
-const DIALOG = /^\s*Human: [\s\S]*\n\nAssistant:\s*$/
+export const DIALOG = /^\s*Human: [\s\S]*\n\nAssistant:\s*$/
 
 /** Reads the columns beside a string prompt. */
 export function stringColumns(fields: Fields, origin: Origin): StringColumns {
