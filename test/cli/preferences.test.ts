@@ -218,7 +218,7 @@ test('what cannot be is said in one sentence: adapters of other bases and tasks,
   await fails(1, /bad\.jsonl:3: rejected is missing/, 'dpo', ...machine, '--data', bad)
   await fails(
     1,
-    /bad\.jsonl:1: label must be true or false/,
+    /bad\.jsonl:3: label must be true or false/,
     'dpo',
     ...machine,
     '--data',

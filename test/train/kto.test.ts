@@ -199,7 +199,7 @@ test('a step of one response is refused, and bad rows are named', async (t) => {
     code: 'ERR_INVALID_ARGUMENT',
     message: /two or more rows in a step: raise batchSize or gradientAccumulation/,
   })
-  const data = [...labeled(2), { prompt: 'P:', chosen: 'a', rejected: 'b' }] as never
+  const data = [...labeled(2), { prompt: 'P:', completion: 'a' }] as never
   await t.throwsAsync(dpo({ ...base, model, data }).finish(), { code: 'ERR_DATA', message: /^rows:3: label/ })
   const name = 'model.layers.1.mlp.down_proj.weight'
   const { values } = await model.getParameter(name)
