@@ -1021,7 +1021,7 @@ export interface DpoOptions {
   validation?: Validation | undefined
   /** Frozen reference model. Default: the model as it is at the start. */
   reference?: CausalLM | undefined
-  /** Preference loss; kto takes rows with a label instead of pairs. Defaults to `'sigmoid'`. */
+  /** Preference loss; kto takes rows with a label, and pairs as two of them. Defaults to `'sigmoid'`. */
   loss?:
     | 'sigmoid'
     | 'sigmoidNorm'

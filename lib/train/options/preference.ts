@@ -78,7 +78,7 @@ export type DpoLoss = (typeof LOSSES)[number]
 
 const texts: Record<string, string> = {
   ...Object.fromEntries(PAIR_LOSS_NAMES.map((name) => [name, pairLoss(name).text])),
-  kto: 'KTO: unpaired responses with a label instead of pairs',
+  kto: 'KTO: unpaired responses with a label, or pairs taken apart',
 }
 
 const listed = (losses: readonly string[]) =>
@@ -110,7 +110,7 @@ export const dpoOptions = {
       ),
       loss: option(
         z.enum(LOSSES).default('sigmoid'),
-        'Preference loss; kto takes rows with a label instead of pairs',
+        'Preference loss; kto takes rows with a label, and pairs as two of them',
         { placeholder: 'LOSS', read: (text) => text, choices: texts },
       ),
       beta: option(
