@@ -120,12 +120,24 @@ async function takeFile(
   anyPlace = false,
 ): Promise<FileHandle> {
   const own = temporaryName(path)
-  const file = await open(own, 'wx')
+  let file = await open(own, 'wx')
   try {
     await file.write(contentOf(thisProcess()), 0)
     const { mtimeMs: now } = await file.stat()
     // A link is created atomically and never replaces another file.
-    while (!(await linked(own, path))) {
+    for (;;) {
+      const result = await linked(own, path)
+      if (result === 'linked') break
+      if (result === 'impossible') {
+        // Some file systems, such as FAT and many in user space, have no links: there is a moment before the content.
+        const direct = await open(path, 'wx').catch(isThere)
+        if (direct) {
+          await direct.write(contentOf(thisProcess()), 0)
+          await file.close()
+          file = direct
+          break
+        }
+      }
       const found = await read(path)
       if (found === null) continue
       const holder = holderOf(found, now)
@@ -133,7 +145,8 @@ async function takeFile(
       // Of two processes that find a dead process's lock, only one can rename it.
       const old = temporaryName(path)
       if (!(await rename(path, old).then(() => true, isMissing))) continue
-      if ((await read(old))?.text !== found.text) await linked(old, path)
+      if ((await read(old))?.text !== found.text && (await linked(old, path)) === 'impossible')
+        await rename(old, path)
       await rm(old, { force: true })
     }
     await rm(own, { force: true })
@@ -198,14 +211,22 @@ function parse(text: string): (Owner & { thread?: number | undefined }) | null {
   }
 }
 
-async function linked(from: string, to: string): Promise<boolean> {
+async function linked(from: string, to: string): Promise<'linked' | 'there' | 'impossible'> {
   try {
     await link(from, to)
-    return true
+    return 'linked'
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'EEXIST') return 'there'
+    if (['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK', 'EINVAL'].includes(code ?? ''))
+      return 'impossible'
     throw error
   }
+}
+
+function isThere(error: NodeJS.ErrnoException): null {
+  if (error.code !== 'EEXIST') throw error
+  return null
 }
 
 function isMissing(error: NodeJS.ErrnoException): false {

@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process'
 import {
   mkdirSync,
+  promises,
   readdirSync,
   readFileSync,
   rmSync,
@@ -9,6 +10,7 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs'
+import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { threadId, Worker } from 'node:worker_threads'
@@ -99,6 +101,28 @@ test('another thread of this process holds its lock until it is silent', async (
   const silent = (Date.now() - STALE_LOCK_MS) / 1000 - 1
   utimesSync(path, silent, silent)
   await (await takeLock(path, refuse)).release()
+})
+
+test.serial('where a file system has no links the lock is taken all the same, by one', async (t) => {
+  const path = join(newFolder(t), '.lock')
+  const real = promises.link
+  promises.link = async () => {
+    throw Object.assign(new Error('EPERM: operation not permitted, link'), { code: 'EPERM' })
+  }
+  syncBuiltinESMExports()
+  try {
+    const lock = await takeLock(path, refuse)
+    t.true(await lock.keep())
+    await lock.release()
+    t.deepEqual(readdirSync(join(path, '..')), [])
+    writeFileSync(path, JSON.stringify({ ...thisProcess(), host: 'other' }))
+    await t.throwsAsync(takeLock(path, refuse), { message: /on host other/ })
+    await (await takeLock(path, refuse, { anyPlace: true })).release()
+    t.deepEqual(readdirSync(join(path, '..')), [])
+  } finally {
+    promises.link = real
+    syncBuiltinESMExports()
+  }
 })
 
 const unshares = spawnSync('unshare', ['-Urpf', '--mount-proc', 'true']).status === 0
