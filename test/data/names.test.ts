@@ -178,6 +178,24 @@ test('answers that are calls of the tools beside them are calls', (t) => {
   t.throws(() => readRow({ query: 'a', answers: ['b'], tools }, origin), { message: /completion is missing/ })
 })
 
+test('a tool of Gemini holds several definitions', (t) => {
+  const parameters = { type: 'object', properties: {} }
+  const [f, g] = [
+    { name: 'f', parameters },
+    { name: 'g', parameters },
+  ]
+  for (const name of ['functionDeclarations', 'function_declarations'])
+    t.like(readRow({ messages: whole, tools: [{ [name]: [f, g] }] }, origin), {
+      tools: [
+        { type: 'function', function: f },
+        { type: 'function', function: g },
+      ],
+    })
+  t.throws(() => readRow({ messages: whole, tools: [{ functionDeclarations: [{}] }] }, origin), {
+    message: /tools\[0\]\.functionDeclarations\[0\] must be the definition of a function/,
+  })
+})
+
 test('a label is true or false, or 1 or 0', (t) => {
   for (const [label, desirable] of [
     [1, true],

@@ -38,7 +38,20 @@ export function toolsOf(fields: Fields, origin: Origin): JsonData[] | undefined 
   const tools = given(fields[column], column, origin, expected)
   if (!Array.isArray(tools)) throw bad(origin, column, `must be a list, got ${kindOf(tools)}`)
   if (tools.length === 0) return undefined
-  return tools.map((tool, i) => toolOf(tool, `${column}[${i}]`, origin))
+  return tools.flatMap((tool, i) => {
+    const at = `${column}[${i}]`
+    const declared = declarationsIn(tool)
+    if (declared === undefined) return [toolOf(tool, at, origin)]
+    const [name, list] = declared
+    return list.map((item, k) => toolOf(item, `${at}.${name}[${k}]`, origin))
+  })
+}
+
+/** Definitions in a tool of Gemini, which holds several, with the field's name. */
+function declarationsIn(tool: unknown): [name: string, list: readonly unknown[]] | undefined {
+  const fields = isObject(tool) ? withoutNulls(tool) : {}
+  const name = ['functionDeclarations', 'function_declarations'].find((name) => Array.isArray(fields[name]))
+  return name === undefined ? undefined : [name, fields[name] as readonly unknown[]]
 }
 
 function toolOf(item: unknown, at: string, origin: Origin): JsonData {
