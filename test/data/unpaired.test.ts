@@ -155,3 +155,33 @@ test('bad rows are named with their field', async (t) => {
       JSON.stringify(row),
     )
 })
+
+test('a pair is a good and a bad response, also with a true label beside it; a false one is an error', async (t) => {
+  const pairs: object[] = [
+    { prompt: 'A: ', chosen: 'x', rejected: 'y' },
+    { chosen: 'A: x', rejected: 'A: y' },
+    { prompt: [user('A')], chosen: [assistant('x')], rejected: [assistant('y')] },
+    { messages: [user('A')], chosen: 'x', rejected: 'y' },
+  ]
+  const raw = ['A: «x<eos>»', 'A: «y<eos>»'].map((text) => text.replace(': «', ':« '))
+  const turn = ['x', 'y'].map((said) => `[user]A<eos>\n[assistant]«${said}<eos>»`)
+  for (const [i, pair] of pairs.entries()) {
+    for (const label of [{}, { label: true }, { label: 1 }]) {
+      const rows = [
+        { ...pair, ...label },
+        { prompt: 'B:', completion: 'z', label: false },
+      ] as UnpairedRow[]
+      const { train } = await loadUnpaired(rows, options)
+      const [batch] = await drain(unpairedLoader(train, still).epoch(0))
+      t.deepEqual(marked(batch!), [...(i < 2 ? raw : turn), 'B:«z<eos>»'])
+      t.deepEqual([...batch!.desirable], [1, 0, 0])
+      t.is(train.report.rows, 3)
+      t.deepEqual(train.report.unreadColumns, {})
+    }
+  }
+  const against = { prompt: 'A', chosen: 'x', rejected: 'y', label: false } as UnpairedRow
+  await t.throwsAsync(loadUnpaired([against], options), {
+    code: 'ERR_DATA',
+    message: /:1: label is false beside chosen and rejected/,
+  })
+})

@@ -30,13 +30,21 @@ export interface LabeledResponse {
 }
 
 /**
- * Reads the labeled responses of a row: one with its label, or a pair without any, whose chosen response is a good one and
- * whose rejected one is not (as TRL's `unpair_preference_dataset`). Throws ERR_DATA.
+ * Reads the labeled responses of a row: one with its label, or a pair, whose chosen response is a good one and whose
+ * rejected one is not (as TRL's `unpair_preference_dataset`, which has a label beside a pair count for both of its
+ * responses; here a false one is an error, since the columns say which is good). Throws ERR_DATA.
  */
 export function readLabeled(row: unknown, origin: Origin): LabeledResponse[] {
-  const { chosen, rejected, label } = columnsOf(row, origin).fields
-  if (label !== undefined || chosen === undefined || rejected === undefined)
+  const { fields, at } = columnsOf(row, origin)
+  const { chosen, rejected, completion } = fields
+  if (chosen === undefined || rejected === undefined || completion !== undefined)
     return [readUnpaired(row, origin)]
+  if (labelOf(fields) === false)
+    throw bad(
+      at,
+      'label',
+      'is false beside chosen and rejected, which say which response is good: leave it out',
+    )
   const { responses } = readPreference(row, origin)
   return responses.map((example, i) => ({ example, desirable: i === 0 }))
 }

@@ -7,7 +7,7 @@ const BESIDE = ['system', 'tools', 'functions', 'available_tools', 'chat_templat
 const OF_KINDS: Record<Exclude<RowKind, 'prompt'>, readonly string[]> = {
   sft: ['weight'],
   preference: ['weight', 'chosen', 'rejected', 'responses', 'scores', 'ranks', 'margin'],
-  unpaired: ['weight', 'label'],
+  unpaired: ['weight', 'label', 'chosen', 'rejected'],
 }
 
 /** Columns of a row with a value that no reader of this kind looks at, by the names that the row has for them. */
