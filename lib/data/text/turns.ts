@@ -76,8 +76,7 @@ class TurnFinder {
 
   /** First stretch of a message after the turn before. */
   #own(index: number): Piece | undefined {
-    const { pieces } = this.#rendered.layout
-    return pieces.find(({ message, from }) => message === index && from >= this.#cursor)
+    return this.#rendered.layout.pieces.find(({ message, from }) => message === index && from >= this.#cursor)
   }
 
   /** Finds the end of the generation prompt before a turn. */
@@ -90,7 +89,7 @@ class TurnFinder {
     const gap = text.slice(start, limit)
     const least = Math.max(this.#cursor - start, 0)
     const prompt = this.#promptOf(index)
-    const follows = prompt !== null && sameData(prompt.last, before)
+    const follows = prompt !== null && prompt.last?.key === before?.key
     if (follows && prompt.tail.length >= least && gap.startsWith(prompt.tail))
       return { from: start + prompt.tail.length, partial: false }
     const added = prompt?.added() ?? this.#otherPrompt(index)
@@ -299,5 +298,3 @@ class TurnFinder {
     return false
   }
 }
-
-const sameData = (a: Piece | undefined, b: Piece | undefined) => a?.key === b?.key
