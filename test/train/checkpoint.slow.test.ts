@@ -75,11 +75,14 @@ test('a checkpoint that is not whole is passed over for the one before', async (
   })
   writeFileSync(join(folder, 'step-2/manifest.json'), '{"format":')
   t.is((await newestCheckpoint(folder))?.path, join(folder, 'step-1'))
+  // A file in its place.
+  writeFileSync(join(folder, 'step-99'), '')
+  t.like(await newestCheckpoint(folder), { path: join(folder, 'step-1') })
   truncateSync(join(folder, 'step-1/model.safetensors'), 100)
   // Not the same as none: a resume would begin anew, and forget what was told.
   await t.throwsAsync(newestCheckpoint(folder), {
     code: 'ERR_INVALID_FILE',
-    message: /no checkpoint in .* is complete \(step-3: .*; step-2: .*; step-1: /,
+    message: /no checkpoint in .* is complete \(step-99: .*; step-3: .*; step-2: .*; step-1: /,
   })
 })
 

@@ -92,7 +92,7 @@ export async function checkFiles(
 
 /** A missing file and a broken sector are damage; what else prevents a read, such as a lacking right, says nothing of the content. */
 function unreadable(name: string, path: string, error: NodeJS.ErrnoException): never {
-  if (error.code === 'ENOENT') throw new DamagedCheckpoint(`it has no ${name}`)
+  if (error.code === 'ENOENT' || error.code === 'ENOTDIR') throw new DamagedCheckpoint(`it has no ${name}`)
   if (error.code === 'EIO') throw new DamagedCheckpoint(`${name} cannot be read (${error.message})`)
   throw ioError('reading', path, error)
 }
