@@ -104,10 +104,8 @@ class TurnFinder {
   #promptOf(index: number): Prompt | null {
     const { beginning } = this.#rendered
     const asked = beginning(index, true)
-    if (asked === null) return null
     // A template may write the generation prompt behind a message alone.
-    if (index === 0 && asked.text === beginning(0, false)?.text && this.#rendered.ordinaryPrompt() !== '')
-      return null
+    if (asked === null || (index === 0 && asked.text === beginning(0, false)?.text)) return null
     const last = asked.pieces.at(-1)
     const tail = asked.text.slice(last?.to ?? 0)
     const added = () => {
@@ -157,9 +155,8 @@ class TurnFinder {
     let [end, unstopped] = [from, false]
     for (const [i, [start, own]] of groups.entries()) {
       const behind = layout.pieces.find((piece) => piece.message !== index && piece.from >= own)
-      const limit = behind?.from ?? layout.text.length
       const closing = last && i === groups.length - 1 ? null : this.#closing(cut, index, own)
-      const ending = this.#mark(own, limit, closing)
+      const ending = this.#mark(own, behind?.from ?? layout.text.length, closing)
       stretches.push([start, ending.to])
       end = ending.end
       unstopped ||= ending.unstopped
@@ -182,8 +179,8 @@ class TurnFinder {
     const mark = layout.marks.find(({ start }) => start >= last)
     if (mark === undefined || !stops(mark.id) || layout.text.slice(last, mark.start).trim() !== '')
       return false
-    if (layout.pieces.some(({ message, from: at }) => message !== own[0]?.message && at >= from && at < last))
-      return false
+    const inside = layout.pieces.filter((piece) => piece.from >= from && piece.from < last)
+    if (!inside.every((piece) => own.includes(piece))) return false
     return !layout.marks.some(({ start, end, id }) => start >= from && end <= last && stops(id))
   }
 

@@ -107,8 +107,10 @@ function sliceText(text: Str, bounds: readonly Value[]): Str {
   charge(source.length / 64)
   if (step === 1) return from < to ? slice(text, position(from), position(to)) : ''
   const parts: Str[] = []
-  for (let i = from; step > 0 ? i < to : i > to; i += step)
+  for (let i = from; step > 0 ? i < to : i > to; i += step) {
+    charge(4)
     parts.push(slice(text, position(i), position(i + 1)))
+  }
   return concat(parts)
 }
 

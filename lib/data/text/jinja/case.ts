@@ -1,3 +1,5 @@
+import { charge } from './limits.js'
+
 const CASED = /[\p{Cased}]/u
 const LOWER = /\p{Lowercase}/u
 const UPPER = /\p{Uppercase}/u
@@ -39,6 +41,7 @@ export function capitalize(text: string): string {
 
 /** Python's str.title(). */
 export function titleCase(text: string): string {
+  charge(6 * text.length)
   let after = false
   return text.replace(/./gsu, (character) => {
     const changed = after ? character.toLowerCase() : titleOf(character)
@@ -49,6 +52,7 @@ export function titleCase(text: string): string {
 
 /** Python's str.swapcase(). */
 export function swapCase(text: string): string {
+  charge(6 * text.length)
   return text.replace(/./gsu, (character) => {
     if (UPPER.test(character)) return character.toLowerCase()
     return LOWER.test(character) ? character.toUpperCase() : character
@@ -57,6 +61,7 @@ export function swapCase(text: string): string {
 
 /** Python's str.casefold(). */
 export function casefold(text: string): string {
+  charge(4 * text.length)
   return text.replace(/./gsu, (character) => {
     if (character === 'ı' || character === 'İ') return character.toLowerCase()
     return character.toUpperCase().toLowerCase()

@@ -99,7 +99,10 @@ function joined(value: Value, separator: Value = '', attribute: Value = null): S
   const key = getter(attribute)
   return strings.join(
     str(separator),
-    itemsOf(value).map((item) => str(key(item))),
+    itemsOf(value).map((item) => {
+      charge(4)
+      return str(key(item))
+    }),
   )
 }
 

@@ -3,7 +3,7 @@ import { Failure, typeError, valueError } from './failure.js'
 import { isIterable, itemsOf, lengthOf } from './iteration.js'
 import { jsonOptions, toJson } from './json.js'
 import { isTrue, rawOf, stringOf } from './kinds.js'
-import { checkLength } from './limits.js'
+import { charge, checkLength } from './limits.js'
 import { type Native, type Natives, natives } from './native.js'
 import { indexOf, intOf } from './numbers.js'
 import { binary } from './operators.js'
@@ -86,15 +86,14 @@ function truncate(
 
 /** The filter `title` begins words after other characters than Python's method. */
 function title(value: Value): Str {
-  return strings.cased(str(value), (part) =>
-    part
-      .split(/([-\s({[<]+)/)
-      .map((word) => {
-        const [first] = word
-        return first === undefined ? '' : first.toUpperCase() + word.slice(first.length).toLowerCase()
-      })
-      .join(''),
-  )
+  return strings.cased(str(value), (part) => {
+    charge(8 * part.length)
+    const words = part.split(/([-\s({[<]+)/).map((word) => {
+      const [first] = word
+      return first === undefined ? '' : first.toUpperCase() + word.slice(first.length).toLowerCase()
+    })
+    return words.join('')
+  })
 }
 
 function quoted(value: Value, query: boolean): Str {

@@ -32,7 +32,7 @@ class Writer {
 
   /** `mark`: of null and booleans, which do not know their origin themselves. */
   write(value: Value, mark: Mark, depth: number): void {
-    charge(4)
+    charge(10)
     checkNesting(depth)
     const { built } = this
     if (value === null) built.addAs('null', mark)

@@ -1,7 +1,7 @@
 /** Bounds of a template, for templates come with models of strangers. */
 export interface Limits {
   /**
-   * Work of one rendering: statements, calls, loop rounds and characters processed; default 3 million and 5,000 for each
+   * Work of one rendering: statements, calls, loop rounds and characters processed; default 2 million and 5,000 for each
    * message, tool and other item of the lists among the variables.
    */
   steps: number
@@ -14,7 +14,7 @@ export interface Limits {
 }
 
 export const DEFAULT_LIMITS: Readonly<Limits> = {
-  steps: 3_000_000,
+  steps: 2_000_000,
   length: 32 * 1024 * 1024,
   calls: 200,
   nesting: 500,
@@ -55,6 +55,11 @@ export function limited<T>(within: Readonly<Limits>, run: () => T): T {
 export function charge(steps: number): void {
   left -= steps
   if (left < 0) throw new LimitError(`it takes more than ${limits.steps} steps`)
+}
+
+/** Charges for a search of one text in another, which in the worst case compares most of the one at many places of the other. */
+export function chargeSearch(length: number, wanted: number): void {
+  charge(length / 16 + (Math.max(0, length - wanted) * wanted) / 16_384)
 }
 
 export function checkLength(length: number): void {

@@ -107,10 +107,11 @@ function floatOperation(operator: string, a: number, b: number): number {
       return a * b
   }
   if (b === 0) throw new Failure('ZeroDivisionError', 'float modulo by zero')
-  let rest = a % b
-  if (rest !== 0 ? rest < 0 !== b < 0 : false) rest += b
-  if (operator === '%') return rest === 0 ? (b < 0 ? -0 : 0) : rest
-  const quotient = (a - rest) / b
+  const rest = a % b
+  const wraps = rest !== 0 && rest < 0 !== b < 0
+  if (operator === '%') return rest === 0 ? (b < 0 ? -0 : 0) : wraps ? rest + b : rest
+  // In Python's order, for the last bit.
+  const quotient = (a - rest) / b - (wraps ? 1 : 0)
   if (quotient === 0) return a / b < 0 || Object.is(a / b, -0) ? -0 : 0
   const floor = Math.floor(quotient)
   return quotient - floor > 0.5 ? floor + 1 : floor

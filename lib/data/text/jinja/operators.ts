@@ -1,7 +1,7 @@
 import { typeError } from './failure.js'
 import { iterate, Range, View } from './iteration.js'
 import { typeName } from './kinds.js'
-import { charge, checkLength, checkNesting } from './limits.js'
+import { charge, chargeSearch, checkLength, checkNesting } from './limits.js'
 import { arithmetic, compareNumbers, intOf, numeric } from './numbers.js'
 import { percent } from './percent.js'
 import { compareText, concat, isStr, raw, type Str, slice } from './text.js'
@@ -101,7 +101,7 @@ export function contains(container: Value, item: Value): boolean {
     if (!isStr(item)) {
       throw typeError(`'in <string>' requires string as left operand, not ${typeName(item)}`)
     }
-    charge(raw(container).length / 64)
+    chargeSearch(raw(container).length, raw(item).length)
     return raw(container).includes(raw(item))
   }
   if (container instanceof Dict) return container.find(item) !== undefined

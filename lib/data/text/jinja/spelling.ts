@@ -22,7 +22,7 @@ export function repr(value: Value): Str {
 
 /** `mark`: of None and booleans, which do not know their origin themselves. */
 function spell(built: TextBuilder, value: Value, mark: Mark, depth: number): void {
-  charge(4)
+  charge(6)
   checkNesting(depth)
   if (value === null) built.addAs('None', mark)
   else if (typeof value === 'boolean') built.addAs(value ? 'True' : 'False', mark)

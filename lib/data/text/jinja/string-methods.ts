@@ -1,7 +1,7 @@
 import { capitalize, casefold, isLowerCase, isUpperCase, swapCase, titleCase } from './case.js'
 import { typeError, valueError } from './failure.js'
 import { isTrue, rawOf, stringOf, typeName } from './kinds.js'
-import { charge, checkLength } from './limits.js'
+import { charge, chargeSearch, checkLength } from './limits.js'
 import { type Definitions, type Natives, natives } from './native.js'
 import { indexOf as intArgument } from './numbers.js'
 import * as strings from './strings.js'
@@ -28,7 +28,7 @@ function finder(last: boolean, missing: () => number): Definitions[string] {
     (text: Str, part: Value, from?: Value, to?: Value) => {
       const source = raw(text)
       const wanted = rawOf(part, 'part')
-      charge(source.length / 32)
+      chargeSearch(source.length, wanted.length)
       const span = strings.stretch(source, bound(from, 0), bound(to, MOST))
       if (span === null) return missing()
       const [start, end] = span
@@ -73,7 +73,7 @@ function partition(last: boolean): Definitions[string] {
     (text: Str, separator: Value) => {
       const wanted = rawOf(separator, 'separator')
       if (wanted === '') throw valueError('empty separator')
-      charge(raw(text).length / 32)
+      chargeSearch(raw(text).length, wanted.length)
       const at = last ? raw(text).lastIndexOf(wanted) : raw(text).indexOf(wanted)
       if (at < 0) return new Tuple(last ? ['', '', text] : [text, '', ''])
       return new Tuple([
@@ -162,8 +162,14 @@ const methods: Definitions = {
       const span = strings.stretch(raw(text), bound(from, 0), bound(to, MOST))
       if (span === null) return 0
       const source = raw(text).slice(...span)
-      charge(source.length / 16)
-      return wanted === '' ? codePoints(source) + 1 : source.split(wanted).length - 1
+      chargeSearch(source.length, wanted.length)
+      if (wanted === '') return codePoints(source) + 1
+      let count = 0
+      for (let at = source.indexOf(wanted); at >= 0; at = source.indexOf(wanted, at + wanted.length)) {
+        charge(1)
+        count++
+      }
+      return count
     },
   ],
   removeprefix: [

@@ -2,7 +2,7 @@ import { isLineEnd, isSpace } from './characters.js'
 import { typeError, valueError } from './failure.js'
 import { itemsOf } from './iteration.js'
 import { typeName } from './kinds.js'
-import { charge } from './limits.js'
+import { charge, chargeSearch } from './limits.js'
 import {
   boundaries,
   codePoints,
@@ -49,19 +49,21 @@ export function strip(text: Str, characters: string | null, left: boolean, right
 export function replace(text: Str, before: Str, after: Str, count: number): Str {
   const source = raw(text)
   const wanted = raw(before)
-  charge(source.length / 32)
+  chargeSearch(source.length, wanted.length)
   const parts: Str[] = []
   let at = 0
   let left = count < 0 ? Number.POSITIVE_INFINITY : count
   if (wanted === '') {
     for (const end of boundaries(source)) {
       if (left-- <= 0) break
+      charge(4)
       if (end > at) parts.push(slice(text, at, end))
       parts.push(after)
       at = end
     }
   } else {
     for (let found = source.indexOf(wanted); found >= 0 && left > 0; found = source.indexOf(wanted, at)) {
+      charge(4)
       parts.push(slice(text, at, found), after)
       at = found + wanted.length
       left--
@@ -81,16 +83,17 @@ export function split(text: Str, separator: string | null, limit: number): Str[]
   let at = 0
   if (separator !== null) {
     if (separator === '') throw valueError('empty separator')
+    chargeSearch(source.length, separator.length)
     for (
       let end = source.indexOf(separator);
       end >= 0 && parts.length < most;
       end = source.indexOf(separator, at)
     ) {
+      charge(2)
       parts.push(slice(text, at, end))
       at = end + separator.length
     }
     parts.push(slice(text, at))
-    charge(parts.length)
     return parts
   }
   while (true) {
@@ -100,11 +103,11 @@ export function split(text: Str, separator: string | null, limit: number): Str[]
       parts.push(slice(text, at))
       break
     }
+    charge(2)
     const from = at
     while (at < source.length && !isSpace(source.charCodeAt(at))) at++
     parts.push(slice(text, from, at))
   }
-  charge(parts.length)
   return parts
 }
 
@@ -117,9 +120,11 @@ export function splitRight(text: Str, separator: string | null, limit: number): 
   let end = source.length
   if (separator !== null) {
     if (separator === '') throw valueError('empty separator')
+    chargeSearch(source.length, separator.length)
     while (parts.length < limit) {
       const from = end - separator.length < 0 ? -1 : source.lastIndexOf(separator, end - separator.length)
       if (from < 0) break
+      charge(2)
       parts.push(slice(text, from + separator.length, end))
       end = from
     }
@@ -133,6 +138,7 @@ export function splitRight(text: Str, separator: string | null, limit: number): 
       parts.push(slice(text, 0, end))
       break
     }
+    charge(2)
     let from = end
     while (from > 0 && !isSpace(source.charCodeAt(from - 1))) from--
     parts.push(slice(text, from, end))
@@ -149,12 +155,12 @@ export function lineSpans(source: string): { from: number; to: number; end: numb
   for (let i = 0; i < source.length; i++) {
     if (!isLineEnd(source.charCodeAt(i))) continue
     const end = source[i] === '\r' && source[i + 1] === '\n' ? i + 2 : i + 1
+    charge(4)
     lines.push({ from, to: i, end })
     from = end
     i = end - 1
   }
   if (from < source.length) lines.push({ from, to: source.length, end: source.length })
-  charge(lines.length)
   return lines
 }
 

@@ -85,7 +85,7 @@ export function concat(parts: readonly Str[]): Str {
       charge(part.runs.length)
     }
   }
-  charge(parts.length + length / 32)
+  charge(2 * parts.length + length / 32)
   checkLength(length)
   if (plain) return parts.length === 2 ? `${parts[0]}${parts[1]}` : parts.join('')
   const built = new TextBuilder()
@@ -155,6 +155,7 @@ export function isBasic(text: string): boolean {
 export function codePoints(text: string): number {
   charge(text.length / 64)
   if (isBasic(text)) return text.length
+  charge(text.length)
   let count = 0
   for (const _ of text) count++
   return count
@@ -162,7 +163,7 @@ export function codePoints(text: string): number {
 
 /** Positions in code units of every code point, and of the end. */
 export function boundaries(text: string): number[] {
-  charge(text.length / 4)
+  charge(text.length)
   const at: number[] = []
   let position = 0
   for (const character of text) {
