@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { PosttrainError } from '../errors.js'
 import { NumberList } from './encode/digests.js'
-import { type Encoded, RowEncoder } from './encode/encode.js'
+import { type Encoded, RowEncoder, rowsIn } from './encode/encode.js'
 import { type EncodeOptions, stopIdsOf } from './encode/mask.js'
 import { type DataReport, ReportBuilder } from './encode/report.js'
 import { sharedRows } from './encode/shared-rows.js'
@@ -113,12 +113,12 @@ async function loadSource(
     note: (sentence) => builder.note(sentence),
     unread: { kind: 'sft', take: (columns) => builder.unread(columns) },
     async keep(example, encoded, { line }) {
-      for (const row of encoded.rows) {
+      for (const row of rowsIn(encoded, options.maxLength)) {
         if (typeof row === 'string') continue
         await store.append(row)
         lines.push(line)
       }
-      builder.example(example.kind, encoded)
+      builder.example(example.kind, encoded, options.maxLength)
     },
   })
   return lines

@@ -6,6 +6,7 @@ export {
   encodeText,
   isPredicted,
   type RowTokens,
+  rowsOfText,
 } from './encode/mask.js'
 export type { DataReport } from './encode/report.js'
 export type { Format, SourceRow } from './formats/format.js'

@@ -1,10 +1,13 @@
 import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import test from 'ava'
-import { encodeLong } from '../../lib/data/encode/boundary.js'
-import { encodeText, type Tokenizer, Tokenizer as Tokenizers } from '../../lib/data/index.js'
+import type { TextTokens } from '../../lib/data/encode/mask.js'
+import { encodeText, rowsOfText } from '../../lib/data/index.js'
+import { encoderOf } from '../../lib/data/text/encoder.js'
+import { IdList } from '../../lib/data/text/id-list.js'
+import { mergedTokens } from '../../lib/data/text/long-words.js'
+import { checked } from '../../lib/data/text/tokenizer-files.js'
+import { WordEncoder } from '../../lib/data/text/word-encoder.js'
 import { hash32 } from '../../lib/random.js'
-import { pieceTokenizer } from '../helpers/piece-tokenizer.js'
 import { byteTokenizer } from '../helpers/tokenizers.js'
 
 const WORDS = [
@@ -20,34 +23,59 @@ function textOf(length: number, spaces: boolean): string {
   return text
 }
 
-const models = 'test/fixtures/models'
-const names = ['llama', 'gpt2']
-test('a long text has the ids that it has as a whole', async (t) => {
-  const tokenizers: [string, Tokenizer][] = [
-    ['bytes', byteTokenizer()],
-    ['pieces', pieceTokenizer()],
-  ]
-  for (const name of names) tokenizers.push([name, await Tokenizers.load(join(models, name))])
-  for (const text of [textOf(80_000, true), textOf(80_000, false)])
-    for (const [name, tokenizer] of tokenizers)
-      for (const allowSpecial of [false, true])
-        t.deepEqual(encodeLong(text, tokenizer, allowSpecial), tokenizer.encode(text, { allowSpecial }), name)
+type Json = Record<string, unknown>
+
+/** Encodes with words of more than `longWord` characters merged in chunks of so many. */
+function encoding(json: Json, longWord: number): (text: string) => Int32Array {
+  const encoder = new WordEncoder(encoderOf(checked({ ...json, added_tokens: [] }), {}), longWord)
+  return (text) => {
+    const ids = new IdList()
+    encoder.encode(text, ids)
+    return ids.finish()
+  }
+}
+
+const kinds = ['gpt2', 'gpt4o', 'gemma', 'llama3', 'metaspace', 'sentencepiece', 'unigram', 'qwen']
+for (const kind of kinds) {
+  test(`words of any length have the ids that ${kind} gives them as a whole`, (t) => {
+    const json = JSON.parse(readFileSync(`test/fixtures/tokenizers/${kind}.json`, 'utf8')) as Json
+    const [whole, inChunks] = [encoding(json, Number.POSITIVE_INFINITY), encoding(json, 24)]
+    const alphabets = [
+      'ab',
+      'the quick',
+      'aeiou nstr',
+      '天空是蓝你好',
+      '0123456789',
+      '   \n',
+      '😀é\u0301a',
+      '=- ',
+    ]
+    for (const [k, alphabet] of alphabets.entries()) {
+      const characters = [...alphabet]
+      for (let n = 0; n < 12; n++) {
+        const length = 30 + (hash32(3, n, k) % 600)
+        const draw = (i: number) => hash32(3, k, n * 1_000 + i) % characters.length
+        const text = Array.from({ length }, (_, i) => characters[n === 0 ? 0 : draw(i)]).join('')
+        t.deepEqual(inChunks(text), whole(text), JSON.stringify(text))
+      }
+    }
+    const words = textOf(3_000, true)
+    t.deepEqual(inChunks(words), whole(words))
+  })
+}
+
+test('a word in which no chunk can end is refused', (t) => {
+  // Merges from the left end only, so that every token depends on where the word begins.
+  const merge = (word: string) =>
+    [word.slice(0, word.length % 7), word.slice(word.length % 7)].filter(Boolean)
+  const error = t.throws(() => [...mergedTokens(merge, 'a'.repeat(1_000_000))], { code: 'ERR_DATA' })
+  t.regex(error?.message ?? '', /1000000 characters as one word/)
 })
 
-test('a long text is not cut within a token of several words', (t) => {
-  const json = JSON.parse(readFileSync('test/fixtures/tokenizers/gpt2.json', 'utf8'))
-  const flags = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: false }
-  json.added_tokens = [{ id: 99_999, content: 'the fox', ...flags }]
-  const tokenizer = Tokenizers.fromFiles({ tokenizerJson: JSON.stringify(json), tokenizerConfig: '{}' })
-  const text = 'the fox '.repeat(20_000)
-  t.deepEqual(encodeLong(text, tokenizer, false), tokenizer.encode(text))
-})
-
-test('the rows of a long text follow one another by one token, and share their memory', (t) => {
+test('the rows of a long text follow one another by one token, and share their ids', (t) => {
   const tokenizer = byteTokenizer()
   const text = textOf(5000, true)
-  const options = { maxLength: 64, trainOn: 'all', overflow: 'truncate' } as const
-  const rows = encodeText({ kind: 'text', text, weight: 1 }, tokenizer, options)
+  const rows = [...rowsOfText(encodeText({ kind: 'text', text, weight: 1 }, tokenizer) as TextTokens, 64)]
   const ids: number[] = []
   for (const row of rows) {
     if (typeof row === 'string') throw new Error(row)

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import test from 'ava'
 import { RowEncoder } from '../../lib/data/encode/encode.js'
+import type { TextTokens } from '../../lib/data/encode/mask.js'
 import {
   alpacaTemplate,
   type EncodedRow,
@@ -12,6 +13,7 @@ import {
   plainTemplate,
   type Row,
   readRow,
+  rowsOfText,
   Template,
   Tokenizer,
   type TrainOn,
@@ -212,7 +214,7 @@ test('a template that renders the last turn unlike earlier ones', (t) => {
 
 test('plain text: every token is a label once, the end too', (t) => {
   const example = { kind: 'text' as const, text: 'The sky is blue. 天空是蓝色的。', weight: 1 }
-  const rows = encodeText(example, tokenizer, { maxLength: 4, trainOn: 'assistant', overflow: 'truncate' })
+  const rows = [...rowsOfText(encodeText(example, tokenizer) as TextTokens, 4)]
   const labels = rows.flatMap((row) => (typeof row === 'string' ? [] : [...row.labels.subarray(1)]))
   const ids = [...tokenizer.encode(example.text), tokenizer.eosId!]
   t.deepEqual(labels, ids.slice(1))

@@ -3,8 +3,12 @@ import { createHash } from 'node:crypto'
 /** A 64-bit hash, as two 32-bit integers. */
 export type Digest = readonly [number, number]
 
-export function digest(content: string | Uint8Array): Digest {
-  const bytes = createHash('sha1').update(content).digest()
+/** Hash of some content, or of pieces of a text one after another. */
+export function digest(content: string | Uint8Array | Iterable<string>): Digest {
+  const hash = createHash('sha1')
+  if (typeof content === 'string' || content instanceof Uint8Array) hash.update(content)
+  else for (const piece of content) hash.update(piece)
+  const bytes = hash.digest()
   return [bytes.readUInt32LE(0), bytes.readUInt32LE(4)]
 }
 

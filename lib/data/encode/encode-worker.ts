@@ -8,6 +8,7 @@ function buffersOf(results: ReturnType<typeof encode>): ArrayBuffer[] {
   const buffers = new Set<ArrayBuffer>()
   for (const result of results) {
     if ('error' in result) continue
+    if (result.text !== undefined) buffers.add(result.text.ids.buffer as ArrayBuffer)
     for (const row of result.rows)
       if (typeof row !== 'string')
         for (const { buffer } of [row.inputIds, row.labels]) buffers.add(buffer as ArrayBuffer)

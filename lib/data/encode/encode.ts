@@ -6,7 +6,15 @@ import { formOf, placed, type StringForm, type TextForm } from '../rows/string-r
 import { Template, type TemplateSpec } from '../text/template.js'
 import { Tokenizer, type TokenizerFiles } from '../text/tokenizer.js'
 import { type Digest, digest } from './digests.js'
-import { type Dropped, type EncodedRow, type EncodeOptions, encodeRow, encodeText } from './mask.js'
+import {
+  type Dropped,
+  type EncodedRow,
+  type EncodeOptions,
+  encodeRow,
+  encodeText,
+  rowsOfText,
+  type TextTokens,
+} from './mask.js'
 import { withReasoning } from './reasoning.js'
 
 export type EncoderOptions = EncodeOptions & StringForm
@@ -21,11 +29,19 @@ export interface EncoderSpec {
 /** Encoded rows of an example, or why they were dropped, and a hash of its words. */
 export interface Encoded {
   rows: (EncodedRow | Dropped)[]
+  /** Tokens of a plain text; it has no `rows`. */
+  text?: TextTokens
   words: Digest
   /** How a string prompt was taken; null for messages and plain text. */
   strings: TextForm | null
   /** Whether marks of special tokens in a text outside of messages were read as text. */
   marks: boolean
+}
+
+/** The rows of an encoded example. */
+export function* rowsIn({ rows, text }: Encoded, maxLength: number): Generator<EncodedRow | Dropped> {
+  yield* rows
+  if (text !== undefined) yield* rowsOfText(text, maxLength)
 }
 
 /** Message of an error in the example itself. */
@@ -48,15 +64,9 @@ export function encodeAll(
   return examples.map((example) =>
     attempt(() => {
       const whole = placed(example, options)
-      const rows =
-        whole.kind === 'text'
-          ? encodeText(whole, tokenizer, options)
-          : withReasoning(whole, options.reasoning).map((each) =>
-              encodeRow(each, tokenizer, template, options),
-            )
       const form = example.kind === 'messages' ? null : formOf(example, options)
       return {
-        rows,
+        ...tokensOf(whole, tokenizer, template, options),
         words: digest(wordsOf(example)),
         strings: example.kind === 'completion' ? form : null,
         marks: form !== null && form !== 'rendered' && hasMarks(textsOf(example), tokenizer),
@@ -71,6 +81,20 @@ export function refuseSeveral(result: Encoded | EncodeError): Encoded | EncodeEr
   return {
     error: `a response has ${result.rows.length} turns of the assistant, of which reasoning 'keep' would make a row each: set reasoning to 'template' or 'drop'`,
   }
+}
+
+function tokensOf(
+  example: Example,
+  tokenizer: Tokenizer,
+  template: Template,
+  options: EncoderOptions,
+): Pick<Encoded, 'rows' | 'text'> {
+  if (example.kind !== 'text') {
+    const turns = withReasoning(example, options.reasoning)
+    return { rows: turns.map((each) => encodeRow(each, tokenizer, template, options)) }
+  }
+  const text = encodeText(example, tokenizer)
+  return typeof text === 'string' ? { rows: [text] } : { rows: [], text }
 }
 
 /** Whether a text has marks of special tokens in it. */
@@ -90,19 +114,19 @@ export function attempt<Result>(encode: () => Result): Result | EncodeError {
 /** Characters that are compared at once. */
 const WORDS = 2 ** 16
 
-/** Text of an example without case, punctuation and spaces. */
-function wordsOf(example: Example): string {
-  const text = textsOf(example).join('\n')
-  let words = ''
-  for (let at = 0; at < text.length; at += WORDS)
-    words += text
-      .slice(at, at + WORDS)
-      .normalize('NFKC')
-      .toLowerCase()
-      .replace(/[\p{P}\p{S}\s]+/gu, '')
-  return words
+/** Text of an example without case, punctuation and spaces, in pieces. */
+function* wordsOf(example: Example): Generator<string> {
+  for (const text of textsOf(example))
+    for (let at = 0; at < text.length; at += WORDS)
+      yield text
+        .slice(at, at + WORDS)
+        .normalize('NFKC')
+        .toLowerCase()
+        .replace(/[\p{P}\p{S}\s]+/gu, '')
 }
 
+/** Memory for short-lived objects in the worker, which V8 would let grow to 48 MB before it looks through them. */
+const YOUNG_MB = 12
 /** Less data than this is encoded in this thread, row by row; starting a worker would take longer. */
 const INLINE_CHARACTERS = 50_000
 /** A longer row would block the event loop for too long. */
@@ -182,6 +206,7 @@ export class RowEncoder {
     const worker = new Worker(new URL('./encode-worker.js', import.meta.url), {
       workerData: spec,
       execArgv: [],
+      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MB },
     })
     worker.unref()
     const fail = (error: unknown) => {

@@ -6,7 +6,7 @@ import type { ConversationCounts, Segment, TrainOn } from '../text/conversation.
 import type { Template } from '../text/template.js'
 import type { Tokenizer } from '../text/tokenizer.js'
 
-import { boundaryDiffers, encodeLong } from './boundary.js'
+import { boundaryDiffers } from './boundary.js'
 import type { Reasoning } from './reasoning.js'
 
 /** Whether a label counts in a loss: it is not `ignoreIndex`, and not that of the first token of a document. */
@@ -154,39 +154,44 @@ export function stopIdsOf(tokenizer: Tokenizer, template: Template | null): numb
   return [...tokenizer.stopIds, ...terminators]
 }
 
+/** Tokens of a plain text, of which `rowsOfText` makes rows: as objects they would take more memory than their tokens. */
+export interface TextTokens extends Pick<Tokenizer, 'bosId' | 'eosId'> {
+  ids: Int32Array
+  weight: number
+}
+
 /**
- * Encodes plain text for pre-training: all tokens are trained, an EOS token ends it (a rendered text may end in a special
- * token of its own instead), and a long text is split into several rows. Each of these begins with the last token of the
- * one before, so that every token is predicted.
+ * Encodes plain text for pre-training: all tokens are trained, and an EOS token ends it (a rendered text may end in a
+ * special token of its own instead).
  */
 export function encodeText(
   example: Extract<Example, { kind: 'text' }>,
   tokenizer: Tokenizer,
-  options: EncodeOptions,
-): (EncodedRow | Dropped)[] {
-  const { text, rendered = false } = example
-  const body = encodeLong(text, tokenizer, rendered)
-  if (body.length === 0) return ['empty']
+): TextTokens | Dropped {
+  const { text, rendered = false, weight } = example
+  const { bosId, eosId } = tokenizer
+  const body = tokenizer.encode(text, { allowSpecial: rendered })
+  if (body.length === 0) return 'empty'
   const ends = rendered && tokenizer.endsWithSpecial(text.trimEnd())
-  const end = tokenizer.eosId === null || ends ? [] : [tokenizer.eosId]
+  const end = eosId === null || ends ? [] : [eosId]
   const prefix = textPrefix(text, rendered, tokenizer)
   const ids = new Int32Array(prefix.length + body.length + end.length)
   ids.set(prefix)
   ids.set(body, prefix.length)
   ids.set(end, prefix.length + body.length)
-  if (ids.length < 2) return ['noLabels']
-  const stopIds = tokenizer.eosId === null ? [] : [tokenizer.eosId]
-  const step = options.maxLength - 1
-  const count = Math.ceil((ids.length - 1) / step)
-  // All rows of a text share two arrays, since each array of its own would cost more than a short row.
-  const inputIds = new Int32Array(ids.length + count - 1)
-  for (let i = 0; i < count; i++) inputIds.set(ids.subarray(i * step, i * step + step + 1), i * (step + 1))
-  const labels = inputIds.slice()
-  return Array.from({ length: count }, (_, i) => {
-    const [from, to] = [i * (step + 1), (i + 1) * (step + 1)]
-    const [piece, own] = [inputIds.subarray(from, to), labels.subarray(from, to)]
-    return finish(piece, own, example.weight, false, tokenizer, stopIds)
-  })
+  return ids.length < 2 ? 'noLabels' : { ids, weight, bosId, eosId }
+}
+
+/**
+ * Splits a long text into rows. Each begins with the last token of the one before, so that every token is predicted.
+ */
+export function* rowsOfText(text: TextTokens, maxLength: number): Generator<EncodedRow | Dropped> {
+  const { ids, weight, eosId } = text
+  const stopIds = eosId === null ? [] : [eosId]
+  for (let from = 0; from < ids.length - 1; from += maxLength - 1) {
+    const inputIds = ids.subarray(from, from + maxLength)
+    yield finish(inputIds, inputIds.slice(), weight, false, text, stopIds)
+  }
 }
 
 function finish(
@@ -194,7 +199,7 @@ function finish(
   labels: Int32Array,
   weight: number,
   truncated: boolean,
-  tokenizer: Tokenizer,
+  tokenizer: Pick<Tokenizer, 'bosId' | 'eosId'>,
   stopIds: readonly number[],
 ): EncodedRow | 'noLabels' {
   // Nothing precedes the first token of a row to predict it.

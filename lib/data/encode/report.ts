@@ -3,7 +3,7 @@ import type { TextForm } from '../rows/string-rows.js'
 import type { Tokenizer } from '../text/tokenizer.js'
 import { ColumnCounts } from './column-counts.js'
 import { type Digest, DigestSet, NumberList } from './digests.js'
-import type { Encoded } from './encode.js'
+import { type Encoded, rowsIn } from './encode.js'
 import { exampleText } from './example.js'
 import { LengthCounts, type Lengths } from './lengths.js'
 import { type Dropped, type EncodedRow, isPredicted } from './mask.js'
@@ -144,9 +144,9 @@ export class ReportBuilder {
   }
 
   /** Counts an example whose rows are the next of the store. */
-  example(kind: Example['kind'], encoded: Encoded): void {
+  example(kind: Example['kind'], encoded: Encoded, maxLength: number): void {
     const first = this.#rows.length
-    for (const row of encoded.rows) {
+    for (const row of rowsIn(encoded, maxLength)) {
       if (typeof row === 'string') this.#dropped[row]++
       else this.#keep(row, kind, encoded, this.#rows.length === first)
     }

@@ -1,7 +1,7 @@
 import { createReadStream } from 'node:fs'
 import { PosttrainError } from '../../errors.js'
 
-/** Maximum bytes of a line or row, of which encoding it needs some twenty times as many. */
+/** Maximum bytes of a line or row, of which encoding it needs up to twelve times as many. */
 export const MAX_ROW_BYTES = 32 * 2 ** 20
 
 /** Beginnings of files that are not text, with what to do. */
@@ -52,7 +52,7 @@ export async function* chunksOf(path: string): AsyncGenerator<Buffer> {
 
 /** A line or row that arrives in chunks. */
 export class Pieces {
-  readonly #decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+  #decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
   #pieces: Buffer[] = []
   #size = 0
 
@@ -72,13 +72,15 @@ export class Pieces {
 
   /** Returns the text, null where it is not UTF-8, and begins anew. */
   take(): string | null {
-    const [only] = this.#pieces
-    const bytes = this.#pieces.length === 1 ? only! : Buffer.concat(this.#pieces)
+    const pieces = this.#pieces
     this.#pieces = []
     this.#size = 0
+    let text = ''
     try {
-      return this.#decoder.decode(bytes)
+      for (const piece of pieces) text += this.#decoder.decode(piece, { stream: true })
+      return text + this.#decoder.decode()
     } catch {
+      this.#decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
       return null
     }
   }

@@ -1,18 +1,7 @@
-import type { Tokenizer as Encoder } from '@huggingface/tokenizers'
 import { PosttrainError } from '../../errors.js'
-import { orDamaged } from './encoder.js'
+import { byteOf } from './byte-level.js'
+import { type Encoder, orDamaged } from './encoder.js'
 import type { AddedToken } from './tokenizer-files.js'
-
-/** GPT-2's table of the characters that represent the 256 bytes in byte-level vocabularies. */
-const BYTE_OF_CHARACTER = (() => {
-  const table = new Map<string, number>()
-  let next = 256
-  for (let byte = 0; byte < 256; byte++) {
-    const printable = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174
-    table.set(String.fromCodePoint(printable ? byte : next++), byte)
-  }
-  return table
-})()
 
 /** Decodes token ids to text. */
 export class Decoder {
@@ -107,7 +96,7 @@ export class Decoder {
         continue
       }
       for (const character of this.#encoder.id_to_token(id) ?? '') {
-        const byte = BYTE_OF_CHARACTER.get(character)
+        const byte = byteOf(character)
         if (byte === undefined) bytes.push(...new TextEncoder().encode(character))
         else bytes.push(byte)
       }

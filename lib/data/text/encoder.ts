@@ -1,12 +1,19 @@
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers'
 import { PosttrainError } from '../../errors.js'
+import { byteLetters } from './byte-level.js'
 import { LinearRegex } from './linear-regex.js'
 import { compile, parsePattern, plainlyBounded } from './regex-program.js'
-import { splitText } from './split.js'
+import { matchesOf, splitText } from './split.js'
 import type { Json } from './tokenizer-files.js'
 
 /** Hugging Face's tokenizer, as far as used; its own types do not compile without `skipLibCheck`. */
 export interface Encoder {
+  /** Lowers case and removes accents, or makes white space one space each, before the normalizer. */
+  do_lowercase_and_remove_accent: boolean
+  remove_space: boolean
+  normalizer: ((text: string) => string) | null
+  pre_tokenizer: Part | null
+  model: Model
   encode(text: string, options: { add_special_tokens: boolean }): { ids: number[] }
   decode(
     ids: number[],
@@ -34,9 +41,27 @@ const KNOWN_PATTERNS: ReadonlySet<string> = new Set([
 
 /** Longest text that a normalizer or pre-tokenizer may make of a shorter one: NFKD has characters that become 18. */
 const GROWTH = 32
+/** Pieces of a text that are joined at once, since each needs the memory of some fifty characters. */
+const PIECES = 8_192
 const GROWTH_FLOOR = 65_536
 
-interface Part {
+/** What makes tokens of a word. */
+export interface Model {
+  config: { type?: string }
+  vocab: readonly string[]
+  tokens_to_ids: ReadonlyMap<string, number>
+  unk_token_id: number | undefined
+  fuse_unk: boolean
+  /** Joined to the last character of a word, and to tokens that another follows, by byte-pair merges. */
+  end_of_word_suffix?: string | null
+  continuing_subword_suffix?: string | null
+  encode(words: string[]): string[]
+  /** Of byte-pair merges only. */
+  bpe?(word: string): string[]
+}
+
+/** A normalizer, pre-tokenizer or decoder. */
+export interface Part {
   config?: {
     type?: string
     pattern?: { Regex?: string; String?: string }
@@ -45,12 +70,19 @@ interface Part {
     invert?: boolean | null
     individual_digits?: boolean | null
   }
+  add_prefix_space?: boolean
+  use_regex?: boolean
   pattern?: RegExp | LinearRegex | null
   normalizers?: Part[]
   tokenizers?: Part[]
   decoders?: Part[]
   normalize?(text: string): string
   pre_tokenize_text?(text: string, options: unknown): string[]
+  /** The words of a pre-tokenizer, one after another, and how it spells each. */
+  words?(text: string): Iterable<string>
+  spell?(word: string): string
+  /** Begins to count what the normalizer or pre-tokenizer makes of a text of so many characters. */
+  begin?(length: number): void
   decode_chain?(tokens: string[]): string[]
 }
 
@@ -87,14 +119,18 @@ const total = (texts: readonly string[]) => texts.reduce((sum, { length }) => su
 /** Replaces every match by the same text, without what `$` means to JavaScript, while the result is short enough. */
 function replaced(text: string, part: Part, growth: Growth): string {
   const content = part.config?.content ?? ''
-  const pieces: string[] = []
+  let result = ''
+  let pieces: string[] = []
   let from = 0
   for (const match of text.matchAll(part.pattern as RegExp)) {
     pieces.push(text.slice(from, match.index), content)
     growth.count(part, content.length)
     from = match.index + match[0].length
+    if (pieces.length < PIECES) continue
+    result += pieces.join('')
+    pieces = []
   }
-  return pieces.length === 0 ? text : pieces.join('') + text.slice(from)
+  return from === 0 && pieces.length === 0 ? text : result + pieces.join('') + text.slice(from)
 }
 
 /** Runs the pattern of a part in linear time, unless V8 does so. */
@@ -109,16 +145,32 @@ function linear(part: Part): void {
 /** ASCII symbols count as punctuation beside Unicode's. */
 const PUNCTUATION = /[\p{P}!-/:-@[-`{-~]/gu
 
-/** Makes a pre-tokenizer split as tokenizers (Rust) does, where the JavaScript package does not. */
-function exact(part: Part): void {
-  const { type, behavior, invert, individual_digits: single } = part.config ?? {}
-  const pattern = type === 'Punctuation' ? PUNCTUATION : (part.pattern as RegExp)
+/** Patterns of pre-tokenizers that take what they match and leave out the rest. */
+const TAKEN: Readonly<Record<string, RegExp>> = {
+  BertPreTokenizer: /[^\p{White_Space}\p{P}!-/:-@[-`{-~]+|[\p{P}!-/:-@[-`{-~]/gu,
+  Whitespace:
+    /[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]+|[^\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}\p{White_Space}]+/gu,
+  WhitespaceSplit: /\P{White_Space}+/gu,
+}
+
+/** The words of ByteLevel, before their bytes are spelled. */
+function byteLevelWords(text: string, part: Part): Iterable<string> {
+  const whole = part.add_prefix_space === true && !text.startsWith(' ') ? ` ${text}` : text
+  return part.use_regex === false ? [whole] : matchesOf(whole, part.pattern as RegExp)
+}
+
+/** The words that a pre-tokenizer makes of a text, where it makes them one after another; null where it does not. */
+function wordsOf(part: Part, text: string): Iterable<string> | null {
+  const { type = '', behavior, invert, individual_digits: single } = part.config ?? {}
+  if (type === 'ByteLevel') return byteLevelWords(text, part)
   // Any numeric character, as ½, is a digit.
-  if (type === 'Digits') part.pattern = single === true ? /\P{N}+|\p{N}/gu : /\P{N}+|\p{N}+/gu
+  if (type === 'Digits') return matchesOf(text, single === true ? /\P{N}+|\p{N}/gu : /\P{N}+|\p{N}+/gu)
   if (type === 'Punctuation' || type === 'Split') {
+    const pattern = type === 'Punctuation' ? PUNCTUATION : (part.pattern as RegExp)
     const rule = (behavior ?? 'isolated').toLowerCase().replaceAll('_', '')
-    part.pre_tokenize_text = (text) => splitText(text, pattern, rule, invert === true)
+    return splitText(text, pattern, rule, invert === true)
   }
+  return Object.hasOwn(TAKEN, type) ? matchesOf(text, TAKEN[type]!) : null
 }
 
 /** Bounds what a part and those within it take and make. */
@@ -126,11 +178,11 @@ function bound(part: Part | null | undefined, growth: Growth, outermost: boolean
   if (part === null || part === undefined) return
   for (const inner of part.normalizers ?? part.tokenizers ?? part.decoders ?? []) bound(inner, growth, false)
   linear(part)
-  exact(part)
   const replaces = part.config?.type === 'Replace' && part.pattern !== null && part.pattern !== undefined
   const begin = (length: number) => {
     if (outermost) growth.start(length)
   }
+  part.begin = begin
   if (part.normalize !== undefined) {
     const inner = part.normalize.bind(part)
     part.normalize = (text) => {
@@ -144,9 +196,18 @@ function bound(part: Part | null | undefined, growth: Growth, outermost: boolean
     const inner = part.pre_tokenize_text.bind(part)
     part.pre_tokenize_text = (text, options) => {
       begin(text.length)
-      const result = replaces ? [replaced(text, part, growth)] : inner(text, options)
-      growth.count(part, total(result))
-      return result
+      if (part.words === undefined) return inner(text, options)
+      return Array.from(part.words(text), (word) => part.spell?.(word) ?? word)
+    }
+    if (part.tokenizers !== undefined) return
+    if (part.config?.type === 'ByteLevel') part.spell = byteLetters
+    const whole = (text: string) =>
+      replaces ? [replaced(text, part, growth)] : inner(text, { section_index: 0 })
+    part.words = function* (text) {
+      for (const word of wordsOf(part, text) ?? whole(text)) {
+        growth.count(part, word.length)
+        yield word
+      }
     }
   }
   if (part.decode_chain !== undefined) {

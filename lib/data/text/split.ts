@@ -10,36 +10,47 @@ export const SPLIT_BEHAVIORS = [
 type Piece = { text: string; match: boolean }
 
 /** All of a text in order: what the pattern matches, and what lies between. */
-function piecesOf(text: string, pattern: RegExp, invert: boolean): Piece[] {
-  const pieces: Piece[] = []
+function* piecesOf(text: string, pattern: RegExp, invert: boolean): Generator<Piece> {
   let from = 0
-  const add = (to: number, match: boolean) => {
-    if (to > from) pieces.push({ text: text.slice(from, to), match: match !== invert })
-    from = to
-  }
   for (const { 0: found, index } of text.matchAll(pattern)) {
-    add(index, false)
-    add(index + found.length, true)
+    if (index > from) yield { text: text.slice(from, index), match: invert }
+    if (found !== '') yield { text: found, match: !invert }
+    from = index + found.length
   }
-  add(text.length, false)
-  return pieces
+  if (from < text.length) yield { text: text.slice(from), match: invert }
+}
+
+/** Whether a piece belongs to the one before it. */
+function joins(behavior: string, before: Piece, { match }: Piece): boolean {
+  if (behavior === 'contiguous') return match === before.match
+  if (behavior === 'mergedwithprevious') return match && !before.match
+  return behavior === 'mergedwithnext' && before.match && !match
 }
 
 /** Splits a text at the matches of a pattern, as the pre-tokenizers Split and Punctuation of tokenizers (Rust) do. */
-export function splitText(text: string, pattern: RegExp, behavior: string, invert: boolean): string[] {
-  const pieces = piecesOf(text, pattern, invert)
-  if (behavior === 'isolated') return pieces.map((piece) => piece.text)
-  if (behavior === 'removed') return pieces.filter(({ match }) => !match).map((piece) => piece.text)
-  const backwards = behavior === 'mergedwithnext'
-  if (backwards) pieces.reverse()
-  const joined: string[] = []
-  let before: boolean | undefined
-  for (const { text: piece, match } of pieces) {
-    const joins = behavior === 'contiguous' ? match === before : match && before === false
-    const last = joined.length - 1
-    if (joins) joined[last] = backwards ? piece + joined[last] : joined[last] + piece
-    else joined.push(piece)
-    before = match
+export function* splitText(
+  text: string,
+  pattern: RegExp,
+  behavior: string,
+  invert: boolean,
+): Generator<string> {
+  let [joined, before]: [string, Piece | null] = ['', null]
+  for (const piece of piecesOf(text, pattern, invert)) {
+    if (behavior === 'removed') {
+      if (!piece.match) yield piece.text
+      continue
+    }
+    if (before !== null && joins(behavior, before, piece)) joined += piece.text
+    else {
+      if (before !== null) yield joined
+      joined = piece.text
+    }
+    before = piece
   }
-  return backwards ? joined.reverse() : joined
+  if (before !== null) yield joined
+}
+
+/** The matches of a pattern, without what lies between. */
+export function* matchesOf(text: string, pattern: RegExp): Generator<string> {
+  for (const [found] of text.matchAll(pattern)) if (found !== '') yield found
 }

@@ -9,6 +9,7 @@ import { LIMITS, parseJsonObject as parse, readTextIfThere } from '../../files/r
 import { type AddedMatch, AddedTokens, type Guard } from './added-tokens.js'
 import { Decoder } from './decoder.js'
 import { type Encoder, encoderOf, orDamaged } from './encoder.js'
+import { IdList } from './id-list.js'
 import {
   type AddedToken,
   addedTokens,
@@ -23,6 +24,7 @@ import {
   usesByteLevel,
   withSpecialTokens,
 } from './tokenizer-files.js'
+import { WordEncoder } from './word-encoder.js'
 
 export type { TokenizerFiles } from './tokenizer-files.js'
 
@@ -50,7 +52,7 @@ export class Tokenizer {
   /** Ids that the tokenizer puts before a text: a BOS token for some families, none for most. */
   readonly prefixIds: readonly number[]
   readonly #full: Encoder
-  readonly #plain: Encoder
+  readonly #plain: WordEncoder
   readonly #added: AddedToken[]
   readonly #addedById: Map<number, AddedToken>
   readonly #addedByContent: Map<string, AddedToken>
@@ -67,7 +69,7 @@ export class Tokenizer {
     const json = checked(parse(files.tokenizerJson, 'tokenizer.json'))
     const config = parse(files.tokenizerConfig, 'tokenizer_config.json')
     this.#full = encoderOf(json, config)
-    this.#plain = encoderOf({ ...json, added_tokens: [] }, config)
+    this.#plain = new WordEncoder(encoderOf({ ...json, added_tokens: [] }, config))
     this.#added = addedTokens(json)
     this.#addedById = new Map(this.#added.map((token) => [token.id, token]))
     this.#addedByContent = new Map(this.#added.map((token) => [token.content, token]))
@@ -200,10 +202,10 @@ export class Tokenizer {
     needOptions('encode', options, { allowSpecial: is.flag, first: is.flag, guard: is.object })
     const { guard, first = true } = options
     const tokens = options.allowSpecial === true || guard !== undefined ? this.#all : this.#ordinary
-    const ids: number[] = []
+    const ids = new IdList()
     const add = (from: number, to: number) => {
       const start = from > 0 ? this.#dummySpace !== 'first' : first
-      for (const id of this.#stretch(text.slice(from, to), start)) ids.push(id)
+      this.#stretch(text.slice(from, to), start, ids)
     }
     let from = 0
     for (const { token, start, end, guarded } of tokens.matches(text, 0, guard)) {
@@ -213,7 +215,7 @@ export class Tokenizer {
       from = end
     }
     add(from, text.length)
-    return Int32Array.from(ids)
+    return ids.finish()
   }
 
   encodeBatch(
@@ -280,20 +282,19 @@ export class Tokenizer {
     return token === null ? null : (this.tokenToId(token) ?? null)
   }
 
-  #stretch(text: string, first: boolean): number[] {
-    if (text === '') return []
-    const encode = (piece: string): number[] => {
-      const { ids } = orDamaged(() => this.#plain.encode(piece, { add_special_tokens: false }))
-      if (ids.every((id) => id !== undefined)) return ids
-      throw new PosttrainError(
-        'ERR_INVALID_FILE',
-        'tokenizer.json has no token for a part of the text, and none for unknown ones (model.unk_token)',
-      )
+  #stretch(text: string, first: boolean, into: IdList): void {
+    if (first || text === '' || this.#dummySpace === null) {
+      this.#plain.encode(text, into)
+      return
     }
-    if (first || this.#dummySpace === null) return encode(text)
     // A line feed, which merges with nothing, suppresses the leading space.
+    const encode = (piece: string): Int32Array => {
+      const ids = new IdList()
+      this.#plain.encode(piece, ids)
+      return ids.finish()
+    }
     const lead = encode('\n')
     const ids = encode(`\n${text}`)
-    return lead.every((id, i) => ids[i] === id) ? ids.slice(lead.length) : encode(text)
+    into.append(lead.every((id, i) => ids[i] === id) ? ids.subarray(lead.length) : encode(text))
   }
 }

@@ -43,26 +43,26 @@ export class TextBuilder {
   #tracked = false
 
   add(text: Str): void {
-    if (typeof text === 'string') {
-      this.addAs(text, null)
-      return
-    }
-    let from = 0
-    for (const { to, mark } of text.runs) {
-      this.addAs(from === 0 && to === text.text.length ? text.text : text.text.slice(from, to), mark)
-      from = to
-    }
+    if (typeof text === 'string') this.addAs(text, null)
+    else this.#append(text.text, text.runs)
   }
 
   addAs(text: string, mark: Mark): void {
+    this.#append(text, [{ to: text.length, mark }])
+  }
+
+  /** Appends the text as a whole: cutting its runs out would copy a long text that was just joined. */
+  #append(text: string, runs: readonly TextRun[]): void {
     if (text === '') return
+    const from = this.text.length
     this.text += text
-    const to = this.text.length
-    checkLength(to)
-    const last = this.#runs[this.#runs.length - 1]
-    if (last !== undefined && last.mark === mark) last.to = to
-    else this.#runs.push({ to, mark })
-    if (mark !== null) this.#tracked = true
+    checkLength(this.text.length)
+    for (const { to, mark } of runs) {
+      const last = this.#runs[this.#runs.length - 1]
+      if (last !== undefined && last.mark === mark) last.to = from + to
+      else this.#runs.push({ to: from + to, mark })
+      if (mark !== null) this.#tracked = true
+    }
   }
 
   get runs(): readonly TextRun[] {

@@ -1,0 +1,123 @@
+import { PosttrainError } from '../../errors.js'
+import { type Encoder, orDamaged, type Part } from './encoder.js'
+import type { IdList } from './id-list.js'
+import { markedParts, mergedTokens } from './long-words.js'
+
+/** Longest word whose ids are remembered, and how many such words. */
+const SHORT = 64
+const MANY = 20_000
+/** Longest word that is encoded as a whole. */
+const LONG = 8_192
+
+/** Words that pre-tokenizers make of a text, each of the words of the one before; the last has not spelled them yet. */
+function* wordsIn(parts: readonly Part[], text: string, at = 0): Generator<string> {
+  const part = parts[at]
+  if (part === undefined) yield text
+  else if (at === parts.length - 1) yield* part.words!(text)
+  else for (const word of part.words!(text)) yield* wordsIn(parts, part.spell?.(word) ?? word, at + 1)
+}
+
+/** Sequences of pre-tokenizers as one list. */
+function flat(part: Part | null): Part[] {
+  if (part === null || part === undefined) return []
+  return part.tokenizers === undefined ? [part] : part.tokenizers.flatMap(flat)
+}
+
+/** Encodes texts without added tokens word by word, so that the memory it needs does not grow with the text. */
+export class WordEncoder {
+  readonly #encoder: Encoder
+  readonly #parts: Part[]
+  readonly #longWord: number
+  readonly #known = new Map<string, Int32Array>()
+  /** Whether a token has marked white space inside; null until it is asked for. */
+  #crossed: boolean | null = null
+
+  constructor(encoder: Encoder, longWord: number = LONG) {
+    this.#encoder = encoder
+    this.#parts = flat(encoder.pre_tokenizer)
+    this.#longWord = longWord
+  }
+
+  /** Adds the ids of a text; ERR_INVALID_FILE where the vocabulary has no token for a part of it. */
+  encode(text: string, into: IdList): void {
+    if (text === '') return
+    orDamaged(() => {
+      const { normalizer, pre_tokenizer: whole, remove_space, do_lowercase_and_remove_accent } = this.#encoder
+      if (remove_space || do_lowercase_and_remove_accent) {
+        into.append(checked(this.#encoder.encode(text, { add_special_tokens: false }).ids))
+        return
+      }
+      const normal = normalizer === null ? text : normalizer(text)
+      if (normal === '') return
+      whole?.begin?.(normal.length)
+      for (const word of wordsIn(this.#parts, normal)) this.#word(word, into)
+    })
+  }
+
+  #word(word: string, into: IdList): void {
+    if (word.length > SHORT) {
+      this.#longer(this.#spelled(word), into)
+      return
+    }
+    let ids = this.#known.get(word)
+    if (ids === undefined) {
+      ids = Int32Array.from(this.#idsOf([this.#spelled(word)]))
+      if (this.#known.size === MANY) this.#known.clear()
+      this.#known.set(owned(word), ids)
+    }
+    into.append(ids)
+  }
+
+  #spelled(word: string): string {
+    return this.#parts.at(-1)?.spell?.(word) ?? word
+  }
+
+  #longer(word: string, into: IdList): void {
+    const { model } = this.#encoder
+    if (word.length <= this.#longWord) {
+      into.append(this.#idsOf([word]))
+      return
+    }
+    const isMerged = model.bpe !== undefined && !model.end_of_word_suffix && !model.continuing_subword_suffix
+    const type = model.config.type
+    let last: number | undefined
+    const fused = (ids: readonly number[]) => {
+      const from = model.fuse_unk && ids[0] === model.unk_token_id && last === ids[0] ? 1 : 0
+      into.append(from === 0 ? ids : ids.slice(from))
+      last = ids.at(-1)
+    }
+    if (isMerged) {
+      const merge = (part: string) => model.bpe!(part)
+      for (const token of mergedTokens(merge, word, this.#longWord)) fused(this.#tokenIds(token))
+    } else if (type === 'Unigram') {
+      this.#crossed ??= model.vocab.some((token) => /[^\u2581]\u2581/u.test(token))
+      for (const part of markedParts(word, this.#crossed, this.#longWord)) fused(this.#idsOf([part]))
+    } else into.append(this.#idsOf([word]))
+  }
+
+  /** Ids of one token of a long word, of several where its bytes stand for it. */
+  #tokenIds(token: string): readonly number[] {
+    const id = this.#encoder.model.tokens_to_ids.get(token)
+    return id === undefined ? this.#idsOf([token]) : [id]
+  }
+
+  #idsOf(words: string[]): number[] {
+    const { model } = this.#encoder
+    const { tokens_to_ids: idOf, unk_token_id: unknown, fuse_unk: fuse } = model
+    const ids = checked(model.encode(words).map((token) => idOf.get(token) ?? unknown))
+    return fuse ? ids.filter((id, i) => id !== unknown || i === 0 || ids[i - 1] !== unknown) : ids
+  }
+}
+
+function checked(ids: readonly (number | undefined)[]): number[] {
+  if (ids.every((id) => id !== undefined)) return ids as number[]
+  throw new PosttrainError(
+    'ERR_INVALID_FILE',
+    'tokenizer.json has no token for a part of the text, and none for unknown ones (model.unk_token)',
+  )
+}
+
+/** A copy of a short text that does not keep the text that it was cut from. */
+function owned(text: string): string {
+  return text.length < 13 ? text : Buffer.from(text, 'utf16le').toString('utf16le')
+}
