@@ -7,6 +7,8 @@ export interface OptimizerOptions {
   weightDecay: number
   /** Which parameters decay. */
   decay: 'all' | 'matrices'
+  /** Precision of the moments. */
+  moments: 'float32' | '8bit'
 }
 
 export interface StepResult {

@@ -47,7 +47,10 @@ async function train(core: Core, device: string): Promise<Trained> {
     const base = await core.createBase(spec, { device, dtype: 'float32' })
     await core.initialize(base, { seed: 0, std: 0.1, residualScale: 0.5 })
     const role = await core.createRole(base, {})
-    const decay = { beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: 0, decay: 'matrices' } as const
+    const decay = {
+      ...{ beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: 0 },
+      ...({ decay: 'matrices', moments: 'float32' } as const),
+    }
     const optimizer = await core.createOptimizer(role, decay)
     const inputIds = Int32Array.from({ length: 32 }, (_, i) => (i * i) % 23)
     const batch = { inputIds, labels: inputIds, offsets: Int32Array.of(0, 16, 32) }

@@ -58,6 +58,8 @@ export interface CountedRun {
   phases: readonly { phase: Phase; jobs: readonly Job[] }[]
   checkpointing: boolean
   temperature: number
+  /** Precision of the optimizer's moments. */
+  moments: 'float32' | '8bit'
 }
 
 export interface MemoryCount {
@@ -71,11 +73,33 @@ export interface MemoryCount {
   peak: number
 }
 
-/** Values of every parameter of a base. */
-function sizesOf({ family, spec }: CountedBase): number[] {
-  const names = new Set(family.weights(spec).map(({ parameter }) => parameter))
-  return [...names].map((name) => parameterShape(spec, name).reduce((product, n) => product * n, 1))
+/** Bytes of the two moments of a parameter, each tensor by itself: native/optim/adamw.cpp. */
+function momentBytes({ size, embedding }: Trained, moments: CountedRun['moments']): number[] {
+  if (moments === 'float32' || embedding || size < 4096) return [size * FLOAT, size * FLOAT]
+  const scales = Math.ceil(size / 256) * FLOAT
+  return [size, scales, size, scales]
 }
+
+/** Values of a parameter that an optimizer trains, and whether its rows are looked up. */
+interface Trained {
+  size: number
+  embedding: boolean
+}
+
+const looksUp = (parameter: string) => parameter === 'embed.weight' || parameter === 'positions.weight'
+const plainly = (size: number): Trained => ({ size, embedding: false })
+
+/** Parameters of a base. */
+function parametersIn({ family, spec }: CountedBase): Trained[] {
+  const names = new Set(family.weights(spec).map(({ parameter }) => parameter))
+  return [...names].map((name) => ({
+    size: parameterShape(spec, name).reduce((product, n) => product * n, 1),
+    embedding: looksUp(name),
+  }))
+}
+
+/** Values of every parameter of a base. */
+const sizesOf = (base: CountedBase): number[] => parametersIn(base).map(({ size }) => size)
 
 /** Values of the tensors of an adapter. */
 interface AdapterSizes {
@@ -88,7 +112,7 @@ interface AdapterSizes {
   /** The copies that have gradients. */
   withGradients: number[]
   /** The trained part of the copies. */
-  trainedCopies: number[]
+  trainedCopies: Trained[]
 }
 
 function adapterSizes({ config }: CountedAdapter, { spec }: CountedBase): AdapterSizes {
@@ -117,7 +141,7 @@ function adapterSizes({ config }: CountedAdapter, { spec }: CountedBase): Adapte
     withGradients: copied(trainable),
     trainedCopies: trainable.map(({ parameters, rows }) => {
       const [all, ...others] = parameterShape(spec, parameters[0]!)
-      return values([rows?.[1] ?? all!, ...others])
+      return { size: values([rows?.[1] ?? all!, ...others]), embedding: parameters.some(looksUp) }
     }),
   }
 }
@@ -151,13 +175,14 @@ export function countMemory(run: CountedRun): MemoryCount {
     if (!trained) continue
     const name = adapter?.name ?? base.name
     const ofAdapter = adapter && adapterSizes(adapter, base)
-    const narrow = ofAdapter === null ? sizesOf(base) : ofAdapter.trainedCopies
+    const narrow = ofAdapter === null ? parametersIn(base) : ofAdapter.trainedCopies
     const wide = [...(ofAdapter?.updates ?? []), ...(head === null ? [] : [base.spec.hiddenSize])]
-    const sizes = [...wide, ...narrow]
-    hold('gradients', name, [...wide, ...(ofAdapter?.withGradients ?? narrow)], FLOAT)
+    const narrowSizes = narrow.map(({ size }) => size)
+    hold('gradients', name, [...wide, ...(ofAdapter?.withGradients ?? narrowSizes)], FLOAT)
     // Two moments, and float32 master weights of what computes in half precision.
-    const masters = width === FLOAT ? [] : narrow
-    hold('optimizer', name, [...sizes, ...sizes, ...masters], FLOAT)
+    const masters = width === FLOAT ? [] : narrowSizes.map((size) => size * FLOAT)
+    const moments = [...wide.map(plainly), ...narrow].flatMap((of) => momentBytes(of, run.moments))
+    hold('optimizer', name, [...moments, ...masters], 1)
   }
   takeRotaryTables(run, ledger)
 
@@ -180,7 +205,7 @@ function parametersOf({ base, adapter, head }: CountedRole) {
   const all = sum(sizesOf(base)) + scalar
   if (adapter === null) return { parameters: all, trainableParameters: all }
   const { updates, trainedCopies } = adapterSizes(adapter, base)
-  const added = sum([...updates, ...trainedCopies])
+  const added = sum([...updates, ...trainedCopies.map(({ size }) => size)])
   return { parameters: all + added, trainableParameters: added + scalar }
 }
 

@@ -28,6 +28,8 @@ export type RewardShape =
 export interface CountedOptions {
   lora?: Omit<LoraOptions, 'seed'> | undefined
   activationCheckpointing: boolean
+  /** `'adamw'` where it is absent. */
+  optimizer?: 'adamw' | 'adamw8bit' | undefined
   batchSize?: number | undefined
   batchTokens?: number | undefined
   maxLength?: number | undefined
@@ -144,6 +146,7 @@ export function countedRun(run: RunShape, sizes: Sizes): CountedRun {
     machine,
     checkpointing: options.activationCheckpointing,
     temperature: options.temperature ?? 1,
+    moments: options.optimizer === 'adamw8bit' ? ('8bit' as const) : ('float32' as const),
   }
   /** The policy as it was at the start. */
   const reference = (): CountedRole => {

@@ -18,6 +18,12 @@ export interface AdamWOptions {
   weightDecay?: number
   /** Which parameters decay: all, as in torch, or matrices only. Defaults to `'all'`. */
   decay?: 'all' | 'matrices'
+  /**
+   * Precision in which the moments are kept. `'8bit'`: one byte a value with a scale for each block of 256 (Dettmers et
+   * al. 2022, arXiv 2110.02861; the layout of bitsandbytes), a quarter of the memory; parameters of fewer than 4,096
+   * values, embeddings and learned positions keep float32. Not for models in float64. Defaults to `'float32'`.
+   */
+  moments?: 'float32' | '8bit'
 }
 
 /**
@@ -32,9 +38,15 @@ export class AdamW {
 
   constructor(model: Model, options: AdamWOptions) {
     needArgument('AdamW', 'the model', model, is.a(Model, 'a model'))
-    needOptions('AdamW', options, { decay: is.oneOf('all', 'matrices') })
+    needOptions('AdamW', options, {
+      decay: is.oneOf('all', 'matrices'),
+      moments: is.oneOf('float32', '8bit'),
+    })
     this.#model = model
-    this.#options = { beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: 0.01, decay: 'all', ...options }
+    this.#options = {
+      ...{ beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: 0.01, decay: 'all', moments: 'float32' },
+      ...options,
+    }
     const { learningRate, beta1, beta2, eps, weightDecay } = this.#options
     const need = (ok: boolean, name: string, what: string, value: number) => {
       if (!ok)

@@ -18,6 +18,10 @@ const optimizerFields = lazily((z) => ({
     z.number().gt(0).max(1).optional(),
     'warmupStableDecay: fraction of all steps that the decay takes (default: 0.2)',
   ),
+  optimizer: option(
+    z.enum(['adamw', 'adamw8bit']).default('adamw'),
+    'adamw8bit keeps the moments of AdamW in 8 bits, a quarter of their memory, those of embeddings in 32',
+  ),
   beta1: option(z.number().min(0).lt(1).default(0.9), 'AdamW: decay rate of the first moment'),
   beta2: option(z.number().min(0).lt(1).default(0.999), 'AdamW: decay rate of the second moment'),
   epsilon: option(z.number().gt(0).default(1e-8), 'AdamW: added to the root of the second moment'),

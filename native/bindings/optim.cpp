@@ -12,9 +12,13 @@ Napi::Value create_optimizer(const Napi::CallbackInfo& info) {
   const auto decay = string_field(object, "decay");
   TORCH_CHECK_VALUE(decay == "all" || decay == "matrices",
                     "[adamw] decay must be all or matrices, got ", decay);
-  const optim::AdamWOptions options{number_field(object, "beta1"), number_field(object, "beta2"),
-                                    number_field(object, "eps"),
-                                    number_field(object, "weightDecay"), decay == "matrices"};
+  const auto moments = string_field(object, "moments");
+  TORCH_CHECK_VALUE(moments == "float32" || moments == "8bit",
+                    "[adamw] moments must be float32 or 8bit, got ", moments);
+  const optim::AdamWOptions options{
+      number_field(object, "beta1"), number_field(object, "beta2"),
+      number_field(object, "eps"),   number_field(object, "weightDecay"),
+      decay == "matrices",           moments == "8bit"};
   return submit(info.Env(), {role}, nullptr, [role, options](const core::Cancel&) {
     return handle_reply(kOptimizer, std::make_shared<optim::AdamW>(role->object, options));
   });

@@ -6,6 +6,21 @@
 #include "core/tensor_file.h"
 
 namespace posttrain::optim {
+namespace {
+
+/** Parameters below this size keep float32 moments, as in bitsandbytes. */
+constexpr int64_t kSmallest8bit = 4096;
+
+/** Whether the rows of a parameter are looked up: they get gradients of very different sizes, which
+ * one scale does not serve (transformers keeps them in 32 bits too). */
+bool is_embedding(const models::Role& role, const nn::Parameter* parameter) {
+  const auto among = [&](const models::Layers* layers) {
+    return layers != nullptr && (parameter == layers->embed || parameter == layers->positions);
+  };
+  return among(&role.base->layers()) || among(role.active_adapter().layers());
+}
+
+}  // namespace
 
 AdamW::AdamW(std::shared_ptr<models::Role> role, const AdamWOptions& options)
     : role_(std::move(role)), adapter_(role_->adapter), options_(options) {
@@ -20,11 +35,18 @@ AdamW::AdamW(std::shared_ptr<models::Role> role, const AdamWOptions& options)
     auto& parameter = *trained;
     if (!parameter.trainable) continue;
     const auto wide = parameter.value.options().dtype(parameter.grad_dtype());
-    Slot slot{&parameter,
-              at::zeros(parameter.value.sizes(), wide),
-              at::zeros(parameter.value.sizes(), wide),
-              {},
-              !options.decay_matrices_only || parameter.value.dim() >= 2};
+    Slot slot{
+        &parameter, {}, {}, {}, {}, {}, !options.decay_matrices_only || parameter.value.dim() >= 2};
+    if (options.moments_8bit && parameter.value.numel() >= kSmallest8bit &&
+        !is_embedding(*role_, trained)) {
+      TORCH_CHECK_VALUE(parameter.grad_dtype() == at::kFloat,
+                        "[adamw] moments in 8 bits are for models of 32 or 16 bits, not float64");
+      slot.coded_first = zero_state(parameter.value, /*is_signed=*/true);
+      slot.coded_second = zero_state(parameter.value, /*is_signed=*/false);
+    } else {
+      slot.first = at::zeros(parameter.value.sizes(), wide);
+      slot.second = at::zeros(parameter.value.sizes(), wide);
+    }
     if (parameter.value.scalar_type() != parameter.grad_dtype())
       slot.master = parameter.value.to(parameter.grad_dtype());
     slots_.push_back(std::move(slot));
@@ -58,11 +80,13 @@ StepResult AdamW::step(double learning_rate, double max_grad_norm) {
     }
   }
   std::vector<size_t> decaying, others;
-  for (size_t i = 0; i < slots_.size(); ++i) (slots_[i].decays ? decaying : others).push_back(i);
+  for (size_t i = 0; i < slots_.size(); ++i)
+    if (slots_[i].first.defined()) (slots_[i].decays ? decaying : others).push_back(i);
   broken_ = true;
   ++steps_;
   update(decaying, learning_rate, options_.weight_decay, grad_scale);
   update(others, learning_rate, 0, grad_scale);
+  update_coded(learning_rate, grad_scale.defined() ? grad_scale.item<double>() : 1);
   broken_ = false;
   return {norm, true};
 }
@@ -71,8 +95,8 @@ void AdamW::update(const std::vector<size_t>& indices, double learning_rate, dou
                    const at::Tensor& grad_scale) {
   if (indices.empty()) return;
   std::vector<at::Tensor> values, grads, first, second, steps;
-  const auto count =
-      at::full({}, static_cast<double>(steps_), slots_[0].first.options().dtype(at::kFloat));
+  const auto count = at::full({}, static_cast<double>(steps_),
+                              slots_[indices[0]].first.options().dtype(at::kFloat));
   for (const size_t i : indices) {
     auto& slot = slots_[i];
     values.push_back(slot.master.defined() ? slot.master : slot.parameter->value);
@@ -91,18 +115,42 @@ void AdamW::update(const std::vector<size_t>& indices, double learning_rate, dou
   }
 }
 
+void AdamW::update_coded(double learning_rate, double grad_scale) {
+  for (auto& slot : slots_) {
+    if (slot.first.defined()) continue;
+    auto& value = slot.master.defined() ? slot.master : slot.parameter->value;
+    const double decay = slot.decays ? options_.weight_decay : 0;
+    adamw_blockwise(
+        value, slot.parameter->gradient(), slot.coded_first, slot.coded_second,
+        {learning_rate, decay, options_.beta1, options_.beta2, options_.eps, steps_, grad_scale});
+    if (slot.master.defined()) slot.parameter->value.copy_(slot.master);
+  }
+}
+
+template <typename Visit>
+void AdamW::each_tensor(const Visit& visit) const {
+  for (const auto& slot : slots_) {
+    const auto& name = slot.parameter->name;
+    if (slot.first.defined()) {
+      visit(name + ".first", slot.first);
+      visit(name + ".second", slot.second);
+    } else {
+      visit(name + ".first.codes", slot.coded_first.codes);
+      visit(name + ".first.scales", slot.coded_first.scales);
+      visit(name + ".second.codes", slot.coded_second.codes);
+      visit(name + ".second.scales", slot.coded_second.scales);
+    }
+    if (slot.master.defined()) visit(name + ".master", slot.master);
+  }
+}
+
 void AdamW::save(const std::string& path, const core::Cancel& cancel) const {
   TORCH_CHECK_VALUE(!broken_, "[adamw] an earlier step failed midway: its state cannot be saved");
   std::vector<core::TensorToWrite> tensors;
-  const auto add = [&](const std::string& name, const at::Tensor& tensor) {
+  each_tensor([&](const std::string& name, const at::Tensor& tensor) {
     tensors.push_back({name, tensor.scalar_type(), tensor.sizes().vec(),
                        [tensor] { return tensor.cpu().contiguous(); }});
-  };
-  for (const auto& slot : slots_) {
-    add(slot.parameter->name + ".first", slot.first);
-    add(slot.parameter->name + ".second", slot.second);
-    if (slot.master.defined()) add(slot.parameter->name + ".master", slot.master);
-  }
+  });
   core::write_tensor_file(
       path, tensors, {{"steps", std::to_string(steps_)}, {"format", "posttrain-adamw"}}, cancel);
 }
@@ -117,7 +165,7 @@ void AdamW::load(const std::string& path, const core::Cancel& cancel) {
                       path + " is not an optimizer state: its metadata has no step count");
   }
   std::vector<std::pair<at::Tensor, at::Tensor>> copies;
-  const auto read = [&](const std::string& name, const at::Tensor& target) {
+  each_tensor([&](const std::string& name, const at::Tensor& target) {
     cancel.check();
     const auto* entry = file.find(name);
     if (entry == nullptr)
@@ -128,12 +176,7 @@ void AdamW::load(const std::string& path, const core::Cancel& cancel) {
                         path + ": the shape or dtype of " + name + " does not match this model");
     }
     copies.emplace_back(target, file.read(*entry));
-  };
-  for (const auto& slot : slots_) {
-    read(slot.parameter->name + ".first", slot.first);
-    read(slot.parameter->name + ".second", slot.second);
-    if (slot.master.defined()) read(slot.parameter->name + ".master", slot.master);
-  }
+  });
   for (auto& [target, source] : copies) target.copy_(source);
   steps_ = std::stoll(steps->second);
   broken_ = false;

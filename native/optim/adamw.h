@@ -5,6 +5,7 @@
 
 #include "core/cancel.h"
 #include "models/role.h"
+#include "optim/blockwise.h"
 
 namespace posttrain::optim {
 
@@ -15,6 +16,9 @@ struct AdamWOptions {
   double weight_decay = 0.01;
   /** Decays only parameters of two or more dimensions; otherwise all. */
   bool decay_matrices_only = false;
+  /** Keeps the moments of matrices and vectors of at least 4,096 values in 8 bits, in blocks;
+   * those of embeddings stay in float32. */
+  bool moments_8bit = false;
 };
 
 struct StepResult {
@@ -45,12 +49,17 @@ class AdamW {
  private:
   struct Slot {
     nn::Parameter* parameter;
-    at::Tensor first, second;  // moments
-    at::Tensor master;         // undefined for parameters of full precision
+    at::Tensor first, second;  // moments; undefined where they are coded
+    CodedState coded_first, coded_second;
+    at::Tensor master;  // undefined for parameters of full precision
     bool decays;
   };
   void update(const std::vector<size_t>& slots, double learning_rate, double weight_decay,
               const at::Tensor& grad_scale);
+  void update_coded(double learning_rate, double grad_scale);
+  /** Calls visit(name, tensor) for every tensor of the state. */
+  template <typename Visit>
+  void each_tensor(const Visit& visit) const;
 
   std::shared_ptr<models::Role> role_;
   /** Keeps the parameters alive if the role changes to another adapter. */

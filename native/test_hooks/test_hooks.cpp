@@ -17,6 +17,7 @@
 #include "core/cpu_cores.h"
 #include "core/error.h"
 #include "core/philox.h"
+#include "test_hooks/optim.h"
 
 namespace posttrain::bindings {
 namespace {
@@ -228,6 +229,7 @@ void register_test_hooks(Napi::Env env, Napi::Object exports) {
   hooks.Set("philox", synchronous_method(env, philox));
   hooks.Set("normals", synchronous_method(env, normals));
   hooks.Set("defaultThreads", synchronous_method(env, default_threads));
+  add_optim_hooks(env, hooks);
   exports.Set("testHooks", hooks);
 }
 

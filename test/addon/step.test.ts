@@ -37,6 +37,7 @@ test('the build that was asked for is loaded, and ten steps on one batch bring t
     eps: 1e-8,
     weightDecay: 0,
     decay: 'all',
+    moments: 'float32',
   })
   const inputIds = Int32Array.of(3, 1, 4, 1, 5, 9, 2, 6)
   const batch = { inputIds, offsets: Int32Array.of(0, 8), labels: inputIds }

@@ -26,6 +26,29 @@ export interface Hooks {
   philox(counter: Uint32Array, key: Uint32Array): Uint32Array
   normals(count: number, seed: number, index: number): Float32Array
   defaultThreads(): number
+  /** Steps of AdamW with moments in 8 bits from zero ones: what each leaves. */
+  adamwBlockwise(
+    values: Float32Array,
+    grads: readonly Float32Array[],
+    options: BlockwiseOptions,
+  ): BlockwiseState[]
+  dynamicCode(isSigned: boolean): Float32Array
+}
+
+export type BlockwiseState = Record<
+  'value' | 'first.codes' | 'first.scales' | 'second.codes' | 'second.scales',
+  Float32Array
+>
+
+export interface BlockwiseOptions {
+  learningRate: number
+  weightDecay: number
+  beta1: number
+  beta2: number
+  eps: number
+  gradScale: number
+  /** By torch's operations instead of our loop. */
+  byOperations: boolean
 }
 
 export async function loadHooks(): Promise<{ core: Core; hooks: Hooks }> {

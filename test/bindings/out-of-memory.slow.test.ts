@@ -40,7 +40,14 @@ const batch: PackedBatch = {
 }
 const terms = [{ kind: 'crossEntropy' as const }]
 const outOfMemory = { code: 'ERR_OUT_OF_MEMORY' }
-const options = { beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: 0.1, decay: 'matrices' as const }
+const options = {
+  beta1: 0.9,
+  beta2: 0.999,
+  eps: 1e-8,
+  weightDecay: 0.1,
+  decay: 'matrices' as const,
+  moments: 'float32' as const,
+}
 
 async function model(): Promise<{ base: BaseHandle; role: RoleHandle; entries: WeightMapEntry[] }> {
   const base = await core.createBase(spec, { device: 'cpu', dtype: 'float32' })

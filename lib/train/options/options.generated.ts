@@ -95,6 +95,11 @@ export interface PretrainOptions {
   minLearningRateRatio?: number | undefined
   /** warmupStableDecay: fraction of all steps that the decay takes. In (0, 1]. Default: 0.2. */
   decayRatio?: number | undefined
+  /**
+   * adamw8bit keeps the moments of AdamW in 8 bits, a quarter of their memory, those of embeddings in 32.
+   * Defaults to `'adamw'`.
+   */
+  optimizer?: 'adamw' | 'adamw8bit' | undefined
   /** AdamW: decay rate of the first moment. In [0, 1). Defaults to `0.9`. */
   beta1?: number | undefined
   /** AdamW: decay rate of the second moment. In [0, 1). Defaults to `0.999`. */
@@ -294,6 +299,11 @@ export interface SftOptions {
   minLearningRateRatio?: number | undefined
   /** warmupStableDecay: fraction of all steps that the decay takes. In (0, 1]. Default: 0.2. */
   decayRatio?: number | undefined
+  /**
+   * adamw8bit keeps the moments of AdamW in 8 bits, a quarter of their memory, those of embeddings in 32.
+   * Defaults to `'adamw'`.
+   */
+  optimizer?: 'adamw' | 'adamw8bit' | undefined
   /** AdamW: decay rate of the first moment. In [0, 1). Defaults to `0.9`. */
   beta1?: number | undefined
   /** AdamW: decay rate of the second moment. In [0, 1). Defaults to `0.999`. */
@@ -490,6 +500,11 @@ export interface GrpoOptions<Row = Record<string, unknown>> {
   minLearningRateRatio?: number | undefined
   /** warmupStableDecay: fraction of all steps that the decay takes. In (0, 1]. Default: 0.2. */
   decayRatio?: number | undefined
+  /**
+   * adamw8bit keeps the moments of AdamW in 8 bits, a quarter of their memory, those of embeddings in 32.
+   * Defaults to `'adamw'`.
+   */
+  optimizer?: 'adamw' | 'adamw8bit' | undefined
   /** AdamW: decay rate of the first moment. In [0, 1). Defaults to `0.9`. */
   beta1?: number | undefined
   /** AdamW: decay rate of the second moment. In [0, 1). Defaults to `0.999`. */
@@ -694,6 +709,11 @@ export interface RlooOptions<Row = Record<string, unknown>> {
   minLearningRateRatio?: number | undefined
   /** warmupStableDecay: fraction of all steps that the decay takes. In (0, 1]. Default: 0.2. */
   decayRatio?: number | undefined
+  /**
+   * adamw8bit keeps the moments of AdamW in 8 bits, a quarter of their memory, those of embeddings in 32.
+   * Defaults to `'adamw'`.
+   */
+  optimizer?: 'adamw' | 'adamw8bit' | undefined
   /** AdamW: decay rate of the first moment. In [0, 1). Defaults to `0.9`. */
   beta1?: number | undefined
   /** AdamW: decay rate of the second moment. In [0, 1). Defaults to `0.999`. */
@@ -881,6 +901,11 @@ export interface PpoOptions<Row = Record<string, unknown>> {
   minLearningRateRatio?: number | undefined
   /** warmupStableDecay: fraction of all steps that the decay takes. In (0, 1]. Default: 0.2. */
   decayRatio?: number | undefined
+  /**
+   * adamw8bit keeps the moments of AdamW in 8 bits, a quarter of their memory, those of embeddings in 32.
+   * Defaults to `'adamw'`.
+   */
+  optimizer?: 'adamw' | 'adamw8bit' | undefined
   /** AdamW: decay rate of the first moment. In [0, 1). Defaults to `0.9`. */
   beta1?: number | undefined
   /** AdamW: decay rate of the second moment. In [0, 1). Defaults to `0.999`. */
@@ -1155,6 +1180,11 @@ export interface DpoOptions {
   minLearningRateRatio?: number | undefined
   /** warmupStableDecay: fraction of all steps that the decay takes. In (0, 1]. Default: 0.2. */
   decayRatio?: number | undefined
+  /**
+   * adamw8bit keeps the moments of AdamW in 8 bits, a quarter of their memory, those of embeddings in 32.
+   * Defaults to `'adamw'`.
+   */
+  optimizer?: 'adamw' | 'adamw8bit' | undefined
   /** AdamW: decay rate of the first moment. In [0, 1). Defaults to `0.9`. */
   beta1?: number | undefined
   /** AdamW: decay rate of the second moment. In [0, 1). Defaults to `0.999`. */
@@ -1338,6 +1368,11 @@ export interface RewardOptions {
   minLearningRateRatio?: number | undefined
   /** warmupStableDecay: fraction of all steps that the decay takes. In (0, 1]. Default: 0.2. */
   decayRatio?: number | undefined
+  /**
+   * adamw8bit keeps the moments of AdamW in 8 bits, a quarter of their memory, those of embeddings in 32.
+   * Defaults to `'adamw'`.
+   */
+  optimizer?: 'adamw' | 'adamw8bit' | undefined
   /** AdamW: decay rate of the first moment. In [0, 1). Defaults to `0.9`. */
   beta1?: number | undefined
   /** AdamW: decay rate of the second moment. In [0, 1). Defaults to `0.999`. */

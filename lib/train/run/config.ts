@@ -118,6 +118,7 @@ const plain = (value: unknown): unknown => JSON.parse(JSON.stringify(value ?? nu
 
 /** Values by which runs trained before these options existed; their config.json has none. */
 const BEFORE_OPTION: Readonly<Record<string, unknown>> = {
+  optimizer: 'adamw',
   reasoning: 'template',
   rendered: false,
   documents: 'paragraph',

@@ -1,0 +1,205 @@
+#include "optim/blockwise.h"
+
+#include <ATen/Parallel.h>
+
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+namespace posttrain::optim {
+namespace {
+
+constexpr float kSmallestScale = 2.9387359e-39f;  // 2^-128, whose inverse is infinite in float32
+
+/** A code with what finds the value nearest to a number in [-1, 1] without a search. */
+struct Code {
+  std::array<float, 256> values;
+  /** Halfway between a value and the next: a number above it is nearer to the next. */
+  std::array<float, 256> limits;
+  /** By the upper 17 bits of a float, its sign, exponent and 8 bits of its fraction: the code of
+   * the smallest magnitude among them. No two limits share those bits. */
+  std::vector<uint8_t> first;
+
+  explicit Code(bool is_signed) {
+    const auto code = dynamic_code(is_signed);
+    std::memcpy(values.data(), code.data_ptr<float>(), sizeof(values));
+    for (size_t i = 0; i < 255; ++i) limits[i] = (values[i] + values[i + 1]) / 2;
+    limits[255] = INFINITY;
+    first.resize(size_t{1} << 17);
+    for (uint32_t bits = 0; bits < first.size(); ++bits) {
+      float x;
+      const uint32_t word = bits << 15;
+      std::memcpy(&x, &word, sizeof(x));
+      first[bits] = std::isnan(x) ? uint8_t{0} : search(x);
+    }
+  }
+
+  uint8_t search(float x) const {
+    size_t low = 0, high = 255;
+    while (low < high) {
+      const size_t middle = (low + high) / 2;
+      if (x > limits[middle])
+        low = middle + 1;
+      else
+        high = middle;
+    }
+    return static_cast<uint8_t>(low);
+  }
+
+  uint8_t nearest(float x) const {
+    uint32_t bits;
+    std::memcpy(&bits, &x, sizeof(bits));
+    uint8_t code = first[bits >> 15];
+    // Within the bits that the table leaves out a magnitude grows, so that a negative number falls.
+    if (x > limits[code]) ++code;
+    if (code > 0 && x <= limits[code - 1]) --code;
+    return code;
+  }
+};
+
+const Code& code_of(bool is_signed) {
+  static const Code with_sign(true), without(false);
+  return is_signed ? with_sign : without;
+}
+
+float largest(const float* values, int64_t count) {
+  float result = 0;
+  for (int64_t i = 0; i < count; ++i) result = std::max(result, std::abs(values[i]));
+  return result;
+}
+
+/** A scale without a finite inverse counts as zero. */
+float usable(float scale) { return scale > kSmallestScale ? scale : 0; }
+
+void encode(const Code& code, const float* values, int64_t count, uint8_t* codes, float* scale) {
+  *scale = usable(largest(values, count));
+  const float inverse = *scale > 0 ? 1 / *scale : 0;
+  for (int64_t i = 0; i < count; ++i) codes[i] = code.nearest(values[i] * inverse);
+}
+
+/** The factors of a step, as the loops use them. */
+struct Factors {
+  /** `rest1` and `rest2` are 1 - beta, rounded once. */
+  float keep, beta1, beta2, rest1, rest2, rate, root, eps, scale;
+  explicit Factors(const BlockwiseStep& step)
+      : keep(static_cast<float>(1 - step.learning_rate * step.weight_decay)),
+        beta1(static_cast<float>(step.beta1)),
+        beta2(static_cast<float>(step.beta2)),
+        rest1(static_cast<float>(1 - step.beta1)),
+        rest2(static_cast<float>(1 - step.beta2)),
+        rate(static_cast<float>(step.learning_rate /
+                                (1 - std::pow(step.beta1, static_cast<double>(step.step))))),
+        root(static_cast<float>(
+            std::sqrt(1 - std::pow(step.beta2, static_cast<double>(step.step))))),
+        eps(static_cast<float>(step.eps)),
+        scale(static_cast<float>(step.grad_scale)) {}
+};
+
+struct Pointers {
+  float* value;
+  const float* grad;
+  uint8_t *first, *second;
+  float *first_scale, *second_scale;
+};
+
+void blocks(const Pointers& at, const Factors& f, int64_t count, int64_t begin, int64_t end) {
+  const auto &signed_code = code_of(true), &unsigned_code = code_of(false);
+  std::array<float, kBlock> m, v;
+  for (int64_t block = begin; block < end; ++block) {
+    const int64_t start = block * kBlock, n = std::min(kBlock, count - start);
+    const uint8_t *first = at.first + start, *second = at.second + start;
+    const float first_scale = at.first_scale[block], second_scale = at.second_scale[block];
+    float* value = at.value + start;
+    const float* grad = at.grad + start;
+    for (int64_t i = 0; i < n; ++i) {
+      m[i] = signed_code.values[first[i]] * first_scale;
+      v[i] = unsigned_code.values[second[i]] * second_scale;
+    }
+    for (int64_t i = 0; i < n; ++i) {
+      const float g = grad[i] / f.scale;
+      m[i] = f.beta1 * m[i] + f.rest1 * g;
+      v[i] = f.beta2 * v[i] + f.rest2 * g * g;
+      value[i] = value[i] * f.keep - f.rate * (m[i] / (std::sqrt(v[i]) / f.root + f.eps));
+    }
+    encode(signed_code, m.data(), n, at.first + start, at.first_scale + block);
+    encode(unsigned_code, v.data(), n, at.second + start, at.second_scale + block);
+  }
+}
+
+/** [values] as [blocks, 256], the last block filled with zeros. */
+at::Tensor as_blocks(const at::Tensor& flat) {
+  const int64_t missing = (kBlock - flat.numel() % kBlock) % kBlock;
+  return (missing == 0 ? flat : at::constant_pad_nd(flat, {0, missing})).view({-1, kBlock});
+}
+
+at::Tensor decoded(const CodedState& state, const at::Tensor& code, int64_t begin, int64_t end) {
+  const auto codes = state.codes.view(-1).slice(0, begin, end).to(at::kInt);
+  const auto scales = state.scales.slice(0, begin / kBlock, (end + kBlock - 1) / kBlock);
+  return as_blocks(code.index_select(0, codes)).mul_(scales.unsqueeze(1));
+}
+
+void encode(const at::Tensor& blocks, const at::Tensor& code, CodedState& state, int64_t begin,
+            int64_t end) {
+  auto scales = blocks.abs().amax(1);
+  scales.masked_fill_(scales <= kSmallestScale, 0);
+  const auto limits = (code.slice(0, 0, 255) + code.slice(0, 1)).div_(2);
+  const auto inverse = at::where(scales > 0, scales.reciprocal(), at::zeros_like(scales));
+  const auto codes = at::bucketize(blocks * inverse.unsqueeze(1), limits, /*out_int32=*/true);
+  state.codes.view(-1).slice(0, begin, end).copy_(codes.view(-1).slice(0, 0, end - begin));
+  state.scales.slice(0, begin / kBlock, begin / kBlock + scales.size(0)).copy_(scales);
+}
+
+}  // namespace
+
+at::Tensor dynamic_code(bool is_signed) {
+  std::vector<at::Tensor> parts = {at::zeros({1}), at::ones({1})};
+  for (int decade = 0; decade < 7; ++decade) {
+    const int64_t count = int64_t{1} << (is_signed ? decade : decade + 1);
+    const auto bounds = at::linspace(0.1, 1, count + 1, at::kFloat);
+    const auto means = (bounds.slice(0, 0, count) + bounds.slice(0, 1)) / 2.0;
+    parts.push_back(means * std::pow(10.0, decade - 6));
+    if (is_signed) parts.push_back(-parts.back());
+  }
+  return std::get<0>(at::cat(parts).sort());
+}
+
+CodedState zero_state(const at::Tensor& like, bool is_signed) {
+  const auto zero = code_of(is_signed).nearest(0.0f);
+  return {at::full(like.sizes(), static_cast<int64_t>(zero), like.options().dtype(at::kByte)),
+          at::zeros({(like.numel() + kBlock - 1) / kBlock}, like.options().dtype(at::kFloat))};
+}
+
+void adamw_blockwise(at::Tensor& value, const at::Tensor& grad, CodedState& first,
+                     CodedState& second, const BlockwiseStep& step) {
+  if (!value.is_cpu()) return adamw_blockwise_by_operations(value, grad, first, second, step);
+  const Factors factors(step);
+  const Pointers at{value.data_ptr<float>(),         grad.const_data_ptr<float>(),
+                    first.codes.data_ptr<uint8_t>(), second.codes.data_ptr<uint8_t>(),
+                    first.scales.data_ptr<float>(),  second.scales.data_ptr<float>()};
+  at::parallel_for(0, first.scales.numel(), 64, [&](int64_t begin, int64_t end) {
+    blocks(at, factors, value.numel(), begin, end);
+  });
+}
+
+void adamw_blockwise_by_operations(at::Tensor& value, const at::Tensor& grad, CodedState& first,
+                                   CodedState& second, const BlockwiseStep& step) {
+  const Factors f(step);
+  // A piece at a time bounds what it holds.
+  constexpr int64_t kPiece = int64_t{1} << 24;
+  const auto signed_code = dynamic_code(true).to(value.device()),
+             unsigned_code = dynamic_code(false).to(value.device());
+  const auto values = value.view(-1), grads = grad.view(-1);
+  for (int64_t begin = 0; begin < values.numel(); begin += kPiece) {
+    const int64_t end = std::min(begin + kPiece, values.numel());
+    const auto g = as_blocks(grads.slice(0, begin, end) / f.scale);
+    const auto m = decoded(first, signed_code, begin, end).mul_(f.beta1).add_(g, f.rest1);
+    const auto v = decoded(second, unsigned_code, begin, end).mul_(f.beta2).addcmul_(g, g, f.rest2);
+    const auto update = m / (v.sqrt().div_(f.root).add_(f.eps));
+    values.slice(0, begin, end).mul_(f.keep).sub_(update.view(-1).slice(0, 0, end - begin), f.rate);
+    encode(m, signed_code, first, begin, end);
+    encode(v, unsigned_code, second, begin, end);
+  }
+}
+
+}  // namespace posttrain::optim
