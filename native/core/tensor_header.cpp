@@ -11,6 +11,8 @@ namespace posttrain::core {
 namespace {
 
 constexpr uint64_t kHeaderAtMost = 100'000'000;
+/** The largest models have about 100,000 tensors in all of their files. */
+constexpr size_t kTensorsAtMost = 500'000;
 
 /** Strict reader of the subset of JSON that safetensors headers use. */
 class Reader {
@@ -315,6 +317,8 @@ TensorHeader TensorHeader::parse(const uint8_t* bytes, size_t length, uint64_t f
       if (name == "__metadata__") {
         read_metadata(reader, header.metadata);
       } else {
+        if (header.entries.size() == kTensorsAtMost)
+          reader.fail("the header has more than " + std::to_string(kTensorsAtMost) + " tensors");
         header.entries.push_back(read_entry(reader, std::move(name)));
         check_size(reader, header.entries.back(), data_size);
       }

@@ -34,6 +34,7 @@ const f32 = (begin: number, end: number, shape: unknown = [(end - begin) / 4]) =
 })
 const entry = (fields: object, data = 8) => tensorBytes({ a: { ...f32(0, 8), ...fields } }, data)
 
+const EMPTY = JSON.stringify(f32(0, 0, [0]))
 const broken: [what: string, bytes: Uint8Array, says: RegExp][] = [
   ['an empty file', new Uint8Array(0), /too short/],
   ['a file of seven bytes', new Uint8Array(7), /too short/],
@@ -43,6 +44,11 @@ const broken: [what: string, bytes: Uint8Array, says: RegExp][] = [
   ['a header of no bytes', tensorBytes('', 8), /header says it has 0 bytes/],
   ['a header that begins with a space', tensorBytes(' {}'), /does not start with '\{'/],
   ['a header that is a list', tensorBytes('[]'), /does not start with '\{'/],
+  [
+    'a header of more than 500,000 tensors',
+    tensorBytes(`{${Array.from({ length: 500_001 }, (_, i) => `"${i}":${EMPTY}`).join()}}`),
+    /more than 500000 tensors/,
+  ],
   ['a header that ends early', tensorBytes('{"a"'), /not valid JSON/],
   ['text after the header', tensorBytes('{} {}'), /follows the JSON/],
   ['torn data', tensorBytes({ a: f32(0, 8) }, 7), /outside the data of 7 bytes/],

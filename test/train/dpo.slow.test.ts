@@ -306,7 +306,7 @@ test('a resume with another reference than the run began with is refused, and no
   await using reference = await tinyModel()
   await t.throwsAsync(resume({ reference }), {
     code,
-    message: /option reference was null and is "\(model\)"/,
+    message: /option reference was not given and is "\(model\)"/,
   })
   await using fresh = await tinyModel()
   t.like(await resume({ model: fresh }), { reason: 'completed', steps: 6 })

@@ -126,6 +126,9 @@ const BEFORE_OPTION: Readonly<Record<string, unknown>> = {
   'lora.ensureWeightTying': false,
 }
 
+/** An option that was given, or that it was not: its default may depend on the model. */
+const shownOption = (value: unknown) => (value == null ? 'not given' : JSON.stringify(value))
+
 /** Options of a config.json with the values of those that its version did not have. */
 function completed(options: RunConfig['options'], now: RunConfig['options']): RunConfig['options'] {
   const result = structuredClone(options)
@@ -153,7 +156,7 @@ export function refuseOtherRun(
   const refuse = (what: string, old: unknown, given: unknown) => {
     throw new PosttrainError(
       'ERR_INVALID_ARGUMENT',
-      `Cannot resume ${path}: ${what} was ${JSON.stringify(old)} and is ${JSON.stringify(given)} now; use the same, or choose another output`,
+      `Cannot resume ${path}: ${what} was ${shownOption(old)} and is ${shownOption(given)} now; use the same, or choose another output`,
     )
   }
   if (before.recipe !== now.recipe) refuse('the recipe', before.recipe, now.recipe)
@@ -161,7 +164,7 @@ export function refuseOtherRun(
   for (const name of new Set([...Object.keys(options), ...Object.keys(now.options)])) {
     if (FREE_ON_RESUME.has(name) || lengthOptions.includes(name)) continue
     const [old, given] = [options[name], now.options[name]]
-    if (!isDeepStrictEqual(plain(old), plain(given))) refuse(`option ${name}`, old ?? null, given ?? null)
+    if (!isDeepStrictEqual(plain(old), plain(given))) refuse(`option ${name}`, old, given)
   }
   for (const name of Object.keys(before.data ?? {})) {
     if (before.data[name] !== now.data[name])
