@@ -27,16 +27,17 @@ const BRACKETS: Record<TokenState, [open: string, close: string]> = {
 }
 
 const KINDS: Record<RowKind, string> = {
-  sft: 'for sft and pretrain, whose responses are trained',
-  preference: 'for reward and dpo, compared by preference',
-  unpaired: 'for dpo --loss kto, with a label each',
-  prompt: 'for ppo, grpo, rloo and generate, without their responses',
+  sft: 'rows for sft and pretrain',
+  preference: 'preferences for reward and dpo',
+  unpaired: 'labeled responses for dpo --loss kto',
+  prompt: 'prompts for ppo, grpo, rloo and generate',
 }
 
 /** Says what the rows are read as, and how to see them as prompts. */
 export function drawKind(kind: RowKind, as: RowKind | undefined): string {
-  const other = kind === 'prompt' ? '' : '; --as prompt shows them as prompts of ppo, grpo and rloo'
-  return `Rows read as ${kind}${as === undefined ? ', by the columns of the first' : ''}: ${KINDS[kind]}${other}`
+  const why = as === undefined ? ', by the columns of the first row' : ''
+  const other = kind === 'prompt' ? '' : ' (--as prompt: as prompts for ppo, grpo and rloo)'
+  return `Read as ${KINDS[kind]}${why}${other}`
 }
 
 /** A row for a terminal: spans of one state share a color, every second token is underlined. */

@@ -134,10 +134,10 @@ test('the first line says what the rows are read as, and how to see them as prom
   }
   t.regex(
     (await lines())[0]!,
-    /^Rows read as sft, by the columns of the first: .*; --as prompt shows them as/,
+    /^Read as rows for sft and pretrain, by the columns of the first row \(--as prompt: /,
   )
   const [first, , asked] = await lines('--as', 'prompt')
-  t.regex(first!, /^Rows read as prompt: for ppo, grpo, rloo/)
+  t.regex(first!, /^Read as prompts for ppo, grpo, rloo/)
   t.regex(asked!, /prompt +0 trained/)
   const [row] = (await lines('--json')).slice(0, 1).map((line) => JSON.parse(line))
   t.is(row.kind, 'sft')
