@@ -11,6 +11,7 @@ import { INTERRUPTED, onInterrupt } from './interrupt.js'
 import { modelFields } from './machine.js'
 import { print } from './train.js'
 import { UsageError } from './usage.js'
+import { visible } from './visible.js'
 
 const idleBesideEndpoint = Object.keys(modelFields()).map(
   (name): Conflict => ({
@@ -50,7 +51,7 @@ export function distillCommand(): Command {
       throw new UsageError('distill: --endpoint-model NAME or --model DIR is required')
     }
     let run: ReturnType<typeof distill> | null = null
-    const progress = quiet ? () => undefined : reporter((line) => process.stderr.write(`${line}\n`))
+    const progress = quiet ? () => undefined : reporter((line) => process.stderr.write(`${visible(line)}\n`))
     const off = onInterrupt(() => {
       if (!run) process.exit(INTERRUPTED)
       run.stop()
@@ -89,14 +90,14 @@ export function distillCommand(): Command {
 function conclude({ reason, rows, total, output }: DistillEndEvent): number {
   if (reason === 'stopped') {
     process.stderr.write(
-      `posttrain distill: interrupted; finished rows are in ${output}; resume with the same command and --resume\n`,
+      `posttrain distill: interrupted; finished rows are in ${visible(output)}; resume with the same command and --resume\n`,
     )
     return INTERRUPTED
   }
   // New instructions that failed do not matter once there are enough others.
   if (rows >= total) return 0
   process.stderr.write(
-    `posttrain distill: ${total - rows} of ${total} rows are missing in ${output}: their seeds got no usable answer; the same command with --resume retries them\n`,
+    `posttrain distill: ${total - rows} of ${total} rows are missing in ${visible(output)}: their seeds got no usable answer; the same command with --resume retries them\n`,
   )
   return 1
 }

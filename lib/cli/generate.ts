@@ -97,7 +97,8 @@ export function generateCommand(): Command {
           tokenIds: [...tokenIds],
           ...(logProbs && { logProbs: [...logProbs] }),
         }
-        process.stdout.write(options.json ? `${JSON.stringify(line)}\n` : `${text}\n`)
+        const drawn = process.stdout.isTTY ? visible(text, '\n\t') : text
+        process.stdout.write(options.json ? `${JSON.stringify(line)}\n` : `${drawn}\n`)
       }
     } finally {
       off()

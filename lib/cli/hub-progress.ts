@@ -1,6 +1,7 @@
 import type { HubEvent } from '../files/hub/events.js'
 import { counted, duration } from './counts.js'
 import { bar as drawBar, type Terminal } from './terminal.js'
+import { visible } from './visible.js'
 
 /** Shows transfers from and to the Hub: a redrawn bar on a terminal, else a line about every ten seconds. */
 export class HubProgress {
@@ -72,7 +73,7 @@ export class HubProgress {
   }
 
   #line(text: string): void {
-    this.#out.write(`${this.#bar ? '\r\u001b[K' : ''}${text}\n`)
+    this.#out.write(`${this.#bar ? '\r\u001b[K' : ''}${visible(text)}\n`)
     this.#bar = false
   }
 }

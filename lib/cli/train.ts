@@ -12,6 +12,7 @@ import { type ModelOptions, modelFields } from './machine.js'
 import { newRunFolder } from './new-run.js'
 import { Progress } from './progress.js'
 import { fitted, screen } from './terminal.js'
+import { visible } from './visible.js'
 
 /** Flags of every training command, beside the options of its recipe. */
 export const machineFields = lazily((z) => ({
@@ -66,7 +67,7 @@ export function trainingCommand(summary: string, set: OptionSet, start: Start): 
       Object.entries(given).filter(([name]) => name !== 'model' && !(name in machineFields())),
     )
     const machine = options as unknown as MachineOptions
-    if (isNew && !machine.quiet && !machine.json) process.stderr.write(`Output: ${machine.output}\n`)
+    if (isNew && !machine.quiet && !machine.json) process.stderr.write(`Output: ${visible(machine.output)}\n`)
     process.exitCode = await train(set.name, machine, () => start(machine, recipeOptions))
   })
 }
@@ -134,7 +135,7 @@ async function train(name: string, machine: MachineOptions, start: () => ReturnT
   return INTERRUPTED
 }
 
-const say = (text: string) => process.stderr.write(`${fitted(process.stderr, text)}\n`)
+const say = (text: string) => process.stderr.write(`${fitted(process.stderr, visible(text))}\n`)
 
 const asError = (error: PosttrainError) => error
 

@@ -1,5 +1,6 @@
 import { duration } from './counts.js'
 import { bar as drawBar, type Terminal } from './terminal.js'
+import { visible } from './visible.js'
 
 const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(bytes < 10e6 ? 1 : 0)} MB`
 
@@ -31,7 +32,7 @@ export class TransferProgress {
     const seconds = (now - this.#first.at) / 1000
     const speed = seconds > 0 ? (bytes - this.#first.bytes) / seconds : 0
     const left = speed > 0 ? `, ${megabytes(speed)}/s, ${duration((total - bytes) / speed)} left` : ''
-    const facts = `${label}: ${megabytes(bytes)} of ${megabytes(total)}${left}`
+    const facts = `${visible(label)}: ${megabytes(bytes)} of ${megabytes(total)}${left}`
     if (!this.#out.isTTY) {
       this.#out.write(`${facts}\n`)
       return
@@ -46,7 +47,7 @@ export class TransferProgress {
   /** Prints a line above the bar. */
   line(text: string): void {
     this.clear()
-    this.#out.write(`${text}\n`)
+    this.#out.write(`${visible(text)}\n`)
     this.#label = ''
   }
 

@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
+import { HubProgress } from '../../lib/cli/hub-progress.js'
 import { TransferProgress } from '../../lib/cli/transfer.js'
 import { libtorchConstants } from '../../lib/libtorch/find/libtorch.js'
 import { mainProgram } from '../helpers/child.js'
@@ -104,4 +105,19 @@ test('a transfer is a bar on a terminal, and a line at its start and every 20 se
     `[${'#'.repeat(9)}${'.'.repeat(9)}] Fetching: 20 MB of 40 MB, 10 MB/s, 2s left`,
     'done\n',
   ])
+})
+
+test('names from outside act on no terminal', (t) => {
+  let text = ''
+  const write = (part: string) => {
+    text += part
+  }
+  const transfer = new TransferProgress({ write })
+  transfer.show('\x1b]0;owned\x07a', 1, 2)
+  transfer.line('b\x1b[2J')
+  const repository = 'org/\x1b[8mhidden'
+  const files = [{ path: 'a', bytes: 1 }]
+  new HubProgress({ write }).show({ type: 'start', repository, direction: 'download', files, totalBytes: 1 })
+  t.false(text.includes('\x07') || text.includes('\x1b'))
+  t.regex(text, /\\e]0;owned\\x07a: .*\nb\\e\[2J\nFetching org\/\\e\[8mhidden/)
 })
