@@ -9,7 +9,7 @@ import { Base, type LoadOptions, needLoadOptions, openCore } from './base.js'
 import { CausalLM, checkVocabulary } from './causal-lm.js'
 import { familyOf, type HfConfig } from './families/index.js'
 import { readConfig, weightFiles } from './folder.js'
-import { modelSource } from './hub.js'
+import { type ModelSource, modelSource } from './hub.js'
 import { Model, type ModelParts } from './model.js'
 import { readPeftConfig } from './peft-config.js'
 import { Role } from './role.js'
@@ -51,13 +51,19 @@ export async function openScoredBase(model: string, options: LoadOptions): Promi
   return await RewardModel.fromCausalLM(language, { seed: null })
 }
 
-/** Loads an adapter with a head on its base, which is opened or shared. `given`: the name that the caller used. */
+/** Loads an adapter with a head on its base, which is opened or shared. One of the Hub opens no path of this machine. */
 async function loadAdapted(
-  given: string,
-  directory: string,
+  { folder: directory, name: given }: ModelSource,
   { onto, revision: _, ...options }: RewardLoadOptions,
 ): Promise<RewardModel> {
   const { base, revision } = await readPeftConfig(directory)
+  const shared = onto !== undefined && typeof base === 'string' && resolve(base) === resolve(onto.directory)
+  if (typeof base === 'string' && given !== directory && !shared && repositoryOf(base) === null) {
+    throw new PosttrainError(
+      'ERR_INVALID_FILE',
+      `the adapter ${given} of the Hub names the path ${JSON.stringify(base)} as its base, which is not opened: download the adapter, and set base_model_name_or_path in its adapter_config.json`,
+    )
+  }
   const found = typeof base === 'string' && (await stat(base).catch(() => null)) !== null
   if (typeof base !== 'string' || (!found && repositoryOf(base) === null)) {
     throw new PosttrainError(
@@ -65,7 +71,6 @@ async function loadAdapted(
       `${directory}/adapter_config.json: the base ${JSON.stringify(base ?? null)} is not a folder on this machine`,
     )
   }
-  const shared = onto !== undefined && resolve(base) === resolve(onto.directory)
   const reward = shared
     ? await RewardModel.fromCausalLM(onto.model, { seed: null })
     : await openScoredBase(base, {
@@ -113,7 +118,7 @@ export class RewardModel extends Model {
     needOptions('RewardModel.load', options, { onto: is.object })
     const source = await modelSource(model, 'reward', options)
     const directory = source.folder
-    if (await isAdapter(directory)) return await loadAdapted(model, directory, options)
+    if (await isAdapter(directory)) return await loadAdapted(source, options)
     const config = await readConfig(directory)
     const labels = labelsOf(config)
     if (labels !== 1) {

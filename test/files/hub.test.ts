@@ -357,4 +357,12 @@ test('adapters name the Hub’s base, and their base is found again', async (t) 
   await using model = await CausalLM.load('org/tiny')
   await model.loadAdapter('mine', 'org/plain')
   t.is(model.adapter, 'mine')
+  // One from elsewhere opens no folder of this machine.
+  const files = filesIn(join(folder, 'reward'))
+  files['adapter_config.json'] = JSON.stringify({ ...config, base_model_name_or_path: folder })
+  hub.commit('models/org/away', files)
+  await t.throwsAsync(RewardModel.load('org/away'), {
+    code: 'ERR_INVALID_FILE',
+    message: /names the path .* not opened/,
+  })
 })
