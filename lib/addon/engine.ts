@@ -10,6 +10,8 @@ import type {
 export interface CudaDevice {
   name: string
   totalBytes: number
+  /** Compute capability, such as 9.0. */
+  capability: string
   /** Live tensors of this process. Reserved: these and the memory cached for reuse, which `dispose` releases. */
   allocatedBytes: number
   reservedBytes: number

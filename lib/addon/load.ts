@@ -105,10 +105,17 @@ export function cudaMode(env: Record<string, string | undefined> = process.env):
 export function checkEnvironment(env: Record<string, string | undefined> = process.env): void {
   const refuse = (name: string, expected: string) =>
     new PosttrainError('ERR_INVALID_ARGUMENT', `${name} is ${env[name]}; it must be ${expected} or unset.`)
-  const { POSTTRAIN_ALLOCATOR: allocator, POSTTRAIN_ALLOCATOR_CACHE_MB: cache } = env
+  const {
+    POSTTRAIN_ALLOCATOR: allocator,
+    POSTTRAIN_ALLOCATOR_CACHE_MB: cache,
+    POSTTRAIN_KERNELS: kernels,
+  } = env
   if (allocator && allocator !== 'system') throw refuse('POSTTRAIN_ALLOCATOR', 'system')
   if (cache && !/^\d{1,9}$/.test(cache))
     throw refuse('POSTTRAIN_ALLOCATOR_CACHE_MB', 'a whole number of megabytes')
+  // cpu and cuda are for tests, which run the calls of one device on another.
+  if (kernels && !['reference', 'cpu', 'cuda'].includes(kernels))
+    throw refuse('POSTTRAIN_KERNELS', 'reference')
 }
 
 function open(

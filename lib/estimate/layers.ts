@@ -1,4 +1,4 @@
-// Allocations of the operations of native/nn, in their order: each function takes what its C++ counterpart takes.
+// Allocations of the operations of native/nn and native/device, in their order: each function takes what its C++ counterpart takes.
 // T tokens, R rows, D hidden size, s bytes of a value.
 import type { DecoderSpec, LayerSpec, NormSpec } from '../addon/addon.js'
 import type { AdapterModule } from '../models/adapter-modules.js'
@@ -169,7 +169,7 @@ function kernelBlock(queries: number, keys: number): [number, number] {
   return [Math.min(block, queries), Math.min(512, keys)]
 }
 
-/** Queries in one call of a sliding window: kWindowBlock in native/nn/attention.cpp. */
+/** Queries in one call of a sliding window: kWindowBlock in native/device/attention_pieces.cpp. */
 const WINDOW_BLOCK = 128
 
 /** Queries and keys of the largest call for a document, and how many of its calls there are. */
@@ -178,6 +178,17 @@ function callOf(length: number, window: number | null): { queries: number; keys:
   const queries = Math.min(WINDOW_BLOCK, length)
   return { queries, keys: Math.min(length, queries + window - 1), masked: true }
 }
+
+/** The attention of CUDA that takes packed documents in one call, where there is one: see native/device/cuda.cpp. */
+function fusedOf({ machine }: Computed, { headDim }: LayerSpec): 'flash' | 'efficient' | null {
+  if (machine.device === 'cpu') return null
+  if (machine.dtype === 'bfloat16') return headDim % 8 === 0 && headDim <= 256 ? 'flash' : null
+  return headDim % 4 === 0 ? 'efficient' : null
+}
+
+/** Keys and values once for each query head; 0 where each has its own. */
+const groupedBytes = (layer: LayerSpec, tokens: number, s: number) =>
+  layer.heads === layer.kvHeads ? 0 : tokens * layer.heads * layer.headDim * s
 
 /** out [T, heads * headDim] and the log-sum-exp of each document. */
 export function attentionForward(
@@ -189,6 +200,16 @@ export function attentionForward(
   const s = valueBytes(of)
   const { heads, headDim } = layer
   const tokens = lengths.reduce((sum, length) => sum + length, 0)
+  const fused = fusedOf(of, layer)
+  if (fused !== null) {
+    const copies = fused === 'flash' ? 0 : groupedBytes(layer, tokens, s)
+    ledger.pass('activations', copies, copies, tokens * heads * headDim * s)
+    const rows = fused === 'flash' ? tokens : lengths.length * Math.ceil(Math.max(...lengths) / 32) * 32
+    return {
+      out: ledger.take('activations', tokens * heads * headDim * s),
+      lse: [ledger.take('activations', rows * heads * FLOAT)],
+    }
+  }
   const out = ledger.take('activations', tokens * heads * headDim * s)
   const lse: Held[] = []
   for (const length of lengths) {
@@ -222,6 +243,24 @@ export function attentionBackward(of: Computed, layer: LayerSpec, lengths: reado
   const s = valueBytes(of)
   const { heads, kvHeads, headDim } = layer
   const tokens = lengths.reduce((sum, length) => sum + length, 0)
+  const fused = fusedOf(of, layer)
+  if (fused !== null) {
+    const gradients = [heads, kvHeads, kvHeads].map((count) => tokens * count * headDim * s)
+    const copies = groupedBytes(layer, tokens, s)
+    if (fused === 'flash') {
+      // dq adds up in float32, each document from a block of its own on; dk and dv come for each query head.
+      const rows = (tokens + 128 * lengths.length) * heads
+      const unit = headDim <= 128 ? 32 : 64
+      const sums = rows * Math.ceil(headDim / unit) * unit * FLOAT
+      ledger.pass('activations', ...gradients, copies, copies, rows * FLOAT, sums)
+    } else {
+      ledger.pass('activations', copies, copies, copies, copies, ...gradients, tokens * heads * FLOAT)
+    }
+    const held = gradients.map((bytes) => ledger.take('activations', bytes))
+    const dqkv = ledger.take('activations', tokens * (heads + 2 * kvHeads) * headDim * s)
+    ledger.give(...held)
+    return dqkv
+  }
   const dqkv = ledger.take('activations', tokens * (heads + 2 * kvHeads) * headDim * s)
   for (const length of lengths) {
     const { queries, keys, masked } = callOf(length, layer.window)

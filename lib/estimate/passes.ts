@@ -85,7 +85,8 @@ function headLoss(of: Computed, rows: number, gradient: boolean): Held | null {
   const s = valueBytes(of)
   const columns = spec.vocabSize
   const dhidden = gradient ? ledger.take('loss', rows * spec.hiddenSize * s) : null
-  const step = Math.min(Math.max(16, Math.min(1024, Math.floor(2 ** 23 / columns))), rows)
+  const logits = machine.device === 'cuda' ? 2 ** 26 : 2 ** 23
+  const step = Math.min(Math.max(16, Math.min(1024, Math.floor(logits / columns))), rows)
   const shared = headUpdates(of, rows, gradient)
   const buffer = ledger.take('loss', step * Math.ceil(columns / 64) * 64 * s)
   const chunk = step * columns * FLOAT
@@ -208,13 +209,13 @@ export function countSession(of: Computed, { rows, promptTokens, newTokens }: Ro
   const s = valueBytes(of)
   const longest = promptTokens + newTokens
   let capacity = 0
-  let caches: Held[][] = []
+  let caches: Held[] = []
   const reserve = (positions: number) => {
     if (positions <= capacity) return
     capacity = Math.max(positions, Math.min(longest, Math.max(2 * capacity, positions + 32)))
     caches = spec.layers.map(({ kvHeads, headDim }, i) => {
-      const grown = [1, 2].map(() => ledger.take('cache', rows * kvHeads * capacity * headDim * s))
-      ledger.give(...(caches[i] ?? []))
+      const grown = ledger.take('cache', 2 * rows * kvHeads * capacity * headDim * s)
+      if (caches[i] !== undefined) ledger.give(caches[i])
       return grown
     })
   }
@@ -241,7 +242,7 @@ export function countSession(of: Computed, { rows, promptTokens, newTokens }: Ro
     logits()
     ledger.give(state)
   }
-  ledger.give(...caches.flat())
+  ledger.give(...caches)
 }
 
 /** A device holds only the copy in its own dtype of what goes to the CPU. */

@@ -23,7 +23,7 @@ import { type AdapterConfig, adapterSpec } from './lora.js'
 export interface LoadOptions extends HubOptions {
   /** 'auto' takes the first CUDA device, else the CPU. Defaults to `'auto'`. */
   device?: 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
-  /** 'auto' is float32 on the CPU and bfloat16 on CUDA; bfloat16 is refused on the CPU. Defaults to `'auto'`. */
+  /** 'auto' is float32 on the CPU and bfloat16 on CUDA from compute capability 8.0 on; bfloat16 is refused on the CPU. Defaults to `'auto'`. */
   dtype?: 'auto' | 'float32' | 'bfloat16' | 'float64'
   /** Threads of torch, set once per process. An integer of at least 1. Default: OMP_NUM_THREADS, else the physical cores of this process. */
   threads?: number
@@ -197,12 +197,11 @@ async function placeOf(core: Core, options: LoadOptions): Promise<{ device: stri
       `device ${device} is not available: no CUDA device was found (posttrain doctor tells why)`,
     )
   }
-  const dtype =
-    options.dtype === undefined || options.dtype === 'auto'
-      ? device === 'cpu'
-        ? 'float32'
-        : 'bfloat16'
-      : options.dtype
+  // Before Ampere bfloat16 is emulated.
+  const { capability } = cuda.devices[Number(device.split(':')[1] ?? 0)] ?? {}
+  const fast = device !== 'cpu' && Number(capability ?? 8) >= 8
+  const given = options.dtype ?? 'auto'
+  const dtype = given !== 'auto' ? given : fast ? 'bfloat16' : 'float32'
   if (device === 'cpu' && dtype === 'bfloat16') {
     throw new PosttrainError(
       'ERR_INVALID_ARGUMENT',

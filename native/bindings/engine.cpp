@@ -11,6 +11,7 @@
 #include "bindings/errors.h"
 #include "bindings/torch_thread.h"
 #include "core/allocator.h"
+#include "core/cuda_devices.h"
 
 namespace posttrain::bindings {
 
@@ -41,7 +42,7 @@ std::shared_ptr<Client> find_client(napi_env env) {
 
 /** Reports native memory to V8, which then collects handles sooner. */
 void tell_memory(napi_env env, Client& client) {
-  const int64_t now = core::allocated_bytes();
+  const int64_t now = core::allocated_bytes() + core::cuda_allocated_bytes();
   if (std::abs(now - client.told_bytes) <= int64_t{16} << 20) return;
   int64_t total = 0;
   napi_adjust_external_memory(env, now - client.told_bytes, &total);

@@ -14,7 +14,22 @@ bool tells_of_memory(const std::string& text) {
   return text.find("not enough memory") != std::string::npos ||
          text.find("out of memory") != std::string::npos ||
          text.find("can't allocate memory") != std::string::npos ||
+         text.find("CUBLAS_STATUS_ALLOC_FAILED") != std::string::npos ||
+         text.find("CUDNN_STATUS_ALLOC_FAILED") != std::string::npos ||
          text.find("Array buffer allocation failed") != std::string::npos;
+}
+
+/** A fault after which every call to the device fails, as long as the process lives. */
+bool tells_of_lost_device(const std::string& text) {
+  if (text.find("CUDA error") == std::string::npos) return false;
+  for (const char* fault :
+       {"illegal memory access", "device-side assert", "unspecified launch failure",
+        "misaligned address", "illegal instruction", "invalid program counter",
+        "hardware stack error", "uncorrectable ECC error", "unrecoverable",
+        "driver shutting down"}) {
+    if (text.find(fault) != std::string::npos) return true;
+  }
+  return false;
 }
 
 Failure out_of_memory(const std::string& text) {
@@ -41,6 +56,12 @@ Failure failure_of(const std::exception_ptr& exception) {
   } catch (const c10::Error& error) {
     const std::string text = error.what_without_backtrace();
     if (tells_of_memory(text)) return out_of_memory(text);
+    if (tells_of_lost_device(text)) {
+      return {core::ErrorCode::device_lost,
+              text.substr(0, text.find('\n')) +
+                  " (the device is lost to this process: start a new one and resume from a "
+                  "checkpoint)"};
+    }
     return {core::ErrorCode::internal, text};
   } catch (const std::bad_alloc&) {
     return out_of_memory("the system is out of memory");

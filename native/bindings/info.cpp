@@ -35,6 +35,8 @@ Napi::Value engine_info(const Napi::CallbackInfo& info) {
         auto device = Napi::Object::New(env);
         device.Set("name", devices[i].name);
         device.Set("totalBytes", static_cast<double>(devices[i].total_bytes));
+        device.Set("capability",
+                   std::to_string(devices[i].major) + "." + std::to_string(devices[i].minor));
         device.Set("allocatedBytes", static_cast<double>(memory[i].allocated_bytes));
         device.Set("reservedBytes", static_cast<double>(memory[i].reserved_bytes));
         list.Set(i, device);

@@ -2,10 +2,14 @@
 
 #include <ATen/Context.h>
 #include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <dlfcn.h>
 
 namespace posttrain::core {
 namespace {
+
+// CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
+constexpr int kCapabilityMajor = 75, kCapabilityMinor = 76;
 
 // Null where there is no device, and before the first tensor on one.
 c10::DeviceAllocator* cuda_allocator() {
@@ -27,17 +31,20 @@ std::vector<CudaDevice> cuda_devices() {
   const auto name_of = reinterpret_cast<int (*)(char*, int, int)>(dlsym(driver, "cuDeviceGetName"));
   const auto memory_of =
       reinterpret_cast<int (*)(size_t*, int)>(dlsym(driver, "cuDeviceTotalMem_v2"));
+  const auto attribute_of =
+      reinterpret_cast<int (*)(int*, int, int)>(dlsym(driver, "cuDeviceGetAttribute"));
   int count = 0;
   if (init != nullptr && count_of != nullptr && get != nullptr && name_of != nullptr &&
-      memory_of != nullptr && init(0) == 0 && count_of(&count) == 0) {
+      memory_of != nullptr && attribute_of != nullptr && init(0) == 0 && count_of(&count) == 0) {
     for (int i = 0; i < count; ++i) {
-      int device = 0;
+      int device = 0, major = 0, minor = 0;
       char name[256] = "";
       size_t bytes = 0;
       if (get(&device, i) != 0 || name_of(name, sizeof(name), device) != 0 ||
-          memory_of(&bytes, device) != 0)
+          memory_of(&bytes, device) != 0 || attribute_of(&major, kCapabilityMajor, device) != 0 ||
+          attribute_of(&minor, kCapabilityMinor, device) != 0)
         continue;
-      devices.push_back({name, static_cast<int64_t>(bytes)});
+      devices.push_back({name, static_cast<int64_t>(bytes), major, minor});
     }
   }
   return devices;
@@ -51,8 +58,21 @@ CudaMemory cuda_memory(int device) {
   return {stats.allocated_bytes[kAll].current, stats.reserved_bytes[kAll].current};
 }
 
+int64_t cuda_allocated_bytes() {
+  if (cuda_allocator() == nullptr) return 0;
+  int64_t bytes = 0;
+  const int count = c10::impl::VirtualGuardImpl(c10::kCUDA).deviceCount();
+  for (int i = 0; i < count; ++i) bytes += cuda_memory(i).allocated_bytes;
+  return bytes;
+}
+
 void release_cuda_memory() {
-  if (auto* allocator = cuda_allocator()) allocator->emptyCache();
+  auto* allocator = cuda_allocator();
+  if (allocator == nullptr) return;
+  try {
+    allocator->emptyCache();
+  } catch (const c10::Error&) {
+  }
 }
 
 }  // namespace posttrain::core

@@ -8,6 +8,8 @@ namespace posttrain::core {
 struct CudaDevice {
   std::string name;
   int64_t total_bytes;
+  /** Compute capability. */
+  int major = 0, minor = 0;
 };
 
 /** Devices of the driver, queried through libcuda itself; empty without a driver. */
@@ -19,7 +21,9 @@ struct CudaMemory {
 };
 /** Memory of this process on one device. */
 CudaMemory cuda_memory(int device);
-/** Returns memory kept for reuse to the devices. */
+/** Bytes of this process's live tensors on all devices. */
+int64_t cuda_allocated_bytes();
+/** Returns memory kept for reuse to the devices; a lost device has none to give. */
 void release_cuda_memory();
 
 }  // namespace posttrain::core

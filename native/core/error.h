@@ -14,6 +14,8 @@ enum class ErrorCode {
   disposed,
   libtorch_version,
   libtorch_load,
+  unsupported_device,
+  device_lost,
   io,
   internal,
 };
@@ -37,6 +39,10 @@ constexpr const char* name_of(ErrorCode code) {
       return "ERR_LIBTORCH_VERSION";
     case ErrorCode::libtorch_load:
       return "ERR_LIBTORCH_LOAD";
+    case ErrorCode::unsupported_device:
+      return "ERR_UNSUPPORTED_DEVICE";
+    case ErrorCode::device_lost:
+      return "ERR_DEVICE_LOST";
     case ErrorCode::io:
       return "ERR_IO";
     case ErrorCode::internal:

@@ -44,13 +44,8 @@ void Session::reserve(int64_t positions) {
   caches_.resize(spec.layers.size());
   for (size_t i = 0; i < spec.layers.size(); ++i) {
     const auto& layer = spec.layers[i];
-    // Zeros, since a weight of 0 times what was there before may be NaN.
-    models::KvCache cache{at::zeros({count, layer.kv_heads, capacity, layer.head_dim}, options),
-                          at::zeros({count, layer.kv_heads, capacity, layer.head_dim}, options)};
-    if (capacity_ > 0) {
-      cache.keys.narrow(2, 0, capacity_).copy_(caches_[i].keys);
-      cache.values.narrow(2, 0, capacity_).copy_(caches_[i].values);
-    }
+    auto cache = at::zeros({count, capacity, 2, layer.kv_heads, layer.head_dim}, options);
+    if (capacity_ > 0) cache.narrow(1, 0, capacity_).copy_(caches_[i]);
     // One layer after another, so that only one is held twice.
     caches_[i] = std::move(cache);
   }
@@ -74,15 +69,34 @@ at::Tensor Session::prefill(const core::Cancel& cancel) {
                          role_->active_adapter(), nullptr, &caches_, cancel);
 }
 
-at::Tensor Session::decode(const core::Cancel& cancel) {
-  std::vector<int64_t> ids, lengths;
-  for (const auto& row : rows_) {
-    ids.push_back(row.history.back());
-    lengths.push_back(static_cast<int64_t>(row.history.size()));
+void Session::advance_rows() {
+  auto& rows = decoding_;
+  const bool same = rows.lengths.size() == rows_.size() && !rows.lengths.empty();
+  const int64_t capacity = capacity_;
+  rows.lengths.clear();
+  for (const auto& row : rows_) rows.lengths.push_back(static_cast<int64_t>(row.history.size()));
+  rows.longest = *std::max_element(rows.lengths.begin(), rows.lengths.end());
+  reserve(rows.longest);
+  if (same) {
+    rows.lengths_B.add_(1);
+    rows.positions_B.add_(1);
+  } else {
+    const auto device = role_->base->device();
+    const auto count = static_cast<int64_t>(rows_.size());
+    rows.positions_B = at::tensor(rows.lengths, at::kLong).sub_(1).to(device);
+    rows.lengths_B = (rows.positions_B + 1).to(at::kInt);
+    rows.rows_B = at::arange(count, rows.positions_B.options());
+    rows.offsets_B1 = at::arange(count + 1, rows.lengths_B.options());
   }
-  reserve(*std::max_element(lengths.begin(), lengths.end()));
+  if (!same || capacity_ != capacity) rows.cache_rows_B1 = rows.offsets_B1 * capacity_;
+}
+
+at::Tensor Session::decode(const core::Cancel& cancel) {
+  advance_rows();
+  std::vector<int64_t> ids;
+  for (const auto& row : rows_) ids.push_back(row.history.back());
   auto& decoder = *role_->base;
-  return decoder.decode(at::tensor(ids, at::kLong).to(decoder.device()), lengths,
+  return decoder.decode(at::tensor(ids, at::kLong).to(decoder.device()), decoding_,
                         role_->active_adapter(), caches_, cancel);
 }
 
@@ -128,10 +142,7 @@ void Session::compact() {
   rows_ = std::move(rows);
   if (capacity_ == 0) return;
   const auto index = at::tensor(kept, at::kLong).to(role_->base->device());
-  for (auto& cache : caches_) {
-    cache.keys = cache.keys.index_select(0, index);
-    cache.values = cache.values.index_select(0, index);
-  }
+  for (auto& cache : caches_) cache = cache.index_select(0, index);
 }
 
 Advance Session::advance(int64_t tokens, const core::Cancel& cancel) {

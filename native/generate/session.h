@@ -53,11 +53,16 @@ class Session {
   /** Drops finished rows from the caches. */
   void compact();
   void reserve(int64_t positions);
+  /** Brings the device's view of the rows to their next token. */
+  void advance_rows();
 
   std::shared_ptr<models::Role> role_;
   SessionOptions options_;
   std::vector<Row> rows_;
-  std::vector<models::KvCache> caches_;
+  /** Of each layer; see device::Kernels. */
+  std::vector<at::Tensor> caches_;
+  /** What the device knows of the rows that are decoded; advances with them. */
+  device::DecodeRows decoding_;
   int64_t capacity_ = 0;
   bool prefilled_ = false;
   bool broken_ = false;

@@ -2,7 +2,7 @@
 #include <vector>
 
 #include "core/cancel.h"
-#include "losses/cross_entropy.h"
+#include "device/label_rows.h"
 #include "nn/head.h"
 
 namespace posttrain::losses {
@@ -29,6 +29,7 @@ struct LinearCrossEntropy {
  */
 LinearCrossEntropy linear_cross_entropy(const at::Tensor& hidden_RD, const nn::Head& head,
                                         const std::vector<int64_t>& targets,
-                                        const ScaleOf& scale_of, const core::Cancel& cancel);
+                                        const device::ScaleOf& scale_of,
+                                        const core::Cancel& cancel);
 
 }  // namespace posttrain::losses

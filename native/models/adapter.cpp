@@ -30,7 +30,9 @@ const Layers* ActiveAdapter::layers() const {
 }
 
 BlockAdapter ActiveAdapter::block(size_t i) const {
-  return adapter == nullptr ? BlockAdapter{} : BlockAdapter{&adapter->block(i), dropout_seed};
+  return adapter == nullptr
+             ? BlockAdapter{}
+             : BlockAdapter{&adapter->block(i), dropout_seed, &adapter->base()->kernels()};
 }
 
 const std::vector<nn::LowRank>& ActiveAdapter::embed() const {
@@ -44,8 +46,9 @@ const std::vector<nn::LowRank>& ActiveAdapter::positions() const {
 }
 
 nn::LinearAdapter ActiveAdapter::head() const {
-  return adapter == nullptr ? nn::LinearAdapter{}
-                            : nn::LinearAdapter{&adapter->head(), dropout_seed};
+  return adapter == nullptr
+             ? nn::LinearAdapter{}
+             : nn::LinearAdapter{&adapter->head(), dropout_seed, &adapter->base()->kernels()};
 }
 
 Adapter::Adapter(std::shared_ptr<Decoder> base, AdapterSpec spec)

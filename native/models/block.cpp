@@ -59,23 +59,15 @@ at::Tensor Block::project(const at::Tensor& normed, const at::Tensor& positions,
 }
 
 at::Tensor Block::forward(const at::Tensor& x_TD, const Tokens& tokens, const at::Tensor& rows,
-                          const BlockAdapter& adapter, BlockTrace& trace, KvCache* cache,
+                          const BlockAdapter& adapter, BlockTrace& trace, at::Tensor* cache,
                           const core::Cancel& cancel) const {
   trace.input = x_TD;
   trace.attention_input = normed(attention_norm, x_TD, trace.attention_norm);
   trace.qkv = project(trace.attention_input, tokens.positions_T, adapter, trace);
-  if (cache != nullptr) {
-    for (size_t d = 0; d + 1 < tokens.offsets.size(); ++d) {
-      const int64_t from = tokens.offsets[d], length = tokens.offsets[d + 1] - from;
-      auto kv = trace.qkv.narrow(0, from, length)
-                    .narrow(1, spec.heads * spec.head_dim, 2 * spec.kv_heads * spec.head_dim)
-                    .view({length, 2, spec.kv_heads, spec.head_dim});
-      const auto row = static_cast<int64_t>(d);
-      cache->keys.select(0, row).narrow(1, 0, length).copy_(kv.select(1, 0).transpose(0, 1));
-      cache->values.select(0, row).narrow(1, 0, length).copy_(kv.select(1, 1).transpose(0, 1));
-    }
-  }
-  trace.attention = nn::packed_attention(trace.qkv, tokens.offsets, shape(), &trace.lse, cancel);
+  if (cache != nullptr)
+    kernels->fill_cache(*cache, trace.qkv, tokens.documents, tokens.positions_T, shape());
+  trace.attention =
+      kernels->attention(trace.qkv, tokens.documents, shape(), &trace.attention_kept, cancel);
   trace.attention_rows = rows.defined() ? trace.attention.index_select(0, rows) : trace.attention;
   trace.middle =
       contribution(out.forward(trace.attention_rows, adapter.of(&BlockModules::out)),
@@ -102,8 +94,8 @@ at::Tensor Block::backward(const at::Tensor& dy, const Tokens& tokens, const at:
     dattention = at::zeros_like(trace.attention).index_copy_(0, rows, dattention);
     dresidual = at::zeros_like(trace.input).index_copy_(0, rows, dmiddle);
   }
-  auto dqkv = nn::packed_attention_backward(dattention, trace.qkv, trace.attention, tokens.offsets,
-                                            shape(), trace.lse, cancel);
+  auto dqkv = kernels->attention_backward(dattention, trace.qkv, trace.attention, tokens.documents,
+                                          shape(), trace.attention_kept, cancel);
   if (rotary != nullptr) rotary->apply(dqkv, tokens.positions_T, spec.heads + spec.kv_heads, true);
   if (q_norm.has_value()) {
     const auto dq =
@@ -118,21 +110,13 @@ at::Tensor Block::backward(const at::Tensor& dy, const Tokens& tokens, const at:
       .add_(dresidual);
 }
 
-at::Tensor Block::decode(const at::Tensor& x_BD, const at::Tensor& positions_B,
-                         const std::vector<int64_t>& lengths, const BlockAdapter& adapter,
-                         KvCache& cache) const {
+at::Tensor Block::decode(const at::Tensor& x_BD, const device::DecodeRows& rows,
+                         const BlockAdapter& adapter, at::Tensor& cache) const {
   BlockTrace trace;
-  const int64_t rows = x_BD.size(0);
-  const auto projected =
-      project(normed(attention_norm, x_BD, trace.attention_norm), positions_B, adapter, trace);
-  const auto kv = projected.narrow(1, spec.heads * spec.head_dim, 2 * spec.kv_heads * spec.head_dim)
-                      .view({rows, 2, spec.kv_heads, spec.head_dim});
-  for (int64_t b = 0; b < rows; ++b) {
-    cache.keys.select(0, b).select(1, lengths[b] - 1).copy_(kv.select(0, b).select(0, 0));
-    cache.values.select(0, b).select(1, lengths[b] - 1).copy_(kv.select(0, b).select(0, 1));
-  }
-  const auto q = projected.narrow(1, 0, spec.heads * spec.head_dim).contiguous();
-  const auto attention = nn::decode_attention(q, cache.keys, cache.values, lengths, shape());
+  const auto qkv_BW =
+      project(normed(attention_norm, x_BD, trace.attention_norm), rows.positions_B, adapter, trace);
+  kernels->append_cache(cache, qkv_BW, rows, shape());
+  const auto attention = kernels->attention_decode(qkv_BW, cache, rows, shape());
   const auto middle =
       contribution(out.forward(attention, adapter.of(&BlockModules::out)), attention_post_norm,
                    trace.attention_output, trace.attention_post_norm)

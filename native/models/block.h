@@ -3,9 +3,9 @@
 #include <vector>
 
 #include "core/cancel.h"
+#include "device/kernels.h"
 #include "models/spec.h"
 #include "models/tokens.h"
-#include "nn/attention.h"
 #include "nn/linear.h"
 #include "nn/mlp.h"
 #include "nn/norm.h"
@@ -22,7 +22,7 @@ struct BlockTrace {
   nn::NormTrace q_norm, k_norm;
   at::Tensor qkv;  // [T, W], rotated
   at::Tensor attention;
-  std::vector<at::Tensor> lse;
+  std::vector<at::Tensor> attention_kept;
   at::Tensor attention_rows;    // [R, heads * E]: input of `out`
   at::Tensor attention_output;  // [R, D]: before its norm, where there is one
   nn::NormTrace attention_post_norm;
@@ -34,11 +34,6 @@ struct BlockTrace {
   nn::NormTrace mlp_post_norm;
 };
 
-/** Keys and values of one layer for B rows, [B, kv_heads, S, E], written in place. */
-struct KvCache {
-  at::Tensor keys, values;
-};
-
 /** The low-rank updates of the linear layers of one block. */
 struct BlockModules {
   std::vector<nn::LowRank> qkv, out, up, down;
@@ -48,10 +43,11 @@ struct BlockModules {
 struct BlockAdapter {
   const BlockModules* modules = nullptr;
   uint64_t dropout_seed = 0;
+  const device::Kernels* kernels = nullptr;
 
   nn::LinearAdapter of(std::vector<nn::LowRank> BlockModules::* linear) const {
     return modules == nullptr ? nn::LinearAdapter{}
-                              : nn::LinearAdapter{&(modules->*linear), dropout_seed};
+                              : nn::LinearAdapter{&(modules->*linear), dropout_seed, kernels};
   }
   nn::MlpAdapter mlp() const { return {of(&BlockModules::up), of(&BlockModules::down)}; }
 };
@@ -66,8 +62,9 @@ struct Block {
   nn::Linear qkv, out;
   nn::Mlp mlp;
   nn::Rotary* rotary = nullptr;
+  const device::Kernels* kernels = nullptr;
 
-  nn::AttentionShape shape() const {
+  device::AttentionShape shape() const {
     return {spec.heads, spec.kv_heads, spec.head_dim, spec.window, spec.attention_scale};
   }
 
@@ -77,17 +74,15 @@ struct Block {
    * document d are copied to its row d.
    */
   at::Tensor forward(const at::Tensor& x_TD, const Tokens& tokens, const at::Tensor& rows,
-                     const BlockAdapter& adapter, BlockTrace& trace, KvCache* cache,
+                     const BlockAdapter& adapter, BlockTrace& trace, at::Tensor* cache,
                      const core::Cancel& cancel) const;
   /** dy is [T, D], or [R, D] with `rows`; returns dx [T, D]. */
   at::Tensor backward(const at::Tensor& dy, const Tokens& tokens, const at::Tensor& rows,
                       const BlockAdapter& adapter, const BlockTrace& trace,
                       const core::Cancel& cancel) const;
-  /** Decodes one new token a row: x [B, D] at positions [B]; writes keys and values at those
-   * positions of the cache. */
-  at::Tensor decode(const at::Tensor& x_BD, const at::Tensor& positions_B,
-                    const std::vector<int64_t>& lengths, const BlockAdapter& adapter,
-                    KvCache& cache) const;
+  /** Decodes one new token a row, x [B, D]; writes keys and values at its position of the cache. */
+  at::Tensor decode(const at::Tensor& x_BD, const device::DecodeRows& rows,
+                    const BlockAdapter& adapter, at::Tensor& cache) const;
 
  private:
   at::Tensor project(const at::Tensor& normed, const at::Tensor& positions,

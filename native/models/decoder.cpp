@@ -1,6 +1,7 @@
 #include "models/decoder.h"
 
 #include <ATen/Dispatch.h>
+#include <c10/core/DeviceGuard.h>
 
 #include "core/philox.h"
 #include "nn/embedding.h"
@@ -8,7 +9,10 @@
 namespace posttrain::models {
 
 Decoder::Decoder(DecoderSpec spec, at::Device device, at::ScalarType dtype)
-    : spec_(std::move(spec)), device_(device), dtype_(dtype) {
+    : spec_(std::move(spec)),
+      device_(device),
+      dtype_(dtype),
+      kernels_(device::kernels_of(device, dtype)) {
   const int64_t width = spec_.hidden_size;
   layers_.embed = add("embed.weight", {spec_.vocab_size, width}, nn::Init::matrix);
   if (spec_.learned_positions.has_value())
@@ -31,6 +35,7 @@ void Decoder::add_block(size_t i) {
                 kv_width = layer.kv_heads * layer.head_dim;
   auto& block = layers_.blocks.emplace_back();
   block.spec = layer;
+  block.kernels = &kernels_;
   if (layer.pre_norm) block.attention_norm = add_norm(at + "attentionNorm", spec_.norm, width);
   block.qkv = add_linear(at + "qkv", q_width + 2 * kv_width, width, layer.qkv_bias);
   if (layer.qk_norm) {
@@ -42,6 +47,7 @@ void Decoder::add_block(size_t i) {
   if (layer.post_norm)
     block.attention_post_norm = add_norm(at + "attentionPostNorm", spec_.norm, width);
   if (layer.pre_norm) block.mlp_norm = add_norm(at + "mlpNorm", spec_.norm, width);
+  block.mlp.kernels = &kernels_;
   block.mlp.kind = layer.mlp_kind;
   block.mlp.activation = layer.activation;
   block.mlp.up = add_linear(
@@ -72,6 +78,7 @@ nn::Linear Decoder::add_linear(const std::string& name, int64_t out, int64_t in,
 
 nn::Norm Decoder::add_norm(const std::string& name, const NormSpec& norm, int64_t width) {
   nn::Norm result{norm.kind, norm.eps, norm.offset};
+  result.kernels = &kernels_;
   result.weight = add(name + ".weight", {width}, norm.offset ? nn::Init::zero : nn::Init::one);
   if (norm.kind == nn::NormKind::layer) result.bias = add(name + ".bias", {width}, nn::Init::zero);
   return result;
@@ -82,8 +89,9 @@ nn::Rotary* Decoder::rotary_of(const LayerSpec& layer) {
   for (auto& known : rotaries_) {
     if (known.spec == *layer.rope && known.head_dim == layer.head_dim) return known.rotary.get();
   }
-  rotaries_.push_back({*layer.rope, layer.head_dim,
-                       std::make_unique<nn::Rotary>(*layer.rope, layer.head_dim, device_, dtype_)});
+  rotaries_.push_back(
+      {*layer.rope, layer.head_dim,
+       std::make_unique<nn::Rotary>(*layer.rope, layer.head_dim, device_, dtype_, &kernels_)});
   return rotaries_.back().rotary.get();
 }
 
@@ -145,24 +153,21 @@ void Decoder::embed_backward(const Tokens& tokens, at::Tensor& dx_TD,
                              const ActiveAdapter& adapter) const {
   const auto& layers = layers_of(adapter);
   if (layers.positions != nullptr) {
-    nn::embedding_backward(*layers.positions, tokens.positions_T, dx_TD);
-    nn::embedding_update_backward(*layers.positions, tokens.positions_T, dx_TD,
+    nn::embedding_backward(kernels_, *layers.positions, tokens.positions_T, dx_TD);
+    nn::embedding_update_backward(kernels_, *layers.positions, tokens.positions_T, dx_TD,
                                   adapter.positions());
   }
   if (embedding_multiplier_.has_value()) dx_TD.mul_(*embedding_multiplier_);
-  nn::embedding_backward(*layers.embed, tokens.ids_T, dx_TD, spec_.padding_id);
-  nn::embedding_update_backward(*layers.embed, tokens.ids_T, dx_TD, adapter.embed(),
+  nn::embedding_backward(kernels_, *layers.embed, tokens.ids_T, dx_TD, spec_.padding_id);
+  nn::embedding_update_backward(kernels_, *layers.embed, tokens.ids_T, dx_TD, adapter.embed(),
                                 spec_.padding_id);
 }
 
 at::Tensor Decoder::forward(const Tokens& tokens, const at::Tensor& rows,
                             const ActiveAdapter& adapter, DecoderTrace* trace,
-                            std::vector<KvCache>* caches, const core::Cancel& cancel) {
-  int64_t longest = 0;
-  for (size_t d = 0; d + 1 < tokens.offsets.size(); ++d) {
-    longest = std::max(longest, tokens.offsets[d + 1] - tokens.offsets[d]);
-  }
-  reserve_positions(longest);
+                            std::vector<at::Tensor>* caches, const core::Cancel& cancel) {
+  const c10::OptionalDeviceGuard guard(device_);
+  reserve_positions(tokens.documents.longest);
   const auto& layers = layers_of(adapter);
   auto x = embed(tokens.ids_T, tokens.positions_T, adapter);
   for (size_t i = 0; i < layers.blocks.size(); ++i) {
@@ -190,6 +195,7 @@ at::Tensor Decoder::forward(const Tokens& tokens, const at::Tensor& rows,
 void Decoder::backward(const Tokens& tokens, const at::Tensor& rows, const ActiveAdapter& adapter,
                        const at::Tensor& dhidden_RD, DecoderTrace& trace,
                        const core::Cancel& cancel) {
+  const c10::OptionalDeviceGuard guard(device_);
   const auto& layers = layers_of(adapter);
   auto dx = layers.norm.backward(trace.last, dhidden_RD, trace.norm);
   for (size_t i = layers.blocks.size(); i-- > 0;) {
@@ -208,16 +214,16 @@ void Decoder::backward(const Tokens& tokens, const at::Tensor& rows, const Activ
   embed_backward(tokens, dx, adapter);
 }
 
-at::Tensor Decoder::decode(const at::Tensor& ids_B, const std::vector<int64_t>& lengths,
-                           const ActiveAdapter& adapter, std::vector<KvCache>& caches,
+at::Tensor Decoder::decode(const at::Tensor& ids_B, const device::DecodeRows& rows,
+                           const ActiveAdapter& adapter, std::vector<at::Tensor>& caches,
                            const core::Cancel& cancel) {
-  reserve_positions(*std::max_element(lengths.begin(), lengths.end()));
+  const c10::OptionalDeviceGuard guard(device_);
+  reserve_positions(rows.longest);
   const auto& layers = layers_of(adapter);
-  const auto positions = at::tensor(lengths, at::kLong).sub_(1).to(device_);
-  auto x = embed(ids_B, positions, adapter);
+  auto x = embed(ids_B, rows.positions_B, adapter);
   for (size_t i = 0; i < layers.blocks.size(); ++i) {
     cancel.check();
-    x = layers.blocks[i].decode(x, positions, lengths, adapter.block(i), caches[i]);
+    x = layers.blocks[i].decode(x, rows, adapter.block(i), caches[i]);
   }
   nn::NormTrace norm_trace;
   return layers.norm.forward(x, norm_trace);

@@ -51,6 +51,7 @@ class Decoder {
   const DecoderSpec& spec() const { return spec_; }
   at::Device device() const { return device_; }
   at::ScalarType dtype() const { return dtype_; }
+  const device::Kernels& kernels() const { return kernels_; }
   std::deque<nn::Parameter>& parameters() { return parameters_; }
   /** A tied head.weight is embed.weight. Throws for an unknown name. */
   nn::Parameter& parameter(const std::string& name);
@@ -58,7 +59,8 @@ class Decoder {
   const Layers& layers() const { return layers_; }
   /** Tied heads use the token embedding as their weight. */
   nn::Head head(const ActiveAdapter& adapter) const {
-    return {layers_of(adapter).head, spec_.logit_multiplier, spec_.logit_soft_cap, adapter.head()};
+    return {layers_of(adapter).head, spec_.logit_multiplier, spec_.logit_soft_cap, adapter.head(),
+            &kernels_};
   }
   /** Gives a tied head a weight of its own, a copy of the token embedding. */
   void untie();
@@ -70,14 +72,15 @@ class Decoder {
   /** Final normed hidden states of the tokens in `rows` (all where undefined), [R, D]. `trace` and
    * `caches` may be null. */
   at::Tensor forward(const Tokens& tokens, const at::Tensor& rows, const ActiveAdapter& adapter,
-                     DecoderTrace* trace, std::vector<KvCache>* caches, const core::Cancel& cancel);
+                     DecoderTrace* trace, std::vector<at::Tensor>* caches,
+                     const core::Cancel& cancel);
   /** Adds every trainable parameter's gradient, except for the head's use of its weight, from that
    * of the hidden states. */
   void backward(const Tokens& tokens, const at::Tensor& rows, const ActiveAdapter& adapter,
                 const at::Tensor& dhidden_RD, DecoderTrace& trace, const core::Cancel& cancel);
-  /** Final normed hidden states [B, D] of one new token a row; lengths[b] includes it. */
-  at::Tensor decode(const at::Tensor& ids_B, const std::vector<int64_t>& lengths,
-                    const ActiveAdapter& adapter, std::vector<KvCache>& caches,
+  /** Final normed hidden states [B, D] of one new token a row. */
+  at::Tensor decode(const at::Tensor& ids_B, const device::DecodeRows& rows,
+                    const ActiveAdapter& adapter, std::vector<at::Tensor>& caches,
                     const core::Cancel& cancel);
 
   /** Freezes all parameters until every adapter that froze them is released. */
@@ -103,6 +106,7 @@ class Decoder {
   DecoderSpec spec_;
   at::Device device_;
   at::ScalarType dtype_;
+  const device::Kernels kernels_;
   std::deque<nn::Parameter> parameters_;
   std::unordered_map<std::string, size_t> index_;
   Layers layers_;

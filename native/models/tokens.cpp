@@ -1,5 +1,7 @@
 #include "models/tokens.h"
 
+#include <algorithm>
+
 namespace posttrain::models {
 
 Tokens tokens_of(const std::vector<int32_t>& ids, const std::vector<int32_t>& offsets,
@@ -17,14 +19,17 @@ Tokens tokens_of(const std::vector<int32_t>& ids, const std::vector<int32_t>& of
     id[t] = ids[t];
   }
   Tokens result;
+  auto& documents = result.documents;
   for (size_t d = 0; d + 1 < offsets.size(); ++d) {
     const int64_t from = offsets[d], to = offsets[d + 1];
     TORCH_CHECK_VALUE(from < to && to <= count, "[batch] document ", d,
                       " is empty: offsets must increase");
     for (int64_t t = from; t < to; ++t) position[t] = t - from;
-    result.offsets.push_back(from);
+    documents.offsets.push_back(from);
+    documents.longest = std::max(documents.longest, to - from);
   }
-  result.offsets.push_back(count);
+  documents.offsets.push_back(count);
+  documents.offsets_D1 = at::tensor(offsets, at::kInt).to(device);
   result.ids_T = ids_T.to(device);
   result.positions_T = positions_T.to(device);
   return result;

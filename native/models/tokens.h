@@ -4,13 +4,15 @@
 #include <cstdint>
 #include <vector>
 
+#include "device/kernels.h"
+
 namespace posttrain::models {
 
 /** Packed tokens: T of them in D documents. */
 struct Tokens {
-  at::Tensor ids_T;              // int64, on the device
-  at::Tensor positions_T;        // int64, from 0 in each document, on the device
-  std::vector<int64_t> offsets;  // [D + 1]
+  at::Tensor ids_T;        // int64, on the device
+  at::Tensor positions_T;  // int64, from 0 in each document, on the device
+  device::Documents documents;
 };
 
 /** Checks ids [T] and offsets [D + 1] and moves them to the device. Throws ValueError. */

@@ -1,6 +1,6 @@
 #include "nn/embedding.h"
 
-#include <ATen/Parallel.h>
+#include <ATen/ATen.h>
 
 #include "core/matmul.h"
 
@@ -10,31 +10,9 @@ at::Tensor embedding(const Parameter& weight, const at::Tensor& ids_T) {
   return weight.value.index_select(0, ids_T);
 }
 
-void embedding_backward(Parameter& weight, const at::Tensor& ids_T, const at::Tensor& dy_TD,
-                        std::optional<int64_t> padding_id) {
-  if (!weight.trainable) return;
-  auto& grad = weight.gradient();
-  if (!grad.is_cpu()) {
-    grad.add_(
-        at::embedding_dense_backward(dy_TD, ids_T, grad.size(0), padding_id.value_or(-1), false));
-    return;
-  }
-  const auto* ids = ids_T.const_data_ptr<int64_t>();
-  const int64_t tokens = ids_T.numel(), width = grad.size(1);
-  AT_DISPATCH_FLOATING_TYPES(grad.scalar_type(), "embedding_backward", [&] {
-    const auto dy = dy_TD.to(grad.scalar_type()).contiguous();
-    const scalar_t* source = dy.const_data_ptr<scalar_t>();
-    scalar_t* target = grad.mutable_data_ptr<scalar_t>();
-    // Threads share columns, never rows.
-    at::parallel_for(0, width, 64, [&](int64_t from, int64_t to) {
-      for (int64_t t = 0; t < tokens; ++t) {
-        if (padding_id == ids[t]) continue;
-        const scalar_t* s = source + t * width;
-        scalar_t* d = target + ids[t] * width;
-        for (int64_t i = from; i < to; ++i) d[i] += s[i];
-      }
-    });
-  });
+void embedding_backward(const device::Kernels& kernels, Parameter& weight, const at::Tensor& ids_T,
+                        const at::Tensor& dy_TD, std::optional<int64_t> padding_id) {
+  if (weight.trainable) kernels.add_rows(weight.gradient(), ids_T, dy_TD, padding_id);
 }
 
 void embedding_update(at::Tensor& x_TD, const Parameter& weight, const at::Tensor& ids_T,
@@ -52,8 +30,9 @@ void embedding_update(at::Tensor& x_TD, const Parameter& weight, const at::Tenso
   }
 }
 
-void embedding_update_backward(const Parameter& weight, const at::Tensor& ids_T,
-                               const at::Tensor& dy_TD, const std::vector<LowRank>& modules,
+void embedding_update_backward(const device::Kernels& kernels, const Parameter& weight,
+                               const at::Tensor& ids_T, const at::Tensor& dy_TD,
+                               const std::vector<LowRank>& modules,
                                std::optional<int64_t> padding_id) {
   for (const auto& module : modules) {
     const auto low_TR = module.b->value.index_select(0, ids_T);
@@ -68,7 +47,7 @@ void embedding_update_backward(const Parameter& weight, const at::Tensor& ids_T,
       }
       dx_TD = dx_TD * ratio_D;
     }
-    embedding_backward(*module.b, ids_T,
+    embedding_backward(kernels, *module.b, ids_T,
                        core::product(dx_TD, module.a->value.t()).mul_(module.scale), padding_id);
     if (module.a->trainable)
       core::add_transposed_product(module.a->gradient(), low_TR, dx_TD, module.scale);

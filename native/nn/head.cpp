@@ -23,7 +23,7 @@ HeadPass::HeadPass(const Head& head, const at::Tensor& hidden_RD)
   for (const auto& module : *head.adapter.modules) {
     Update update{};
     update.module = &module;
-    update.input_RD = low_rank_input(hidden_RD, module, head.adapter.dropout_seed, &update.mask);
+    update.input_RD = low_rank_input(hidden_RD, module, head.adapter, &update.mask);
     update.low_RK = core::product(update.input_RD, module.a->value.t());
     if (module.magnitude != nullptr)
       update.ratio_V = magnitude_ratio(head.weight->value, module, &update.norms_V);

@@ -17,6 +17,7 @@ struct Head {
   std::optional<double> soft_cap;
   /** Low-rank updates of W; none by default. */
   LinearAdapter adapter;
+  const device::Kernels* kernels = nullptr;
 
   /** The head that gives logits / temperature for hidden states / temperature. */
   Head at_temperature(double temperature) const;

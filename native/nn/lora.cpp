@@ -1,22 +1,12 @@
 #include "nn/lora.h"
 
 #include "core/matmul.h"
-#include "core/philox.h"
 
 namespace posttrain::nn {
 namespace {
 
 at::Tensor rows_of(const at::Tensor& weight_OI, const LowRank& module) {
   return weight_OI.narrow(0, module.first_row, module.rows);
-}
-
-// 0 or 1 / (1 - p), in the dtype of the adapter; undefined without dropout
-at::Tensor dropout_mask(const at::Tensor& x_TI, const LowRank& module, uint64_t seed) {
-  if (module.dropout == 0 || seed == 0) return {};
-  auto mask = at::empty(x_TI.sizes(), at::kFloat);
-  core::fill_dropout(mask.mutable_data_ptr<float>(), mask.numel(), module.dropout, seed,
-                     module.stream);
-  return mask.to(x_TI.device(), module.a->value.scalar_type());
 }
 
 int64_t reduced(const LowRank& module) { return module.of_columns ? 0 : 1; }
@@ -27,11 +17,13 @@ at::Tensor widened(const at::Tensor& y, const LowRank& module) {
   return y.to(module.a->value.scalar_type());
 }
 
-at::Tensor low_rank_input(const at::Tensor& x_TI, const LowRank& module, uint64_t dropout_seed,
-                          at::Tensor* mask) {
-  *mask = dropout_mask(x_TI, module, dropout_seed);
+at::Tensor low_rank_input(const at::Tensor& x_TI, const LowRank& module,
+                          const LinearAdapter& adapter, at::Tensor* mask) {
   const auto wide = widened(x_TI, module);
-  return mask->defined() ? wide * *mask : wide;
+  if (module.dropout == 0 || adapter.dropout_seed == 0) return wide;
+  *mask = adapter.kernels->dropout(x_TI, wide.scalar_type(), module.dropout, adapter.dropout_seed,
+                                   module.stream);
+  return wide * *mask;
 }
 
 at::Tensor magnitude_ratio(const at::Tensor& weight_OI, const LowRank& module, at::Tensor* norms) {
@@ -46,7 +38,7 @@ void lora_forward(at::Tensor& y_TO, const at::Tensor& x_TI, const at::Tensor& we
   if (adapter.empty()) return;
   for (const auto& module : *adapter.modules) {
     at::Tensor mask;
-    const auto input = low_rank_input(x_TI, module, adapter.dropout_seed, &mask);
+    const auto input = low_rank_input(x_TI, module, adapter, &mask);
     const auto low_TR = core::product(input, module.a->value.t());
     auto y = y_TO.narrow(1, module.first_row, module.rows);
     if (module.magnitude == nullptr) {
@@ -89,7 +81,7 @@ void lora_backward(at::Tensor& dx_TI, const at::Tensor& x_TI, const at::Tensor& 
     const auto& a = module.a->value;
     const auto& b = module.b->value;
     at::Tensor mask;
-    const auto input = low_rank_input(x_TI, module, adapter.dropout_seed, &mask);
+    const auto input = low_rank_input(x_TI, module, adapter, &mask);
     const auto low_TR = core::product(input, a.t());
     auto dy = dy_TO.narrow(1, module.first_row, module.rows).to(a.scalar_type());
     if (module.magnitude != nullptr) {

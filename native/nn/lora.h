@@ -1,6 +1,7 @@
 #pragma once
 #include <vector>
 
+#include "device/kernels.h"
 #include "nn/parameter.h"
 
 namespace posttrain::nn {
@@ -30,6 +31,7 @@ struct LinearAdapter {
   const std::vector<LowRank>* modules = nullptr;
   /** Dropout is on only with a seed other than 0. */
   uint64_t dropout_seed = 0;
+  const device::Kernels* kernels = nullptr;
 
   bool empty() const { return modules == nullptr || modules->empty(); }
 };
@@ -40,8 +42,8 @@ at::Tensor widened(const at::Tensor& y, const LowRank& module);
 /** What a module's A is multiplied with: x [T, in], dropped out. Sets `mask` where there is
  * dropout.
  */
-at::Tensor low_rank_input(const at::Tensor& x_TI, const LowRank& module, uint64_t dropout_seed,
-                          at::Tensor* mask);
+at::Tensor low_rank_input(const at::Tensor& x_TI, const LowRank& module,
+                          const LinearAdapter& adapter, at::Tensor* mask);
 
 /** m / ||W + scale B A|| of each row (of each column of an embedding), and the norms. */
 at::Tensor magnitude_ratio(const at::Tensor& weight_OI, const LowRank& module, at::Tensor* norms);

@@ -1,6 +1,7 @@
 #pragma once
 #include <string>
 
+#include "device/kernels.h"
 #include "nn/linear.h"
 
 namespace posttrain::nn {
@@ -28,6 +29,7 @@ struct Mlp {
   Activation activation = Activation::silu;
   Linear up;
   Linear down;
+  const device::Kernels* kernels = nullptr;
 
   at::Tensor forward(const at::Tensor& x_TD, MlpTrace& trace, const MlpAdapter& adapter = {}) const;
   at::Tensor backward(const at::Tensor& x_TD, const at::Tensor& dy_TD, const MlpTrace& trace,

@@ -1,6 +1,7 @@
 #pragma once
 #include <string>
 
+#include "device/kernels.h"
 #include "nn/parameter.h"
 
 namespace posttrain::nn {
@@ -28,6 +29,7 @@ struct Norm {
   bool offset = false;
   Parameter* weight = nullptr;
   Parameter* bias = nullptr;
+  const device::Kernels* kernels = nullptr;
 
   at::Tensor forward(const at::Tensor& x_TD, NormTrace& trace) const;
   /** Adds dw and db to the gradient buffers; returns dx [T, D]. */

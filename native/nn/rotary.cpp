@@ -1,12 +1,8 @@
 #include "nn/rotary.h"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <cmath>
 #include <numbers>
-
-#include "core/simd.h"
 
 namespace posttrain::nn {
 namespace {
@@ -61,36 +57,6 @@ double yarn_attention_factor(const RopeSpec& spec) {
   return yarn_mscale(spec.factor, *spec.mscale) / yarn_mscale(spec.factor, *spec.mscale_all_dim);
 }
 
-// x[i], x[i + half] -> x[i] c - x[i + half] s, x[i + half] c + x[i] s for every head
-POSTTRAIN_SIMD void rotate_row(float* x, const float* cos, const float* sin, int64_t heads,
-                               int64_t head_dim, int64_t half, float sign) {
-  for (int64_t h = 0; h < heads; ++h) {
-    float* a = x + h * head_dim;
-    float* b = a + half;
-#pragma omp simd
-    for (int64_t i = 0; i < half; ++i) {
-      const float ai = a[i], bi = b[i], s = sign * sin[i];
-      a[i] = ai * cos[i] - bi * s;
-      b[i] = bi * cos[i] + ai * s;
-    }
-  }
-}
-
-// Rotates the pairs x[2 i] and x[2 i + 1]
-POSTTRAIN_SIMD void rotate_row_interleaved(float* x, const float* cos, const float* sin,
-                                           int64_t heads, int64_t head_dim, int64_t half,
-                                           float sign) {
-  for (int64_t h = 0; h < heads; ++h) {
-    float* a = x + h * head_dim;
-#pragma omp simd
-    for (int64_t i = 0; i < half; ++i) {
-      const float ai = a[2 * i], bi = a[2 * i + 1], s = sign * sin[i];
-      a[2 * i] = ai * cos[i] - bi * s;
-      a[2 * i + 1] = bi * cos[i] + ai * s;
-    }
-  }
-}
-
 }  // namespace
 
 RopeKind rope_kind_of(const std::string& name) {
@@ -125,8 +91,10 @@ std::pair<at::Tensor, double> rope_frequencies(const RopeSpec& spec, int64_t rot
   TORCH_CHECK(false, "[rotary] kind");
 }
 
-Rotary::Rotary(const RopeSpec& spec, int64_t head_dim, at::Device device, at::ScalarType dtype)
-    : head_dim_(head_dim),
+Rotary::Rotary(const RopeSpec& spec, int64_t head_dim, at::Device device, at::ScalarType dtype,
+               const device::Kernels* kernels)
+    : kernels_(kernels),
+      head_dim_(head_dim),
       rotary_dim_(spec.rotary_dim.value_or(head_dim)),
       interleaved_(spec.interleaved),
       device_(device),
@@ -149,31 +117,7 @@ void Rotary::reserve(int64_t positions) {
 
 void Rotary::apply(const at::Tensor& x_TW, const at::Tensor& positions_T, int64_t heads,
                    bool inverse) const {
-  const int64_t rows = x_TW.size(0), half = rotary_dim_ / 2;
-  if (x_TW.is_cpu() && x_TW.scalar_type() == at::kFloat && dtype_ == at::kFloat) {
-    float* x = x_TW.mutable_data_ptr<float>();
-    const int64_t stride = x_TW.stride(0);
-    const auto* position = positions_T.const_data_ptr<int64_t>();
-    const float *cos = cos_PD_.const_data_ptr<float>(), *sin = sin_PD_.const_data_ptr<float>();
-    const auto rotate = interleaved_ ? rotate_row_interleaved : rotate_row;
-    at::parallel_for(0, rows, 32, [&](int64_t from, int64_t to) {
-      for (int64_t t = from; t < to; ++t) {
-        rotate(x + t * stride, cos + position[t] * half, sin + position[t] * half, heads, head_dim_,
-               half, inverse ? -1.0f : 1.0f);
-      }
-    });
-    return;
-  }
-  const auto view =
-      x_TW.narrow(1, 0, heads * head_dim_).view({rows, heads, head_dim_}).narrow(2, 0, rotary_dim_);
-  const auto cos = cos_PD_.index_select(0, positions_T).unsqueeze(1);
-  auto sin = sin_PD_.index_select(0, positions_T).unsqueeze(1);
-  if (inverse) sin = -sin;
-  const auto first = interleaved_ ? view.slice(2, 0, rotary_dim_, 2) : view.narrow(2, 0, half);
-  const auto second = interleaved_ ? view.slice(2, 1, rotary_dim_, 2) : view.narrow(2, half, half);
-  const auto a = first.clone(), b = second.clone();
-  first.copy_(a * cos - b * sin);
-  second.copy_(b * cos + a * sin);
+  kernels_->rope({cos_PD_, sin_PD_, head_dim_, interleaved_}, x_TW, positions_T, heads, inverse);
 }
 
 }  // namespace posttrain::nn

@@ -4,6 +4,8 @@
 #include <optional>
 #include <string>
 
+#include "device/kernels.h"
+
 namespace posttrain::nn {
 
 /** Kinds as in Hugging Face configs: linear divides positions by the factor; yarn is Peng et al.
@@ -40,7 +42,8 @@ struct RopeSpec {
 /** Cosines and sines by position, [positions, d/2], grown on demand. */
 class Rotary {
  public:
-  Rotary(const RopeSpec& spec, int64_t head_dim, at::Device device, at::ScalarType dtype);
+  Rotary(const RopeSpec& spec, int64_t head_dim, at::Device device, at::ScalarType dtype,
+         const device::Kernels* kernels);
   /** Extends the tables to all positions below `positions`. */
   void reserve(int64_t positions);
   /** Rotates the first `heads` heads of each row of x [T, W], in place; row t is at position
@@ -49,6 +52,7 @@ class Rotary {
              bool inverse) const;
 
  private:
+  const device::Kernels* kernels_;
   int64_t head_dim_;
   int64_t rotary_dim_;
   bool interleaved_;

@@ -73,8 +73,8 @@ StepResult AdamW::step(double learning_rate, double max_grad_norm) {
   at::Tensor grad_scale;
   if (max_grad_norm > 0 && norm + 1e-6 > max_grad_norm) {
     grad_scale = at::full({1}, (norm + 1e-6) / max_grad_norm, grads[0].options().dtype(at::kFloat));
-    if (grads[0].scalar_type() == at::kDouble || !grads[0].is_cpu()) {
-      // The fused kernel's scale is float32: float64 and device gradients are scaled beforehand.
+    if (grads[0].scalar_type() == at::kDouble) {
+      // The fused kernel's scale is float32: float64 gradients are scaled beforehand.
       at::_foreach_mul_(grads, max_grad_norm / (norm + 1e-6));
       grad_scale = at::Tensor();
     }

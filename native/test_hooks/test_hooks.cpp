@@ -2,6 +2,7 @@
 #include <ATen/ATen.h>
 #include <napi.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
@@ -17,6 +18,7 @@
 #include "core/cpu_cores.h"
 #include "core/error.h"
 #include "core/philox.h"
+#include "device/kernels.h"
 #include "test_hooks/optim.h"
 
 namespace posttrain::bindings {
@@ -140,6 +142,11 @@ Napi::Value objects(const Napi::CallbackInfo& info) {
     TORCH_CHECK_WITH(OutOfMemoryError, false, "CUDA out of memory");
   if (kind == "torch's allocator")
     TORCH_CHECK(false, "DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes");
+  if (kind == "cuBLAS")
+    TORCH_CHECK(false,
+                "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`");
+  if (kind == "a lost device")
+    TORCH_CHECK(false, "CUDA error: an illegal memory access was encountered\nCUDA kernel errors");
   if (kind == "an operator") at::mm(at::ones({2, 3}), at::ones({2, 3}));
   if (kind == "std::bad_alloc") throw std::bad_alloc();
   if (kind == "std::length_error") throw std::length_error("too long");
@@ -206,6 +213,20 @@ Napi::Value normals(const Napi::CallbackInfo& info) {
   return result;
 }
 
+// dropout(kernels, count, p, seed, stream)
+Napi::Value dropout(const Napi::CallbackInfo& info) {
+  const auto kernels = info[0].ToString().Utf8Value() == "cuda"
+                           ? device::cuda_kernels(at::kFloat, 8)
+                           : device::reference_kernels();
+  const auto count = static_cast<int64_t>(number(info[1]));
+  const auto mask = kernels.dropout(at::empty({count}), at::kFloat, number(info[2]),
+                                    static_cast<uint64_t>(number(info[3])),
+                                    static_cast<uint32_t>(number(info[4])));
+  auto result = Napi::Float32Array::New(info.Env(), static_cast<size_t>(count));
+  std::copy_n(mask.const_data_ptr<float>(), count, result.Data());
+  return result;
+}
+
 Napi::Value default_threads(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(core::default_threads()));
 }
@@ -227,6 +248,7 @@ void register_test_hooks(Napi::Env env, Napi::Object exports) {
   if (std::getenv("POSTTRAIN_TEST_POISON") != nullptr) core::poison_allocations(true);
   hooks.Set("allocate", method(env, allocate));
   hooks.Set("philox", synchronous_method(env, philox));
+  hooks.Set("dropout", synchronous_method(env, dropout));
   hooks.Set("normals", synchronous_method(env, normals));
   hooks.Set("defaultThreads", synchronous_method(env, default_threads));
   add_optim_hooks(env, hooks);

@@ -115,7 +115,7 @@ std::vector<losses::Sums> Pass::run() {
     // Where a label's gradient depends on that label alone, its logits are computed once.
     const bool at_once = !any([](Reads reads) { return reads == Reads::all_labels; });
     if (options_.gradient && at_once) {
-      read_log_probs([&](int64_t r, const losses::RowLoss& loss) {
+      read_log_probs([&](int64_t r, const device::RowLoss& loss) {
         return scale_of(static_cast<size_t>(r), loss);
       });
     } else {
@@ -139,8 +139,8 @@ std::vector<losses::Sums> Pass::run() {
   auto results = sums(&states);
   if (!options_.gradient) return results;
   if (!dlog_probs_.empty()) {
-    read_log_probs([&](int64_t r, const losses::RowLoss&) {
-      return losses::RowScale{-dlog_probs_[r], dentropy_[r]};
+    read_log_probs([&](int64_t r, const device::RowLoss&) {
+      return device::RowScale{-dlog_probs_[r], dentropy_[r]};
     });
   }
   if (!dvalues_.empty())
@@ -151,7 +151,7 @@ std::vector<losses::Sums> Pass::run() {
   return results;
 }
 
-void Pass::read_log_probs(const losses::ScaleOf& scale_of) {
+void Pass::read_log_probs(const device::ScaleOf& scale_of) {
   auto loss =
       losses::linear_cross_entropy(tempered_RD_,
                                    role_.base->head(role_.active_adapter(options_.dropout_seed))
@@ -166,7 +166,7 @@ void Pass::read_log_probs(const losses::ScaleOf& scale_of) {
          options_.temperature == 1 ? loss.dhidden_RD : loss.dhidden_RD.div_(options_.temperature));
 }
 
-losses::RowScale Pass::scale_of(size_t row, const losses::RowLoss& loss) const {
+device::RowScale Pass::scale_of(size_t row, const device::RowLoss& loss) const {
   const double log_prob = -loss.nll;
   const uint8_t correct = loss.correct;
   const Outputs label{.first = row,

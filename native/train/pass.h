@@ -39,9 +39,9 @@ class Pass {
   bool any(bool (*reads)(Reads)) const;
   std::vector<losses::Sums> sums(const HiddenStates* hidden);
   /** Log-probabilities of the labels; with `scale_of` their gradient too. */
-  void read_log_probs(const losses::ScaleOf& scale_of);
+  void read_log_probs(const device::ScaleOf& scale_of);
   /** Gradient scale of one label, from its own loss. */
-  losses::RowScale scale_of(size_t row, const losses::RowLoss& loss) const;
+  device::RowScale scale_of(size_t row, const device::RowLoss& loss) const;
 
   models::Role& role_;
   const Batch& batch_;

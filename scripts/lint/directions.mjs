@@ -26,20 +26,26 @@ const ranks = [
 /** native: a room may include its own files and those of the rooms named. */
 const includes = {
   core: [],
-  nn: ['core'],
-  models: ['nn', 'core'],
+  device: ['core'],
+  nn: ['device', 'core'],
+  models: ['nn', 'device', 'core'],
   // Fused output losses work on parameters; an optimizer keeps the decoder it updates.
-  losses: ['nn', 'core'],
+  losses: ['nn', 'device', 'core'],
   optim: ['models', 'nn', 'core'],
   rollout: ['core'],
-  generate: ['models', 'nn', 'core'],
-  train: ['models', 'losses', 'nn', 'core'],
-  bindings: ['train', 'generate', 'rollout', 'optim', 'losses', 'models', 'nn', 'core'],
+  generate: ['models', 'nn', 'device', 'core'],
+  train: ['models', 'losses', 'nn', 'device', 'core'],
+  bindings: ['train', 'generate', 'rollout', 'optim', 'losses', 'models', 'nn', 'device', 'core'],
   // Not linked with the core: only header-only code.
   loader: ['core'],
   // Linked into a second core that only tests open.
-  test_hooks: ['bindings', 'train', 'generate', 'optim', 'losses', 'models', 'nn', 'core'],
+  test_hooks: ['bindings', 'train', 'generate', 'optim', 'losses', 'models', 'nn', 'device', 'core'],
 }
+/**
+ * The rooms that may ask on which device a tensor lies: elsewhere the kernels of the decoder know. An optimizer's
+ * moments in 8 bits are of no decoder.
+ */
+const knowDevices = ['core', 'device', 'optim', 'test_hooks']
 const mayUseNodeApi = ['bindings', 'loader', 'test_hooks']
 const nodeApi = /^(napi|node_api|js_native_api)/
 
@@ -80,8 +86,17 @@ function* checkNative(root) {
   }
 }
 
+function* checkDevices(root) {
+  for (const { name, text } of sourcesOf(root, ['native'])) {
+    if (knowDevices.includes(roomOf(name))) continue
+    for (const [i, line] of text.split('\n').entries())
+      if (/\bis_(cpu|cuda)\(/.test(line))
+        yield `${name}:${i + 1}: ${roomOf(name)} may not ask for the device of a tensor; native/device knows it`
+  }
+}
+
 export function wrongDirections(root) {
-  return [...checkLib(root), ...checkNative(root)]
+  return [...checkLib(root), ...checkNative(root), ...checkDevices(root)]
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

@@ -19,6 +19,8 @@ const codes = {
   'c10::LinAlgError': 'ERR_INTERNAL',
   'c10::OutOfMemoryError': 'ERR_OUT_OF_MEMORY',
   "torch's allocator": 'ERR_OUT_OF_MEMORY',
+  cuBLAS: 'ERR_OUT_OF_MEMORY',
+  'a lost device': 'ERR_DEVICE_LOST',
   'an operator': 'ERR_INTERNAL',
   'std::bad_alloc': 'ERR_OUT_OF_MEMORY',
   'std::length_error': 'ERR_INTERNAL',

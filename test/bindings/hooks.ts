@@ -24,6 +24,8 @@ export interface Hooks {
   poison(on: boolean): void
   allocate(bytes: number, times: number): Promise<void>
   philox(counter: Uint32Array, key: Uint32Array): Uint32Array
+  /** The mask of that many values as some kernels draw it. */
+  dropout(kernels: 'reference' | 'cuda', count: number, p: number, seed: number, stream: number): Float32Array
   normals(count: number, seed: number, index: number): Float32Array
   defaultThreads(): number
   /** Steps of AdamW with moments in 8 bits from zero ones: what each leaves. */

@@ -1,7 +1,7 @@
 import { AdamW, CausalLM, generate } from '../../lib/index.js'
 import { adapted, openAdapter } from '../helpers/adapters.js'
 import { close, distance, norm } from '../helpers/close.js'
-import { device, onDevice } from '../helpers/cuda.js'
+import { compared, device, onDevice } from '../helpers/cuda.js'
 import { type Expected, fixture, packed, readJson } from '../helpers/fixtures.js'
 
 const FAMILIES = ['gpt2', 'llama', 'mistral', 'qwen2', 'qwen2-sliding', 'qwen3', 'gemma3']
@@ -39,7 +39,7 @@ for (const name of FAMILIES) {
   onDevice(`${name}: logits, loss and gradients in float32 are those of the CPU`, async (t) => {
     const { folder, expected } = open(name)
     const batch = packed(expected)
-    await using cpu = await CausalLM.load(folder, { device: 'cpu' })
+    await using cpu = await compared(() => CausalLM.load(folder, { device: 'cpu' }))
     await using model = await CausalLM.load(folder, { device: device!, dtype: 'float32' })
     t.is(model.device, device!)
     close(t, await model.logits(batch), await cpu.logits(batch), { absolute: 1e-4 }, 'logits')
@@ -80,7 +80,7 @@ for (const name of FAMILIES) {
 for (const name of ['gpt2-dora', 'llama', 'llama-rslora', 'qwen3']) {
   onDevice(`${name} with an adapter: logits and gradients in float32 are those of the CPU`, async (t) => {
     const { batch } = openAdapter(name)
-    await using cpu = await adapted(name, { device: 'cpu' })
+    await using cpu = await compared(() => adapted(name, { device: 'cpu' }))
     await using model = await adapted(name, { device: device!, dtype: 'float32' })
     close(t, await model.logits(batch), await cpu.logits(batch), { absolute: 1e-4 }, 'logits')
     const reference = await cpu.backward(batch, TERM)

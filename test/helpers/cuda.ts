@@ -17,6 +17,17 @@ if (device === null) {
   })
 }
 
+/** Loads what a device is compared with, also where POSTTRAIN_KERNELS gives the CPU the calls of another device. */
+export async function compared<T>(load: () => Promise<T>): Promise<T> {
+  const { POSTTRAIN_KERNELS } = process.env
+  delete process.env.POSTTRAIN_KERNELS
+  try {
+    return await load()
+  } finally {
+    if (POSTTRAIN_KERNELS !== undefined) process.env.POSTTRAIN_KERNELS = POSTTRAIN_KERNELS
+  }
+}
+
 /** A test that needs a device: one after another, for they look at its memory. */
 export function onDevice(title: string, body: (t: ExecutionContext) => Promise<void>): void {
   if (device === null) test.skip(title, body)

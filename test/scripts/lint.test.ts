@@ -25,7 +25,9 @@ test('an import or include against the directions is found with its line', async
     'lib/train/sft.ts': "import { a } from '../models/a.js'\nimport { b } from './b.js'\n",
     'lib/losses/a.ts': "import type { D } from '../data/rows.js'\n",
     'lib/utils/a.ts': '',
-    'native/nn/a.cpp': '#include "core/a.h"\n#include "models/a.h"\n#include <napi.h>\n',
+    'native/device/a.cpp': '#include "core/a.h"\nreturn x.is_cpu();\n',
+    'native/nn/a.cpp':
+      '#include "core/a.h"\n#include "models/a.h"\n#include <napi.h>\nif (x.is_cuda()) return;\n',
     'native/train/a.cpp': '#include <torch/torch.h>\n#include "nn/a.h"\n',
   })
   t.deepEqual(wrongDirections(folder).sort(), [
@@ -34,6 +36,7 @@ test('an import or include against the directions is found with its line', async
     'lib/utils/a.ts: the room utils has no place in the directions',
     'native/nn/a.cpp:2: nn may not include models',
     'native/nn/a.cpp:3: nn may not include Node-API (napi.h)',
+    'native/nn/a.cpp:4: nn may not ask for the device of a tensor; native/device knows it',
     'native/train/a.cpp:1: torch/torch.h triples the compile time; include what is used',
   ])
 })

@@ -1,0 +1,45 @@
+#include "device/kernels.h"
+
+#include <c10/util/Exception.h>
+
+#include <cstdlib>
+#include <string>
+
+#include "core/cuda_devices.h"
+#include "core/error.h"
+
+namespace posttrain::device {
+namespace {
+
+/** Compute capability that the stand-ins of tests answer for. */
+constexpr int kAmpere = 8;
+
+int capability_major(at::Device device) {
+  if (!device.is_cuda()) return kAmpere;
+  const auto devices = core::cuda_devices();
+  const auto index = static_cast<size_t>(device.has_index() ? device.index() : 0);
+  if (index >= devices.size()) return kAmpere;  // torch says that it is missing
+  const auto& found = devices[index];
+  if (found.major * 10 + found.minor < 75) {
+    throw core::Error(core::ErrorCode::unsupported_device,
+                      found.name + " has compute capability " + std::to_string(found.major) + "." +
+                          std::to_string(found.minor) +
+                          ", and this libtorch has kernels from 7.5 on: use the device cpu");
+  }
+  return found.major;
+}
+
+}  // namespace
+
+Kernels kernels_of(at::Device device, at::ScalarType dtype) {
+  const char* asked = std::getenv("POSTTRAIN_KERNELS");
+  std::string name = asked == nullptr ? "" : asked;
+  if (name.empty()) name = device.is_cpu() ? "cpu" : device.is_cuda() ? "cuda" : "reference";
+  if (name == "reference") return reference_kernels();
+  if (name == "cuda") return cuda_kernels(dtype, capability_major(device));
+  TORCH_CHECK_VALUE(name == "cpu" && device.is_cpu(),
+                    "POSTTRAIN_KERNELS must be reference or unset, got ", name);
+  return cpu_kernels(dtype);
+}
+
+}  // namespace posttrain::device

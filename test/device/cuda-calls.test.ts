@@ -1,0 +1,8 @@
+// test/cuda/parity.test.ts with the calls of CUDA, whose operations the stand-ins of native/test_hooks answer on the CPU.
+process.env.POSTTRAIN_TEST_HOOKS = '1'
+process.env.POSTTRAIN_TEST_POISON = '1'
+process.env.POSTTRAIN_TEST_DEVICE = 'cpu'
+process.env.POSTTRAIN_KERNELS = 'cuda'
+await import('../cuda/parity.test.js')
+
+export {}
