@@ -7,11 +7,13 @@ const TITLE = /\p{Lt}/u
 
 /** Python's str.islower(). */
 export function isLowerCase(text: string): boolean {
+  charge(text.length)
   return LOWER.test(text) && !UPPER.test(text) && !TITLE.test(text)
 }
 
 /** Python's str.isupper(). */
 export function isUpperCase(text: string): boolean {
+  charge(text.length)
   return UPPER.test(text) && !LOWER.test(text) && !TITLE.test(text)
 }
 

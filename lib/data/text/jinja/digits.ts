@@ -49,6 +49,7 @@ export function parseFloating(text: string): number | null {
 
 /** Trimmed, with decimal digits of other scripts as ASCII. */
 function ascii(text: string): string {
+  charge(text.length / 4)
   const from = skipSpace(text, 0)
   return text.slice(from, spaceBefore(text, text.length, from)).replace(/\P{ASCII}/gu, (character) => {
     if (!/\p{Nd}/u.test(character)) return character

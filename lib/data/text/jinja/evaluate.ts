@@ -239,7 +239,10 @@ export function calling(node: Nodes.Call, place: Place, caller?: Evaluate): Eval
       charge(4)
       const value = of(frame)
       const args: Value[] = [value]
-      if (onString !== undefined && isStr(value)) return onString(args, keywordsOf(frame, args))
+      if (onString !== undefined && isStr(value)) {
+        charge(raw(value).length / 64)
+        return onString(args, keywordsOf(frame, args))
+      }
       if (onDict !== undefined && value instanceof Dict) return onDict(args, keywordsOf(frame, args))
       const callee = getAttribute(value, name)
       args.length = 0
@@ -269,7 +272,9 @@ export function filter(node: Nodes.FilterNode, place: Place, body: Evaluate | nu
   return (frame) => {
     charge(4)
     if (apply === undefined) throw new Failure('TemplateError', `no filter is named '${node.name}'`)
-    const args: Value[] = [operand(frame)]
+    const value = operand(frame)
+    if (isStr(value)) charge(raw(value).length / 64)
+    const args: Value[] = [value]
     return apply(args, given(frame, args))
   }
 }

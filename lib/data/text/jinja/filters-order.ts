@@ -10,6 +10,7 @@ import { Dict, hash, List, Tuple, Undefined, type Value } from './values.js'
 
 /** Python's sorted(): stable, also in reverse. */
 function sorted(items: readonly Value[], key: Getter, reverse: boolean): Value[] {
+  charge(8 * items.length)
   const keyed = items.map((item) => ({ item, key: key(item) }))
   const order = (a: Value, b: Value) => (lessThan(a, b) ? -1 : lessThan(b, a) ? 1 : 0)
   keyed.sort((a, b) => (reverse ? order(b.key, a.key) : order(a.key, b.key)))
@@ -17,7 +18,7 @@ function sorted(items: readonly Value[], key: Getter, reverse: boolean): Value[]
 }
 
 function lessThan(a: Value, b: Value): boolean {
-  charge(4)
+  charge(10)
   return compare('<', a, b) < 0
 }
 

@@ -25,7 +25,7 @@ function batch(value: Value, size: Value, fill: Value = null): Value {
       row.push(next)
     }
     if (row.length === 0) return undefined
-    charge(row.length)
+    charge(16 + row.length)
     if (fill !== null && row.length < count) {
       charge(count)
       while (row.length < count) row.push(fill)

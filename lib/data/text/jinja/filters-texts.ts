@@ -45,7 +45,12 @@ const ENTITIES: Record<string, string> = {
 
 export function escapeHtml(value: Value): Str {
   if (value instanceof Text && value.safe) return value
-  return safe(mapText(str(value), (part) => part.replace(/[&<>'"]/g, (character) => ENTITIES[character]!)))
+  return safe(
+    mapText(str(value), (part) => {
+      charge(4 * part.length)
+      return part.replace(/[&<>'"]/g, (character) => ENTITIES[character]!)
+    }),
+  )
 }
 
 function indent(value: Value, width: Value = 4, first: Value = false, blank: Value = false): Str {
@@ -98,6 +103,7 @@ function title(value: Value): Str {
 
 function quoted(value: Value, query: boolean): Str {
   return mapText(str(value), (part) => {
+    charge(4 * part.length)
     const encoded = encodeURIComponent(part.replace(/\p{Surrogate}/gu, '?')).replace(
       /[!'()*]/g,
       (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`,
@@ -134,9 +140,31 @@ function xmlAttributes(value: Value, space: Value = true): Str {
   return isTrue(space) && raw(all) !== '' ? concat([' ', all]) : all
 }
 
+function wordCount(value: Value): number {
+  const source = raw(str(value))
+  charge(3 * source.length)
+  return source.match(/[\p{L}\p{N}_]+/gu)?.length ?? 0
+}
+
+/** Without tags and comments; an unclosed one ends the search, as in markupsafe. */
 function stripTags(value: Value): Str {
-  const without = raw(str(value)).replace(/<!--.*?-->|<[^>]*>/gs, '')
-  return strings.join(' ', strings.split(without, null, -1))
+  const text = str(value)
+  const source = raw(text)
+  charge(source.length / 8)
+  const parts: string[] = []
+  let at = 0
+  for (let from = source.indexOf('<'); from >= 0; from = source.indexOf('<', at)) {
+    charge(8)
+    const comment = source.startsWith('<!--', from)
+    const to = comment ? source.indexOf('-->', from + 4) : source.indexOf('>', from)
+    if (to < 0) break
+    parts.push(source.slice(at, from))
+    at = to + (comment ? 3 : 1)
+  }
+  const without = parts.join('') + source.slice(at)
+  if (/&[#a-z]/i.test(without)) throw new Failure('TemplateError', 'striptags of HTML entities is refused')
+  const words = raw(strings.join(' ', strings.split(without, null, -1)))
+  return typeof text === 'string' ? words : marked(words, markAt(text, 0))
 }
 
 function json(
@@ -214,7 +242,7 @@ export const textFilters: Natives = new Map<string, Native>([
           isTrue(hyphens),
         ),
     ],
-    wordcount: ['s', (value: Value) => raw(str(value)).match(/[\p{L}\p{N}_]+/gu)?.length ?? 0],
+    wordcount: ['s', wordCount],
     escape: ['s', escapeHtml],
     e: ['s', escapeHtml],
     forceescape: [

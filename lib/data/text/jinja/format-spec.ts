@@ -1,7 +1,7 @@
 import { Failure, typeError, valueError } from './failure.js'
 import { typeName } from './kinds.js'
 import { charge, checkLength } from './limits.js'
-import { floatText, type Numeric, numberText, numeric, scaled } from './numbers.js'
+import { chargeDigits, floatText, type Numeric, numberText, numeric, scaled } from './numbers.js'
 import { str } from './spelling.js'
 import { pad } from './strings.js'
 import { boundaries, codePoints, isBasic, isStr, marked, raw, type Str, slice } from './text.js'
@@ -78,6 +78,7 @@ function trimmed(digits: string): string {
 /** Digits of an int's absolute value in a base, with its prefix. */
 export function intDigits(value: bigint, type: string, alternate: boolean): [prefix: string, digits: string] {
   const radix = { b: 2, o: 8, x: 16, X: 16 }[type] ?? 10
+  chargeDigits(value)
   const digits = value.toString(radix)
   const prefix = alternate && radix !== 10 ? `0${type}` : ''
   return [prefix, type === 'X' ? digits.toUpperCase() : digits]
@@ -203,7 +204,7 @@ function group(text: string, spec: Spec, before: number): string {
     throw valueError(`Cannot specify '${spec.group}' with '${spec.type}'.`)
   const size = spec.type !== '' && 'boxX'.includes(spec.type) ? 4 : 3
   const [whole, rest] = split(text)
-  charge(spec.width / 4)
+  charge(spec.width / 2)
   let digits = whole
   const separated = (of: string) => {
     const first = of.length % size

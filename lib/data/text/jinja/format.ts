@@ -50,6 +50,7 @@ class Formatter {
     while (at < source.length) {
       const found = /[{}]/.exec(source.slice(at))
       if (found === null) break
+      charge(4)
       const brace = at + found.index
       parts.push(slice(text, at, brace))
       if (source[brace + 1] === source[brace]) {

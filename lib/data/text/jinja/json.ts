@@ -121,6 +121,7 @@ class Writer {
     const { indent } = this.options
     if (indent === null) return
     this.built.addAs('\n', syntax)
+    charge(depth + (depth * raw(indent).length) / 32)
     for (let i = 0; i < depth; i++) this.#added(indent, syntax)
   }
 }

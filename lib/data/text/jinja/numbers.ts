@@ -51,6 +51,11 @@ function magnitude(value: bigint): number {
   return value < 1n << 64n && value > -(1n << 64n) ? 0 : value.toString(16).length / 2
 }
 
+/** Charges for writing an int in decimal digits. */
+export function chargeDigits(value: number | bigint): void {
+  charge(4 + (typeof value === 'bigint' ? magnitude(value) ** 2 / 512 : 0))
+}
+
 function checked(value: bigint): number | bigint {
   if (value > 1n << BigInt(MAX_BITS) || value < -(1n << BigInt(MAX_BITS))) {
     throw new LimitError(`a number has more than ${MAX_DIGITS} digits`)
@@ -128,8 +133,8 @@ function divide(a: Numeric, b: Numeric): Value {
 /** The float nearest to a quotient of ints. */
 function quotient(a: number | bigint, b: number | bigint): number {
   if (typeof a === 'number' && typeof b === 'number') return a / b
-  charge(16)
   const [x, y] = [BigInt(a), BigInt(b)]
+  charge(16 + (magnitude(x) + magnitude(y)) / 2)
   const bits = (value: bigint) => (value < 0n ? -value : value).toString(2).length
   const shift = BigInt(Math.max(0, 66 - bits(x) + bits(y)))
   const scaledUp = x << shift
@@ -181,7 +186,7 @@ function realPower(x: number, y: number): number {
   const exact = Number.isInteger(y) && Math.abs(y) <= EXACT_EXPONENT && x !== 0
   if (!exact || !(Math.abs(near) > 1e-290 && Math.abs(near) < 1e290)) return near
   const count = BigInt(Math.abs(y))
-  charge(Number(count) * 4)
+  charge(32 + Number(count) * 4)
   const [over, under] = fraction(x)
   const [top, bottom] = [over ** count, under ** count]
   return y > 0 ? quotient(top, bottom) : quotient(bottom, top)
@@ -215,7 +220,11 @@ export function floatText(value: number): string {
 }
 
 export function numberText({ value, float }: Numeric): string {
-  if (float) return floatText(Number(value))
+  if (float) {
+    charge(16)
+    return floatText(Number(value))
+  }
+  chargeDigits(value)
   const text = value.toString()
   if (text.length > MAX_DIGITS) throw valueError(`an int has more than ${MAX_DIGITS} digits`)
   return text

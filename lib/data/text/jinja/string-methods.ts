@@ -104,7 +104,7 @@ function every(pattern: RegExp, empty = false): Definitions[string] {
   return [
     'text',
     (text: Str) => {
-      charge(raw(text).length / 8)
+      charge(raw(text).length)
       return raw(text) === '' ? empty : pattern.test(raw(text))
     },
   ]
@@ -240,6 +240,7 @@ const methods: Definitions = {
       const at = boundaries(raw(text))
       const parts: Str[] = []
       for (let i = 0; i + 1 < at.length; i++) {
+        charge(8)
         const to = table.find(raw(text).codePointAt(at[i]!)!)
         if (to === undefined) parts.push(slice(text, at[i]!, at[i + 1]!))
         else if (typeof to === 'number') parts.push(String.fromCodePoint(to))

@@ -1,6 +1,6 @@
 import type { JsonData } from '../../rows/json-data.js'
 import { Failure, type FailureKind, typeError } from './failure.js'
-import { charge } from './limits.js'
+import { charge, checkNesting } from './limits.js'
 import { type Mark, Origin } from './origin.js'
 import { marked, type Str, Text } from './text.js'
 
@@ -99,25 +99,27 @@ export interface Entry {
 }
 
 /** Key of a Map under which equal values meet: 1, 1.0 and True are one key in Python. */
-export function hash(key: Value): unknown {
+export function hash(key: Value, depth = 0): unknown {
   if (typeof key === 'string') return key
   if (key instanceof Text) return key.text
   if (typeof key === 'boolean') return key ? 1 : 0
   if (key instanceof Num) {
     const { value } = key
-    return typeof value === 'number' && Number.isInteger(value) && !Number.isSafeInteger(value)
-      ? BigInt(value)
-      : value
+    return Number.isInteger(value) && !Number.isSafeInteger(value) ? BigInt(value) : value
   }
-  if (key instanceof Tuple) return `\0(${key.items.map((item) => tagged(hash(item))).join('\0,')})`
+  if (key instanceof Tuple) return `\0(${key.items.map((item) => tagged(item, depth + 1)).join('\0,')})`
   if (key instanceof List) throw typeError("unhashable type: 'list'")
   if (key instanceof Dict) throw typeError("unhashable type: 'dict'")
   if (key instanceof Undefined) return Undefined
   return key
 }
 
-function tagged(key: unknown): string {
-  return `${typeof key}:${String(key)}`
+function tagged(item: Value, depth: number): string {
+  checkNesting(depth)
+  const key = hash(item, depth)
+  const text = `${typeof key}:${String(key)}`
+  charge(4 + text.length / 8)
+  return text
 }
 
 type DictData = ReadonlyMap<string, JsonData> | { readonly [key: string]: JsonData | undefined }
@@ -176,7 +178,7 @@ export class Dict {
   }
 
   entries(): Entry[] {
-    charge(this.size)
+    charge(6 * this.size)
     return [...this.#map.values()]
   }
 

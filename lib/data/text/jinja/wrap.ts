@@ -39,7 +39,7 @@ function chunks(source: string, hyphens: boolean): string[] {
 }
 
 function wrapLine(text: Str, width: number, breakLong: boolean, hyphens: boolean): Str[] {
-  charge(raw(text).length / 4)
+  charge(4 * raw(text).length)
   const lines: Str[] = []
   const words = chunks(raw(text), hyphens).reverse()
   let at = 0
@@ -60,7 +60,9 @@ function wrapLine(text: Str, width: number, breakLong: boolean, hyphens: boolean
     ) {
       const word = words.pop()!
       const room = breakLong ? width - length : codePoints(word)
-      let head = [...word].slice(0, room).join('')
+      // A character has at most two code units.
+      charge(16 + room)
+      let head = [...word.slice(0, 2 * room)].slice(0, room).join('')
       const hyphen = breakLong && hyphens ? head.lastIndexOf('-') : -1
       if (hyphen > 0 && /[^-]/.test(head.slice(0, hyphen))) head = head.slice(0, hyphen + 1)
       taken.push(head)
