@@ -57,9 +57,9 @@ export async function openEndpoint(endpoint: Endpoint, timeoutMs: number): Promi
           })) as OpenAI.ChatCompletionMessageParam[],
           seed,
           ...(temperature !== undefined && { temperature }),
-          // OpenAI's newer models refuse the old name, and not all other servers know the new one.
           // A field of vLLM and SGLang, which OpenAI refuses.
           ...(Object.keys(templateArguments).length > 0 && { chat_template_kwargs: templateArguments }),
+          // OpenAI's newer models refuse the old name, and not all other servers know the new one.
           ...(baseUrl === undefined ? { max_completion_tokens: maxNewTokens } : { max_tokens: maxNewTokens }),
         },
         { signal: request.signal },

@@ -124,7 +124,7 @@ test('rounds that bring nothing, and answers that do not come, are counted, and 
 test('several rounds at once make no more than the count', async (t) => {
   let made = 0
   const server = await teacherServer(t, async (asked) => {
-    await new Promise((resolve) => setTimeout(resolve, 5))
+    await new Promise((resolve) => setTimeout(resolve, 100))
     return proposing(asked) ? JSON.stringify(Array.from({ length: 6 }, () => task(made++))) : 'fine'
   })
   const options = { ...optionsFor(t, server), concurrency: 4, count: 20 }
