@@ -1,5 +1,6 @@
 import test from 'ava'
 import { readPreference, readPrompt, readRow, readUnpaired } from '../../lib/data/index.js'
+import { unreadColumns } from '../../lib/data/rows/unread.js'
 import { assistant, user } from '../helpers/response-rows.js'
 
 const origin = { source: 'rows.jsonl', line: 7 }
@@ -136,4 +137,72 @@ test('values that are not JSON, and values without end, are errors', (t) => {
     t.throws(() => messagesIn({ ...user('a'), extra: value }), {
       message: /messages\[0\]\.extra must be a JSON value/,
     })
+})
+
+const readers: Record<string, (row: unknown, at: typeof origin) => unknown> = {
+  sft: readRow,
+  preference: readPreference,
+  unpaired: readUnpaired,
+  prompt: readPrompt,
+}
+const part = JSON.parse('{"type":"text","text":"x"}') as object
+const cyclic: Record<string, unknown> = {}
+cyclic.self = cyclic
+const bare: unknown = Object.create(null)
+const chat = (...messages: unknown[]) => ({ messages: [{ role: 'user', content: 'a' }, ...messages] })
+const pairOf = (chosen: unknown) => ({ prompt: 'q', chosen, rejected: 'b' })
+const ofLangChain = (args: unknown) => chat({ type: 'ai', content: '', tool_calls: [{ name: 'f', args }] })
+const unreadable: [kind: string, row: object, message: RegExp | null][] = [
+  ['preference', pairOf([{ type: 'reasoning', summary: [] }]), /chosen holds no turn with a text or a call/],
+  ['preference', pairOf([{ input: '', output: '' }]), /chosen holds no turn/],
+  ['preference', pairOf({ role: 'tool', content: [{ type: 'source' }] }), /chosen holds no turn/],
+  [
+    'preference',
+    { ...pairOf('a'), messages: [{ type: 'reasoning', summary: [] }] },
+    /messages holds no turn/,
+  ],
+  [
+    'unpaired',
+    { prompt: 'q', completion: [{ type: 'reasoning', summary: [] }], label: true },
+    /completion holds no turn/,
+  ],
+  [
+    'sft',
+    chat({ role: 'user', content: [{ ...part, type: 2n ** 70n }] }),
+    /content\[0\] is of type a number/,
+  ],
+  [
+    'sft',
+    chat({ role: 'assistant', content: [{ type: 'thinking', thinking: 't' }, { type: cyclic }] }),
+    /content\[1\] is of type an object/,
+  ],
+  [
+    'sft',
+    chat({ role: 'assistant', content: [{ type: 'thinking', thinking: 't' }, { type: 2n ** 70n }] }),
+    /content\[1\] is of type a number/,
+  ],
+  ['sft', ofLangChain(cyclic), /tool_calls\[0\]\.args.* is nested deeper than 128/],
+  ['sft', ofLangChain({ at: new Date(0) }), /tool_calls\[0\]\.args\.at must be a JSON value, got Date/],
+  [
+    'sft',
+    chat({ lc: 1, type: 'constructor', id: [bare], kwargs: {} }),
+    /id names no message of a known type/,
+  ],
+  [
+    'sft',
+    chat({ role: 'assistant', parts: [{ type: 'tool-f', toolCallId: 'c', state: bare, input: {} }] }),
+    null,
+  ],
+]
+test('rows without a turn, and types and arguments that are no JSON, are errors that name them', (t) => {
+  for (const [kind, row, message] of unreadable) {
+    const read = () => readers[kind]!(row, origin)
+    if (message === null) t.notThrows(read)
+    else t.throws(read, { code: 'ERR_DATA', message })
+  }
+})
+
+test('a column may have the name of what every object has', (t) => {
+  const row = { prompt: 'a', completion: 'b', constructor: 'c', toString: 'd' }
+  t.deepEqual(unreadColumns(row, 'sft'), ['constructor', 'toString'])
 })

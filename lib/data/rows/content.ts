@@ -1,4 +1,4 @@
-import { bad, isObject, kindOf, type Origin, withoutNulls } from './fields.js'
+import { bad, isObject, kindOf, type Origin, shown, withoutNulls } from './fields.js'
 import type { JsonData } from './json-data.js'
 import { unmasked } from './turn-mask.js'
 
@@ -56,7 +56,7 @@ function partOf(
   const { train, rest } = unmasked(withoutNulls(item), at, origin)
   const { type = 'text' } = rest
   if (typeof type !== 'string' || !TEXTS.has(type))
-    throw bad(origin, at, `is of type ${JSON.stringify(type)}: only parts of type text are supported`)
+    throw bad(origin, at, `is of type ${shown(type)}: only parts of type text are supported`)
   const name = NAMES.find((name) => typeof rest[name] === 'string')
   if (name === undefined && rest.type === undefined)
     throw bad(

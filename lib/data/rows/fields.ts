@@ -50,7 +50,7 @@ export function bad(origin: Origin, field: string, expected: string): PosttrainE
 /** Name of a column, or of a field inside it, as the row has it. */
 export function nameIn({ names = {} }: Origin, field: string): string {
   const column = /^[^.[]+/.exec(field)?.[0] ?? ''
-  return `${names[column] ?? column}${field.slice(column.length)}`
+  return `${Object.hasOwn(names, column) ? names[column] : column}${field.slice(column.length)}`
 }
 
 export function kindOf(value: unknown): string {
@@ -60,6 +60,10 @@ export function kindOf(value: unknown): string {
   if (value instanceof Number || typeof value === 'bigint') return 'a number'
   return typeof value === 'object' ? 'an object' : `a ${typeof value}`
 }
+
+/** A value in an error: a text itself, the kind of another. */
+export const shown = (value: unknown): string =>
+  typeof value === 'string' ? JSON.stringify(value) : kindOf(value)
 
 /** Whether a column holds nothing: it is absent, or an empty text, list or object. */
 export function isEmpty(value: unknown): boolean {

@@ -40,14 +40,14 @@ export function messagesOf(value: unknown, field: string, origin: Origin): Messa
   const list = typeof value === 'string' ? dataIn(value, field, origin, expected) : value
   if (!Array.isArray(list) || list.length === 0)
     throw bad(origin, field, 'must be a list of at least one message')
-  return turnsOf(turnsIn(list, field), origin)
+  return turnsOf(turnsIn(list, field), field, origin)
 }
 
 /** Reads one message, which may hold several turns. */
 export const messagesIn = (item: unknown, at: string, origin: Origin): Message[] =>
-  turnsOf([{ item, at }], origin)
+  turnsOf([{ item, at }], at, origin)
 
-function turnsOf(list: readonly Placed[], origin: Origin): Message[] {
+function turnsOf(list: readonly Placed[], field: string, origin: Origin): Message[] {
   const messages: Message[] = []
   for (const { item, at } of unified(list, origin)) {
     const { message, isCall } = messageOf(item, at, origin)
@@ -56,6 +56,7 @@ function turnsOf(list: readonly Placed[], origin: Origin): Message[] {
       messages[messages.length - 1] = joined(before, message, at, origin)
     else messages.push(message)
   }
+  if (messages.length === 0) throw bad(origin, field, 'holds no turn with a text or a call')
   return messages
 }
 

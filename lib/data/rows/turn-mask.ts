@@ -1,4 +1,4 @@
-import { bad, type Fields, kindOf, type Origin } from './fields.js'
+import { bad, type Fields, type Origin, shown } from './fields.js'
 
 /**
  * Fields of a message that say whether it is trained: `weight` of OpenAI and mistral-finetune, `train` and `training` of
@@ -59,6 +59,6 @@ function flagOf(value: unknown, at: string, origin: Origin): boolean {
   const number = typeof value === 'number' || value instanceof Number || typeof value === 'boolean'
   if (number && Number(value) === 0) return false
   if (number && Number(value) === 1) return true
-  const got = number ? Number(value) : typeof value === 'string' ? JSON.stringify(value) : kindOf(value)
+  const got = number ? Number(value) : shown(value)
   throw bad(origin, at, `must be true, false, 0 or 1, got ${got}`)
 }

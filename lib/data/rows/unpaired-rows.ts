@@ -1,7 +1,7 @@
 import { besideOf, numberIn } from './columns.js'
 import type { Continuation } from './continuation.js'
 import { continued, conversationOf, inContext, isWhole, promptOf, responseMessages } from './conversations.js'
-import { bad, type Fields, kindOf, type Origin } from './fields.js'
+import { bad, type Fields, type Origin, shown } from './fields.js'
 import type { Message } from './messages.js'
 import { columnsOf } from './names.js'
 import { readPreference } from './preference-rows.js'
@@ -55,12 +55,10 @@ export function readUnpaired(row: unknown, origin: Origin): LabeledResponse {
   const { weight = 1, label } = fields
   if (numberIn(weight) !== 1) throw bad(at, 'weight', 'has no effect on unpaired responses: leave it out')
   const desirable = labelOf(fields)
-  if (desirable === undefined) throw bad(at, 'label', `must be true or false, got ${got(label)}`)
+  if (desirable === undefined) throw bad(at, 'label', `must be true or false, got ${shown(label)}`)
   refuseContext(fields, at)
   return { example: responseExample(fields, at), desirable }
 }
-
-const got = (value: unknown) => (typeof value === 'string' ? JSON.stringify(value) : kindOf(value))
 
 function responseExample(fields: Fields, origin: Origin): Example {
   const { prompt, completion, messages: list, instruction } = fields

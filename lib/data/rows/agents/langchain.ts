@@ -1,6 +1,6 @@
-import { jsonOf } from '../exact-json.js'
-import { bad, type Fields, isEmpty, isObject, kindOf, type Origin, withoutNulls } from '../fields.js'
+import { bad, type Fields, isEmpty, isObject, kindOf, type Origin, shown, withoutNulls } from '../fields.js'
 import { speakerIn } from '../roles.js'
+import { convertedCall } from '../tools.js'
 
 /** Roles by the types of LangChain's messages. */
 const ROLES: Readonly<Record<string, string>> = {
@@ -21,10 +21,9 @@ export function unwrapped(item: unknown, at: string, origin: Origin): unknown {
   const fields = withoutNulls(item, ['content'])
   const { lc, kwargs, id, type, data, ...rest } = fields
   if (lc !== undefined && isObject(kwargs)) {
-    const name = Array.isArray(id) ? String(id.at(-1)) : ''
-    const role = typeIn(name)
-    if (role === null)
-      throw bad(origin, `${at}.id`, `names no message of a known type, but ${JSON.stringify(name)}`)
+    const name: unknown = Array.isArray(id) ? id.at(-1) : undefined
+    const role = typeof name === 'string' ? typeIn(name) : null
+    if (role === null) throw bad(origin, `${at}.id`, `names no message of a known type, but ${shown(name)}`)
     return { ...rest, ...plain(withoutNulls(kwargs, ['content']), role, `${at}.kwargs`, origin) }
   }
   if (typeof type !== 'string' || speakerIn(fields) !== undefined) return item
@@ -51,7 +50,10 @@ function plain(data: Fields, type: string, at: string, origin: Origin): Fields {
       'holds calls whose arguments are not JSON: leave the message out',
     )
   const more = isObject(data.additional_kwargs) ? withoutNulls(data.additional_kwargs) : {}
-  const own = Array.isArray(calls) && calls.length > 0 ? calls.map(openAiCall) : undefined
+  const own =
+    Array.isArray(calls) && calls.length > 0
+      ? calls.map((call, i) => openAiCall(call, `${at}.tool_calls[${i}]`, origin))
+      : undefined
   const role = type === 'generic' ? data.role : ROLES[type]
   if (role === undefined) throw bad(origin, `${at}.role`, `must be a string, got ${kindOf(role)}`)
   // LangChain has an empty text where there is none, as its own conversion to OpenAI's API says.
@@ -71,10 +73,8 @@ function plain(data: Fields, type: string, at: string, origin: Origin): Fields {
 }
 
 /** A call of LangChain, `{ name, args, id }`, in OpenAI's form. */
-function openAiCall(call: unknown): unknown {
+function openAiCall(call: unknown, at: string, origin: Origin): unknown {
   if (!isObject(call)) return call
   const { name, args, id, function: called } = withoutNulls(call)
-  if (called !== undefined || args === undefined) return call
-  const text = typeof args === 'string' ? args : jsonOf(args)
-  return { ...(id !== undefined && { id }), type: 'function', function: { name, arguments: text } }
+  return called !== undefined || args === undefined ? call : convertedCall({ id, name, args }, at, origin)
 }

@@ -1,5 +1,5 @@
 import { jsonOf } from '../exact-json.js'
-import { bad, dataOf, type Fields, isObject, kindOf, type Origin, withoutNulls } from '../fields.js'
+import { bad, dataOf, type Fields, isObject, kindOf, type Origin, shown, withoutNulls } from '../fields.js'
 import type { JsonData } from '../json-data.js'
 import { convertedCall } from '../tools.js'
 
@@ -95,7 +95,7 @@ export function stepsOf(item: unknown, at: string, origin: Origin): Step[] {
         origin,
         at,
         isObject(item)
-          ? `is of type ${JSON.stringify(part.type ?? null)}, which is not supported: only text, reasoning, calls and results of tools are`
+          ? `is of type ${shown(part.type)}, which is not supported: only text, reasoning, calls and results of tools are`
           : `must be a part of a message, got ${kindOf(item)}`,
       )
     default:
@@ -180,20 +180,16 @@ const written = (value: unknown, at: string, origin: Origin) =>
   typeof value === 'string' ? value : jsonOf(dataOf(value ?? null, at, origin))
 
 /** States in which the arguments of a call are not complete. */
-const UNFINISHED = ['partial-call', 'input-streaming']
+const UNFINISHED: readonly unknown[] = ['partial-call', 'input-streaming']
 
 /** Reads a call of the AI SDK's messages for user interfaces, with its result beside it. */
 function invocation(part: Fields, at: string, origin: Origin): Step[] {
   const { toolInvocation: nested } = part
-  const type = String(part.type)
+  const type = part.type as string
   const fields = isObject(nested) ? withoutNulls(nested) : part
   const { state, errorText, approval } = fields
-  if (UNFINISHED.includes(String(state)))
-    throw bad(
-      origin,
-      at,
-      `is a call whose input is not complete (state ${JSON.stringify(state)}): leave it out`,
-    )
+  if (UNFINISHED.includes(state))
+    throw bad(origin, at, `is a call whose input is not complete (state ${shown(state)}): leave it out`)
   const name =
     fields.toolName ?? (nested === undefined && type !== 'dynamic-tool' ? type.slice(5) : undefined)
   const call = callStep({ ...fields, toolName: name }, at, origin)
