@@ -41,8 +41,8 @@ std::shared_ptr<Client> find_client(napi_env env) {
 }
 
 /** Reports native memory to V8, which then collects handles sooner. */
-void tell_memory(napi_env env, Client& client) {
-  const int64_t now = core::allocated_bytes() + core::cuda_allocated_bytes();
+void tell_memory(napi_env env, Client& client, int64_t device_bytes) {
+  const int64_t now = core::allocated_bytes() + device_bytes;
   if (std::abs(now - client.told_bytes) <= int64_t{16} << 20) return;
   int64_t total = 0;
   napi_adjust_external_memory(env, now - client.told_bytes, &total);
@@ -74,7 +74,7 @@ void settle_on_javascript(napi_env env, napi_value, void*, void* data) {
   } else {
     napi_resolve_deferred(env, job.deferred, value);
   }
-  tell_memory(env, client);
+  tell_memory(env, client, job.device_bytes);
   napi_close_handle_scope(env, scope);
 }
 

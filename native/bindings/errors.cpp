@@ -25,7 +25,7 @@ bool tells_of_lost_device(const std::string& text) {
   for (const char* fault :
        {"illegal memory access", "device-side assert", "unspecified launch failure",
         "misaligned address", "illegal instruction", "invalid program counter",
-        "hardware stack error", "uncorrectable ECC error", "unrecoverable",
+        "hardware stack error", "launch timed out", "uncorrectable ECC error", "unrecoverable",
         "driver shutting down"}) {
     if (text.find(fault) != std::string::npos) return true;
   }

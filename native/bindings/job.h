@@ -35,6 +35,9 @@ struct Job {
   Work work;
   Reply reply;
   std::optional<Failure> failure;
+  /** What its devices held when it ended; their allocators may not be asked on the JavaScript
+   * thread, which would wait for a lock. */
+  int64_t device_bytes = 0;
 };
 
 }  // namespace posttrain::bindings

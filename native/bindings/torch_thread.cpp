@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "core/cpu_cores.h"
+#include "core/cuda_devices.h"
 #include "core/error.h"
 
 namespace posttrain::bindings {
@@ -121,6 +122,11 @@ void TorchThread::execute(Job& job) {
     job.failure = cancelled(job);
   } catch (...) {
     job.failure = failure_of(std::current_exception());
+  }
+  try {
+    job.device_bytes = core::cuda_allocated_bytes();
+  } catch (...) {
+    // A device that is lost tells nothing.
   }
 }
 

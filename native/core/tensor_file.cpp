@@ -137,6 +137,12 @@ uint64_t bytes_of(const TensorToWrite& tensor) {
   return bytes;
 }
 
+std::string digits_of(uint32_t checksum) {
+  char digits[9];
+  std::snprintf(digits, sizeof(digits), "%08x", checksum);
+  return digits;
+}
+
 std::string header_of(const std::vector<TensorToWrite>& tensors,
                       const std::map<std::string, std::string>& metadata) {
   std::string text = "{";
@@ -234,7 +240,7 @@ at::Tensor TensorFile::read(const TensorEntry& entry) const {
 void write_tensor_file(const std::string& path, const std::vector<TensorToWrite>& tensors,
                        const std::map<std::string, std::string>& metadata, const Cancel& cancel) {
   auto with_checksums = metadata;
-  with_checksums[kChecksums] = std::string(8 * tensors.size(), '0');
+  with_checksums[kChecksums] = std::string(8 * (tensors.size() + 1), '0');
   const auto header = header_of(tensors, with_checksums);
   // Known when the data is written.
   const auto place = header.find(quoted(kChecksums) + ":\"") + std::strlen(kChecksums) + 4;
@@ -243,7 +249,10 @@ void write_tensor_file(const std::string& path, const std::vector<TensorToWrite>
   for (int i = 0; i < 8; ++i) size[i] = static_cast<uint8_t>(header.size() >> (8 * i));
   output.write(size, sizeof(size));
   output.write(header.data(), header.size());
-  std::string checksums;
+  std::vector<TensorEntry> layout;
+  for (const auto& tensor : tensors)
+    layout.push_back({tensor.name, dtype_name_of(tensor.dtype), tensor.shape});
+  std::string checksums = digits_of(checksum_of_layout(layout));
   for (const auto& tensor : tensors) {
     cancel.check();
     const auto values = tensor.produce();
@@ -251,10 +260,8 @@ void write_tensor_file(const std::string& path, const std::vector<TensorToWrite>
                     values.sizes() == at::IntArrayRef(tensor.shape),
                 "[tensor_file] ", tensor.name, " does not have the announced dtype or shape");
     if (values.nbytes() > 0) output.write(values.const_data_ptr(), values.nbytes());
-    char digits[9];
-    std::snprintf(digits, sizeof(digits), "%08x",
-                  checksum_of(values.const_data_ptr(), static_cast<int64_t>(values.nbytes())));
-    checksums += digits;
+    checksums +=
+        digits_of(checksum_of(values.const_data_ptr(), static_cast<int64_t>(values.nbytes())));
   }
   output.write_at(sizeof(size) + place, checksums);
   output.finish();

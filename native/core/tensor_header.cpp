@@ -5,6 +5,7 @@
 #include <limits>
 #include <set>
 
+#include "core/crc32c.h"
 #include "core/error.h"
 
 namespace posttrain::core {
@@ -237,20 +238,22 @@ void check_size(const Reader& reader, const TensorEntry& entry, uint64_t data_si
   }
 }
 
-/** Gives the tensors their checksums, where the metadata has them. */
+/** Gives the tensors their checksums, where the metadata has them for this layout. */
 void read_checksums(const Reader& reader, TensorHeader& header) {
   const auto found = header.metadata.find(kChecksums);
   if (found == header.metadata.end()) return;
   const auto& digits = found->second;
-  if (digits.size() != 8 * header.entries.size() ||
-      digits.find_first_not_of("0123456789abcdef") != std::string::npos) {
-    reader.fail(std::string(kChecksums) +
-                " in the metadata does not have one checksum for each tensor; the file is damaged, "
-                "or was changed by a program that kept the metadata");
-  }
-  for (size_t i = 0; i < header.entries.size(); ++i)
-    header.entries[i].checksum =
-        static_cast<uint32_t>(std::stoul(digits.substr(8 * i, 8), nullptr, 16));
+  const auto are_digits = [&](size_t from, size_t count) {
+    return digits.size() >= from + count &&
+           digits.find_first_not_of("0123456789abcdef", from) >= from + count;
+  };
+  const auto checksum = [&](size_t i) {
+    return static_cast<uint32_t>(std::stoul(digits.substr(8 * i, 8), nullptr, 16));
+  };
+  if (!are_digits(0, 8) || checksum(0) != checksum_of_layout(header.entries)) return;
+  if (digits.size() != 8 * (header.entries.size() + 1) || !are_digits(8, digits.size() - 8))
+    reader.fail(std::string(kChecksums) + " in the metadata is damaged, and so may be the file");
+  for (size_t i = 0; i < header.entries.size(); ++i) header.entries[i].checksum = checksum(i + 1);
 }
 
 void refuse_other_formats(const uint8_t* bytes, size_t length, uint64_t file_size,
@@ -285,6 +288,16 @@ std::string dtype_name_of(at::ScalarType type) {
   }
   throw Error(ErrorCode::invalid_argument,
               std::string("safetensors has no dtype for ") + c10::toString(type));
+}
+
+uint32_t checksum_of_layout(const std::vector<TensorEntry>& entries) {
+  std::string text;
+  for (const auto& entry : entries) {
+    text += entry.name + '\0' + entry.dtype;
+    for (const int64_t size : entry.shape) text += ' ' + std::to_string(size);
+    text += '\n';
+  }
+  return crc32c(text.data(), text.size());
 }
 
 TensorHeader TensorHeader::parse(const uint8_t* bytes, size_t length, uint64_t file_size,

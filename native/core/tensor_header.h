@@ -21,8 +21,9 @@ struct TensorEntry {
   std::optional<uint32_t> checksum;
 };
 
-/** Key of the metadata under which our files have the CRC-32C of each tensor: eight digits each, in
- * the order of the offsets. Other readers pass over it. */
+/** Key of the metadata under which our files have checksums, eight digits each: that of the layout,
+ * then those of the tensors in the order of their offsets. Other readers pass over it; where the
+ * layout is another, a program that rewrote the file kept it, and it says nothing. */
 constexpr const char* kChecksums = "posttrain.crc32c";
 
 /** A validated safetensors header, parsed from bytes (it can be fuzzed without files). Throws
@@ -33,6 +34,9 @@ struct TensorHeader {
   static TensorHeader parse(const uint8_t* bytes, size_t length, uint64_t file_size,
                             const std::string& where);
 };
+
+/** CRC-32C of the names, dtypes and shapes of tensors in the order of their data. */
+uint32_t checksum_of_layout(const std::vector<TensorEntry>& entries);
 
 /** F32 <-> at::kFloat and so on; throws Error(ERR_INVALID_FILE) for an unsupported dtype. */
 at::ScalarType scalar_type_of(const std::string& dtype);

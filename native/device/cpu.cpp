@@ -240,7 +240,6 @@ void label_rows(at::Tensor& logits, const int64_t* targets, int64_t first, const
 
 Kernels cpu_kernels(at::ScalarType dtype) {
   auto kernels = reference_kernels();
-  kernels.name = "cpu";
   use_cpu_attention(kernels, dtype);
   kernels.add_rows = add_rows;
   kernels.label_rows = label_rows;

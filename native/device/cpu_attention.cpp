@@ -83,32 +83,39 @@ void append_cache(at::Tensor& cache_BS2KE, const at::Tensor& qkv_BW, const Decod
 }
 
 // All query heads of one key / value head: softmax(q k^T) v over positions [from, to), which lie
-// `stride` apart
+// `stride` apart and are read once for all of them. scores [group, to - from]
 POSTTRAIN_SIMD void decode_group(const float* q, const float* keys, const float* values, float* out,
                                  float* scores, int64_t group, int64_t head_dim, int64_t stride,
                                  int64_t from, int64_t to, float scale) {
-  for (int64_t g = 0; g < group; ++g) {
-    const float* qg = q + g * head_dim;
-    float* og = out + g * head_dim;
-    float highest = -std::numeric_limits<float>::infinity();
-    for (int64_t s = from; s < to; ++s) {
-      const float* k = keys + s * stride;
+  const int64_t count = to - from;
+  for (int64_t s = 0; s < count; ++s) {
+    const float* k = keys + (from + s) * stride;
+    for (int64_t g = 0; g < group; ++g) {
+      const float* qg = q + g * head_dim;
       float dot = 0;
 #pragma omp simd reduction(+ : dot)
       for (int64_t e = 0; e < head_dim; ++e) dot += qg[e] * k[e];
-      scores[s - from] = dot * scale;
-      highest = std::max(highest, scores[s - from]);
+      scores[g * count + s] = dot * scale;
     }
+  }
+  for (int64_t g = 0; g < group; ++g) {
+    float* sg = scores + g * count;
+    float highest = -std::numeric_limits<float>::infinity();
+    for (int64_t s = 0; s < count; ++s) highest = std::max(highest, sg[s]);
     float sum = 0;
 #pragma omp simd reduction(+ : sum)
-    for (int64_t s = 0; s < to - from; ++s) {
-      scores[s] = core::exp_f32(scores[s] - highest);
-      sum += scores[s];
+    for (int64_t s = 0; s < count; ++s) {
+      sg[s] = core::exp_f32(sg[s] - highest);
+      sum += sg[s];
     }
-    for (int64_t e = 0; e < head_dim; ++e) og[e] = 0;
-    for (int64_t s = from; s < to; ++s) {
-      const float p = scores[s - from] / sum;
-      const float* v = values + s * stride;
+    for (int64_t s = 0; s < count; ++s) sg[s] /= sum;
+  }
+  for (int64_t e = 0; e < group * head_dim; ++e) out[e] = 0;
+  for (int64_t s = 0; s < count; ++s) {
+    const float* v = values + (from + s) * stride;
+    for (int64_t g = 0; g < group; ++g) {
+      const float p = scores[g * count + s];
+      float* og = out + g * head_dim;
 #pragma omp simd
       for (int64_t e = 0; e < head_dim; ++e) og[e] += p * v[e];
     }
@@ -125,7 +132,7 @@ at::Tensor attention_decode(const at::Tensor& qkv_BW, const at::Tensor& cache_BS
   const float* cache = cache_BS2KE.const_data_ptr<float>();
   const int64_t stride = cache_BS2KE.stride(1), values = cache_BS2KE.stride(2);
   at::parallel_for(0, count * shape.kv_heads, 1, [&](int64_t begin, int64_t end) {
-    std::vector<float> scores(rows.longest);
+    std::vector<float> scores(group * rows.longest);
     for (int64_t i = begin; i < end; ++i) {
       const int64_t b = i / shape.kv_heads, h = i % shape.kv_heads;
       const int64_t to = rows.lengths[b],

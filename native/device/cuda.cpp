@@ -16,9 +16,11 @@ bool half(const at::Tensor& x) {
   return x.scalar_type() == at::kBFloat16 || x.scalar_type() == at::kHalf;
 }
 
-// FlashAttention-2 (Dao 2023, arXiv 2307.08691) in ATen
+// FlashAttention-2 (Dao 2023, arXiv 2307.08691) in ATen, whose backward takes heads of 193 to 224
+// components on some devices only
 bool flash_serves(const at::Tensor& x, const AttentionShape& shape) {
-  return half(x) && shape.head_dim % 8 == 0 && shape.head_dim <= 256;
+  const bool partly = shape.head_dim > 192 && shape.head_dim <= 224;
+  return half(x) && shape.head_dim % 8 == 0 && shape.head_dim <= 256 && !partly;
 }
 
 // Memory-efficient attention (Rabe & Staats 2021, arXiv 2112.05682) in ATen, whose float32 reads
@@ -183,7 +185,6 @@ at::Tensor dropout(const at::Tensor& x, at::ScalarType dtype, double p, uint64_t
 
 Kernels cuda_kernels(at::ScalarType dtype, int capability_major) {
   auto kernels = reference_kernels();
-  kernels.name = "cuda";
   kernels.dropout = dropout;
   // 256 MB of float32 logits, with seven times that in temporaries
   kernels.logits_of_chunk = int64_t{64} << 20;

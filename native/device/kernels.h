@@ -69,8 +69,6 @@ struct DecodeRows {
  * positions, zeros where nothing was written.
  */
 struct Kernels {
-  const char* name;
-
   /** y [T, D], and 1 / sqrt(mean(x^2) + eps) of each row. */
   at::Tensor (*rms)(const RmsNorm& norm, const at::Tensor& x_TD, at::Tensor& rstd_T);
   /** dx [T, D]; adds dw to `dweight` [D] unless null. */
@@ -139,5 +137,10 @@ Kernels cuda_kernels(at::ScalarType dtype, int capability_major);
 
 /** The kernels of a device; POSTTRAIN_KERNELS names others: reference, cpu or cuda. */
 Kernels kernels_of(at::Device device, at::ScalarType dtype);
+
+/** The dtype of statistics and sums: float64 stays, all else is float32. */
+inline at::ScalarType wide_type(const at::Tensor& x) {
+  return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+}
 
 }  // namespace posttrain::device

@@ -7,10 +7,6 @@
 namespace posttrain::device {
 namespace {
 
-at::ScalarType wide_type(const at::Tensor& x) {
-  return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-}
-
 at::Tensor rms(const RmsNorm& norm, const at::Tensor& x, at::Tensor& rstd) {
   const auto xw = x.to(wide_type(x));
   rstd = at::rsqrt(xw.square().mean(-1) + norm.eps);
@@ -111,8 +107,7 @@ at::Tensor dropout(const at::Tensor& x, at::ScalarType dtype, double p, uint64_t
 }  // namespace
 
 Kernels reference_kernels() {
-  Kernels kernels{.name = "reference",
-                  .rms = rms,
+  Kernels kernels{.rms = rms,
                   .rms_backward = rms_backward,
                   .rope = rope,
                   .swiglu = swiglu,

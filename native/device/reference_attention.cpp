@@ -10,10 +10,6 @@
 namespace posttrain::device {
 namespace {
 
-at::ScalarType wide_type(const at::Tensor& x) {
-  return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-}
-
 // Divided by sqrt(head_dim), not multiplied by its inverse, without a scale of its own: the last
 // bit differs.
 at::Tensor scaled(const at::Tensor& scores, const AttentionShape& s) {

@@ -44,8 +44,10 @@ void Session::reserve(int64_t positions) {
   caches_.resize(spec.layers.size());
   for (size_t i = 0; i < spec.layers.size(); ++i) {
     const auto& layer = spec.layers[i];
-    auto cache = at::zeros({count, capacity, 2, layer.kv_heads, layer.head_dim}, options);
+    // Zeros where nothing is written yet.
+    auto cache = at::empty({count, capacity, 2, layer.kv_heads, layer.head_dim}, options);
     if (capacity_ > 0) cache.narrow(1, 0, capacity_).copy_(caches_[i]);
+    cache.narrow(1, capacity_, capacity - capacity_).zero_();
     // One layer after another, so that only one is held twice.
     caches_[i] = std::move(cache);
   }

@@ -70,13 +70,16 @@ StepResult AdamW::step(double learning_rate, double max_grad_norm) {
   if (!std::isfinite(norm)) return {norm, false};
 
   // Clipping multiplies by max / (norm + 1e-6); the fused update divides by its scale.
+  double scale = 1;
   at::Tensor grad_scale;
   if (max_grad_norm > 0 && norm + 1e-6 > max_grad_norm) {
-    grad_scale = at::full({1}, (norm + 1e-6) / max_grad_norm, grads[0].options().dtype(at::kFloat));
+    scale = (norm + 1e-6) / max_grad_norm;
+    grad_scale = at::full({1}, scale, grads[0].options().dtype(at::kFloat));
     if (grads[0].scalar_type() == at::kDouble) {
       // The fused kernel's scale is float32: float64 gradients are scaled beforehand.
       at::_foreach_mul_(grads, max_grad_norm / (norm + 1e-6));
       grad_scale = at::Tensor();
+      scale = 1;
     }
   }
   std::vector<size_t> decaying, others;
@@ -86,7 +89,7 @@ StepResult AdamW::step(double learning_rate, double max_grad_norm) {
   ++steps_;
   update(decaying, learning_rate, options_.weight_decay, grad_scale);
   update(others, learning_rate, 0, grad_scale);
-  update_coded(learning_rate, grad_scale.defined() ? grad_scale.item<double>() : 1);
+  update_coded(learning_rate, scale);
   broken_ = false;
   return {norm, true};
 }

@@ -38,6 +38,8 @@ void check_flash(const Tensor& q, const Tensor& k, const Tensor& v) {
   check_heads(q, k, v);
   TORCH_CHECK(q.size(2) % 8 == 0, "head_size must be a multiple of 8");
   TORCH_CHECK(q.size(2) <= 256, "FlashAttention supports head dimension at most 256");
+  TORCH_CHECK(q.size(2) <= 192 || q.size(2) > 224,
+              "FlashAttention's backward does not support these heads on every device");
   TORCH_CHECK(q.size(1) % k.size(1) == 0,
               "Number of heads in key/value must divide number of heads in query");
 }

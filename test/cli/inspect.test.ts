@@ -143,6 +143,12 @@ test('the first line says what the rows are read as, and how to see them as prom
   t.is(row.kind, 'sft')
 })
 
+/** Inspects rows.jsonl of a folder by its t.jinja. */
+const inspectIn = (folder: string) => {
+  const [rows, template] = [join(folder, 'rows.jsonl'), join(folder, 't.jinja')]
+  return ['inspect', rows, '--model', MODEL, '--template', template]
+}
+
 test('a template tells the time that the flag gives', async (t) => {
   const folder = newFolder(t)
   await writeFile(join(folder, 'rows.jsonl'), '{"prompt": "a", "completion": "b"}\n')
@@ -150,14 +156,7 @@ test('a template tells the time that the flag gives', async (t) => {
     join(folder, 't.jinja'),
     "{{ strftime_now('%Y') }}{% for m in messages %}[{{ m.role }}]{{ m.content + eos_token }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}",
   )
-  const argv = [
-    'inspect',
-    join(folder, 'rows.jsonl'),
-    '--model',
-    MODEL,
-    '--template',
-    join(folder, 't.jinja'),
-  ]
+  const argv = inspectIn(folder)
   const then = await posttrain([...argv, '--template-time', '1999-06-02T03:04:05Z'])
   t.regex(then.stdout, /1999\[user\]a/)
   t.regex((await posttrain(argv)).stdout, new RegExp(`${new Date().getFullYear()}\\[user\\]a`))
@@ -188,14 +187,7 @@ test('--template-arguments reach the template', async (t) => {
     join(folder, 't.jinja'),
     "{% for m in messages %}{{ m.role }}{% if m.role == 'assistant' and short is not defined %}LONG{% endif %}{{ m.content + eos_token }}{% endfor %}{% if add_generation_prompt %}assistant{% endif %}",
   )
-  const argv = [
-    'inspect',
-    join(folder, 'rows.jsonl'),
-    '--model',
-    MODEL,
-    '--template',
-    join(folder, 't.jinja'),
-  ]
+  const argv = inspectIn(folder)
   const long = await posttrain(argv)
   t.true(long.stdout.includes('LONG'), long.stderr)
   const short = await posttrain([...argv, '--template-arguments', '{"short": true}'])

@@ -1,28 +1,17 @@
 import test from 'ava'
 import { readPreference, readPrompt, readRow } from '../../lib/data/index.js'
+import {
+  asked,
+  call,
+  JSON_TEXT,
+  messagesOf,
+  origin,
+  result,
+  system,
+  text,
+  town,
+} from '../helpers/agent-rows.js'
 import { assistant, user } from '../helpers/response-rows.js'
-
-const origin = { source: 'rows.jsonl', line: 7 }
-
-function messagesOf(row: object): object[] {
-  const example = readRow(row, origin)
-  if (example.kind !== 'messages') throw new Error('a conversation expected')
-  // The parts of a content are kept beside its text for templates that take parts.
-  return example.messages.map(({ contentParts: _, ...message }) => message)
-}
-
-const town = { town: 'Ulm' }
-const JSON_TEXT = '{"town":"Ulm"}'
-const call = (id: string, args = JSON_TEXT) => ({
-  id,
-  type: 'function',
-  function: { name: 'rain', arguments: args },
-})
-const text = (value: string, type = 'text') => ({ type, text: value })
-const result = (content: string, id = 'c1') => ({ role: 'tool', tool_call_id: id, name: 'rain', content })
-
-const system = { role: 'system', content: 'S' }
-const asked = user('Rain?')
 
 test('calls and results in one message are turns one after another', (t) => {
   const answer = (...parts: object[]) =>

@@ -22,18 +22,25 @@ function numbers(seed: number) {
   return { below, of }
 }
 
+/** Shapes that every run has: heads of 4 components, grouped heads, a window that longer documents exceed. */
+const FIXED: Readonly<Record<number, { kvHeads: number; headDim: number; group: number; window: number }>> = {
+  1: { kvHeads: 2, headDim: 4, group: 1, window: 3 },
+  2: { kvHeads: 1, headDim: 16, group: 4, window: 50 },
+}
+
 function randomSpec(seed: number): DecoderSpec {
   const { of } = numbers(seed)
-  const kvHeads = of([1, 2, 3])
-  const headDim = of([4, 6, 8, 16, 24])
+  const fixed = FIXED[seed]
+  const kvHeads = fixed?.kvHeads ?? of([1, 2, 3])
+  const headDim = fixed?.headDim ?? of([4, 6, 8, 16, 24])
   const layer = (): LayerSpec => ({
-    heads: kvHeads * of([1, 2, 4]),
+    heads: kvHeads * (fixed?.group ?? of([1, 2, 4])),
     kvHeads,
     headDim,
     qkvBias: of([true, false]),
     outBias: false,
     qkNorm: of([true, false]),
-    window: of([null, null, 1, 3, 7, 200]),
+    window: fixed?.window ?? of([null, null, 1, 3, 7, 100]),
     rope: of([
       { kind: 'default', theta: 10000 },
       { kind: 'default', theta: 500, rotaryDim: 2, interleaved: true },
@@ -68,7 +75,8 @@ async function made(spec: DecoderSpec, dtype: Dtype, kernels: Kernels) {
 function randomBatch(seed: number) {
   const { below } = numbers(seed)
   const offsets = [0]
-  for (let d = 0; d < 5; d++) offsets.push(offsets.at(-1)! + 1 + below(d === 2 ? 140 : 12))
+  // One document is longer than the blocks of a sliding window.
+  for (let d = 0; d < 5; d++) offsets.push(offsets.at(-1)! + 1 + below(12) + (d === 2 ? 140 : 0))
   const inputIds = Int32Array.from({ length: offsets.at(-1)! }, () => below(VOCABULARY))
   return { inputIds, offsets: Int32Array.from(offsets), labels: inputIds }
 }
@@ -88,7 +96,28 @@ async function decoded(core: Core, role: RoleHandle) {
   })
   const { ids, rows, logProbs } = await core.advance(session, 80)
   await core.dispose(session)
-  return { ids: [...ids], rows: [...rows], logProbs }
+  return { ids: [...ids], rows: [...rows], logProbs, forward: await forwarded(role, prompts, ids, rows) }
+}
+
+/** Log-probabilities of the same tokens by a forward of whole rows, which knows no cache. */
+async function forwarded(
+  role: RoleHandle,
+  prompts: readonly Int32Array[],
+  ids: ArrayLike<number>,
+  rows: ArrayLike<number>,
+): Promise<number[]> {
+  const whole = prompts.map((prompt) => [...prompt])
+  const places = Array.from(ids, (id, i) => whole[rows[i]!]!.push(id) - 2)
+  const offsets = [0]
+  for (const { length } of whole) offsets.push(offsets.at(-1)! + length)
+  const inputIds = Int32Array.from(whole.flat())
+  const logits = await core.logits(role, { inputIds, offsets: Int32Array.from(offsets) })
+  return places.map((place, i) => {
+    const at = (offsets[rows[i]!]! + place) * VOCABULARY
+    const row = logits.subarray(at, at + VOCABULARY)
+    const most = row.reduce((a, b) => Math.max(a, b))
+    return row[ids[i]!]! - most - Math.log(row.reduce((sum, x) => sum + Math.exp(x - most), 0))
+  })
 }
 
 async function computed(spec: DecoderSpec, dtype: Dtype, kernels: Kernels, seed: number) {
@@ -159,7 +188,8 @@ for (let seed = 1; seed <= Number(process.env.POSTTRAIN_KERNEL_SHAPES ?? 6); see
         )
       }
       t.is(fused.generated.ids.length, 80 + 3 + 12)
-      t.true(fused.generated.logProbs.every(Number.isFinite))
+      // A row that reads beyond its end, or another's, is off by some units.
+      close(t, fused.generated.logProbs, fused.generated.forward, { absolute: 0.1 }, 'bfloat16: decoded')
     },
   )
 }

@@ -34,8 +34,8 @@ async function unnoticed(t: ExecutionContext, file: string, load: () => Promise<
   return passed
 }
 
-/** In the metadata but for the checksums: it says nothing of the weights. */
-const isHarmless = (what: string) => /__metadata__|posttrain\.crc32c":"$|format|"pt"/.test(what)
+/** In the metadata but for the checksums of tensors: it says nothing of the weights. The layout's comes first. */
+const isHarmless = (what: string) => /__metadata__|\.crc32c":"[0-9a-f]{0,27}$|format|"pt"/.test(what)
 
 test('a flipped bit in the weights of a saved model or adapter is noticed when they are loaded', async (t) => {
   const [folder, adapter] = [join(newFolder(t), 'model'), join(newFolder(t), 'adapter')]
@@ -79,6 +79,45 @@ test('the error names the file, the tensor and what to do; a file without checks
   await using _ = await CausalLM.load(folder)
   truncateSync(path, bytes.length - 1)
   await t.throwsAsync(CausalLM.load(folder), { code: 'ERR_INVALID_FILE', message: /truncated/ })
+})
+
+test('checksums that another program kept for other tensors say nothing', async (t) => {
+  const folder = join(newFolder(t), 'model')
+  await using model = await tinyModel(1)
+  await model.save(folder)
+  const path = join(folder, 'model.safetensors')
+  const bytes = readFileSync(path)
+  const start = 8 + Number(bytes.readBigUInt64LE(0))
+  const { __metadata__, ...tensors } = JSON.parse(bytes.subarray(8, start).toString())
+  const written = (order: string[]) => {
+    let offset = 0
+    const parts: Buffer[] = []
+    const header: Record<string, object> = { __metadata__ }
+    for (const name of order) {
+      const [from, to] = tensors[name].data_offsets
+      parts.push(bytes.subarray(start + from, start + to))
+      header[name] = { ...tensors[name], data_offsets: [offset, offset + to - from] }
+      offset += to - from
+    }
+    const text = Buffer.from(JSON.stringify(header))
+    const size = Buffer.alloc(8)
+    size.writeBigUInt64LE(BigInt(text.length))
+    writeFileSync(path, Buffer.concat([size, text, ...parts]))
+  }
+  const weights = async () => {
+    await using loaded = await CausalLM.load(folder)
+    return await weightsOf(loaded)
+  }
+  const before = await weights()
+  const names = Object.keys(tensors)
+  written(names.toReversed())
+  t.deepEqual(await weights(), before)
+  // In their own order they count.
+  written(names)
+  t.deepEqual(await weights(), before)
+  tensors[names[0]!].data_offsets = tensors[names[0]!].data_offsets.map((at: number) => at + 4)
+  written(names)
+  await t.throwsAsync(CausalLM.load(folder), { code: 'ERR_INVALID_FILE', message: /checksum/ })
 })
 
 test('files of two saves in one folder are refused', async (t) => {

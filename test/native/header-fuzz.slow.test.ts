@@ -26,6 +26,7 @@ test(`the parser of safetensors headers takes ${COUNT} mutants without an error 
     '-isystem',
     include,
     join(root, 'test/native/header-fuzz.cpp'),
+    join(root, 'native/core/crc32c.cpp'),
     join(root, 'native/core/tensor_header.cpp'),
     `-L${libraries}`,
     '-lc10',
