@@ -1,7 +1,7 @@
 import { unified } from './agents/index.js'
 import type { Placed } from './agents/turns.js'
 import { type Content, contentOf, type TextPart } from './content.js'
-import { plainOf } from './exact-json.js'
+import { parseJson, plainOf } from './exact-json.js'
 import {
   bad,
   dataIn,
@@ -13,7 +13,8 @@ import {
   type Origin,
   withoutNulls,
 } from './fields.js'
-import { CALLS, speakerOf } from './roles.js'
+import type { JsonData } from './json-data.js'
+import { CALLS, knownRole, speakerOf } from './roles.js'
 import { callsIn, callsOf } from './tools.js'
 import { refuseTrained, unmasked } from './turn-mask.js'
 
@@ -40,7 +41,7 @@ export function messagesOf(value: unknown, field: string, origin: Origin): Messa
   const list = typeof value === 'string' ? dataIn(value, field, origin, expected) : value
   if (!Array.isArray(list) || list.length === 0)
     throw bad(origin, field, 'must be a list of at least one message')
-  return turnsOf(turnsIn(list, field), field, origin)
+  return turnsOf(turnsIn(list, field, origin), field, origin)
 }
 
 /** Reads one message, which may hold several turns. */
@@ -68,14 +69,21 @@ const PAIRS = [
 ] as const
 
 /** Messages of a list with their places; texts, and pairs of a question and its answer, become turns by turns. */
-function turnsIn(list: readonly unknown[], field: string): Placed[] {
+function turnsIn(list: readonly unknown[], field: string, origin: Origin): Placed[] {
   const said = (place: number, content: unknown) => ({
     role: place % 2 === 0 ? 'user' : 'assistant',
     content,
   })
-  // Lists of texts in other columns may hold responses.
-  if (field === 'messages' && list.every((item) => typeof item === 'string'))
-    return list.map((text, i) => ({ item: said(i, text), at: `${field}[${i}]` }))
+  if (list.every((item) => typeof item === 'string')) {
+    const messages = list.map(messageInText)
+    const at = (i: number) => `${field}[${i}]`
+    if (messages.every((item) => item !== undefined)) return messages.map((item, i) => ({ item, at: at(i) }))
+    const text = messages.indexOf(undefined)
+    if (messages.some((item) => item !== undefined))
+      throw bad(origin, at(text), 'is a text beside messages in JSON: write all of them in one form')
+    // Lists of texts in other columns may hold responses.
+    if (field === 'messages') return list.map((text, i) => ({ item: said(i, text), at: at(i) }))
+  }
   return list.flatMap((item, i): Placed[] => {
     const at = `${field}[${i}]`
     const fields = isObject(item) ? withoutNulls(item) : {}
@@ -104,6 +112,35 @@ function joined(said: Message, called: Message, at: string, origin: Origin): Mes
 const TEXTS = ['content', 'value', 'text', 'parts', 'message', 'utterance']
 /** Fields of a message that hold its calls: `function_call` is that of OpenAI's older API. */
 const CALL_FIELDS = ['tool_calls', 'function_call']
+
+/** The messages in a text of JSON, each with a known role and a text or calls; undefined for another text. */
+export function messagesInText(text: unknown): readonly unknown[] | undefined {
+  if (typeof text !== 'string' || !/^\s*\[\s*\{/.test(text)) return undefined
+  const list = parsed(text)
+  return Array.isArray(list) && list.every(isMessage) ? list : undefined
+}
+
+/** The message in a text of JSON; undefined for another text. */
+function messageInText(text: string): JsonData | undefined {
+  if (!/^\s*\{/.test(text)) return undefined
+  const item = parsed(text)
+  return isMessage(item) ? item : undefined
+}
+
+function parsed(text: string): JsonData | undefined {
+  try {
+    return parseJson(text).exact
+  } catch {
+    return undefined
+  }
+}
+
+function isMessage(item: unknown): boolean {
+  const fields = isObject(item) ? withoutNulls(item, ['content']) : {}
+  const speaker = fields.role ?? fields.from
+  if (typeof speaker !== 'string' || knownRole(speaker) === undefined) return false
+  return [...TEXTS, ...CALL_FIELDS].some((name) => fields[name] !== undefined)
+}
 
 function messageOf(item: unknown, at: string, origin: Origin): { message: Message; isCall: boolean } {
   if (!isObject(item)) throw bad(origin, at, `must be an object, got ${kindOf(item)}`)

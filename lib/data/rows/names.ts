@@ -1,5 +1,5 @@
-import { parseJson } from './exact-json.js'
 import { bad, type Fields, fieldsOf, isEmpty, isObject, type Origin } from './fields.js'
+import { messagesInText } from './messages.js'
 
 /** Columns of what is not text. */
 const MEDIA = ['images', 'image', 'videos', 'video', 'audios', 'audio'] as const
@@ -87,8 +87,7 @@ export function columnsOf(row: unknown, origin: Origin): Columns {
   }
   if (list === undefined) delete fields.messages
   if (fields.chosen === undefined && fields.rejected !== undefined) takeChosen(fields, names)
-  for (const name of ['prompt', 'completion', 'chosen', 'rejected'])
-    fields[name] = messagesIn(fields[name]) ?? fields[name]
+  readTexts(fields)
   return { fields, at: { ...origin, names } }
 }
 
@@ -127,20 +126,14 @@ function unwrapped(fields: Fields): Fields {
   return within.messages === undefined ? fields : { ...rest, ...within }
 }
 
-/** The messages in a text of JSON, which tables have where other rows have messages. */
-function messagesIn(text: unknown): readonly unknown[] | undefined {
-  if (typeof text !== 'string' || !/^\s*\[\s*\{/.test(text)) return undefined
-  try {
-    const { exact } = parseJson(text)
-    return Array.isArray(exact) && exact.every(isMessage) ? exact : undefined
-  } catch {
-    return undefined
-  }
-}
-
-function isMessage(item: unknown): boolean {
-  const names = isObject(item) ? Object.keys(item) : []
-  return ['role', 'from'].some((name) => names.includes(name)) && names.length > 1
+/** Reads messages in JSON, which tables have where other rows have messages; a response beside a text stays a text. */
+function readTexts(fields: Record<string, unknown>): void {
+  const { prompt, completion, chosen, rejected } = fields
+  const listOf = (value: unknown) => (Array.isArray(value) ? value : messagesInText(value))
+  fields.prompt = messagesInText(prompt) ?? prompt
+  if (Array.isArray(fields.prompt)) fields.completion = messagesInText(completion) ?? completion
+  const pair = [listOf(chosen), listOf(rejected)]
+  if (pair[0] !== undefined && pair[1] !== undefined) [fields.chosen, fields.rejected] = pair
 }
 
 /** ms-swift's rows of preferences hold what was chosen as the response of the row. */

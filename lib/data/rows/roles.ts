@@ -16,6 +16,7 @@ const ROLES: Record<string, string> = {
   claude: 'assistant',
   prompter: 'user',
   system: 'system',
+  developer: 'developer',
   tool: 'tool',
   function: 'tool',
   observation: 'tool',
@@ -40,11 +41,16 @@ export function speakerOf(fields: Fields, at: string, origin: Origin): { speaker
   return { speaker, role: roleOf(fields[speaker], `${at}.${speaker}`, origin) }
 }
 
+/** Role by a known name; undefined for another name. */
+export function knownRole(name: string): string | undefined {
+  const key = name.trim().toLowerCase().replaceAll('-', '_')
+  return CALLS.has(key) ? key : Object.hasOwn(ROLES, key) ? ROLES[key] : undefined
+}
+
 /** Role of a speaker. Other names than the known ones are for the template, in `role` alone. */
 function roleOf(name: unknown, at: string, origin: Origin): string {
   if (typeof name !== 'string' || name === '') throw bad(origin, at, `must be a string, got ${kindOf(name)}`)
-  const key = name.trim().toLowerCase().replaceAll('-', '_')
-  const known = CALLS.has(key) ? key : Object.hasOwn(ROLES, key) ? ROLES[key] : undefined
+  const known = knownRole(name)
   if (known === undefined && !at.endsWith('.role'))
     throw bad(
       origin,
