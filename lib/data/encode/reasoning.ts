@@ -1,4 +1,5 @@
-import { type Message, REASONING } from '../rows/messages.js'
+import { REASONING } from '../rows/content.js'
+import type { Message } from '../rows/messages.js'
 import type { Example } from '../rows/rows.js'
 import { inlineReasoning } from '../text/unrendered.js'
 

@@ -12,6 +12,9 @@ export interface Content {
   train?: boolean
 }
 
+/** Fields of a message that hold reasoning. */
+export const REASONING = ['reasoning_content', 'thinking', 'reasoning']
+
 /** Kinds of parts that hold text: of OpenAI's two APIs. */
 const TEXTS = new Set(['text', 'input_text', 'output_text'])
 /** Names of the text in a part; LLaMA-Factory's is `value`. */

@@ -1,10 +1,11 @@
 import { isDeepStrictEqual } from 'node:util'
 import { parsedCall } from './calls.js'
 import { type Beside, historyOf, refuse, withSystem } from './columns.js'
+import { REASONING } from './content.js'
 import { type Continuation, followed } from './continuation.js'
 import { bad, dataOf, type Fields, isObject, kindOf, type Origin, text } from './fields.js'
 import { withoutFiller } from './filler.js'
-import { type Message, messagesIn, messagesOf, REASONING } from './messages.js'
+import { type Message, messagesIn, messagesOf } from './messages.js'
 import { type Example, exampleOf } from './rows.js'
 
 /** A response in a row: a text, a message (also in ShareGPT's form), messages, or the whole conversation. */

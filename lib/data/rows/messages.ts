@@ -32,9 +32,6 @@ export interface Message {
   [key: string]: unknown
 }
 
-/** Fields of a message that hold reasoning. */
-export const REASONING = ['reasoning_content', 'thinking', 'reasoning']
-
 /** Reads messages with `role` and `content`, in the form of ShareGPT or of an agent, or JSON of them; errors name the field. */
 export function messagesOf(value: unknown, field: string, origin: Origin): Message[] {
   const expected = 'must be a list of messages, or JSON of one'

@@ -26,6 +26,14 @@ const REFUSED: readonly [string, string][] = [
   ['training_detail', 'masks parts of a turn, which is not supported: write train: true or train: false'],
 ]
 
+/** The masks of a message, unread. */
+export const masksIn = (fields: Fields): Fields =>
+  Object.fromEntries(
+    [...MASKS, ...REFUSED.map(([name]) => name)].flatMap((name) =>
+      fields[name] === undefined ? [] : [[name, fields[name]]],
+    ),
+  )
+
 /** Separates the masks of a message from its other fields; throws ERR_DATA for another value than 0, 1, true and false. */
 export function unmasked(fields: Fields, at: string, origin: Origin): { train?: boolean; rest: Fields } {
   for (const [name, advice] of REFUSED)

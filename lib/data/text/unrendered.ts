@@ -1,5 +1,6 @@
 import { PosttrainError } from '../../errors.js'
-import { type Message, REASONING } from '../rows/messages.js'
+import { REASONING } from '../rows/content.js'
+import type { Message } from '../rows/messages.js'
 import type { ChatTemplate, Conversation } from './chat.js'
 import type { Layout } from './layout.js'
 

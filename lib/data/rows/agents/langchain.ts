@@ -1,6 +1,9 @@
+import { REASONING } from '../content.js'
 import { bad, type Fields, isEmpty, isObject, kindOf, type Origin, shown, withoutNulls } from '../fields.js'
 import { speakerIn } from '../roles.js'
 import { convertedCall } from '../tools.js'
+import { masksIn } from '../turn-mask.js'
+import { reasoningIn } from './parts.js'
 
 /** Roles by the types of LangChain's messages. */
 const ROLES: Readonly<Record<string, string>> = {
@@ -27,10 +30,12 @@ export function unwrapped(item: unknown, at: string, origin: Origin): unknown {
     return { ...rest, ...plain(withoutNulls(kwargs, ['content']), role, `${at}.kwargs`, origin) }
   }
   if (typeof type !== 'string' || speakerIn(fields) !== undefined) return item
-  if (isObject(data) && (Object.hasOwn(ROLES, type) || type === 'generic'))
-    return { ...rest, ...plain(withoutNulls(data, ['content']), type, `${at}.data`, origin) }
-  if (!Object.hasOwn(ROLES, type) || fields.content === undefined) return item
-  return plain(fields, type, at, origin)
+  const known = Object.hasOwn(ROLES, type) || type === 'generic' ? type : typeIn(type)
+  if (known === null) return item
+  if (isObject(data))
+    return { ...rest, ...plain(withoutNulls(data, ['content']), known, `${at}.data`, origin) }
+  if (known === 'generic' || fields.content === undefined) return item
+  return plain(fields, known, at, origin)
 }
 
 /** The type in the name of a class, such as `AIMessageChunk`; null for any other. */
@@ -40,7 +45,7 @@ function typeIn(name: string): string | null {
   return Object.hasOwn(ROLES, type) ? type : null
 }
 
-/** What a message says and who says it, without what its model and its program noted about it. */
+/** What a message says, who says it and whether it is trained, without what its model and its program noted about it. */
 function plain(data: Fields, type: string, at: string, origin: Origin): Fields {
   const { content = null, name, tool_call_id: id, tool_calls: calls, invalid_tool_calls: broken } = data
   if (!isEmpty(broken))
@@ -64,11 +69,27 @@ function plain(data: Fields, type: string, at: string, origin: Origin): Fields {
       name,
       content: isCall && content === '' ? null : content,
       tool_call_id: id,
-      reasoning_content: more.reasoning_content,
+      refusal: data.refusal ?? more.refusal,
+      ...reasoningOf(data, more, at, origin),
+      ...masksIn(data),
       tool_calls: own ?? more.tool_calls,
       function_call: own === undefined && more.tool_calls === undefined ? more.function_call : undefined,
     },
     ['content'],
+  )
+}
+
+/** Reasoning of a message, which the classes of some models keep among `additional_kwargs`: a text, or an item of OpenAI. */
+function reasoningOf(data: Fields, more: Fields, at: string, origin: Origin): Fields {
+  const fields = [data, more].find((each) => REASONING.some((name) => !isEmpty(each[name]))) ?? {}
+  return Object.fromEntries(
+    REASONING.filter((name) => !isEmpty(fields[name])).flatMap((name) => {
+      const value = fields[name]
+      if (!isObject(value)) return [[name, value]]
+      const place = `${at}${fields === more ? '.additional_kwargs' : ''}.${name}`
+      const [step] = reasoningIn(withoutNulls(value), place, origin)
+      return step?.kind === 'reasoning' ? [['reasoning_content', step.text]] : []
+    }),
   )
 }
 
