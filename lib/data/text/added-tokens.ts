@@ -92,4 +92,4 @@ export class AddedTokens {
   }
 }
 
-const isSpace = (text: string, at: number) => /\s/.test(text[at]!)
+const isSpace = (text: string, at: number) => /\p{White_Space}/u.test(text[at]!)

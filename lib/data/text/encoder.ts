@@ -2,8 +2,9 @@ import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers'
 import { PosttrainError } from '../../errors.js'
 import { byteLetters } from './byte-level.js'
 import { LinearRegex } from './linear-regex.js'
+import { normalizerBy } from './normalizers.js'
+import { type PartJson, type Words, wordsBy } from './pre-tokenizers.js'
 import { compile, parsePattern, plainlyBounded } from './regex-program.js'
-import { matchesOf, splitText } from './split.js'
 import type { Json } from './tokenizer-files.js'
 
 /** Hugging Face's tokenizer, as far as used; its own types do not compile without `skipLibCheck`. */
@@ -62,16 +63,6 @@ export interface Model {
 
 /** A normalizer, pre-tokenizer or decoder. */
 export interface Part {
-  config?: {
-    type?: string
-    pattern?: { Regex?: string; String?: string }
-    content?: string | null
-    behavior?: string | null
-    invert?: boolean | null
-    individual_digits?: boolean | null
-  }
-  add_prefix_space?: boolean
-  use_regex?: boolean
   pattern?: RegExp | LinearRegex | null
   normalizers?: Part[]
   tokenizers?: Part[]
@@ -79,7 +70,7 @@ export interface Part {
   normalize?(text: string): string
   pre_tokenize_text?(text: string, options: unknown): string[]
   /** The words of a pre-tokenizer, one after another, and how it spells each. */
-  words?(text: string): Iterable<string>
+  words?: Words
   spell?(word: string): string
   /** Begins to count what the normalizer or pre-tokenizer makes of a text of so many characters. */
   begin?(length: number): void
@@ -117,12 +108,15 @@ class Growth {
 const total = (texts: readonly string[]) => texts.reduce((sum, { length }) => sum + length, 0)
 
 /** Replaces every match by the same text, without what `$` means to JavaScript, while the result is short enough. */
-function replaced(text: string, part: Part, growth: Growth): string {
-  const content = part.config?.content ?? ''
+function replaced(text: string, part: Part, content: string, growth: Growth): string {
   let result = ''
   let pieces: string[] = []
   let from = 0
+  let wasEmpty = true
   for (const match of text.matchAll(part.pattern as RegExp)) {
+    // Nothing is found at the very end of what was found before.
+    if (match[0] === '' && from > 0 && match.index === from && !wasEmpty) continue
+    wasEmpty = match[0] === ''
     pieces.push(text.slice(from, match.index), content)
     growth.count(part, content.length)
     from = match.index + match[0].length
@@ -134,60 +128,31 @@ function replaced(text: string, part: Part, growth: Growth): string {
 }
 
 /** Runs the pattern of a part in linear time, unless V8 does so. */
-function linear(part: Part): void {
-  const source = part.config?.pattern?.Regex
+function linear(part: Part, source: string | undefined): void {
   if (!(part.pattern instanceof RegExp) || source === undefined || KNOWN_PATTERNS.has(source)) return
   const parsed = parsePattern(part.pattern.source)
   const name = JSON.stringify(source.length > 80 ? `${source.slice(0, 77)}...` : source)
   if (!plainlyBounded(parsed)) part.pattern = new LinearRegex(compile(parsed, name), name)
 }
 
-/** ASCII symbols count as punctuation beside Unicode's. */
-const PUNCTUATION = /[\p{P}!-/:-@[-`{-~]/gu
-
-/** Patterns of pre-tokenizers that take what they match and leave out the rest. */
-const TAKEN: Readonly<Record<string, RegExp>> = {
-  BertPreTokenizer: /[^\p{White_Space}\p{P}!-/:-@[-`{-~]+|[\p{P}!-/:-@[-`{-~]/gu,
-  Whitespace:
-    /[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]+|[^\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}\p{White_Space}]+/gu,
-  WhitespaceSplit: /\P{White_Space}+/gu,
-}
-
-/** The words of ByteLevel, before their bytes are spelled. */
-function byteLevelWords(text: string, part: Part): Iterable<string> {
-  const whole = part.add_prefix_space === true && !text.startsWith(' ') ? ` ${text}` : text
-  return part.use_regex === false ? [whole] : matchesOf(whole, part.pattern as RegExp)
-}
-
-/** The words that a pre-tokenizer makes of a text, where it makes them one after another; null where it does not. */
-function wordsOf(part: Part, text: string): Iterable<string> | null {
-  const { type = '', behavior, invert, individual_digits: single } = part.config ?? {}
-  if (type === 'ByteLevel') return byteLevelWords(text, part)
-  // Any numeric character, as ½, is a digit.
-  if (type === 'Digits') return matchesOf(text, single === true ? /\P{N}+|\p{N}/gu : /\P{N}+|\p{N}+/gu)
-  if (type === 'Punctuation' || type === 'Split') {
-    const pattern = type === 'Punctuation' ? PUNCTUATION : (part.pattern as RegExp)
-    const rule = (behavior ?? 'isolated').toLowerCase().replaceAll('_', '')
-    return splitText(text, pattern, rule, invert === true)
-  }
-  return Object.hasOwn(TAKEN, type) ? matchesOf(text, TAKEN[type]!) : null
-}
-
 /** Bounds what a part and those within it take and make. */
-function bound(part: Part | null | undefined, growth: Growth, outermost: boolean): void {
+function bound(part: Part | null | undefined, json: PartJson, growth: Growth, outermost: boolean): void {
   if (part === null || part === undefined) return
-  for (const inner of part.normalizers ?? part.tokenizers ?? part.decoders ?? []) bound(inner, growth, false)
-  linear(part)
-  const replaces = part.config?.type === 'Replace' && part.pattern !== null && part.pattern !== undefined
+  const jsons = json.normalizers ?? json.pretokenizers ?? json.decoders
+  for (const [i, inner] of (part.normalizers ?? part.tokenizers ?? part.decoders ?? []).entries())
+    bound(inner, jsons![i]!, growth, false)
+  linear(part, json.pattern?.Regex)
+  const replaces = json.type === 'Replace' && part.pattern !== null && part.pattern !== undefined
+  const replacement = json.content ?? ''
   const begin = (length: number) => {
     if (outermost) growth.start(length)
   }
   part.begin = begin
   if (part.normalize !== undefined) {
-    const inner = part.normalize.bind(part)
+    const inner = normalizerBy(json) ?? part.normalize.bind(part)
     part.normalize = (text) => {
       begin(text.length)
-      const result = replaces ? replaced(text, part, growth) : inner(text)
+      const result = replaces ? replaced(text, part, replacement, growth) : inner(text)
       growth.count(part, result.length)
       return result
     }
@@ -197,14 +162,15 @@ function bound(part: Part | null | undefined, growth: Growth, outermost: boolean
     part.pre_tokenize_text = (text, options) => {
       begin(text.length)
       if (part.words === undefined) return inner(text, options)
-      return Array.from(part.words(text), (word) => part.spell?.(word) ?? word)
+      return Array.from(part.words(text, true), (word) => part.spell?.(word) ?? word)
     }
     if (part.tokenizers !== undefined) return
-    if (part.config?.type === 'ByteLevel') part.spell = byteLetters
+    if (json.type === 'ByteLevel') part.spell = byteLetters
+    const words = wordsBy(json, part.pattern)
     const whole = (text: string) =>
-      replaces ? [replaced(text, part, growth)] : inner(text, { section_index: 0 })
-    part.words = function* (text) {
-      for (const word of wordsOf(part, text) ?? whole(text)) {
+      replaces ? [replaced(text, part, replacement, growth)] : inner(text, { section_index: 0 })
+    part.words = function* (text, start) {
+      for (const word of words?.(text, start) ?? whole(text)) {
         growth.count(part, word.length)
         yield word
       }
@@ -214,7 +180,9 @@ function bound(part: Part | null | undefined, growth: Growth, outermost: boolean
     const inner = part.decode_chain.bind(part)
     part.decode_chain = (tokens) => {
       begin(total(tokens))
-      const result = replaces ? tokens.map((token) => replaced(token, part, growth)) : inner(tokens)
+      const result = replaces
+        ? tokens.map((token) => replaced(token, part, replacement, growth))
+        : inner(tokens)
       growth.count(part, total(result))
       return result
     }
@@ -232,7 +200,12 @@ export function encoderOf(json: Json, config: Json): Encoder {
       ...text('eos_token'),
     })
     for (const part of ['normalizer', 'pre_tokenizer', 'decoder'] as const)
-      bound((encoder as unknown as Record<string, Part | null>)[part], new Growth(), true)
+      bound(
+        (encoder as unknown as Record<string, Part | null>)[part],
+        (json[part] ?? {}) as PartJson,
+        new Growth(),
+        true,
+      )
     return encoder
   })
 }

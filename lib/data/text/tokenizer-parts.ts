@@ -17,6 +17,7 @@ const damaged = (what: string) => new PosttrainError('ERR_INVALID_FILE', `tokeni
 type Kind =
   | 'string'
   | 'text?'
+  | 'character?'
   | 'flag?'
   | 'count?'
   | 'length'
@@ -30,12 +31,22 @@ type Fields = Record<string, Kind>
 
 const REPLACE: Fields = { pattern: 'pattern', content: 'text?' }
 const BYTE_LEVEL: Fields = { add_prefix_space: 'flag?', use_regex: 'flag?' }
-const METASPACE: Fields = { replacement: 'text?', str_rep: 'text?', prepend_scheme: 'text?' }
+const METASPACE: Fields = {
+  replacement: 'character?',
+  prepend_scheme: 'text?',
+  add_prefix_space: 'flag?',
+  split: 'flag?',
+}
 
 /** Parts of tokenizer.json with the fields that the encoder reads. */
 const PARTS: Record<string, Record<string, Fields>> = {
   normalizer: {
-    BertNormalizer: {},
+    BertNormalizer: {
+      clean_text: 'flag?',
+      handle_chinese_chars: 'flag?',
+      strip_accents: 'flag?',
+      lowercase: 'flag?',
+    },
     Precompiled: {},
     Sequence: { normalizers: 'parts' },
     Replace: REPLACE,
@@ -43,7 +54,7 @@ const PARTS: Record<string, Record<string, Fields>> = {
     NFD: {},
     NFKC: {},
     NFKD: {},
-    Strip: {},
+    Strip: { strip_left: 'flag?', strip_right: 'flag?' },
     StripAccents: {},
     Lowercase: {},
     Prepend: { prepend: 'string' },
@@ -107,6 +118,10 @@ const HOLDS: Record<Kind, { test: (value: unknown) => boolean; expected: string 
     test: (value) =>
       isMissing(value) || (Array.isArray(value) && value.every((item) => typeof item === 'string')),
     expected: 'a list of strings',
+  },
+  'character?': {
+    test: (value) => isMissing(value) || (typeof value === 'string' && [...value].length === 1),
+    expected: 'one character',
   },
   'flag?': { test: (value) => isMissing(value) || typeof value === 'boolean', expected: 'true or false' },
   'count?': { test: (value) => isMissing(value) || isCount(value), expected: 'a count' },

@@ -10,11 +10,17 @@ const MANY = 20_000
 const LONG = 8_192
 
 /** Words that pre-tokenizers make of a text, each of the words of the one before; the last has not spelled them yet. */
-function* wordsIn(parts: readonly Part[], text: string, at = 0): Generator<string> {
+function* wordsIn(parts: readonly Part[], text: string, start = true, at = 0): Generator<string> {
   const part = parts[at]
   if (part === undefined) yield text
-  else if (at === parts.length - 1) yield* part.words!(text)
-  else for (const word of part.words!(text)) yield* wordsIn(parts, part.spell?.(word) ?? word, at + 1)
+  else if (at === parts.length - 1) yield* part.words!(text, start)
+  else {
+    let first = start
+    for (const word of part.words!(text, start)) {
+      yield* wordsIn(parts, part.spell?.(word) ?? word, first && text.startsWith(word), at + 1)
+      first = false
+    }
+  }
 }
 
 /** Sequences of pre-tokenizers as one list. */
