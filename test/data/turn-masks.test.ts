@@ -14,7 +14,16 @@ const t = (message: string): never => {
   throw new Error(message)
 }
 
-const NAMES = ['train', 'training', 'weight', 'loss', 'loss_scale', 'loss_weight', 'loss_mask']
+const NAMES = [
+  'train',
+  'training',
+  'weight',
+  'loss',
+  'loss_scale',
+  'loss_weight',
+  'loss_mask',
+  'output_with_loss',
+]
 for (const name of NAMES) {
   test(`the mask ${name} of a turn is read and not given to the template`, (t) => {
     for (const value of [0, false, new Number(0)])

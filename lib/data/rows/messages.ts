@@ -1,6 +1,6 @@
 import { unified } from './agents/index.js'
 import type { Placed } from './agents/turns.js'
-import { type Content, contentOf, type TextPart } from './content.js'
+import { type Content, contentOf, REASONING, type TextPart } from './content.js'
 import { parseJson, plainOf } from './exact-json.js'
 import {
   bad,
@@ -86,11 +86,36 @@ function turnsIn(list: readonly unknown[], field: string, origin: Origin): Place
     const fields = isObject(item) ? withoutNulls(item) : {}
     const pair = PAIRS.find((names) => names.every((name) => typeof fields[name] === 'string'))
     if (pair === undefined || fields.role !== undefined || fields.from !== undefined) return [{ item, at }]
-    return pair.flatMap((name, place): Placed[] =>
-      fields[name] === '' ? [] : [{ item: said(place, fields[name]), at: `${at}.${name}` }],
-    )
+    return pairTurns(fields, pair, at, origin)
   })
 }
+
+/** Fields beside a question and its answer that are of the answer. */
+const OF_ANSWERS = [...REASONING, 'tool_calls', 'function_call', 'refusal']
+
+/** The turns of a question and its answer, with the system turn before them. */
+function pairTurns(fields: Fields, [asked, said]: readonly [string, string], at: string, origin: Origin) {
+  const { [asked]: question, [said]: answer, system, ...others } = fields
+  const { train, rest } = unmasked(others, at, origin)
+  const entries = Object.entries(rest).filter(([name, value]) => !isNote(name, value))
+  const [left] = entries.find(([name]) => !OF_ANSWERS.includes(name)) ?? []
+  if (left !== undefined)
+    throw bad(origin, `${at}.${left}`, `has no place beside ${asked} and ${said}: leave it out`)
+  const more = Object.fromEntries(entries)
+  const turn = (role: string, name: string, content: unknown, beside: object): Placed[] =>
+    isEmpty(content) && (role !== 'assistant' || isEmpty(more))
+      ? []
+      : [{ item: { role, content, ...beside }, at: `${at}.${name}` }]
+  return [
+    ...turn('system', 'system', system, {}),
+    ...turn('user', asked, question, {}),
+    ...turn('assistant', said, answer, { ...more, ...(train !== undefined && { train }) }),
+  ]
+}
+
+/** Whether a field beside a question and its answer says nothing: it is empty, a number, true or an id. */
+const isNote = (name: string, value: unknown) =>
+  isEmpty(value) || value === true || kindOf(value) === 'a number' || /(^|_)id$/.test(name)
 
 /** One turn of a turn of the assistant and the calls that follow it. */
 function joined(said: Message, called: Message, at: string, origin: Origin): Message {

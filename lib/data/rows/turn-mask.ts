@@ -2,8 +2,8 @@ import { bad, type Fields, type Origin, shown } from './fields.js'
 
 /**
  * Fields of a message that say whether it is trained: `weight` of OpenAI and mistral-finetune, `train` and `training` of
- * Axolotl, `loss` and `loss_scale` of ms-swift, `loss_weight` of LLaMA-Factory, `loss_mask` of Megatron, and torchtune's
- * `masked`, which says the opposite.
+ * Axolotl, `loss` and `loss_scale` of ms-swift, `loss_weight` of LLaMA-Factory, `loss_mask` of Megatron, `output_with_loss`
+ * of XTuner, and torchtune's `masked`, which says the opposite.
  */
 const MASKS = [
   'train',
@@ -13,6 +13,7 @@ const MASKS = [
   'loss_scale',
   'loss_weight',
   'loss_mask',
+  'output_with_loss',
   'masked',
 ] as const
 
