@@ -71,12 +71,34 @@ export function knownModules(model: AdaptedModel): KnownModule[] {
 /** Whether a target names a module: its whole name, or its end from a dot on. */
 export const isNamed = (module: string, target: string) => module === target || module.endsWith(`.${target}`)
 
+/** What JavaScript spells otherwise than Python. Edges of words are lookarounds, which alone run in linear time. */
+const SPELLED: Readonly<Record<string, string>> = {
+  '(?P<': '(?<',
+  '\\A': '^',
+  '\\Z': '$',
+  '\\b': '(?:(?<=\\w)(?!\\w)|(?<!\\w)(?=\\w))',
+  '\\B': '(?:(?<=\\w)(?=\\w)|(?<!\\w)(?!\\w))',
+}
+
+/** A regular expression of Python as JavaScript spells it. */
+function translated(expression: string): string {
+  let inClass = false
+  return expression.replace(/\\.|\(\?P<|[[\]]/gs, (piece) => {
+    if (piece === '[' || piece === ']') inClass = piece === '['
+    // Python escapes any sign, JavaScript only those that mean something.
+    else if (/^\\[^a-zA-Z0-9^$\\.*+?()[\]{}|/]$/.test(piece))
+      return inClass && piece === '\\-' ? piece : piece[1]!
+    return (inClass ? undefined : SPELLED[piece]) ?? piece
+  })
+}
+
 /** Whether Python's `re.match` of a regular expression finds something. Throws ERR_INVALID_FILE with what it is for. */
 function matches(expression: string, text: string, what: string): boolean {
-  const translated = expression.replaceAll('(?P<', '(?<').replaceAll('\\A', '^').replaceAll('\\Z', '$')
   try {
     // In linear time: a file may hold an expression that backtracks for years.
-    return new LinearRegex(compile(parsePattern(translated), what), what)[Symbol.match](text) !== null
+    return (
+      new LinearRegex(compile(parsePattern(translated(expression)), what), what)[Symbol.match](text) !== null
+    )
   } catch (cause) {
     throw new PosttrainError(
       'ERR_INVALID_FILE',

@@ -18,7 +18,7 @@ import {
 import type { Base } from './base.js'
 import { type AdapterConfig, rankAndScale } from './lora.js'
 import type { PeftConfig } from './peft-config.js'
-import { differenceToPeft } from './peft-shape.js'
+import { differenceToPeft, unsavedBiases } from './peft-shape.js'
 import { shapeInFile } from './shapes.js'
 import { SCORE } from './weights.js'
 
@@ -70,23 +70,29 @@ export class AdapterFile {
     this.#model = { family, spec, scored: this.#scored }
   }
 
-  /** Every tensor must belong to this base, in its shape. Checked before the adapter is created, which freezes the base. */
-  read(): { config: AdapterConfig; scored: boolean } {
+  /**
+   * Every tensor must belong to this base, in its shape. Checked before the adapter is created, which freezes the base.
+   * `unsaved`: copies that are not in the file and start as the base has them.
+   */
+  read(): { config: AdapterConfig; scored: boolean; unsaved: ReadonlySet<string> } {
     const { rank, alpha, dropout, rsLora, dora, saved } = this.#config
     const whole = new Set(this.#present.keys())
+    const isThere = (key: string) => whole.has(`${PREFIX}${key}`)
     const modules = knownModules(this.#model).flatMap((module) => this.#module(module))
     const copies = [...this.#copies(modules), ...this.#tokenRows(modules)]
     const [stranger] = this.#present.keys()
     if (stranger !== undefined) throw this.#stranger(stranger)
     if (modules.length === 0 && copies.length === 0)
       throw this.#invalid('it has no update of any layer of this model: the adapter belongs to another base')
-    const difference = differenceToPeft(this.#config, this.#model, modules, (key) =>
-      whole.has(`${PREFIX}${key}`),
-    )
+    const difference = differenceToPeft(this.#config, this.#model, modules, isThere)
     if (difference !== null) throw this.#invalid(difference)
+    const adapted = new Set(modules.map(({ name }) => name))
+    const biases = unsavedBiases(this.#config, this.#model, adapted, isThere)
+    copies.push(...biases.map(({ key, weight }) => copyOf(weight, key, true)))
     return {
       config: { rank, alpha, dropout, rsLora, dora, seed: 0, modules: this.#tied(modules), copies, saved },
       scored: this.#scored,
+      unsaved: new Set(biases.map(({ key }) => key)),
     }
   }
 

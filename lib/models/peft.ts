@@ -37,7 +37,7 @@ export async function openPeft(from: string, base: Base, options: HubOptions): P
   await refuseOtherForms(folder)
   const { tensors } = await call(core, () => core.readHeader(path))
   const file = new AdapterFile(folder, written, tensors, base)
-  const { config, scored } = file.read()
+  const { config, scored, unsaved } = file.read()
   // What the file repeats of the base unchanged is not held a second time.
   const frozen = config.copies.filter(({ trainable }) => !trainable)
   const [first] = frozen
@@ -52,7 +52,8 @@ export async function openPeft(from: string, base: Base, options: HubOptions): P
     config.copies = config.copies.filter((copy) => copy.trainable || !same[frozen.indexOf(copy)])
   }
   const chatTemplate = await readTextIfThere(join(folder, 'chat_template.jinja'), LIMITS.template)
-  const entries = [...adapterEntries(config), ...(scored ? [SCORE_ENTRY] : [])].map((entry) => ({
+  const saved = { ...config, copies: config.copies.filter(({ name }) => !unsaved.has(name)) }
+  const entries = [...adapterEntries(saved), ...(scored ? [SCORE_ENTRY] : [])].map((entry) => ({
     ...entry,
     name: file.nameInFile(entry.name),
   }))

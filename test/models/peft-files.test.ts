@@ -2,6 +2,8 @@ import { cpSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } fr
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { CausalLM } from '../../lib/index.js'
+import { readPeftConfig } from '../../lib/models/peft-config.js'
+import { shapeOfPeft } from '../../lib/models/peft-shape.js'
 import { adapted, openAdapter } from '../helpers/adapters.js'
 import { close } from '../helpers/close.js'
 import { fixture, readJson } from '../helpers/fixtures.js'
@@ -106,6 +108,50 @@ test('a file with a part of what its config names, or more, is refused with the 
     ],
   ] as const)
     await t.throwsAsync(model.loadAdapter('part', folder), { code: 'ERR_INVALID_FILE', message })
+})
+
+test("an adapter of an older PEFT, which saved no biases, has the base's, and trains them", async (t) => {
+  const { base, batch } = openAdapter('qwen2-bias')
+  await using model = await CausalLM.load(base)
+  const folder = changed(t, 'qwen2-bias', (name) => (name.endsWith('bias') ? null : name))
+  await model.loadAdapter('older', folder)
+  await using plain = await CausalLM.load(base)
+  const key = `${PREFIX}model.layers.0.self_attn.q_proj.base_layer.bias`
+  const bias = await model.getParameter(key)
+  t.deepEqual(bias, await plain.getParameter('model.layers.0.self_attn.q_proj.bias'))
+  t.true((await model.parameters()).find(({ name }) => name === key)!.trainable)
+  await using whole = await adapted('qwen2-bias')
+  t.notDeepEqual(await whole.getParameter(key), bias)
+  const again = join(newFolder(t), 'again')
+  await model.saveAdapter(again)
+  await model.loadAdapter('again', again)
+  t.deepEqual(await model.getParameter(key), bias)
+  t.notDeepEqual(await model.logits(batch), await plain.logits(batch))
+})
+
+test('targets that are an expression with edges of words have the shape of those with the names', async (t) => {
+  await using model = await CausalLM.load(fixture('models', 'llama'))
+  const shapeOf = async (target_modules: unknown) => {
+    const { saved: _, ...shape } = shapeOfPeft(
+      await readPeftConfig(changed(t, 'llama', same, { target_modules })),
+      model.role.base,
+    )
+    return shape
+  }
+  const named = await shapeOf(['q_proj', 'down_proj'])
+  t.is(named.modules.length, 4)
+  for (const expression of [
+    // As Unsloth exports them.
+    String.raw`(?:.*?(?:self_attn|mlp|\-).*?(?:\bq_proj\b|\bdown_proj\b).*?)`,
+    String.raw`(?:\bmodel\.layers\.[\d\-\ ]{1,}\.\w+\.(?P<last>\bq_proj|\bdow\Bn\_proj))`,
+  ])
+    t.deepEqual(await shapeOf(expression), named, expression)
+  for (const [targets, message] of [
+    [String.raw`.*\bproj\b`, /target_modules ".*proj.*" names no module of this model/],
+    [String.raw`(q)_proj\1`, /target_modules .* cannot be matched/],
+    [null, /target_modules \[\] leaves the modules to a default of PEFT/],
+  ] as const)
+    await t.throwsAsync(shapeOf(targets), { code: 'ERR_INVALID_FILE', message })
 })
 
 test('names that a wrapper of the model changed are refused with the wrapper', async (t) => {
