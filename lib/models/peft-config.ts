@@ -192,7 +192,10 @@ export async function readPeftConfig(directory: string): Promise<PeftConfig> {
       isEmpty(value)
     )
       continue
-    throw refuse(field, 'PEFT 0.21 has no such field, and a newer one may compute otherwise with it')
+    throw refuse(
+      field,
+      'PEFT 0.21 has no such field, and a newer one may compute otherwise with it; remove it from adapter_config.json if it only concerns training',
+    )
   }
   const init = config.init_lora_weights
   if (!NEUTRAL_INITS.includes(init) && !TAKEN_OUT.includes(init))

@@ -4,7 +4,7 @@ import { call } from '../addon/call.js'
 import { is, needArgument, needOptions } from '../arguments.js'
 import { type Batch, Tokenizer, toPacked } from '../data/index.js'
 import { PosttrainError } from '../errors.js'
-import { repositoryOf } from '../files/hub/id.js'
+import { repositoryOf, repositoryUnlessPath } from '../files/hub/id.js'
 import { Base, type LoadOptions, needLoadOptions, openCore } from './base.js'
 import { CausalLM, checkVocabulary } from './causal-lm.js'
 import { familyOf, type HfConfig } from './families/index.js'
@@ -57,26 +57,31 @@ async function loadAdapted(
   { onto, revision: _, ...options }: RewardLoadOptions,
 ): Promise<RewardModel> {
   const { base, revision } = await readPeftConfig(directory)
-  const shared = onto !== undefined && typeof base === 'string' && resolve(base) === resolve(onto.directory)
-  if (typeof base === 'string' && given !== directory && !shared && repositoryOf(base) === null) {
+  const isOfHub = given !== directory
+  const isThere = typeof base === 'string' && (await stat(base).catch(() => null)) !== null
+  if (typeof base !== 'string' || (repositoryOf(base) === null && (isOfHub || !isThere))) {
     throw new PosttrainError(
       'ERR_INVALID_FILE',
-      `the adapter ${given} of the Hub names the path ${JSON.stringify(base)} as its base, which is not opened: download the adapter, and set base_model_name_or_path in its adapter_config.json`,
+      isOfHub && typeof base === 'string'
+        ? `the adapter ${given} of the Hub names the path ${JSON.stringify(base)} as its base, which is not opened: download the adapter, and set base_model_name_or_path in its adapter_config.json`
+        : `${directory}/adapter_config.json: the base ${JSON.stringify(base ?? null)} is not a folder on this machine`,
     )
   }
-  const found = typeof base === 'string' && (await stat(base).catch(() => null)) !== null
-  if (typeof base !== 'string' || (!found && repositoryOf(base) === null)) {
-    throw new PosttrainError(
-      'ERR_INVALID_FILE',
-      `${directory}/adapter_config.json: the base ${JSON.stringify(base ?? null)} is not a folder on this machine`,
-    )
-  }
+  // A path of this machine may have the name of a repository.
+  const repository =
+    isThere && !isOfHub ? null : repositoryOf(base, typeof revision === 'string' ? revision : undefined)
+  const loaded = onto === undefined ? null : await repositoryUnlessPath(onto.directory)
+  const shared =
+    onto !== undefined &&
+    (repository === null || loaded === null
+      ? repository === loaded && resolve(base) === resolve(onto.directory)
+      : repository.id === loaded.id && repository.revision === loaded.revision)
   const reward = shared
     ? await RewardModel.fromCausalLM(onto.model, { seed: null })
-    : await openScoredBase(base, {
-        ...options,
-        ...(!found && typeof revision === 'string' && { revision }),
-      })
+    : await openScoredBase(
+        repository === null ? base : `hf://${repository.id}@${repository.revision}`,
+        options,
+      )
   try {
     await reward.loadAdapter(`reward ${given}`, directory)
     return reward

@@ -22,6 +22,7 @@ import { cut, sendFile } from '../helpers/file-server.js'
 import { fixture } from '../helpers/fixtures.js'
 import { type Files, filesIn, gitSha1Of, qwen, sha256Of, startHub, WANTED } from '../helpers/hub-server.js'
 import { newFolder } from '../helpers/scratch.js'
+import { tinyModel } from '../helpers/tiny-training.js'
 
 // The environment says which Hub is asked, so the tests stand one after another.
 const test = (anyTest as TestFn).serial
@@ -357,7 +358,20 @@ test('adapters name the Hub’s base, and their base is found again', async (t) 
   await using model = await CausalLM.load('org/tiny')
   await model.loadAdapter('mine', 'org/plain')
   t.is(model.adapter, 'mine')
-  // One from elsewhere opens no folder of this machine.
+  // One from elsewhere opens no folder of this machine, also where one has the name of the base.
+  const here = process.cwd()
+  process.chdir(folder)
+  try {
+    await using other = await tinyModel()
+    await other.save(join('org', 'tiny'))
+    await using policy = await CausalLM.load(join('org', 'tiny'))
+    for (const onto of [undefined, { model: policy, directory: 'org/tiny' }]) {
+      await using again = await RewardModel.load('org/reward', onto && { onto })
+      t.deepEqual(await again.scores(texts), await reward.scores(texts))
+    }
+  } finally {
+    process.chdir(here)
+  }
   const files = filesIn(join(folder, 'reward'))
   files['adapter_config.json'] = JSON.stringify({ ...config, base_model_name_or_path: folder })
   hub.commit('models/org/away', files)

@@ -214,7 +214,8 @@ test('a field that PEFT 0.21 has not is refused unless it is empty', async (t) =
   for (const value of [true, 1, 'fast', [1], { a: 1 }])
     await t.throwsAsync(model.loadAdapter('new', changed(t, 'llama', same, { use_wild: value })), {
       code: 'ERR_UNSUPPORTED_MODEL',
-      message: /use_wild .* is not supported: PEFT 0\.21 has no such field/,
+      message:
+        /use_wild .* is not supported: PEFT 0\.21 has no such field, .* remove it from adapter_config\.json if/,
     })
   const empty = { use_wild: false, wild_config: null, wild_list: [], wild: {} }
   const harmless = {
