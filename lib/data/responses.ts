@@ -102,11 +102,12 @@ export async function loadResponses<Read extends { examples: Example[] }, Group 
     {
       alone: async (whole) => await whole.set({ tokenizer }),
       split: async (whole, fraction) => {
-        const held = heldOut(whole.groups.length, fraction, options.seed)
+        const held = heldOut(whole.rowOf.at(-1)! + 1, fraction, options.seed)
+        const isHeld = (group: number) => held.has(whole.rowOf[group]!)
         return withShared(
           kind,
-          await whole.set({ tokenizer, holds: (group) => !held.has(group) }),
-          await whole.set({ tokenizer, holds: (group) => held.has(group), dropped: false }),
+          await whole.set({ tokenizer, holds: (group) => !isHeld(group) }),
+          await whole.set({ tokenizer, holds: isHeld, dropped: false }),
         )
       },
       load,
@@ -174,6 +175,8 @@ class SetBuilder<Read extends { examples: Example[] }, Group extends ResponseGro
   readonly store = new TokenStore()
   readonly builder = new ReportBuilder()
   readonly groups: Group[] = []
+  /** Row of each group, counted over the rows that have one: those of a pair are held out for validation together. */
+  readonly rowOf: number[] = []
   readonly #kind: ResponseKind<Read, Group>
   readonly #counts: PairCounts = { pairs: 0, brokenPairs: 0, identical: 0 }
 
@@ -192,6 +195,7 @@ class SetBuilder<Read extends { examples: Example[] }, Group extends ResponseGro
     })
     const groups = this.#kind.groups(read, rows, this.#counts)
     if (groups.length === 0) builder.responses(dropped, [], wordsOf(responses))
+    const row = (this.rowOf.at(-1) ?? -1) + 1
     for (const [i, { used, known }] of groups.entries()) {
       const kept = used.map((place) => ({
         row: rows[place]!,
@@ -199,11 +203,12 @@ class SetBuilder<Read extends { examples: Example[] }, Group extends ResponseGro
         encoded: responses[place]!,
       }))
       const first = store.length
-      for (const { row } of kept) await store.append(row)
+      for (const { row: tokens } of kept) await store.append(tokens)
       const own = groups.length === 1 ? responses : used.map((place) => responses[place]!)
       builder.responses(i === 0 ? dropped : [], kept, wordsOf(own), i === 0)
-      const place = { first, count: used.length, origin: `${origin.source}:${origin.line}` }
-      this.groups.push({ ...place, ...known } as Group)
+      const name = `${origin.source}:${origin.line}`
+      this.groups.push({ first, count: used.length, origin: name, ...known } as Group)
+      this.rowOf.push(row)
     }
   }
 
@@ -252,10 +257,8 @@ function nothingLeft(
   { maxLength }: ResponseOptions,
 ) {
   const { badRow, tooLong, noLabels, empty } = dropped
-  return new PosttrainError(
-    'ERR_DATA',
-    `no usable responses: of ${read} rows ${badRow} are bad, ${tooLong} responses too long (maxLength ${maxLength}), ${noLabels + empty} empty, ${identical} pairs identical`,
-  )
+  const sentence = `no usable responses: of ${read} rows ${badRow} are bad, ${tooLong} responses too long (maxLength ${maxLength}), ${noLabels + empty} empty, ${identical} pairs identical`
+  return new PosttrainError('ERR_DATA', sentence)
 }
 
 const joined = (digests: readonly Digest[]) => digest(digests.join())

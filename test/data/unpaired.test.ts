@@ -185,3 +185,19 @@ test('a pair is a good and a bad response, also with a true label beside it; a f
     message: /:1: label is false beside chosen and rejected/,
   })
 })
+
+test('both responses of a pair are on one side of a validation fraction', async (t) => {
+  const pairs = Array.from({ length: 20 }, (_, i) => ({ prompt: 'Q', chosen: ` a${i}`, rejected: ` b${i}` }))
+  const alone = Array.from({ length: 4 }, (_, i) => ({ prompt: 'Q', completion: ` c${i}`, label: true }))
+  const { train, validation } = await loadUnpaired([...pairs, ...alone] as DataSource, {
+    ...options,
+    validation: { fraction: 0.5 },
+    seed: 3,
+  })
+  const rowsOf = ({ groups }: { groups: readonly { origin: string }[] }) =>
+    new Set(groups.map(({ origin }) => origin))
+  const [trained, held] = [rowsOf(train), rowsOf(validation!)]
+  t.deepEqual([trained.size, held.size], [12, 12])
+  t.true([...held].every((origin) => !trained.has(origin)))
+  t.is(train.groups.length + validation!.groups.length, 44)
+})
