@@ -201,3 +201,40 @@ test('parts of one turn are trained or not together', (t) => {
     message: /messages\[1\] begins a turn of which only one part is trained/,
   })
 })
+
+test('calls in a field beside parts are those of the turn, in whatever form, and repeats of them in parts are one', (t) => {
+  const given = { name: 'rain', arguments: town }
+  const own = { type: 'function', function: given }
+  const said = (fields: object, ...parts: object[]) =>
+    messagesOf({
+      messages: [asked, { role: 'assistant', content: [thinking, text('a'), ...parts], ...fields }],
+    })
+  const forms = [{ tool_calls: JSON.stringify([given]) }, { tool_calls: given }, { tool_calls: [given] }]
+  const repeats = [{ type: 'tool_use', name: 'rain', input: town }]
+  for (const form of [...forms, { function_call: given }])
+    for (const parts of [[], repeats])
+      t.deepEqual(said(form, ...parts).slice(1), [
+        { ...assistant('a'), reasoning_content: 'Hm.', tool_calls: [own] },
+      ])
+  // Without ids, name and arguments say which call it is.
+  for (const other of [
+    { name: 'snow', input: town },
+    { name: 'rain', input: { town: 'Bonn' } },
+  ])
+    t.throws(() => said(forms[0]!, { type: 'tool_use', ...other }), {
+      code: 'ERR_DATA',
+      message: /messages\[1\]\.content\[2\] is a call that tool_calls beside it does not have/,
+    })
+  t.throws(() => said({ tool_calls: [null] }), { message: /messages\[1\]\.tool_calls\[0\] must be a call/ })
+  t.throws(() => said({ tool_calls: [given], function_call: given }), { message: /both hold calls/ })
+})
+
+test('a repeated call stands before its result in the same message', (t) => {
+  const content = [use, { type: 'tool_result', tool_use_id: 'c1', content: '3' }, text('Done.')]
+  const turns = messagesOf({ messages: [asked, { role: 'assistant', content, tool_calls: [call('c1')] }] })
+  t.deepEqual(turns.slice(1), [
+    { role: 'assistant', content: '', tool_calls: [call('c1')], noContent: true },
+    result('3'),
+    assistant('Done.'),
+  ])
+})

@@ -1,5 +1,9 @@
+import { isDeepStrictEqual } from 'node:util'
+import { argumentsOf, parsedCall } from '../calls.js'
 import { bad, type Fields, isEmpty, isObject, type Origin, withoutNulls } from '../fields.js'
+import type { JsonData } from '../json-data.js'
 import { speakerIn, speakerOf } from '../roles.js'
+import { callsOf } from '../tools.js'
 import { unmasked } from '../turn-mask.js'
 import { unwrapped } from './langchain.js'
 import { callStep, isAgentPart, reasoningIn, resultStep, type Step, stepsOf } from './parts.js'
@@ -143,31 +147,58 @@ function ofParts(
     stepsOf(part, `${field}[${i}]`, origin).map((step) => ({ step, at: `${field}[${i}]` })),
   )
   if (role !== 'assistant') return ofOthers(steps, base, { at, role }, origin, names)
-  const { tool_calls: calls, ...rest } = base
+  const { own, rest } = callsBeside(base, at, origin)
+  for (const { id, name } of own) names.set(id, name)
+  const hasResults = steps.some(({ step }) => step.kind === 'result')
   const builder = new TurnBuilder(origin, names)
-  const own = Array.isArray(calls) ? calls : []
   for (const { step, at } of steps) {
     if (step.kind === 'reasoning' && rest.reasoning_content !== undefined)
       throw bad(origin, at, 'and reasoning_content both hold reasoning: leave one out')
-    // LangChain repeats the calls of the content.
-    if (step.kind === 'call' && own.some((call) => isObject(call) && withoutNulls(call).id === step.id))
-      continue
-    if (step.kind === 'call' && own.length > 0)
+    if (step.kind !== 'call' || own.length === 0) builder.add(step, at, rest)
+    // LangChain repeats the calls of the content. Where a result follows one, the call stands before it.
+    else if (!own.some((call) => isSame(call, step)))
       throw bad(origin, at, 'is a call that tool_calls beside it does not have: leave one out')
-    builder.add(step, at, rest)
+    else if (hasResults) builder.add(step, at, rest)
   }
-  for (const call of own) {
-    if (!isObject(call)) continue
-    const { id, function: called } = withoutNulls(call)
-    if (isObject(called)) names.set(id, withoutNulls(called).name)
-  }
-  builder.addCalls(own, at)
+  const later = hasResults ? own.filter((call) => !steps.some(({ step }) => isSame(call, step))) : own
+  builder.addCalls(
+    later.map(({ call }) => call),
+    at,
+  )
   const messages = builder.end(rest)
   if (messages.length === 0) return [{ item: { ...rest, content: null }, at }]
   return messages.map(({ item, at: place }) => ({
     item,
     at: (item as Fields).role === 'assistant' ? at : place,
   }))
+}
+
+interface Called {
+  call: JsonData
+  id: unknown
+  name: unknown
+}
+
+/** Separates the calls in a field of a message from its other fields. */
+function callsBeside(base: Fields, at: string, origin: Origin): { own: Called[]; rest: Fields } {
+  const { tool_calls: list, function_call: single, ...rest } = base
+  if (!isEmpty(list) && !isEmpty(single))
+    throw bad(origin, `${at}.function_call`, 'and tool_calls both hold calls: leave one out')
+  const [field, value] = isEmpty(list) ? ['function_call', single] : ['tool_calls', list]
+  const calls = isEmpty(value) ? [] : callsOf(value, `${at}.${field}`, origin)
+  const own = calls.map((call) => {
+    const { id, function: called } = call as { id?: JsonData; function: { name: JsonData } }
+    return { call, id, name: called.name }
+  })
+  return { own, rest }
+}
+
+/** Whether two calls have the same id; without ids, the same name and arguments. */
+function isSame(a: Called, b: Called | Step): boolean {
+  if ('kind' in b && b.kind !== 'call') return false
+  if (a.id !== undefined && b.id !== undefined) return a.id === b.id
+  const [one, other] = [a, b].map(({ call }) => argumentsOf(parsedCall(call)))
+  return a.name === b.name && isDeepStrictEqual(one, other)
 }
 
 /** Messages of a user or a tool: results of tools, and texts as messages of the role. */
