@@ -161,15 +161,6 @@ for (const [what, spoil, message] of refused) {
   })
 }
 
-test('Unigram with byte fallback is refused by name', (t) => {
-  const json = { model: { type: 'Unigram', byte_fallback: true, unk_id: 0, vocab: [['<unk>', 0]] } }
-  const files = { tokenizerJson: JSON.stringify(json), tokenizerConfig: '{}' }
-  t.throws(() => Tokenizer.fromFiles(files), {
-    code: 'ERR_UNSUPPORTED_MODEL',
-    message: /Unigram .* byte_fallback/,
-  })
-})
-
 test('an unknown kind of model is refused by name', (t) => {
   const json = JSON.parse(tokenizerJson)
   json.model.type = 'Nonsense'

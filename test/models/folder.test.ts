@@ -295,12 +295,6 @@ const unsupported: typeof invalid = [
     /scale_attn_by_inverse_layer_idx/,
   ],
   [
-    'a Unigram tokenizer with bytes',
-    'llama',
-    inModel((m) => Object.assign(m, { type: 'Unigram', byte_fallback: true })),
-    /Unigram model with byte_fallback/,
-  ],
-  [
     'a tokenizer of an unknown kind',
     'llama',
     inModel((m) => (m.type = 'Magic')),

@@ -64,21 +64,3 @@ function seamOf(
   }
   return null
 }
-
-/**
- * Cuts a word of any length before white space that SentencePiece marks, where no token of the vocabulary goes over such a
- * place (`crossed`).
- */
-export function* markedParts(word: string, crossed: boolean, chunk: number = CHUNK): Generator<string> {
-  let from = 0
-  while (word.length - from > chunk && !crossed) {
-    let to = word.indexOf('\u2581', from + chunk)
-    while (to > 0 && word[to - 1] === '\u2581') to = word.indexOf('\u2581', to + 1)
-    if (to < 0) break
-    if (to - from > MAX_CHUNK) throw tooLong(word.length)
-    yield word.slice(from, to)
-    from = to
-  }
-  if (word.length - from > MAX_CHUNK) throw tooLong(word.length)
-  yield word.slice(from)
-}

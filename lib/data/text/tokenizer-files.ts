@@ -81,7 +81,7 @@ export function checked(json: Json): Json {
       'tokenizer.json has no model: it is damaged or not a tokenizer',
     )
   }
-  const { type, vocab, byte_fallback: byteFallback } = model as Json
+  const { type, vocab } = model as Json
   if (type !== undefined && !MODELS.includes(String(type))) {
     throw new PosttrainError(
       'ERR_UNSUPPORTED_MODEL',
@@ -90,12 +90,6 @@ export function checked(json: Json): Json {
   }
   if (typeof vocab !== 'object' || vocab === null) {
     throw new PosttrainError('ERR_INVALID_FILE', 'tokenizer.json: model.vocab is missing')
-  }
-  if (type === 'Unigram' && byteFallback === true) {
-    throw new PosttrainError(
-      'ERR_UNSUPPORTED_MODEL',
-      'tokenizer.json: a Unigram model with byte_fallback is not encoded exactly by the tokenizer library and is refused',
-    )
   }
   const added = json.added_tokens ?? []
   if (!Array.isArray(added))

@@ -185,7 +185,8 @@ function longestNesting(pieces: readonly string[]): number {
   return most
 }
 
-function checkUnigram({ vocab, unk_id: unknown }: Json): void {
+function checkUnigram({ vocab, unk_id: unknown, byte_fallback: bytes }: Json): void {
+  if (!HOLDS['flag?'].test(bytes)) throw damaged('model.byte_fallback must be true or false')
   const pair = (item: unknown) =>
     Array.isArray(item) && typeof item[0] === 'string' && typeof item[1] === 'number'
   if (!Array.isArray(vocab) || vocab.length === 0 || !vocab.every(pair))

@@ -1,7 +1,8 @@
 import { PosttrainError } from '../../errors.js'
 import { type Encoder, orDamaged, type Part } from './encoder.js'
-import type { IdList } from './id-list.js'
-import { markedParts, mergedTokens } from './long-words.js'
+import { IdList } from './id-list.js'
+import { mergedTokens } from './long-words.js'
+import { Unigram, type Vocabulary } from './unigram.js'
 
 /** Longest word whose ids are remembered, and how many such words. */
 const SHORT = 64
@@ -35,13 +36,15 @@ export class WordEncoder {
   readonly #parts: Part[]
   readonly #longWord: number
   readonly #known = new Map<string, Int32Array>()
-  /** Whether a token has marked white space inside; null until it is asked for. */
-  #crossed: boolean | null = null
+  readonly #unigram: Unigram | null
 
-  constructor(encoder: Encoder, longWord: number = LONG) {
+  /** `special`: tokens that no text makes, though the vocabulary of a Unigram model has them. */
+  constructor(encoder: Encoder, special: ReadonlySet<string>, longWord: number = LONG) {
     this.#encoder = encoder
     this.#parts = flat(encoder.pre_tokenizer)
     this.#longWord = longWord
+    const model = encoder.model as unknown as Vocabulary
+    this.#unigram = Array.isArray(model.config.vocab) ? new Unigram(model, special, longWord) : null
   }
 
   /** Adds the ids of a text; ERR_INVALID_FILE where the vocabulary has no token for a part of it. */
@@ -49,11 +52,10 @@ export class WordEncoder {
     if (text === '') return
     orDamaged(() => {
       const { normalizer, pre_tokenizer: whole, remove_space, do_lowercase_and_remove_accent } = this.#encoder
-      if (remove_space || do_lowercase_and_remove_accent) {
-        into.append(checked(this.#encoder.encode(text, { add_special_tokens: false }).ids))
-        return
-      }
-      const normal = normalizer === null ? text : normalizer(text)
+      let given = text
+      if (remove_space) given = given.trim().replace(/\s+/g, ' ')
+      if (do_lowercase_and_remove_accent) given = given.toLowerCase().replace(/\p{M}/gu, '')
+      const normal = normalizer === null ? given : normalizer(given)
       if (normal === '') return
       whole?.begin?.(normal.length)
       for (const word of wordsIn(this.#parts, normal)) this.#word(word, into)
@@ -67,7 +69,7 @@ export class WordEncoder {
     }
     let ids = this.#known.get(word)
     if (ids === undefined) {
-      ids = Int32Array.from(this.#idsOf([this.#spelled(word)]))
+      ids = Int32Array.from(this.#idsOf(this.#spelled(word)))
       if (this.#known.size === MANY) this.#known.clear()
       this.#known.set(owned(word), ids)
     }
@@ -80,37 +82,35 @@ export class WordEncoder {
 
   #longer(word: string, into: IdList): void {
     const { model } = this.#encoder
-    if (word.length <= this.#longWord) {
-      into.append(this.#idsOf([word]))
+    const isMerged = model.bpe !== undefined && !model.end_of_word_suffix && !model.continuing_subword_suffix
+    if (word.length <= this.#longWord || this.#unigram !== null || !isMerged) {
+      into.append(this.#idsOf(word))
       return
     }
-    const isMerged = model.bpe !== undefined && !model.end_of_word_suffix && !model.continuing_subword_suffix
-    const type = model.config.type
     let last: number | undefined
-    const fused = (ids: readonly number[]) => {
+    for (const token of mergedTokens((part) => model.bpe!(part), word, this.#longWord)) {
+      const ids = this.#tokenIds(token)
       const from = model.fuse_unk && ids[0] === model.unk_token_id && last === ids[0] ? 1 : 0
-      into.append(from === 0 ? ids : ids.slice(from))
-      last = ids.at(-1)
+      into.append(from === 0 ? ids : Array.from(ids).slice(from))
+      last = ids[ids.length - 1]
     }
-    if (isMerged) {
-      const merge = (part: string) => model.bpe!(part)
-      for (const token of mergedTokens(merge, word, this.#longWord)) fused(this.#tokenIds(token))
-    } else if (type === 'Unigram') {
-      this.#crossed ??= model.vocab.some((token) => /[^\u2581]\u2581/u.test(token))
-      for (const part of markedParts(word, this.#crossed, this.#longWord)) fused(this.#idsOf([part]))
-    } else into.append(this.#idsOf([word]))
   }
 
   /** Ids of one token of a long word, of several where its bytes stand for it. */
-  #tokenIds(token: string): readonly number[] {
+  #tokenIds(token: string): ArrayLike<number> {
     const id = this.#encoder.model.tokens_to_ids.get(token)
-    return id === undefined ? this.#idsOf([token]) : [id]
+    return id === undefined ? this.#idsOf(token) : [id]
   }
 
-  #idsOf(words: string[]): number[] {
+  #idsOf(word: string): ArrayLike<number> {
+    if (this.#unigram !== null) {
+      const ids = new IdList()
+      this.#unigram.encode(word, ids)
+      return ids.finish()
+    }
     const { model } = this.#encoder
     const { tokens_to_ids: idOf, unk_token_id: unknown, fuse_unk: fuse } = model
-    const ids = checked(model.encode(words).map((token) => idOf.get(token) ?? unknown))
+    const ids = checked(model.encode([word]).map((token) => idOf.get(token) ?? unknown))
     return fuse ? ids.filter((id, i) => id !== unknown || i === 0 || ids[i - 1] !== unknown) : ids
   }
 }
