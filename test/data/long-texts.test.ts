@@ -27,7 +27,7 @@ type Json = Record<string, unknown>
 
 /** Encodes with words of more than `longWord` characters merged in chunks of so many. */
 function encoding(json: Json, longWord: number): (text: string) => Int32Array {
-  const encoder = new WordEncoder(encoderOf(checked({ ...json, added_tokens: [] }), {}), new Set(), longWord)
+  const encoder = new WordEncoder(encoderOf(checked({ ...json, added_tokens: [] }), {}), [], longWord)
   return (text) => {
     const ids = new IdList()
     encoder.encode(text, ids)

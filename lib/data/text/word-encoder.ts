@@ -2,6 +2,7 @@ import { PosttrainError } from '../../errors.js'
 import { type Encoder, orDamaged, type Part } from './encoder.js'
 import { IdList } from './id-list.js'
 import { mergedTokens } from './long-words.js'
+import type { AddedToken } from './tokenizer-files.js'
 import { Unigram, type Vocabulary } from './unigram.js'
 
 /** Longest word whose ids are remembered, and how many such words. */
@@ -38,11 +39,12 @@ export class WordEncoder {
   readonly #known = new Map<string, Int32Array>()
   readonly #unigram: Unigram | null
 
-  /** `special`: tokens that no text makes, though the vocabulary of a Unigram model has them. */
-  constructor(encoder: Encoder, special: ReadonlySet<string>, longWord: number = LONG) {
+  /** No text makes the special ones of the added tokens, though the vocabulary of a Unigram model has them. */
+  constructor(encoder: Encoder, added: readonly AddedToken[], longWord: number = LONG) {
     this.#encoder = encoder
     this.#parts = flat(encoder.pre_tokenizer)
     this.#longWord = longWord
+    const special = new Set(added.filter(({ special }) => special).map(({ content }) => content))
     const model = encoder.model as unknown as Vocabulary
     this.#unigram = Array.isArray(model.config.vocab) ? new Unigram(model, special, longWord) : null
   }
