@@ -87,7 +87,7 @@ export async function inspectData(data: string, options: InspectOptions): Promis
       return shown({ report: train.report, rows: await sequences(train.store, parts) })
     }
     case 'preference': {
-      const { train } = await loadPreferences(data, reading)
+      const { train } = await loadPreferences(data, { ...reading, apart: true })
       const parts = train.groups.slice(0, options.rows).flatMap(responsesOf)
       return shown({ report: train.report, rows: await sequences(train.store, parts) })
     }

@@ -116,6 +116,10 @@ function trainingLines(report: DataReport | ResponseReport): string[] {
       [dropped.noLabels, 'dropped: no trained token'],
       [dropped.empty, 'dropped: empty'],
       ['identical' in report ? report.identical : 0, 'dropped: chosen and rejected are the same'],
+      [
+        'apart' in report ? report.apart : 0,
+        'whose responses have prompts of their own: for reward, an error in dpo',
+      ],
       [duplicates.exact, 'identical to an earlier row'],
       [duplicates.near, 'identical to an earlier row but for case, punctuation and spaces'],
       [report.emptyOutputs, 'with an empty response'],

@@ -20,19 +20,26 @@ export interface PreferenceGroup extends ResponseGroup {
 
 export type PreferenceSet = ResponseSet<PreferenceGroup>
 
+export interface PreferenceOptions extends ResponseOptions {
+  /** Whether the responses of a row may have prompts of their own: a reward model scores each whole. Default `false`. */
+  apart?: boolean
+}
+
 interface Read {
   examples: Example[]
+  apart: boolean
   margin: number
   scores: readonly number[] | undefined
 }
 
-const preferences: ResponseKind<Read, PreferenceGroup> = {
+const preferences = (options: { apart?: boolean }): ResponseKind<Read, PreferenceGroup> => ({
   name: 'preference',
   read(row, origin) {
-    const { responses, margin, scores } = readPreference(row, origin)
-    return { examples: responses, margin, scores }
+    const { responses, apart, margin, scores } = readPreference(row, origin, options)
+    return { examples: responses, apart, margin, scores }
   },
-  groups({ margin, scores }, encoded, counts) {
+  groups({ apart, margin, scores }, encoded, counts) {
+    if (apart) counts.apart++
     const pairs = pairsOf(encoded, counts, scores)
     if (pairs.length === 0) return []
     // Responses without a remaining pair are dropped, so that they cost no forward.
@@ -58,7 +65,7 @@ const preferences: ResponseKind<Read, PreferenceGroup> = {
     // `better` and `worse` are part of hashes in run folders.
     return [first, count, inHash, false]
   },
-}
+})
 
 /** Pairs of the remaining, differing responses; each response is preferred to all after it that have another score. */
 function pairsOf(
@@ -85,7 +92,7 @@ const sameIds = (a: Int32Array, b: Int32Array) => a.length === b.length && a.eve
 /** Reads preference data: pairs (`prompt + chosen + rejected`) or rankings (`prompt + responses`). Throws ERR_DATA. */
 export async function loadPreferences(
   source: DataSource,
-  options: ResponseOptions,
+  options: PreferenceOptions,
 ): Promise<Split<PreferenceSet>> {
-  return await loadResponses(preferences, source, options)
+  return await loadResponses(preferences(options), source, options)
 }

@@ -35,9 +35,11 @@ export interface ResponseReport extends DataReport {
   brokenPairs: number
   /** Pairs dropped because both responses are the same. */
   identical: number
+  /** Rows whose responses have prompts of their own, which a reward model alone compares. */
+  apart: number
 }
 
-export type PairCounts = Pick<ResponseReport, 'pairs' | 'brokenPairs' | 'identical'>
+export type PairCounts = Pick<ResponseReport, 'pairs' | 'brokenPairs' | 'identical' | 'apart'>
 
 /** Encoded responses, grouped by prompt. Several sets can share one store. */
 export interface ResponseSet<Group extends ResponseGroup> {
@@ -178,7 +180,7 @@ class SetBuilder<Read extends { examples: Example[] }, Group extends ResponseGro
   /** Row of each group, counted over the rows that have one: those of a pair are held out for validation together. */
   readonly rowOf: number[] = []
   readonly #kind: ResponseKind<Read, Group>
-  readonly #counts: PairCounts = { pairs: 0, brokenPairs: 0, identical: 0 }
+  readonly #counts: PairCounts = { pairs: 0, brokenPairs: 0, identical: 0, apart: 0 }
 
   constructor(kind: ResponseKind<Read, Group>) {
     this.#kind = kind
@@ -239,7 +241,7 @@ class SetBuilder<Read extends { examples: Example[] }, Group extends ResponseGro
       dropped,
       digests: (entry) => [digestOf(this.#kind, store, this.groups[entry]!)],
     })
-    const counts = { brokenPairs: 0, identical: 0, ...(dropped && this.#counts) }
+    const counts = { brokenPairs: 0, identical: 0, apart: 0, ...(dropped && this.#counts) }
     const pairs = groups.reduce((sum, group) => sum + this.#kind.pairsIn(group), 0)
     return {
       store,
@@ -271,10 +273,8 @@ function digestOf<Group extends ResponseGroup>(
   store: TokenStore,
   group: Group,
 ): Digest {
-  return joined([
-    ...Array.from({ length: group.count }, (_, i) => store.digestOf(group.first + i)),
-    [kind.mark(group), 0],
-  ])
+  const digests = Array.from({ length: group.count }, (_, i) => store.digestOf(group.first + i))
+  return joined([...digests, [kind.mark(group), 0]])
 }
 
 /** Counts the groups that training and validation have in common. */

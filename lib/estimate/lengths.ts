@@ -69,7 +69,7 @@ export async function lengthsOf(
     case 'dpo': {
       const size = { ...batching, batchSize }
       if (options.loss !== 'kto') {
-        const { train } = await loadPreferences(data, reading)
+        const { train } = await loadPreferences(data, { ...reading, apart: recipe === 'reward' })
         return await closing(train.store, preferenceLoader(train, size))
       }
       const { train } = await loadUnpaired(data, reading)

@@ -23,7 +23,8 @@ import { sequenceLength } from './supervised/training.js'
 
 /**
  * Reward model training on preference data: rows of `prompt, chosen, rejected` (with an optional `margin`), or `prompt,
- * responses` with the best first. The score is read at the last token of prompt and response. The loss is the mean over
+ * responses` with the best first; conversations, or texts without a prompt, that share no start are compared too, each scored
+ * whole. The score is read at the last token of prompt and response. The loss is the mean over
  * pairs of -log sigmoid(chosen - rejected - margin) (Bradley & Terry 1952), with equal weight for every prompt.
  *
  * A CausalLM gets a new head. The reward model shares its weights, which are trained too, unless `lora` is given or an
@@ -66,6 +67,7 @@ async function* trainOn(
     ...options,
     maxLength,
     tokenizer: model.tokenizer,
+    apart: true,
     ...form,
   })
   const batchSize = options.batchSize ?? 8

@@ -46,14 +46,24 @@ export interface RankingRow {
 /** Responses to one prompt, the best first, each as its own example. */
 export interface Preference {
   responses: Example[]
+  /** Whether each has a prompt of its own. */
+  apart: boolean
   /** Margin of the pairs; default 0. */
   margin: number
   /** Scores of the responses, from the column `scores` or `ranks`; equal ones make no pair. */
   scores?: readonly number[]
 }
 
-/** Reads conversations with a common prompt; throws where they differ before a response. */
-function conversationsOf(fields: Fields, responses: readonly [string, unknown][], origin: Origin) {
+/**
+ * Reads conversations with a common prompt. Where they differ before a response each has a prompt of its own (`shared` is
+ * null), or with `apart: false` it throws.
+ */
+function conversationsOf(
+  fields: Fields,
+  responses: readonly [string, unknown][],
+  origin: Origin,
+  apart: boolean,
+) {
   const prompt = promptBefore(fields, responses, origin)
   const conversations = responses.map(([field, response]) =>
     conversationOf(fields, prompt, response, field, origin),
@@ -65,6 +75,7 @@ function conversationsOf(fields: Fields, responses: readonly [string, unknown][]
   const parted = all.map((messages) => messages[shared]!)
   for (const [i, turn] of parted.entries()) {
     if (sameTurn(turn, parted[0]!) || (turn.role === 'assistant' && parted[0]!.role === 'assistant')) continue
+    if (apart) return { conversations, shared: null }
     const [[first], [field]] = [responses[0]!, responses[i]!]
     throw bad(
       origin,
@@ -129,9 +140,9 @@ function scoresOf(fields: Fields, count: number, origin: Origin): number[] | und
 
 /**
  * Columns of a row whose texts are whole dialogs with a common start: the start becomes the prompt, where the row has not
- * its own.
+ * its own. With `apart` texts without a common start have an empty one.
  */
-function withCommonStart(fields: Fields, origin: Origin): Fields {
+function withCommonStart(fields: Fields, origin: Origin, apart: boolean): Fields {
   const { prompt, chosen, rejected } = fields
   if (holdPrompt(fields)) {
     const [begun, better, worse] = [prompt, chosen, rejected] as [string, string, string]
@@ -140,8 +151,10 @@ function withCommonStart(fields: Fields, origin: Origin): Fields {
   if (prompt !== undefined || inMessages(fields) || !isText(chosen) || !isText(rejected)) return fields
   const [better, worse] = [text(fields, 'chosen', origin), text(fields, 'rejected', origin)]
   const split = splitCommonStart(better, worse)
-  if (split === null)
+  if (split === null) {
+    if (apart) return { ...fields, prompt: '' }
     throw bad(origin, 'prompt', 'is missing, and chosen and rejected have no common start that could be it')
+  }
   const [end, otherEnd] = split.ends
   return { ...fields, prompt: split.prompt, chosen: end, rejected: otherEnd }
 }
@@ -154,15 +167,18 @@ function holdPrompt({ prompt, chosen, rejected }: Fields): boolean {
 
 const inMessages = ({ messages, instruction }: Fields) => messages !== undefined || instruction !== undefined
 
-/** Reads `chosen` and `rejected`, or ranked `responses`. Throws ERR_DATA naming file, line and field. */
-export function readPreference(row: unknown, given: Origin): Preference {
+/**
+ * Reads `chosen` and `rejected`, or ranked `responses`; with `apart` each may have a prompt of its own, which a reward
+ * model alone can compare. Throws ERR_DATA naming file, line and field.
+ */
+export function readPreference(row: unknown, given: Origin, { apart = false } = {}): Preference {
   const { fields, at } = columnsOf(row, given)
   refuseContext(fields, at)
-  return readFields(fields, at)
+  return readFields(fields, at, apart)
 }
 
-function readFields(columns: Fields, origin: Origin): Preference {
-  const fields = withCommonStart(columns, origin)
+function readFields(columns: Fields, origin: Origin, apart: boolean): Preference {
+  const fields = withCommonStart(columns, origin, apart)
   const { prompt, weight = 1 } = fields
   if (numberIn(weight) !== 1) throw bad(origin, 'weight', 'has no effect on preferences: leave it out')
   const margin = fields.margin === undefined ? 0 : numberIn(fields.margin)
@@ -178,15 +194,20 @@ function readFields(columns: Fields, origin: Origin): Preference {
       scores: undefined,
       ranks: undefined,
     }
-    return { ...readFields(inOrder, origin), scores: order.map((i) => scores[i]!) }
+    return { ...readFields(inOrder, origin, apart), scores: order.map((i) => scores[i]!) }
   }
   if (isText(prompt) && !inMessages(fields) && responses.every(([, response]) => isText(response))) {
     const rows = responses.map(([name]) => inContext(textResponse(fields, name, origin)))
-    return { responses: fields === columns ? rows : rows.map(dialogOf), margin }
+    const whole = fields !== columns
+    return { responses: whole ? rows.map(dialogOf) : rows, apart: whole && prompt === '', margin }
   }
   const beside = besideOf(fields, origin)
-  const { conversations, shared } = conversationsOf(fields, responses, origin)
-  return { responses: conversations.map((each) => continued(each, shared, beside)), margin }
+  const { conversations, shared } = conversationsOf(fields, responses, origin, apart)
+  const examples = conversations.map((each) => {
+    const context = shared ?? each.prefill?.index ?? each.messages.length - 1
+    return continued(each, context, beside)
+  })
+  return { responses: examples, apart: shared === null, margin }
 }
 
 /** Marks an example whose texts are a dialog with turns of its own. */
@@ -212,13 +233,13 @@ export function preferencePrompt(
   origin: Origin,
 ): ({ text: string } & StringColumns) | ({ messages: Message[] } & Beside) | null {
   if (columns.chosen === undefined || columns.rejected === undefined) return null
-  const { weight: _, ...fields } = withCommonStart(columns, origin)
+  const { weight: _, ...fields } = withCommonStart(columns, origin, false)
   if (isText(fields.chosen) && isText(fields.rejected))
     return fields.prompt === columns.prompt
       ? null
       : { text: fields.prompt as string, ...stringColumns(fields, origin), dialog: true }
-  const { conversations, shared } = conversationsOf(fields, responsesOf(fields, origin)!, origin)
+  const { conversations, shared } = conversationsOf(fields, responsesOf(fields, origin)!, origin, false)
   const [{ messages, prefill }] = conversations as [Continuation]
-  const begun = prefill?.index === shared ? [prefill.message] : []
-  return conversation([...messages.slice(0, shared), ...begun], fields, origin)
+  const begun = prefill?.index === shared ? [prefill!.message] : []
+  return conversation([...messages.slice(0, shared!), ...begun], fields, origin)
 }
