@@ -33,7 +33,7 @@ export interface Lock {
 
 /**
  * Takes the lock file `path`. That of a dead process is taken over; of a process on another host or in another PID
- * namespace only the touches tell, and with `anyPlace` its lock is taken in any case. Throws the error of `refuse` while
+ * namespace, and of another thread of this one, only the touches tell, and with `anyPlace` its lock is taken in any case. Throws the error of `refuse` while
  * this process or another holds it.
  */
 export async function takeLock(
@@ -145,7 +145,9 @@ async function takeFile(
       // Of two processes that find a dead process's lock, only one can rename it.
       const old = temporaryName(path)
       if (!(await rename(path, old).then(() => true, isMissing))) continue
-      if ((await read(old))?.text !== found.text && (await linked(old, path)) === 'impossible')
+      const isAnother = (await read(old))?.text !== found.text
+      // Renaming replaces what a third process may have put there, linking does not.
+      if (isAnother && (await linked(old, path)) === 'impossible' && (await read(path)) === null)
         await rename(old, path)
       await rm(old, { force: true })
     }

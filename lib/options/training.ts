@@ -126,7 +126,7 @@ export const trainingFields = lazily((z) => ({
   overwrite: option(z.boolean().default(false), 'Replace the run in the run folder'),
   takeLock: option(
     z.boolean().default(false),
-    'Take the run folder from a run of another host or container at once, which is known to have ended; without it that is done a minute after its last sign of life',
+    'Take the run folder at once from a run of another host, container or thread, without looking whether it lives: two runs would spoil each other; without it that is done a minute after its last sign of life',
   ),
 }))
 

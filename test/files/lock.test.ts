@@ -105,7 +105,7 @@ test('another thread of this process holds its lock until it is silent', async (
 
 test.serial('where a file system has no links the lock is taken all the same, by one', async (t) => {
   const path = join(newFolder(t), '.lock')
-  const real = promises.link
+  const { link: real, rename } = promises
   promises.link = async () => {
     throw Object.assign(new Error('EPERM: operation not permitted, link'), { code: 'EPERM' })
   }
@@ -119,8 +119,26 @@ test.serial('where a file system has no links the lock is taken all the same, by
     await t.throwsAsync(takeLock(path, refuse), { message: /on host other/ })
     await (await takeLock(path, refuse, { anyPlace: true })).release()
     t.deepEqual(readdirSync(join(path, '..')), [])
+    // Two others take the lock of a dead process: one before it is renamed, one behind that.
+    writeFileSync(path, JSON.stringify({ ...thisProcess(), host: 'dead' }))
+    utimesSync(path, 1, 1)
+    const [second, third] = ['second', 'third'].map((host) => JSON.stringify({ ...thisProcess(), host })) as [
+      string,
+      string,
+    ]
+    promises.rename = async (from, to) => {
+      promises.rename = rename
+      syncBuiltinESMExports()
+      writeFileSync(path, second)
+      await rename(from, to)
+      writeFileSync(path, third)
+    }
+    syncBuiltinESMExports()
+    await t.throwsAsync(takeLock(path, refuse), { message: /third/ })
+    t.is(readFileSync(path, 'utf8'), third)
   } finally {
     promises.link = real
+    promises.rename = rename
     syncBuiltinESMExports()
   }
 })

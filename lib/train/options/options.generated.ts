@@ -179,8 +179,9 @@ export interface PretrainOptions {
   /** Replace the run in the run folder. Defaults to `false`. */
   overwrite?: boolean | undefined
   /**
-   * Take the run folder from a run of another host or container at once, which is known to have ended;
-   * without it that is done a minute after its last sign of life. Defaults to `false`.
+   * Take the run folder at once from a run of another host, container or thread, without looking whether it
+   * lives: two runs would spoil each other; without it that is done a minute after its last sign of life.
+   * Defaults to `false`.
    */
   takeLock?: boolean | undefined
   /** Aborts the run between two batches. Optional. */
@@ -383,8 +384,9 @@ export interface SftOptions {
   /** Replace the run in the run folder. Defaults to `false`. */
   overwrite?: boolean | undefined
   /**
-   * Take the run folder from a run of another host or container at once, which is known to have ended;
-   * without it that is done a minute after its last sign of life. Defaults to `false`.
+   * Take the run folder at once from a run of another host, container or thread, without looking whether it
+   * lives: two runs would spoil each other; without it that is done a minute after its last sign of life.
+   * Defaults to `false`.
    */
   takeLock?: boolean | undefined
   /** Aborts the run between two batches. Optional. */
@@ -539,8 +541,9 @@ export interface GrpoOptions<Row = Record<string, unknown>> {
   /** Replace the run in the run folder. Defaults to `false`. */
   overwrite?: boolean | undefined
   /**
-   * Take the run folder from a run of another host or container at once, which is known to have ended;
-   * without it that is done a minute after its last sign of life. Defaults to `false`.
+   * Take the run folder at once from a run of another host, container or thread, without looking whether it
+   * lives: two runs would spoil each other; without it that is done a minute after its last sign of life.
+   * Defaults to `false`.
    */
   takeLock?: boolean | undefined
   /** Sample events with some responses of a rollout. Optional. */
@@ -748,8 +751,9 @@ export interface RlooOptions<Row = Record<string, unknown>> {
   /** Replace the run in the run folder. Defaults to `false`. */
   overwrite?: boolean | undefined
   /**
-   * Take the run folder from a run of another host or container at once, which is known to have ended;
-   * without it that is done a minute after its last sign of life. Defaults to `false`.
+   * Take the run folder at once from a run of another host, container or thread, without looking whether it
+   * lives: two runs would spoil each other; without it that is done a minute after its last sign of life.
+   * Defaults to `false`.
    */
   takeLock?: boolean | undefined
   /** Sample events with some responses of a rollout. Optional. */
@@ -940,8 +944,9 @@ export interface PpoOptions<Row = Record<string, unknown>> {
   /** Replace the run in the run folder. Defaults to `false`. */
   overwrite?: boolean | undefined
   /**
-   * Take the run folder from a run of another host or container at once, which is known to have ended;
-   * without it that is done a minute after its last sign of life. Defaults to `false`.
+   * Take the run folder at once from a run of another host, container or thread, without looking whether it
+   * lives: two runs would spoil each other; without it that is done a minute after its last sign of life.
+   * Defaults to `false`.
    */
   takeLock?: boolean | undefined
   /** Sample events with some responses of a rollout. Optional. */
@@ -1251,8 +1256,9 @@ export interface DpoOptions {
   /** Replace the run in the run folder. Defaults to `false`. */
   overwrite?: boolean | undefined
   /**
-   * Take the run folder from a run of another host or container at once, which is known to have ended;
-   * without it that is done a minute after its last sign of life. Defaults to `false`.
+   * Take the run folder at once from a run of another host, container or thread, without looking whether it
+   * lives: two runs would spoil each other; without it that is done a minute after its last sign of life.
+   * Defaults to `false`.
    */
   takeLock?: boolean | undefined
   /** Aborts the run between two batches. Optional. */
@@ -1439,8 +1445,9 @@ export interface RewardOptions {
   /** Replace the run in the run folder. Defaults to `false`. */
   overwrite?: boolean | undefined
   /**
-   * Take the run folder from a run of another host or container at once, which is known to have ended;
-   * without it that is done a minute after its last sign of life. Defaults to `false`.
+   * Take the run folder at once from a run of another host, container or thread, without looking whether it
+   * lives: two runs would spoil each other; without it that is done a minute after its last sign of life.
+   * Defaults to `false`.
    */
   takeLock?: boolean | undefined
   /** Aborts the run between two batches. Optional. */
