@@ -46,7 +46,9 @@ export function nearestName(name: string, known: Iterable<string>): string | und
   const names = Array.from(known)
   const ours = Object.keys(ELSEWHERE).filter((own) => ELSEWHERE[own]!.includes(wanted))
   const same = names.find((candidate) => ours.some((own) => plain(own) === plain(candidate)))
-  if (same !== undefined) return same
+  // `checkpoint` is a model to others, but the beginning of our own `checkpoints` where that is an option.
+  const begun = names.some((candidate) => wanted.length >= 3 && plain(candidate).startsWith(wanted))
+  if (same !== undefined && !begun) return same
   let best: string | undefined
   let bestDistance = Number.POSITIVE_INFINITY
   for (const candidate of names) {

@@ -15,4 +15,7 @@ test('the nearest name is found across case and hyphens', (t) => {
   t.is(nearestName('maxLenght', known), 'maxLength')
   t.is(nearestName('warmup', known), 'warmupSteps')
   t.is(nearestName('entirelyElse', known), undefined)
+  // A name of other trainers, but where it begins one of ours.
+  t.is(nearestName('checkpoint', ['model', 'output', 'prompt']), 'model')
+  t.is(nearestName('--checkpoint', ['model', 'output', 'checkpoints-every']), 'checkpoints-every')
 })

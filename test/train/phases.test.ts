@@ -15,9 +15,12 @@ async function phasesOf(run: { readonly phase: RunPhase; finish(): Promise<unkno
       await new Promise((resolve) => setImmediate(resolve))
     }
   })()
-  await run.finish()
-  isOver = true
-  await watching
+  try {
+    await run.finish()
+  } finally {
+    isOver = true
+    await watching
+  }
   return seen
 }
 
