@@ -7,6 +7,8 @@ import type { Documents } from '../data/formats/format.js'
 import { loadPreferences, type PreferenceGroup } from '../data/preferences.js'
 import { loadPrompts, type PromptReport } from '../data/prompts.js'
 import type { ResponseReport } from '../data/responses.js'
+import type { Origin } from '../data/rows/fields.js'
+import { readPrompt } from '../data/rows/prompt-rows.js'
 import { type RowKind, rowKindOf } from '../data/rows/row-kind.js'
 import { readRows } from '../data/sources.js'
 import { chooseTemplate } from '../data/text/templates.js'
@@ -33,7 +35,7 @@ export interface InspectOptions {
   template?: string
   templateArguments?: Record<string, unknown>
   /** Default: now. */
-  templateTime?: Date
+  templateTime?: string
   reasoning?: Reasoning
   rendered?: boolean
   rows: number
@@ -46,6 +48,8 @@ export interface InspectOptions {
 
 export interface Inspection {
   kind: RowKind
+  /** Whether the first row has a prompt. */
+  hasPrompt: boolean
   template: string
   rows: InspectedRow[]
   report: DataReport | ResponseReport | PromptReport
@@ -67,14 +71,15 @@ export async function inspectData(data: string, options: InspectOptions): Promis
   const { strings } = chosen
   const template = chosen.template.with({
     arguments: options.templateArguments,
-    now: options.templateTime ?? new Date(),
+    now: options.templateTime === undefined ? new Date() : new Date(options.templateTime),
   })
   const { maxLength, trainOn, overflow, onBadRow, documents, reasoning, rendered = false } = options
-  const kind = options.as ?? (await firstKind(data, documents))
+  const { kind, hasPrompt } = await firstRow(data, options)
   const form = { tokenizer, template, strings, rendered, reasoning }
   const reading = { ...form, maxLength, onBadRow, documents, seed: 0 }
   const shown = (found: { report: Inspection['report']; rows: Sequence[] }): Inspection => ({
     kind,
+    hasPrompt,
     template: template.name,
     rows: padded(found.rows, tokenizer),
     report: found.report,
@@ -115,11 +120,25 @@ export async function inspectData(data: string, options: InspectOptions): Promis
   }
 }
 
-/** The kind of the first row that can be read. */
-async function firstKind(data: string, documents: Documents | undefined): Promise<RowKind> {
-  for await (const { row, exact = row, origin, failure } of readRows(data, { documents }))
-    if (failure === undefined) return rowKindOf(exact, origin)
-  return 'sft'
+/** What the first row that can be read is, or is read `as`. */
+async function firstRow(
+  data: string,
+  { as, documents }: Pick<InspectOptions, 'as' | 'documents'>,
+): Promise<Pick<Inspection, 'kind' | 'hasPrompt'>> {
+  for await (const { row, exact = row, origin, failure } of readRows(data, { documents })) {
+    if (failure !== undefined) continue
+    return { kind: as ?? rowKindOf(exact, origin), hasPrompt: isPrompt(exact, origin) }
+  }
+  return { kind: as ?? 'sft', hasPrompt: false }
+}
+
+function isPrompt(row: unknown, origin: Origin): boolean {
+  try {
+    readPrompt(row, origin)
+    return true
+  } catch {
+    return false
+  }
 }
 
 function responsesOf({ first, count, origin: source, pairs }: PreferenceGroup) {

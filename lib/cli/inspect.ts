@@ -1,4 +1,5 @@
 import { Command, Option } from 'commander'
+import { is, type Rule, shown } from '../arguments.js'
 import type { DataReport } from '../data/encode/report.js'
 import { ENDINGS_TEXT, FORMATS } from '../data/formats/index.js'
 import type { PromptReport } from '../data/prompts.js'
@@ -6,10 +7,16 @@ import type { ResponseReport } from '../data/responses.js'
 import { ROW_KINDS, type RowKind } from '../data/rows/row-kind.js'
 import { Tokenizer } from '../data/text/tokenizer.js'
 import { PosttrainError } from '../errors.js'
-import { isObject, readJson } from '../options/kinds.js'
+import { readJson, TIME } from '../options/kinds.js'
 import { counted } from './counts.js'
 import { describeStrings } from './describe-strings.js'
-import { type InspectedRow, type InspectOptions, inspectData, type TokenState } from './inspect-rows.js'
+import {
+  type InspectedRow,
+  type Inspection,
+  type InspectOptions,
+  inspectData,
+  type TokenState,
+} from './inspect-rows.js'
 import { describeUnread } from './unread-columns.js'
 import { UsageError } from './usage.js'
 import { visible } from './visible.js'
@@ -33,10 +40,13 @@ const KINDS: Record<RowKind, string> = {
   prompt: 'prompts for ppo, grpo, rloo and generate',
 }
 
-/** Says what the rows are read as, and how to see them as prompts. */
-export function drawKind(kind: RowKind, as: RowKind | undefined): string {
+/** Says what the rows are read as, and how to see them as prompts, where the first one has a prompt. */
+export function drawKind(
+  { kind, hasPrompt }: Pick<Inspection, 'kind' | 'hasPrompt'>,
+  as: RowKind | undefined,
+): string {
   const why = as === undefined ? ', by the columns of the first row' : ''
-  const other = kind === 'prompt' ? '' : ' (--as prompt: as prompts for ppo, grpo and rloo)'
+  const other = kind === 'prompt' || !hasPrompt ? '' : ' (--as prompt: as prompts for ppo, grpo and rloo)'
   return `Read as ${KINDS[kind]}${why}${other}`
 }
 
@@ -150,16 +160,13 @@ function wholeNumber(name: string, least: number): (text: string) => number {
   }
 }
 
-function jsonObject(text: string): Record<string, unknown> {
-  const value = readJson(text)
-  if (isObject(value) && !Array.isArray(value)) return value as Record<string, unknown>
-  throw new UsageError(`--template-arguments must be a JSON object, got ${text}`)
-}
-
-function time(text: string): Date {
-  const value = new Date(text)
-  if (/^\d{4}-\d\d-\d\dT/.test(text) && !Number.isNaN(value.getTime())) return value
-  throw new UsageError(`--template-time must be a time such as 2026-01-02T03:04:05Z, got ${text}`)
+/** Reads the text of a flag, which must be as a rule says. */
+function checked(name: string, { test, expected }: Rule, read: (text: string) => unknown) {
+  return (text: string) => {
+    const value = read(text)
+    if (test(value)) return value
+    throw new UsageError(`--${name} must be ${expected}, got ${shown(value)}`)
+  }
 }
 
 /** Throws for flags that have no effect on a kind of rows. */
@@ -196,7 +203,7 @@ export function inspectCommand(): Command {
     .option(
       '--template-arguments <JSON>',
       `Further variables of the chat template, such as '{"enable_thinking": false}'`,
-      jsonObject,
+      checked('template-arguments', is.object, readJson),
     )
     .addOption(
       new Option('--reasoning <WHAT>', 'What to do with reasoning')
@@ -206,7 +213,7 @@ export function inspectCommand(): Command {
     .option(
       '--template-time <TIME>',
       "Time that a template's date tells, such as 2026-01-02T03:04:05Z (default: now)",
-      time,
+      checked('template-time', TIME, (text) => text),
     )
     .option(
       '--rendered',
@@ -242,7 +249,8 @@ export function inspectCommand(): Command {
     .option('--json', 'One JSON object per line: the rows, then the report', false)
     .addHelpText('after', `\nData files:\n${formatLines()}`)
     .action(async (data: string, options: InspectOptions & { json: boolean }, command: Command) => {
-      const { kind, template, rows, report } = await inspectData(data, options)
+      const inspection = await inspectData(data, options)
+      const { kind, template, rows, report } = inspection
       refuseIdle(kind, (name) => command.getOptionValueSource(name) === 'cli')
       const write = (text: string) => process.stdout.write(text)
       if (options.json) {
@@ -252,7 +260,7 @@ export function inspectCommand(): Command {
       }
       const tokenizer = await Tokenizer.load(options.model)
       const color = process.stdout.hasColors?.() === true
-      write(`${drawKind(kind, options.as)}\n\n`)
+      write(`${drawKind(inspection, options.as)}\n\n`)
       for (const row of rows) write(`${drawRow(row, tokenizer, color)}\n`)
       write(drawReport(report))
       if ('withoutStop' in report && report.rows > 0 && report.withoutStop === report.rows) {

@@ -1,4 +1,4 @@
-import { is } from '../arguments.js'
+import { is, type Rule } from '../arguments.js'
 import { custom, type FlagReader, option } from './option.js'
 import { zod } from './zod.js'
 
@@ -55,8 +55,8 @@ export const templateArguments = (description: string) =>
   option(
     custom<Record<string, unknown>>(
       'Record<string, unknown>',
-      (value) => isObject(value) && !Array.isArray(value),
-      'must be an object',
+      is.object.test,
+      `must be ${is.object.expected}`,
     ).optional(),
     description,
     {
@@ -65,3 +65,9 @@ export const templateArguments = (description: string) =>
       help: `Further variables of the chat template, such as '{"enable_thinking": false}'`,
     },
   )
+
+/** A time with its zone, in ISO 8601. */
+export const TIME: Rule = {
+  test: (value) => zod().iso.datetime({ offset: true }).safeParse(value).success,
+  expected: 'a time such as 2026-01-02T03:04:05Z',
+}

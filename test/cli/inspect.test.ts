@@ -4,6 +4,7 @@ import test, { type ExecutionContext } from 'ava'
 import { drawReport, drawRow } from '../../lib/cli/inspect.js'
 import { type Inspection, inspectData } from '../../lib/cli/inspect-rows.js'
 import { type DataReport, Tokenizer } from '../../lib/data/index.js'
+import { sft } from '../../lib/index.js'
 import { eventsIn, posttrain } from '../helpers/command-line.js'
 import { fixture } from '../helpers/fixtures.js'
 import { newFolder } from '../helpers/scratch.js'
@@ -141,6 +142,9 @@ test('the first line says what the rows are read as, and how to see them as prom
   t.regex(asked!, /prompt +0 trained/)
   const [row] = (await lines('--json')).slice(0, 1).map((line) => JSON.parse(line))
   t.is(row.kind, 'sft')
+  // A text is no prompt.
+  await writeFile(path, '{"text": "a"}\n')
+  t.regex((await lines())[0]!, /^Read as rows for sft and pretrain, by the columns of the first row$/)
 })
 
 /** Inspects rows.jsonl of a folder by its t.jinja. */
@@ -161,6 +165,10 @@ test('a template tells the time that the flag gives', async (t) => {
   t.regex(then.stdout, /1999\[user\]a/)
   t.regex((await posttrain(argv)).stdout, new RegExp(`${new Date().getFullYear()}\\[user\\]a`))
   const wrong = await posttrain([...argv, '--template-time', 'noon'])
+  // The same times as those of a run.
+  t.throws(() => sft({ model: { backward: 0 } as never, data: 'x.jsonl', templateTime: 'noon' }), {
+    message: /option templateTime must be a time such as/,
+  })
   t.is(wrong.code, 2)
   t.regex(wrong.stderr, /--template-time must be a time such as/)
 })
@@ -195,7 +203,7 @@ test('--template-arguments reach the template', async (t) => {
   t.false(short.stdout.includes('LONG'))
   const wrong = await posttrain([...argv, '--template-arguments', 'short'])
   t.is(wrong.code, 2)
-  t.regex(wrong.stderr, /--template-arguments must be a JSON object, got short/)
+  t.regex(wrong.stderr, /--template-arguments must be an object, got "short"/)
 })
 
 test('control characters of rows are escapes on a terminal, and marks of special tokens are reported', async (t) => {

@@ -1,6 +1,6 @@
 import type { Template } from '../../data/text/template.js'
-import { templateArguments, templateOption, text } from '../../options/kinds.js'
-import { option } from '../../options/option.js'
+import { TIME, templateArguments, templateOption, text } from '../../options/kinds.js'
+import { custom, option } from '../../options/option.js'
 import { lazily, zod } from '../../options/zod.js'
 
 /** Options that decide how rows become text. */
@@ -17,7 +17,7 @@ export const renderingFields = lazily((z) => {
       'Further variables of the chat template, such as { enable_thinking: false }; a row has its own in chat_template_kwargs',
     ),
     templateTime: option(
-      z.iso.datetime({ offset: true }).optional(),
+      custom<string>('string', TIME.test, `must be ${TIME.expected}`).optional(),
       "Time that a template's strftime_now tells (default: when the run started)",
       text(
         'TIME',
