@@ -37,13 +37,12 @@ export async function readConfig(directory: string): Promise<HfConfig> {
     )
   const config = parseJsonObject(await readText(path, LIMITS.json), path)
   if (typeof config.recipe !== 'string' || config.model_type !== undefined) return config as HfConfig
-  const adapter = join(directory, 'adapter')
-  throw new PosttrainError(
-    'ERR_INVALID_FILE',
-    (await isThere('adapter'))
-      ? `${directory} is the folder of a run: load the base of that run, then ${adapter} with loadAdapter or --adapter`
-      : `${directory} is the folder of a run: its model is in ${join(directory, 'model')}`,
-  )
+  const saved = (await isThere('adapter'))
+    ? `load the base of that run, then ${join(directory, 'adapter')} with loadAdapter or --adapter`
+    : (await isThere('model'))
+      ? `its model is in ${join(directory, 'model')}`
+      : 'it has saved no model yet, which a run does at its end: continue it with option resume'
+  throw new PosttrainError('ERR_INVALID_FILE', `${directory} is the folder of a run: ${saved}`)
 }
 
 /** generation_config.json, or an empty object. */

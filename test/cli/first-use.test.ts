@@ -1,4 +1,13 @@
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { RECIPE_NAMES } from '../../lib/train/recipes.js'
@@ -121,6 +130,22 @@ test('a run folder, an adapter and missing files are named as what they are, bef
   await fails(
     /adapter is an adapter: load its base, then it with loadAdapter or --adapter/,
     ...['generate', '--model', join(output, 'adapter'), ...asked],
+  )
+  renameSync(join(output, 'adapter'), join(output, 'model'))
+  await fails(
+    /run is the folder of a run: its model is in .*run\/model/,
+    'generate',
+    '--model',
+    output,
+    ...asked,
+  )
+  rmSync(join(output, 'model'), { recursive: true })
+  await fails(
+    /run is the folder of a run: it has saved no model yet/,
+    'generate',
+    '--model',
+    output,
+    ...asked,
   )
   const broken = join(cleanFolder(t), 'broken')
   cpSync(model, broken, { recursive: true })
