@@ -1,3 +1,10 @@
+/** A prompt that holds a dialog, as those of HH-RLHF do. */
+export const DIALOG = /^\s*Human: [\s\S]*\n\nAssistant:\s*$/
+
+/** Whether a value is a whole dialog, as the responses of HH-RLHF are. */
+export const isDialog = (value: unknown): boolean =>
+  typeof value === 'string' && /^\s*Human: [\s\S]*\n\nAssistant:/.test(value)
+
 /**
  * Splits two texts that hold a whole dialog each, as those of HH-RLHF do, into their common start, which is the prompt,
  * and their ends. A space before the first difference belongs to the ends, and each end has at least one character (as

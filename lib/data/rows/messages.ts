@@ -157,7 +157,8 @@ function parsed(text: string): JsonData | undefined {
   }
 }
 
-function isMessage(item: unknown): boolean {
+/** Whether a value is a message with a known role and a text or calls. */
+export function isMessage(item: unknown): boolean {
   const fields = isObject(item) ? withoutNulls(item, ['content']) : {}
   const speaker = fields.role ?? fields.from
   if (typeof speaker !== 'string' || knownRole(speaker) === undefined) return false

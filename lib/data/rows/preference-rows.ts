@@ -1,6 +1,6 @@
 import { missing } from './advice.js'
 import { type Beside, besideOf, conversation, numberIn } from './columns.js'
-import { splitCommonStart } from './common-start.js'
+import { DIALOG, splitCommonStart } from './common-start.js'
 import type { Continuation } from './continuation.js'
 import {
   continued,
@@ -17,8 +17,8 @@ import {
 } from './conversations.js'
 import { bad, type Fields, isEmpty, kindOf, nameIn, type Origin, text } from './fields.js'
 import type { Message } from './messages.js'
-import { columnsOf } from './names.js'
-import { DIALOG, type Example, exampleOf, refuseContext, type StringColumns, stringColumns } from './rows.js'
+import { columnsOf, withChosen } from './names.js'
+import { type Example, exampleOf, refuseContext, type StringColumns, stringColumns } from './rows.js'
 
 /** A prompt with a chosen and a rejected response: texts, messages, or whole conversations that differ at the end. */
 export interface PreferenceRow {
@@ -172,7 +172,7 @@ const inMessages = ({ messages, instruction }: Fields) => messages !== undefined
  * model alone can compare. Throws ERR_DATA naming file, line and field.
  */
 export function readPreference(row: unknown, given: Origin, { apart = false } = {}): Preference {
-  const { fields, at } = columnsOf(row, given)
+  const { fields, at } = withChosen(columnsOf(row, given))
   refuseContext(fields, at)
   return readFields(fields, at, apart)
 }

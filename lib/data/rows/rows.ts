@@ -9,6 +9,7 @@ import {
   refuse,
   withSystem,
 } from './columns.js'
+import { DIALOG } from './common-start.js'
 import { followed, type Prefill } from './continuation.js'
 import { bad, type Fields, isEmpty, isObject, kindOf, nameIn, type Origin, text } from './fields.js'
 import { instructionMessages, type Message, messagesIn, messagesOf } from './messages.js'
@@ -117,9 +118,6 @@ function renderedOf({ rendered }: Fields, origin: Origin): { rendered?: boolean 
   if (typeof rendered === 'boolean') return { rendered }
   throw bad(origin, 'rendered', `must be true or false, got ${kindOf(rendered)}`)
 }
-
-/** A prompt that holds a dialog, as those of HH-RLHF do. */
-export const DIALOG = /^\s*Human: [\s\S]*\n\nAssistant:\s*$/
 
 /** Reads the columns beside a string prompt. */
 export function stringColumns(fields: Fields, origin: Origin): StringColumns {

@@ -3,7 +3,7 @@ import type { Continuation } from './continuation.js'
 import { continued, conversationOf, inContext, isWhole, promptOf, responseMessages } from './conversations.js'
 import { bad, type Fields, type Origin, shown } from './fields.js'
 import type { Message } from './messages.js'
-import { columnsOf } from './names.js'
+import { columnsOf, withChosen } from './names.js'
 import { readPreference } from './preference-rows.js'
 import { type Example, exampleOf, refuseContext } from './rows.js'
 
@@ -35,7 +35,8 @@ export interface LabeledResponse {
  * responses; here a false one is an error, since the columns say which is good). Throws ERR_DATA.
  */
 export function readLabeled(row: unknown, origin: Origin): LabeledResponse[] {
-  const { fields, at } = columnsOf(row, origin)
+  const columns = columnsOf(row, origin)
+  const { fields, at } = labelOf(columns.fields) === undefined ? withChosen(columns) : columns
   const { chosen, rejected, completion } = fields
   if (chosen === undefined || rejected === undefined || completion !== undefined)
     return [readUnpaired(row, origin)]
