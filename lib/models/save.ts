@@ -69,41 +69,47 @@ export function exchangeOf(core: Core): Exchange {
   return (a, b) => call(core, () => core.exchangePaths(a, b))
 }
 
-/** Writes a Hugging Face folder atomically. */
-export async function writeModelFolder(directory: string, model: SavedModel): Promise<void> {
-  const { role, dtype } = model
+const writeJson = (folder: string, name: string, value: unknown) =>
+  writeFile(join(folder, name), `${withFloats(JSON.stringify(value, null, 2))}\n`)
+
+/**
+ * Writes the weights of a role into a folder: one file, or shards of at most `limit` bytes with an index, whose metadata
+ * says which shards belong to this save.
+ */
+export async function saveWeights(
+  role: Role,
+  folder: string,
+  { dtype, signal, limit }: { dtype: Dtype; signal?: AbortSignal | undefined; limit?: number },
+): Promise<void> {
   const { core } = role.base
   const sizes = new Map(
     (await role.parameters()).map(({ name, shape }) => [name, shape.reduce((n, size) => n * size, 1)]),
   )
-  const { shards, index } = shardsOf(
-    role.plainEntries.map((entry) => ({ entry, values: sizes.get(entry.name)! })),
-    dtype,
-  )
-  const write = (folder: string, name: string, value: unknown) =>
-    writeFile(join(folder, name), `${withFloats(JSON.stringify(value, null, 2))}\n`)
+  const sized = role.plainEntries.map((entry) => ({ entry, values: sizes.get(entry.name)! }))
+  const { shards, index } = shardsOf(sized, dtype, limit)
+  const saves: Record<string, string | undefined> = {}
+  for (const { file, entries } of shards) {
+    const options = { dtype, metadata: { format: 'pt' } }
+    const target = join(folder, file)
+    await call(core, (cancel) => core.saveTensors(role.handle, target, entries, options, cancel), signal)
+    if (index !== null) saves[file] = saveOf((await core.readHeader(target)).metadata)
+  }
+  if (index === null) return
+  const metadata = { ...index.metadata, [SAVES]: saves }
+  await writeJson(folder, 'model.safetensors.index.json', { ...index, metadata })
+}
+
+/** Writes a Hugging Face folder atomically. */
+export async function writeModelFolder(directory: string, model: SavedModel): Promise<void> {
+  const { role, dtype, signal } = model
+  const { core } = role.base
   await writeFolderAtomic(
     directory,
     async (folder) => {
-      const saves: Record<string, string | undefined> = {}
-      for (const { file, entries } of shards) {
-        const options = { dtype, metadata: { format: 'pt' } }
-        const target = join(folder, file)
-        await call(
-          core,
-          (cancel) => core.saveTensors(role.handle, target, entries, options, cancel),
-          model.signal,
-        )
-        if (index !== null) saves[file] = saveOf((await core.readHeader(target)).metadata)
-      }
-      if (index !== null)
-        await write(folder, 'model.safetensors.index.json', {
-          ...index,
-          metadata: { ...index.metadata, [SAVES]: saves },
-        })
-      await write(folder, 'config.json', { ...model.config, dtype, torch_dtype: dtype })
+      await saveWeights(role, folder, { dtype, signal })
+      await writeJson(folder, 'config.json', { ...model.config, dtype, torch_dtype: dtype })
       if (model.generationConfig !== null)
-        await write(folder, 'generation_config.json', generationConfig(model, model.generationConfig))
+        await writeJson(folder, 'generation_config.json', generationConfig(model, model.generationConfig))
       await writeTokenizer(folder, model)
     },
     { replace: model.overwrite ? exchangeOf(core) : undefined },
