@@ -50,6 +50,8 @@ export interface DatasetOptions extends EncodeOptions, StringForm {
 
 /** Rows that are encoded at once. */
 const SLICE = 32
+/** Maximum rows of an epoch: their order takes four bytes of memory each. */
+const MAX_EPOCH_ROWS = 2 ** 28
 
 /** Rows of one source: places in the store, and their lines in the file. */
 interface LoadedSource {
@@ -76,6 +78,7 @@ async function loadSources(source: DataSource, options: DatasetOptions): Promise
     rendered: options.rendered,
   })
   const loaded: Loaded = { store: new TokenStore(), sources: [], builder: new ReportBuilder() }
+  let epoch = 0
   try {
     for (const { data, weight } of sourcesOf(source)) {
       const first = loaded.store.length
@@ -84,6 +87,8 @@ async function loadSources(source: DataSource, options: DatasetOptions): Promise
       const name = typeof data === 'string' ? data : 'rows'
       loaded.sources.push({ name, first, count, weight, lines })
       if (count === 0) throw nothingToTrain(name, loaded.builder.dropped)
+      epoch += count * weight
+      if (epoch > MAX_EPOCH_ROWS) throw tooManyRows(name, weight)
     }
     return loaded
   } catch (error) {
@@ -135,6 +140,13 @@ export function neverStops({
     expected.length === 0
       ? 'no row trains a stop token, so the model would never learn to end a response: name an eos_token in tokenizer_config.json, or use a template whose turns end in a special token'
       : `no row trains a stop token, so the model would never learn to end a response: expected ${expected.join(' or ')} at the end of each response (is maxLength too small?)`,
+  )
+}
+
+function tooManyRows(source: string, weight: number): PosttrainError {
+  return new PosttrainError(
+    'ERR_INVALID_ARGUMENT',
+    `an epoch has at most ${MAX_EPOCH_ROWS} rows, more than which the weight ${weight} of ${source} makes: lower the weight`,
   )
 }
 

@@ -92,11 +92,35 @@ export function checkDocuments(
   throw new PosttrainError('ERR_INVALID_ARGUMENT', 'documents has an effect on .txt files only: leave it out')
 }
 
+/** Throws ERR_INVALID_ARGUMENT where an iterable returns no iterator, or its iterator no results; passes on its own errors. */
+function iterated(source: Exclude<RowSource, string>): AsyncIterable<unknown> | Iterable<unknown> {
+  if (!(Symbol.asyncIterator in source)) return source
+  const need = <Value>(value: Value, test: (value: object) => boolean, what: string): Value => {
+    if (typeof value === 'object' && value !== null && test(value)) return value
+    throw new PosttrainError('ERR_INVALID_ARGUMENT', `the rows ${what}, got ${shown(value)}`)
+  }
+  return {
+    [Symbol.asyncIterator]() {
+      const hasNext = (value: object) => typeof Reflect.get(value, 'next') === 'function'
+      const rows = need(
+        source[Symbol.asyncIterator](),
+        hasNext,
+        'must have an asyncIterator method that returns an iterator',
+      )
+      return {
+        next: async () =>
+          need(await rows.next(), () => true, 'have an iterator whose next() must return { value, done }'),
+        return: async (value) => (await rows.return?.(value)) ?? { done: true, value },
+      }
+    },
+  }
+}
+
 /** Reads the rows of a source in order, unchecked; memory does not grow with a file. */
 export async function* readRows(source: RowSource, options: ReadOptions = {}): AsyncGenerator<SourceRow> {
   if (typeof source !== 'string') {
     let line = 0
-    for await (const row of source) yield { row, origin: { source: 'rows', line: ++line } }
+    for await (const row of iterated(source)) yield { row, origin: { source: 'rows', line: ++line } }
     return
   }
   await refuseFolder(source)

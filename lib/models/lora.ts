@@ -21,6 +21,9 @@ import {
 import type { LoraOptions } from './options.generated.js'
 
 /** A number for each pattern of module names. */
+/** Largest alpha, far below the largest float32. */
+const MAX_ALPHA = 1e30
+
 const patterns = (integer: boolean, text: string) =>
   option(
     custom<Record<string, number>>(
@@ -29,7 +32,11 @@ const patterns = (integer: boolean, text: string) =>
         value !== null &&
         typeof value === 'object' &&
         Object.values(value).every(
-          (number) => typeof number === 'number' && number > 0 && (!integer || Number.isSafeInteger(number)),
+          (number) =>
+            typeof number === 'number' &&
+            number > 0 &&
+            number <= MAX_ALPHA &&
+            (!integer || Number.isSafeInteger(number)),
         ),
       `must map patterns of module names to ${integer ? 'whole ' : ''}numbers above 0`,
     ).optional(),
@@ -49,7 +56,7 @@ const patterns = (integer: boolean, text: string) =>
 export const loraFields = lazily((z) => ({
   rank: option(z.int().min(1).default(16), 'Rank of the low-rank updates (LoRA)'),
   alpha: option(
-    z.number().gt(0).optional(),
+    z.number().gt(0).max(MAX_ALPHA).optional(),
     'Scale: updates are multiplied by alpha / rank (default: 2 * rank)',
   ),
   dropout: option(

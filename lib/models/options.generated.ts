@@ -4,7 +4,7 @@
 export interface LoraOptions {
   /** Rank of the low-rank updates (LoRA). An integer of at least 1. Defaults to `16`. */
   rank?: number | undefined
-  /** Scale: updates are multiplied by alpha / rank. Above 0. Default: 2 * rank. */
+  /** Scale: updates are multiplied by alpha / rank. In (0, 1e+30]. Default: 2 * rank. */
   alpha?: number | undefined
   /**
    * Dropout probability of the input of each update, in training; off in reward, dpo, ppo, grpo and rloo. In

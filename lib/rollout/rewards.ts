@@ -227,27 +227,52 @@ async function functionScores(
       )
     }
   }
+  // The function may change its list.
+  const count = samples.length
   try {
-    const values = await Promise.race([called(), ended])
-    if (!Array.isArray(values) && !ArrayBuffer.isView(values)) {
-      throw invalid(
-        `reward function ${bareName(name)} returned ${typeof values}, expected a list of ${samples.length} numbers`,
-      )
-    }
-    const list = Array.from(values as ArrayLike<number | null>)
-    if (list.length !== samples.length) {
-      throw invalid(
-        `reward function ${bareName(name)} returned ${list.length} value${list.length === 1 ? '' : 's'} for ${samples.length} samples`,
-      )
-    }
-    return list
+    return valuesOf(name, await Promise.race([called(), ended]), count)
   } finally {
     clearTimeout(timer)
     if (onAbort) signal?.removeEventListener('abort', onAbort)
   }
 }
 
-const messageOf = (cause: unknown) => (cause instanceof Error ? cause.message : String(cause))
+/** Checks what a reward function returned: a list of `count` items. */
+function valuesOf(name: string, values: unknown, count: number): readonly (number | null)[] {
+  const wrong = (what: string) => invalid(`reward function ${bareName(name)} returned ${what}`)
+  if (!Array.isArray(values) && !ArrayBuffer.isView(values))
+    throw wrong(`${typeof values}, expected a list of ${count} numbers`)
+  let list: (number | null)[]
+  try {
+    const { length = 0 } = values as ArrayLike<number | null>
+    if (length !== count) throw wrong(`${length} value${length === 1 ? '' : 's'} for ${count} samples`)
+    list = Array.from({ length }, (_, i) => (values as ArrayLike<number | null>)[i]!)
+  } catch (cause) {
+    if (cause instanceof PosttrainError) throw cause
+    throw invalid(`reward function ${bareName(name)} returned a list that throws: ${messageOf(cause)}`, {
+      cause,
+    })
+  }
+  if (!list.some(isPromise)) return list
+  // Their failures would end the process.
+  void Promise.allSettled(list)
+  throw wrong('a list of promises: await Promise.all(...) of it')
+}
+
+const isPromise = (value: unknown) => value instanceof Promise
+
+/** Most characters of a message of somebody else's error. */
+const MAX_MESSAGE = 1000
+
+/** Message of whatever a function threw, short and never failing. */
+function messageOf(cause: unknown): string {
+  try {
+    const text = String(cause instanceof Error ? cause.message : cause)
+    return text.length > MAX_MESSAGE ? `${text.slice(0, MAX_MESSAGE)}...` : text
+  } catch {
+    return 'an object without a text'
+  }
+}
 
 /** Splits responses into ranges [from, to) of at most `batchTokens` tokens, prompts included, and at least one response. */
 export function chunksByTokens(
@@ -270,6 +295,6 @@ export function chunksByTokens(
   return chunks
 }
 
-function invalid(sentence: string): PosttrainError {
-  return new PosttrainError('ERR_INVALID_ARGUMENT', sentence)
+function invalid(sentence: string, options?: { cause: unknown }): PosttrainError {
+  return new PosttrainError('ERR_INVALID_ARGUMENT', sentence, options)
 }

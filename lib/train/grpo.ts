@@ -36,7 +36,7 @@ import { grpoOptions, rlooOptions } from './options/group.js'
 import type { GrpoOptions, RlooOptions } from './options/options.generated.js'
 import { type Experience, experienceOf } from './policy/experience.js'
 import { groupAdvantages, judgedMean, type OfGroups, spreadOfGroups } from './policy/groups.js'
-import { promptLength, refuseEmptyMiniBatches } from './policy/limits.js'
+import { checkRolloutSize, promptLength } from './policy/limits.js'
 import { trainPolicy } from './policy/loop.js'
 import { native } from './policy/native.js'
 import { withoutOverlong } from './policy/scores.js'
@@ -91,7 +91,7 @@ async function* train(
   control: RunControl,
 ): AsyncGenerator<TrainEvent<GroupStepEvent, never, PromptReport>, EndEvent> {
   const { model, groupSize, batchSize } = options
-  refuseEmptyMiniBatches(batchSize * groupSize, options.miniBatches)
+  checkRolloutSize(batchSize * groupSize, options.miniBatches)
   const sources = rewardSources(options.reward, model)
   const { form, choices, adopted } = await rowForm(options, model)
   const prompts = await loadPrompts(options.data, {

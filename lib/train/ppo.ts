@@ -42,7 +42,7 @@ import type { PpoOptions } from './options/options.generated.js'
 import { ppoOptions } from './options/ppo.js'
 import { experienceOf } from './policy/experience.js'
 import { klController, klInLoss, klInReward } from './policy/kl.js'
-import { promptLength, refuseEmptyMiniBatches } from './policy/limits.js'
+import { checkRolloutSize, promptLength } from './policy/limits.js'
 import { trainPolicy } from './policy/loop.js'
 import { native } from './policy/native.js'
 import { finalScores } from './policy/scores.js'
@@ -92,7 +92,7 @@ async function* train(
   control: RunControl,
 ): AsyncGenerator<TrainEvent<PpoStepEvent, never, PromptReport>, EndEvent> {
   const { model, batchSize, miniBatches } = options
-  refuseEmptyMiniBatches(batchSize, miniBatches)
+  checkRolloutSize(batchSize, miniBatches)
   const sources = rewardSources(options.reward, model)
   const { form, choices, adopted } = await rowForm(options, model)
   const prompts = await loadPrompts(options.data, {

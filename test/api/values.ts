@@ -18,6 +18,8 @@ export const VALUES: Readonly<Record<string, () => unknown>> = {
   NaN: () => Number.NaN,
   Infinity: () => Number.POSITIVE_INFINITY,
   '2 ** 53': () => 2 ** 53,
+  '2 ** 31': () => 2 ** 31,
+  huge: () => 1e308,
   bigint: () => 10n,
   'empty string': () => '',
   space: () => ' ',
@@ -41,6 +43,8 @@ export const VALUES: Readonly<Record<string, () => unknown>> = {
   'empty Int32Array': () => new Int32Array(0),
   'Float32Array with NaN': () => Float32Array.of(Number.NaN, 1),
   promise: () => Promise.resolve(1),
+  'iterable without an iterator': () => ({ [Symbol.asyncIterator]: () => 5 }),
+  'iterator without results': () => ({ [Symbol.asyncIterator]: () => ({ next: async () => undefined }) }),
   'throwing proxy': () =>
     new Proxy({}, { get: throws, has: throws, ownKeys: throws, getPrototypeOf: throws }),
   'throwing getter': () => Object.defineProperty({}, 'signal', { get: throws, enumerable: true }),

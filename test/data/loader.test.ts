@@ -106,6 +106,16 @@ test('padding at the left or right is left out, a hole is an error', (t) => {
   })
 })
 
+test('a weight that makes an epoch of more rows than fit in memory is refused', async (t) => {
+  for (const weight of [1e308, 1e8]) {
+    const loading = loadDataset([{ data: rows(20), weight }], defaults)
+    await t.throwsAsync(loading, {
+      code: 'ERR_INVALID_ARGUMENT',
+      message: /^an epoch has at most 268435456 rows, .* of rows makes: lower/,
+    })
+  }
+})
+
 test('a mix gives each source its share of every epoch', async (t) => {
   const texts: Row[] = Array.from({ length: 10 }, (_, i) => ({ text: `Text ${i}` }))
   const { train } = await loadDataset(

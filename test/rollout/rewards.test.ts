@@ -65,6 +65,9 @@ test('a sample carries prompt, response, ids, why it ended and the columns of it
   t.is(seen[2]?.row, last!.prompt.row)
 })
 
+const fail = (message: string) => {
+  throw new Error(message)
+}
 const thrown = new PosttrainError('ERR_DISPOSED', 'the model was disposed')
 const BAD: Record<string, [reward: unknown, says: RegExp]> = {
   'one that throws': [
@@ -81,6 +84,51 @@ const BAD: Record<string, [reward: unknown, says: RegExp]> = {
   ],
   'one that rejects': [() => Promise.reject(new Error('late')), /^reward function 1 threw: late$/],
   'one that uses what is gone': [() => Promise.reject(thrown), /^reward function 1 threw: the model was/],
+  'one that throws what has no text': [
+    () => {
+      throw Object.create(null)
+    },
+    /^reward function 1 threw: an object without a text$/,
+  ],
+  'one that throws an error whose message throws': [
+    () => {
+      throw Object.defineProperty(new Error(), 'message', {
+        get() {
+          throw 1
+        },
+      })
+    },
+    /^reward function 1 threw: an object without a text$/,
+  ],
+  'one that throws a long text': [
+    () => {
+      throw 'm'.repeat(1e6)
+    },
+    /^reward function 1 threw: m{1000}\.\.\.$/,
+  ],
+  'one that returns a list that throws': [
+    () => new Proxy([1, 2, 3], { get: (list, key) => (key === '1' ? fail('mine') : Reflect.get(list, key)) }),
+    /^reward function 1 returned a list that throws: mine$/,
+  ],
+  'a list without end': [
+    () => {
+      const list: number[] = []
+      list.length = 2 ** 32 - 1
+      return list
+    },
+    /returned 4294967295 values for 3 samples/,
+  ],
+  'fewer values than samples before it took some': [
+    (samples: unknown[]) => {
+      samples.pop()
+      return [1, 2]
+    },
+    /returned 2 values for 3 samples/,
+  ],
+  'promises, one of which fails': [
+    () => [Promise.resolve(1), Promise.reject(new Error('unseen')), 3],
+    /returned a list of promises: await Promise\.all/,
+  ],
   'too few values': [() => [1, 2], /returned 2 values for 3 samples/],
   'too many values': [() => [1, 2, 3, 4], /returned 4 values for 3 samples/],
   'no list': [() => 7, /returned number, expected a list of 3 numbers/],

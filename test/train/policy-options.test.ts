@@ -40,6 +40,8 @@ const REFUSED: [recipes: string, options: Options, says: RegExp][] = [
   ['ppo', { groupSize: 4 }, /unknown option groupSize/],
   ['grpo rloo', { klCoef: 0, reference: { backward() {} } }, /reference has no effect with klCoef 0/],
   ['grpo rloo', { klCoef: 0, klLimit: 3 }, /klLimit has no effect with klCoef 0/],
+  ['ppo grpo rloo', { batchSize: 2 ** 31 }, /option batchSize must be at most 1048576/],
+  ['grpo rloo', { groupSize: 2 ** 31 }, /option groupSize must be at most 1048576/],
   ['grpo rloo', { groupSize: 1 }, /option groupSize must be at least 2/],
   ['grpo', { reduction: 'drGrpo', scaleRewards: 'group' }, /must be none with reduction 'drGrpo'/],
   ['grpo', { overlongTokens: 8 }, /overlongTokens must be less than maxNewTokens/],
@@ -59,6 +61,15 @@ test('options without an effect are refused at once', async (t) => {
       t.regex(error?.message ?? '', says)
     }
   }
+})
+
+test('a rollout of more responses than fit in memory is refused before a prompt is read', async (t) => {
+  await using model = await tinyPolicy()
+  const options = { model, data: 'nowhere.jsonl', reward: wished, batchSize: 2 ** 20, groupSize: 3 }
+  await t.throwsAsync(grpo(options as never).finish(), {
+    code: 'ERR_INVALID_ARGUMENT',
+    message: /^a rollout would have 3145728 responses .* more than 1048576: lower batchSize$/,
+  })
 })
 
 test('more mini-batches than responses are refused before a prompt is read', async (t) => {

@@ -111,12 +111,16 @@ function batchesOf(
 
 /** Places in the store of the rows of an epoch. */
 function orderOf({ parts }: Dataset, epoch: number, { shuffle = true, seed = 0 }: BatchOptions): Uint32Array {
-  const rows: number[] = []
+  // Each epoch takes the next range of an endless sequence of passes over a source.
+  const ranges = parts.map(({ rows: { length }, weight }) => {
+    const from = Math.round(length * weight * epoch)
+    return { from, to: Math.max(Math.round(length * weight * (epoch + 1)), from + 1) }
+  })
+  const rows = new Uint32Array(ranges.reduce((sum, { from, to }) => sum + to - from, 0))
+  let filled = 0
   for (const [i, part] of parts.entries()) {
     const size = part.rows.length
-    // Each epoch takes the next range of an endless sequence of passes over the source.
-    const from = Math.round(size * part.weight * epoch)
-    const to = Math.max(Math.round(size * part.weight * (epoch + 1)), from + 1)
+    const { from, to } = ranges[i]!
     let pass = -1
     let order: Uint32Array | null = null
     for (let at = from; at < to; at++) {
@@ -125,9 +129,9 @@ function orderOf({ parts }: Dataset, epoch: number, { shuffle = true, seed = 0 }
         pass = current
         order = shuffle ? permutation(size, seed, STREAM.source + i * 100_003 + pass) : null
       }
-      rows.push(part.rows[order === null ? at % size : order[at % size]!]!)
+      rows[filled++] = part.rows[order === null ? at % size : order[at % size]!]!
     }
   }
-  if (!shuffle) return Uint32Array.from(rows)
+  if (!shuffle) return rows
   return permutation(rows.length, seed, STREAM.order + epoch).map((i) => rows[i]!)
 }

@@ -2,11 +2,11 @@ import { count } from '../../options/kinds.js'
 import { type Conflict, type OptionSet, option } from '../../options/option.js'
 import { lazily } from '../../options/zod.js'
 import { learningRateOption } from './fields.js'
-import { noEffect, policyConflicts, policyFields } from './policy.js'
+import { noEffect, policyConflicts, policyFields, responses } from './policy.js'
 
 const groupFields = lazily((z) => ({
   ...policyFields(),
-  batchSize: option(count().default(8), 'Prompts in a rollout; each gets groupSize responses'),
+  batchSize: option(responses().default(8), 'Prompts in a rollout; each gets groupSize responses'),
   epochs: option(count().default(1), 'Passes over each rollout'),
   miniBatches: option(count().default(1), 'Mini-batches in each pass, one optimizer step each'),
   learningRate: learningRateOption(1e-6, 1e-5),
@@ -26,7 +26,7 @@ export const grpoOptions = {
   schema: lazily((z) =>
     z.object({
       ...groupFields(),
-      groupSize: option(z.int().min(2).default(8), 'Responses to each prompt'),
+      groupSize: option(responses(2).default(8), 'Responses to each prompt'),
       klCoef: option(
         z.number().min(0).default(0),
         'Weight of the KL penalty in the loss (beta); 0 needs no reference',
@@ -73,7 +73,7 @@ export const rlooOptions = {
   schema: lazily((z) =>
     z.object({
       ...groupFields(),
-      groupSize: option(z.int().min(2).default(4), 'Responses to each prompt'),
+      groupSize: option(responses(2).default(4), 'Responses to each prompt'),
       klCoef: option(z.number().min(0).default(0.05), 'Weight of the KL penalty in the reward of a response'),
       clip: option(
         z.number().gt(0).default(0.2),

@@ -24,7 +24,7 @@ export interface PretrainOptions {
     | {
         /** Rank of the low-rank updates (LoRA). An integer of at least 1. Defaults to `16`. */
         rank?: number | undefined
-        /** Scale: updates are multiplied by alpha / rank. Above 0. Default: 2 * rank. */
+        /** Scale: updates are multiplied by alpha / rank. In (0, 1e+30]. Default: 2 * rank. */
         alpha?: number | undefined
         /**
          * Dropout probability of the input of each update, in training; off in reward, dpo, ppo, grpo and rloo.
@@ -207,7 +207,7 @@ export interface SftOptions {
     | {
         /** Rank of the low-rank updates (LoRA). An integer of at least 1. Defaults to `16`. */
         rank?: number | undefined
-        /** Scale: updates are multiplied by alpha / rank. Above 0. Default: 2 * rank. */
+        /** Scale: updates are multiplied by alpha / rank. In (0, 1e+30]. Default: 2 * rank. */
         alpha?: number | undefined
         /**
          * Dropout probability of the input of each update, in training; off in reward, dpo, ppo, grpo and rloo.
@@ -408,7 +408,7 @@ export interface GrpoOptions<Row = Record<string, unknown>> {
     | {
         /** Rank of the low-rank updates (LoRA). An integer of at least 1. Defaults to `16`. */
         rank?: number | undefined
-        /** Scale: updates are multiplied by alpha / rank. Above 0. Default: 2 * rank. */
+        /** Scale: updates are multiplied by alpha / rank. In (0, 1e+30]. Default: 2 * rank. */
         alpha?: number | undefined
         /**
          * Layers to adapt, by the family's own names such as q_proj, embed_tokens or lm_head. Not empty. Default:
@@ -566,7 +566,7 @@ export interface GrpoOptions<Row = Record<string, unknown>> {
     | undefined
   /** Aborts the run between two batches. Optional. */
   signal?: AbortSignal | undefined
-  /** Prompts in a rollout; each gets groupSize responses. An integer of at least 1. Defaults to `8`. */
+  /** Prompts in a rollout; each gets groupSize responses. An integer in [1, 1048576]. Defaults to `8`. */
   batchSize?: number | undefined
   /** Passes over each rollout. An integer of at least 1. Defaults to `1`. */
   epochs?: number | undefined
@@ -576,7 +576,7 @@ export interface GrpoOptions<Row = Record<string, unknown>> {
   learningRate?: number | undefined
   /** Stop the run when the mean KL of a response exceeds this, in nats. Above 0. Optional. */
   klLimit?: number | undefined
-  /** Responses to each prompt. An integer of at least 2. Defaults to `8`. */
+  /** Responses to each prompt. An integer in [2, 1048576]. Defaults to `8`. */
   groupSize?: number | undefined
   /** Weight of the KL penalty in the loss (beta); 0 needs no reference. At least 0. Defaults to `0`. */
   klCoef?: number | undefined
@@ -618,7 +618,7 @@ export interface RlooOptions<Row = Record<string, unknown>> {
     | {
         /** Rank of the low-rank updates (LoRA). An integer of at least 1. Defaults to `16`. */
         rank?: number | undefined
-        /** Scale: updates are multiplied by alpha / rank. Above 0. Default: 2 * rank. */
+        /** Scale: updates are multiplied by alpha / rank. In (0, 1e+30]. Default: 2 * rank. */
         alpha?: number | undefined
         /**
          * Layers to adapt, by the family's own names such as q_proj, embed_tokens or lm_head. Not empty. Default:
@@ -776,7 +776,7 @@ export interface RlooOptions<Row = Record<string, unknown>> {
     | undefined
   /** Aborts the run between two batches. Optional. */
   signal?: AbortSignal | undefined
-  /** Prompts in a rollout; each gets groupSize responses. An integer of at least 1. Defaults to `8`. */
+  /** Prompts in a rollout; each gets groupSize responses. An integer in [1, 1048576]. Defaults to `8`. */
   batchSize?: number | undefined
   /** Passes over each rollout. An integer of at least 1. Defaults to `1`. */
   epochs?: number | undefined
@@ -786,7 +786,7 @@ export interface RlooOptions<Row = Record<string, unknown>> {
   learningRate?: number | undefined
   /** Stop the run when the mean KL of a response exceeds this, in nats. Above 0. Optional. */
   klLimit?: number | undefined
-  /** Responses to each prompt. An integer of at least 2. Defaults to `4`. */
+  /** Responses to each prompt. An integer in [2, 1048576]. Defaults to `4`. */
   groupSize?: number | undefined
   /** Weight of the KL penalty in the reward of a response. At least 0. Defaults to `0.05`. */
   klCoef?: number | undefined
@@ -811,7 +811,7 @@ export interface PpoOptions<Row = Record<string, unknown>> {
     | {
         /** Rank of the low-rank updates (LoRA). An integer of at least 1. Defaults to `16`. */
         rank?: number | undefined
-        /** Scale: updates are multiplied by alpha / rank. Above 0. Default: 2 * rank. */
+        /** Scale: updates are multiplied by alpha / rank. In (0, 1e+30]. Default: 2 * rank. */
         alpha?: number | undefined
         /**
          * Layers to adapt, by the family's own names such as q_proj, embed_tokens or lm_head. Not empty. Default:
@@ -973,7 +973,7 @@ export interface PpoOptions<Row = Record<string, unknown>> {
    * Model that initializes the critic. Default: the reward model where there is one, else the actor's trunk.
    */
   critic?: RewardModel | undefined
-  /** Prompts in a rollout; each gets one response. An integer of at least 1. Defaults to `64`. */
+  /** Prompts in a rollout; each gets one response. An integer in [1, 1048576]. Defaults to `64`. */
   batchSize?: number | undefined
   /** Peak learning rate; tiny models need 1e-4 to 2e-3. Above 0. Default: 3e-6, or 3e-5 with LoRA. */
   learningRate?: number | undefined
@@ -1103,7 +1103,7 @@ export interface DpoOptions {
     | {
         /** Rank of the low-rank updates (LoRA). An integer of at least 1. Defaults to `16`. */
         rank?: number | undefined
-        /** Scale: updates are multiplied by alpha / rank. Above 0. Default: 2 * rank. */
+        /** Scale: updates are multiplied by alpha / rank. In (0, 1e+30]. Default: 2 * rank. */
         alpha?: number | undefined
         /**
          * Layers to adapt, by the family's own names such as q_proj, embed_tokens or lm_head. Not empty. Default:
@@ -1282,7 +1282,7 @@ export interface RewardOptions {
     | {
         /** Rank of the low-rank updates (LoRA). An integer of at least 1. Defaults to `16`. */
         rank?: number | undefined
-        /** Scale: updates are multiplied by alpha / rank. Above 0. Default: 2 * rank. */
+        /** Scale: updates are multiplied by alpha / rank. In (0, 1e+30]. Default: 2 * rank. */
         alpha?: number | undefined
         /**
          * Layers to adapt, by the family's own names such as q_proj, embed_tokens or lm_head. Not empty. Default:

@@ -8,6 +8,12 @@ import type { Reward } from '../../rollout/rewards.js'
 import { promptsOption, recipeFields } from './fields.js'
 import { renderingFields } from './rendering.js'
 
+/** Maximum responses of a rollout, all of which are in memory at once. */
+export const MAX_RESPONSES = 2 ** 20
+
+/** A number of prompts or responses of a rollout. */
+export const responses = (least = 1) => count().min(least).max(MAX_RESPONSES)
+
 /** Options that PPO, GRPO and RLOO have in common. */
 export const policyFields = lazily((z) => {
   const { model, data: _data, alignmentLora: lora, onBadRow, signal } = recipeFields()

@@ -3,7 +3,7 @@ import { count, isModel } from '../../options/kinds.js'
 import { custom, type OptionSet, option } from '../../options/option.js'
 import { lazily } from '../../options/zod.js'
 import { learningRateOption } from './fields.js'
-import { noEffect, policyConflicts, policyFields } from './policy.js'
+import { noEffect, policyConflicts, policyFields, responses } from './policy.js'
 
 /** Options of `ppo`. */
 export const ppoOptions = {
@@ -20,7 +20,7 @@ export const ppoOptions = {
         "Model that initializes the critic (default: the reward model where there is one, else the actor's trunk)",
         false,
       ),
-      batchSize: option(count().default(64), 'Prompts in a rollout; each gets one response'),
+      batchSize: option(responses().default(64), 'Prompts in a rollout; each gets one response'),
       learningRate: learningRateOption(3e-6, 3e-5),
       criticLearningRate: option(
         z.number().gt(0).optional(),

@@ -2,9 +2,16 @@ import { PosttrainError } from '../../errors.js'
 import type { CausalLM } from '../../models/causal-lm.js'
 import { RewardModel } from '../../models/reward-model.js'
 import type { RewardSource } from '../../rollout/rewards.js'
+import { MAX_RESPONSES } from '../options/policy.js'
 
-/** Throws ERR_INVALID_ARGUMENT if a rollout has fewer responses than mini-batches. */
-export function refuseEmptyMiniBatches(responses: number, miniBatches: number): void {
+/** Throws ERR_INVALID_ARGUMENT if a rollout has fewer responses than mini-batches, or more than fit in memory. */
+export function checkRolloutSize(responses: number, miniBatches: number): void {
+  if (responses > MAX_RESPONSES) {
+    throw new PosttrainError(
+      'ERR_INVALID_ARGUMENT',
+      `a rollout would have ${responses} responses (batchSize times groupSize), more than ${MAX_RESPONSES}: lower batchSize`,
+    )
+  }
   if (miniBatches <= responses) return
   throw new PosttrainError(
     'ERR_INVALID_ARGUMENT',
