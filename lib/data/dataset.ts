@@ -8,7 +8,7 @@ import { sharedRows } from './encode/shared-rows.js'
 import { TokenStore } from './encode/token-store.js'
 import type { Documents } from './formats/format.js'
 import { ingest } from './ingest.js'
-import { type Example, readRow } from './rows/rows.js'
+import { type Example, exampleIn } from './rows/rows.js'
 import type { StringForm } from './rows/string-rows.js'
 import { checkDocuments, type DataSource, type RowSource, sourcesOf, type Validation } from './sources.js'
 import type { Template } from './text/template.js'
@@ -111,7 +111,7 @@ async function loadSource(
     onBadRow: options.onBadRow,
     signal: options.signal,
     slice: SLICE,
-    read: readRow,
+    read: exampleIn,
     encode: (examples) => encoder.encode(examples),
     documents: options.documents,
     skip: (message) => builder.badRow(message),

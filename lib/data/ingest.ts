@@ -1,6 +1,7 @@
 import { AbortError, PosttrainError } from '../errors.js'
 import type { ReadOptions } from './formats/format.js'
 import type { Origin } from './rows/fields.js'
+import { type Columns, columnsOf } from './rows/names.js'
 import type { RowKind } from './rows/row-kind.js'
 import { unreadColumns } from './rows/unread.js'
 import { type RowSource, readRows } from './sources.js'
@@ -11,8 +12,8 @@ export interface Ingestion<Item, Encoded extends object> extends ReadOptions {
   signal?: AbortSignal | undefined
   /** Rows that are encoded at once. */
   slice: number
-  /** Reads a row, of which `plain` is the form in JavaScript's own values; throws ERR_DATA naming file, line and field. */
-  read(row: unknown, origin: Origin, plain: unknown): Item
+  /** Reads the columns of a row, which is `plain` in JavaScript's own values; throws ERR_DATA naming file, line and field. */
+  read(columns: Columns, plain: unknown): Item
   /** Encodes the rows of a slice, in their order; returns the errors of bad rows instead of throwing them. */
   encode(items: readonly Item[]): Promise<readonly (Encoded | { error: string })[]>
   /** Adds an encoded row to the set. */
@@ -58,8 +59,9 @@ export async function ingest<Item, Encoded extends object>(
     if (note !== undefined) into.note?.(note)
     try {
       if (failure !== undefined) throw failure
-      slice.push({ item: into.read(exact ?? row, origin, row), origin })
-      if (into.unread !== undefined) into.unread.take(unreadColumns(row, into.unread.kind))
+      const columns = columnsOf(exact ?? row, origin)
+      slice.push({ item: into.read(columns, row), origin })
+      if (into.unread !== undefined) into.unread.take(unreadColumns(columns, into.unread.kind))
     } catch (error) {
       refuse(error)
     }

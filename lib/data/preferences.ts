@@ -7,7 +7,7 @@ import {
   type ResponseOptions,
   type ResponseSet,
 } from './responses.js'
-import { readPreference } from './rows/preference-rows.js'
+import { preferenceIn } from './rows/preference-rows.js'
 import type { Example } from './rows/rows.js'
 import type { DataSource } from './sources.js'
 import type { Split } from './validation.js'
@@ -34,8 +34,8 @@ interface Read {
 
 const preferences = (options: { apart?: boolean }): ResponseKind<Read, PreferenceGroup> => ({
   name: 'preference',
-  read(row, origin) {
-    const { responses, apart, margin, scores } = readPreference(row, origin, options)
+  read(columns) {
+    const { responses, apart, margin, scores } = preferenceIn(columns, options)
     return { examples: responses, apart, margin, scores }
   },
   groups({ apart, margin, scores }, encoded, counts) {

@@ -8,7 +8,7 @@ import type { StringCounts } from './encode/report.js'
 import { ingest } from './ingest.js'
 import type { Origin } from './rows/fields.js'
 import { type Message, unmarked } from './rows/messages.js'
-import { type PromptContent, readPrompt, splitPrompt } from './rows/prompt-rows.js'
+import { type PromptContent, promptIn, splitPrompt } from './rows/prompt-rows.js'
 import { formOf, placedPrompt, type StringForm, type TextForm } from './rows/string-rows.js'
 import { type DataSource, type PromptSource, unweighted } from './sources.js'
 import type { Template } from './text/template.js'
@@ -90,7 +90,7 @@ export async function loadPrompts(source: PromptSource, options: PromptOptions):
       onBadRow: options.onBadRow,
       signal: options.signal,
       slice: 1,
-      read: (row, origin, plain) => ({ row: plain as Read['row'], content: readPrompt(row, origin) }),
+      read: (columns, plain) => ({ row: plain as Read['row'], content: promptIn(columns) }),
       encode: async (rows) => rows.map(({ content }) => attempt(() => encodePrompt(content, options))),
       keep: ({ row }, encoded, origin) => set.keep(row, encoded, origin),
       skip: (message) => set.skip(message),

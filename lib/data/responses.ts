@@ -7,7 +7,7 @@ import type { Dropped, EncodedRow } from './encode/mask.js'
 import type { Reasoning } from './encode/reasoning.js'
 import { type DataReport, ReportBuilder } from './encode/report.js'
 import { TokenStore } from './encode/token-store.js'
-import { ingest } from './ingest.js'
+import { type Ingestion, ingest } from './ingest.js'
 import type { Origin } from './rows/fields.js'
 import type { Example } from './rows/rows.js'
 import type { StringForm } from './rows/string-rows.js'
@@ -72,7 +72,7 @@ export interface ResponseOptions extends StringForm {
 export interface ResponseKind<Read extends { examples: Example[] }, Group extends ResponseGroup> {
   /** Name of the kind, also in errors. */
   name: 'preference' | 'unpaired'
-  read(row: unknown, origin: Origin): Read
+  read: Ingestion<Read, object>['read']
   /** Groups of a row, each with the responses to keep and its own fields. A dropped response is null. */
   groups(
     read: Read,

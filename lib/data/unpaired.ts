@@ -6,7 +6,7 @@ import {
   type ResponseSet,
 } from './responses.js'
 import type { Example } from './rows/rows.js'
-import { readLabeled } from './rows/unpaired-rows.js'
+import { labeledIn } from './rows/unpaired-rows.js'
 import type { DataSource } from './sources.js'
 import type { Split } from './validation.js'
 
@@ -19,8 +19,8 @@ export type UnpairedSet = ResponseSet<UnpairedResponse>
 
 const unpaired: ResponseKind<{ examples: Example[]; desirable: boolean[] }, UnpairedResponse> = {
   name: 'unpaired',
-  read(row, origin) {
-    const responses = readLabeled(row, origin)
+  read(columns) {
+    const responses = labeledIn(columns)
     return {
       examples: responses.map(({ example }) => example),
       desirable: responses.map(({ desirable }) => desirable),

@@ -1,5 +1,6 @@
 import test from 'ava'
 import { readPreference, readPrompt, readRow, readUnpaired } from '../../lib/data/index.js'
+import { columnsOf } from '../../lib/data/rows/names.js'
 import { unreadColumns } from '../../lib/data/rows/unread.js'
 import { assistant, user } from '../helpers/response-rows.js'
 
@@ -204,5 +205,5 @@ test('rows without a turn, and types and arguments that are no JSON, are errors 
 
 test('a column may have the name of what every object has', (t) => {
   const row = { prompt: 'a', completion: 'b', constructor: 'c', toString: 'd' }
-  t.deepEqual(unreadColumns(row, 'sft'), ['constructor', 'toString'])
+  t.deepEqual(unreadColumns(columnsOf(row, origin), 'sft'), ['constructor', 'toString'])
 })

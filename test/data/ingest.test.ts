@@ -16,9 +16,9 @@ async function numbersOf(rows: unknown[], given: Partial<Ingestion<number, { twi
   await ingest<number, { twice: number }>(rows as RowSource, {
     onBadRow: 'skip',
     slice: 3,
-    read(row, origin) {
-      const { n } = row as { n?: number }
-      if (n === undefined) throw bad(origin, 'n', 'is missing')
+    read({ fields, at }) {
+      const { n } = fields as { n?: number }
+      if (n === undefined) throw bad(at, 'n', 'is missing')
       return n
     },
     async encode(items) {

@@ -2,10 +2,13 @@ import test from 'ava'
 import {
   loadDataset,
   loadPreferences,
+  loadUnpaired,
+  type PreferenceRow,
   readPreference,
   readPrompt,
   readRow,
   readUnpaired,
+  type UnpairedRow,
 } from '../../lib/data/index.js'
 import { rowKindOf } from '../../lib/data/rows/row-kind.js'
 import { assistant, options, user } from '../helpers/response-rows.js'
@@ -280,4 +283,16 @@ test('the report counts columns that are not read', async (t) => {
   t.deepEqual(train.report.unreadColumns, { id: 2, chosen: 1, answer: 1 })
   const pairs = [{ prompt: 'P', chosen: 'a', rejected: 'b', response: 'a', margin: 1 }]
   t.deepEqual((await loadPreferences(pairs, options)).train.report.unreadColumns, { response: 1 })
+  const gold = { ...pairs[0]!, answer: '4', margin: undefined }
+  t.deepEqual((await loadUnpaired([gold], options)).train.report.unreadColumns, { response: 1, answer: 1 })
+  // What ms-swift calls the response is what was chosen.
+  const swift = { query: 'P', response: 'a', rejected_response: 'b', answer: 'c' }
+  const chosen = swift as unknown as PreferenceRow & UnpairedRow
+  t.deepEqual((await loadPreferences([chosen], options)).train.report.unreadColumns, { answer: 1 })
+  t.deepEqual((await loadUnpaired([chosen], options)).train.report.unreadColumns, { answer: 1 })
+  const labeled = { ...chosen, label: true }
+  t.deepEqual((await loadUnpaired([labeled], options)).train.report.unreadColumns, {
+    answer: 1,
+    rejected_response: 1,
+  })
 })

@@ -172,7 +172,11 @@ function takePrompt(names: Names, given: Fields, found: Found): void {
     const isText = !isEmpty(given.text) && full.prompt === undefined && !isPreference(given, found)
     if (isText) takeText(names, given, found)
     else
-      take(names, 'prompt', full.prompt ?? promptIn(given, found, completion !== undefined) ?? blank.prompt)
+      take(
+        names,
+        'prompt',
+        full.prompt ?? generalPrompt(given, found, completion !== undefined) ?? blank.prompt,
+      )
   }
   // A call of OpenAI's Responses API.
   const isCall = [given.input, given.output].some(Array.isArray)
@@ -194,7 +198,7 @@ function takeText(names: Names, given: Fields, { full, blank }: Found): void {
 }
 
 /** The name of a prompt that other rows have for other things. */
-function promptIn(given: Fields, { full, blank }: Found, isAnswered: boolean): string | undefined {
+function generalPrompt(given: Fields, { full, blank }: Found, isAnswered: boolean): string | undefined {
   const { chosen = 'chosen', rejected = 'rejected' } = full
   const isCall = [given.input, given.output].some(Array.isArray)
   const beside = isAnswered || isCall || isPreference(given, { full, blank })

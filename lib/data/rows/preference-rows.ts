@@ -17,7 +17,7 @@ import {
 } from './conversations.js'
 import { bad, type Fields, isEmpty, kindOf, nameIn, type Origin, text } from './fields.js'
 import type { Message } from './messages.js'
-import { columnsOf, withChosen } from './names.js'
+import { type Columns, columnsOf, withChosen } from './names.js'
 import { type Example, exampleOf, refuseContext, type StringColumns, stringColumns } from './rows.js'
 
 /** A prompt with a chosen and a rejected response: texts, messages, or whole conversations that differ at the end. */
@@ -171,8 +171,12 @@ const inMessages = ({ messages, instruction }: Fields) => messages !== undefined
  * Reads `chosen` and `rejected`, or ranked `responses`; with `apart` each may have a prompt of its own, which a reward
  * model alone can compare. Throws ERR_DATA naming file, line and field.
  */
-export function readPreference(row: unknown, given: Origin, { apart = false } = {}): Preference {
-  const { fields, at } = withChosen(columnsOf(row, given))
+export const readPreference = (row: unknown, origin: Origin, options?: { apart?: boolean }): Preference =>
+  preferenceIn(columnsOf(row, origin), options)
+
+/** `readPreference` for the columns of a row. */
+export function preferenceIn(columns: Columns, { apart = false } = {}): Preference {
+  const { fields, at } = withChosen(columns)
   refuseContext(fields, at)
   return readFields(fields, at, apart)
 }

@@ -1,7 +1,7 @@
 import type { Beside } from './columns.js'
 import { bad, type Origin } from './fields.js'
 import type { Message } from './messages.js'
-import { columnsOf } from './names.js'
+import { type Columns, columnsOf } from './names.js'
 import { preferencePrompt } from './preference-rows.js'
 import { exampleOf, type StringColumns } from './rows.js'
 
@@ -18,8 +18,10 @@ export type PromptContent = ({ text: string } & StringColumns) | ({ messages: Me
  * Reads the prompt of a row of any kind: `prompt` (a text or messages), `instruction`, `messages` or `conversations`,
  * or the shared beginning of `chosen` and `rejected`; a final response is dropped. Throws ERR_DATA.
  */
-export function readPrompt(row: unknown, given: Origin): PromptContent {
-  const { fields, at: origin } = columnsOf(row, given)
+export const readPrompt = (row: unknown, origin: Origin): PromptContent => promptIn(columnsOf(row, origin))
+
+/** `readPrompt` for the columns of a row. */
+export function promptIn({ fields, at: origin }: Columns): PromptContent {
   const shared = preferencePrompt(fields, origin)
   if (shared !== null) return shared
   const { instruction, prompt } = fields

@@ -13,7 +13,7 @@ import { DIALOG } from './common-start.js'
 import { followed, type Prefill } from './continuation.js'
 import { bad, type Fields, isEmpty, isObject, kindOf, nameIn, type Origin, text } from './fields.js'
 import { instructionMessages, type Message, messagesIn, messagesOf } from './messages.js'
-import { columnsOf } from './names.js'
+import { columnsOf, type Columns as RowColumns } from './names.js'
 
 /** Columns of any row; further ones are allowed. */
 export interface Columns {
@@ -182,7 +182,7 @@ function textExample(fields: Fields, weight: number, origin: Origin): Example {
   return { kind: 'text', text: text(fields, 'text', origin), weight, ...renderedOf(fields, origin) }
 }
 
-/** `readRow` for the columns of a row. */
+/** Reads the kind of row that fields make. */
 export function exampleOf(fields: Fields, origin: Origin): Example {
   const weight = weightOf(fields, origin)
   if (fields.messages !== undefined) return conversationExample(fields, weight, origin)
@@ -196,8 +196,10 @@ export function exampleOf(fields: Fields, origin: Origin): Example {
  * Reads a row of the kind that its columns determine: `messages` (or ShareGPT's `conversations`), `instruction` +
  * `output`, `prompt` + `completion`, `text`. Throws ERR_DATA naming file, line, field and what was expected.
  */
-export function readRow(row: unknown, origin: Origin): Example {
-  const { fields, at } = columnsOf(row, origin)
+export const readRow = (row: unknown, origin: Origin): Example => exampleIn(columnsOf(row, origin))
+
+/** `readRow` for the columns of a row. */
+export function exampleIn({ fields, at }: RowColumns): Example {
   refuseContext(fields, at)
   const example = exampleOf(fields, at)
   if (example.kind !== 'text' && fields.label === false)

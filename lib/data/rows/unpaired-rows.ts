@@ -3,8 +3,8 @@ import type { Continuation } from './continuation.js'
 import { continued, conversationOf, inContext, isWhole, promptOf, responseMessages } from './conversations.js'
 import { bad, type Fields, type Origin, shown } from './fields.js'
 import type { Message } from './messages.js'
-import { columnsOf, withChosen } from './names.js'
-import { readPreference } from './preference-rows.js'
+import { type Columns, columnsOf, withChosen } from './names.js'
+import { preferenceIn } from './preference-rows.js'
 import { type Example, exampleOf, refuseContext } from './rows.js'
 
 /** A prompt with one labeled response: unpaired preference data. */
@@ -34,25 +34,34 @@ export interface LabeledResponse {
  * rejected one is not (as TRL's `unpair_preference_dataset`, which has a label beside a pair count for both of its
  * responses; here a false one is an error, since the columns say which is good). Throws ERR_DATA.
  */
-export function readLabeled(row: unknown, origin: Origin): LabeledResponse[] {
-  const columns = columnsOf(row, origin)
-  const { fields, at } = labelOf(columns.fields) === undefined ? withChosen(columns) : columns
-  const { chosen, rejected, completion } = fields
-  if (chosen === undefined || rejected === undefined || completion !== undefined)
-    return [readUnpaired(row, origin)]
+export function labeledIn(columns: Columns): LabeledResponse[] {
+  const pair = pairIn(columns)
+  if (pair === null) return [unpairedIn(columns)]
+  const { fields, at } = pair
   if (labelOf(fields) === false)
     throw bad(
       at,
       'label',
       'is false beside chosen and rejected, which say which response is good: leave it out',
     )
-  const { responses } = readPreference(row, origin)
+  const { responses } = preferenceIn(pair)
   return responses.map((example, i) => ({ example, desirable: i === 0 }))
 }
 
+/** The columns of a row with a pair; null for one with a labeled response, also where a pair is beside it. */
+export function pairIn(columns: Columns): Columns | null {
+  const isLabeled = labelOf(columns.fields) !== undefined
+  const pair = isLabeled ? columns : withChosen(columns)
+  const { chosen, rejected, completion, output } = pair.fields
+  if (chosen === undefined || rejected === undefined) return null
+  return isLabeled && (completion ?? output) !== undefined ? null : pair
+}
+
 /** Reads a response with its label: `label`, or LLaMA-Factory's `kto_tag`. Throws ERR_DATA. */
-export function readUnpaired(row: unknown, origin: Origin): LabeledResponse {
-  const { fields, at } = columnsOf(row, origin)
+export const readUnpaired = (row: unknown, origin: Origin): LabeledResponse =>
+  unpairedIn(columnsOf(row, origin))
+
+function unpairedIn({ fields, at }: Columns): LabeledResponse {
   const { weight = 1, label } = fields
   if (numberIn(weight) !== 1) throw bad(at, 'weight', 'has no effect on unpaired responses: leave it out')
   const desirable = labelOf(fields)
