@@ -6,6 +6,7 @@ import {
   loadPrompts,
   loadUnpaired,
   type Message,
+  readRow,
 } from '../../lib/data/index.js'
 import { assistant, chat, options, textOf, tokenizer, user } from '../helpers/response-rows.js'
 
@@ -132,4 +133,23 @@ test('earlier turns that differ in their reasoning alone belong to the responses
   t.regex(same[0]!, /\[assistant\]b<eos>/)
   const apart = await pairs({ chosen: whole('r', 'd'), rejected: whole('s', 'e') })
   t.regex(apart[0]!, /\[assistant\]«b<eos>»/)
+})
+
+test('a continued turn that ends in calls keeps its beginning', (t) => {
+  const origin = { source: 'rows', line: 1 }
+  const call = { type: 'function', function: { name: 'f', arguments: {} } }
+  const completion = [{ role: 'assistant', content: null, tool_calls: [call] }]
+  const last = (prompt: Message[]) => {
+    const example = readRow({ prompt, completion }, origin)
+    return example.kind === 'messages' ? example.messages.at(-1) : null
+  }
+  t.deepEqual(last(begun), { ...assistant('It is'), tool_calls: [call] })
+  t.deepEqual(last([user('Sky?'), assistant('')]), { ...assistant(''), tool_calls: [call], noContent: true })
+})
+
+test('the parts of a text are not those of the turn that it is joined with', (t) => {
+  const said = { role: 'assistant', content: [{ type: 'text', text: 'A' }] }
+  const called = { role: 'function_call', content: '<think>t</think>{"name": "f"}' }
+  const example = readRow({ messages: [user('a'), said, called] }, { source: 'rows', line: 1 })
+  t.like(example, { messages: [{}, { content: 'A<think>t</think>', contentParts: undefined }] } as never)
 })

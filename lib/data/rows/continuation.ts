@@ -1,5 +1,5 @@
 import { bad, type Origin } from './fields.js'
-import type { Message } from './messages.js'
+import { asOne, type Message } from './messages.js'
 
 /** The last message of a prompt, where it is of the assistant: a response continues it. */
 export interface Prefill {
@@ -35,7 +35,7 @@ export function followed(
     )
   const { train: _, contentParts: _begun, ...begun } = last
   const { contentParts: _rest, ...rest } = next
-  const whole = { ...begun, ...rest, content: last.content + next.content } as Message
   const message = begun as Message
+  const whole = asOne(message, rest as Message)
   return { messages: [...prompt.slice(0, -1), whole, ...response.slice(1)], prefill: { index, message } }
 }

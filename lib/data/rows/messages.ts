@@ -122,9 +122,20 @@ function joined(said: Message, called: Message, at: string, origin: Origin): Mes
   if (said.train !== called.train && (said.train ?? true) !== (called.train ?? true))
     throw bad(origin, at, 'belongs to the turn before it, of which only one part is trained')
   const calls = [said, called].flatMap(({ tool_calls: calls }) => (calls ?? []) as unknown[])
-  const { noContent: _, ...turn } = { ...said, ...called }
-  const content = said.content + called.content
-  return { ...turn, content, tool_calls: calls, ...(content === '' && { noContent: true }) }
+  return { ...asOne(said, called), tool_calls: calls }
+}
+
+/** The message that two of one turn are: the content of the second follows that of the first. */
+export function asOne(first: Message, second: Message): Message {
+  const { noContent: _, contentParts: _parts, ...turn } = { ...first, ...second }
+  const content = first.content + second.content
+  const parts = [first, second].find((each) => each.content === content)?.contentParts
+  return {
+    ...turn,
+    content,
+    ...(parts !== undefined && { contentParts: parts }),
+    ...(content === '' && second.noContent === true && { noContent: true }),
+  }
 }
 
 /**
