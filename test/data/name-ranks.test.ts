@@ -68,3 +68,21 @@ test('a rejected response beside one with a label is not read', (t) => {
   const row = { prompt: 'x', completion: 'y', label: true }
   t.deepEqual(readUnpaired({ ...row, rejected_response: 'z' }, origin), readUnpaired(row, origin))
 })
+
+test('a label of a bad response is an error where it would be trained, but not the class of a text', (t) => {
+  const forms = [{ prompt: 'x', completion: 'y' }, { instruction: 'x', output: 'y' }, { messages: whole }]
+  for (const row of forms) {
+    for (const name of ['label', 'kto_tag'])
+      for (const value of [false, 0, new Number(0)])
+        t.throws(() => readRow({ ...row, [name]: value }, origin), {
+          code: 'ERR_DATA',
+          message: new RegExp(`^rows\\.jsonl:7: ${name} (false|0) marks an undesirable response`),
+        })
+    for (const label of [true, 1, 2, 'negative', null])
+      t.notThrows(() => readRow({ ...row, label }, origin), String(label))
+    t.notThrows(() => readRow({ ...row, text: 'T', label: 0 }, origin))
+    t.throws(() => readRow({ ...row, text: 'T', label: false }, origin), { message: /undesirable/ })
+  }
+  for (const label of [0, 1, false]) t.deepEqual(readRow({ text: 'T', label }, origin), text as never)
+  t.throws(() => readRow({ text: 'T', kto_tag: 0 }, origin), { message: /kto_tag 0 marks/ })
+})

@@ -18,6 +18,13 @@ export function numberIn(value: unknown): number | undefined {
   return typeof number === 'number' && Number.isFinite(number) ? number : undefined
 }
 
+/** The label of a row, `true` or `false`, or 1 or 0; undefined where it has none. */
+export function labelOf({ label }: Fields): boolean | undefined {
+  if (typeof label === 'boolean') return label
+  const number = numberIn(label)
+  return number === 0 || number === 1 ? number === 1 : undefined
+}
+
 /** Reads `tools` and `chat_template_kwargs`. */
 export function besideOf(fields: Fields, origin: Origin): Beside {
   const tools = toolsOf(fields, origin)

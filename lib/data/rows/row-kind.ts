@@ -1,7 +1,7 @@
+import { labelOf } from './columns.js'
 import { isObject, type Origin } from './fields.js'
 import { columnsOf } from './names.js'
 import { exampleOf } from './rows.js'
-import { labelOf } from './unpaired-rows.js'
 
 /** Kinds of rows by the recipes that read them. */
 export const ROW_KINDS = ['sft', 'preference', 'unpaired', 'prompt'] as const

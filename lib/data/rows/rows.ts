@@ -4,6 +4,7 @@ import {
   besideOf,
   conversation,
   historyOf,
+  labelOf,
   numberIn,
   OF_TEMPLATES,
   refuse,
@@ -202,11 +203,15 @@ export const readRow = (row: unknown, origin: Origin): Example => exampleIn(colu
 export function exampleIn({ fields, at }: RowColumns): Example {
   refuseContext(fields, at)
   const example = exampleOf(fields, at)
-  if (example.kind !== 'text' && fields.label === false)
+  if (labelOf(fields) === false && !isClass(fields, example, at))
     throw bad(
       at,
       'label',
-      'false marks an undesirable response, which is not trained on: leave the row out, or use dpo with loss kto',
+      `${fields.label} marks an undesirable response, which is not trained on: leave the row out, use dpo with loss kto, or rename the column if it means another thing`,
     )
   return example
 }
+
+/** Whether a label is the class of the text beside it. */
+const isClass = ({ label, text }: Fields, { kind }: Example, origin: Origin) =>
+  nameIn(origin, 'label') === 'label' && (kind === 'text' || (label !== false && !isEmpty(text)))

@@ -1,4 +1,4 @@
-import { besideOf, numberIn } from './columns.js'
+import { besideOf, labelOf, numberIn } from './columns.js'
 import type { Continuation } from './continuation.js'
 import { continued, conversationOf, inContext, isWhole, promptOf, responseMessages } from './conversations.js'
 import { bad, type Fields, type Origin, shown } from './fields.js'
@@ -14,13 +14,6 @@ export interface UnpairedRow {
   messages?: Message[]
   label: boolean
   [column: string]: unknown
-}
-
-/** The label of a row, `true` or `false`, or 1 or 0; undefined where it has none. */
-export function labelOf({ label }: Fields): boolean | undefined {
-  if (typeof label === 'boolean') return label
-  const number = numberIn(label)
-  return number === 0 || number === 1 ? number === 1 : undefined
 }
 
 /** A response, and whether it is a good one. */
