@@ -27,6 +27,11 @@ export interface WeightMapEntry {
   rows?: [number, number]
   /** The file holds the transpose (gpt2's Conv1D). */
   transpose?: boolean
+  /**
+   * How a file has a weight that is in 4 bits in memory: true, in 4 bits with its companions beside it; false, in a dtype
+   * of its own, which it keeps. Absent: it is coded when it is read.
+   */
+  nf4?: boolean
 }
 
 export interface TensorInfo {
@@ -61,8 +66,9 @@ export interface AdapterSpec {
 
 /** Bases, adapters and roles: creation, files and parameters. */
 export interface ModelCalls {
-  createBase(spec: DecoderSpec, options: { device: string; dtype: Dtype }): Promise<BaseHandle>
-  /** A copy of the weights, none of them frozen. */
+  /** `nf4`: the linear layers of the blocks are kept in 4 bits, and all parameters are frozen. */
+  createBase(spec: DecoderSpec, options: { device: string; dtype: Dtype; nf4?: boolean }): Promise<BaseHandle>
+  /** A copy of the weights, none of them frozen by an adapter. */
   copyBase(base: BaseHandle): Promise<BaseHandle>
   /** Roles share their base. `score`: with its own scalar head, drawn from the seed, or zero without a seed. */
   createRole(
@@ -109,7 +115,7 @@ export interface ModelCalls {
   /** Native parameters in order: base, adapter, scalar head. */
   parameters(
     role: RoleHandle,
-  ): Promise<{ parameter: string; shape: number[]; dtype: Dtype; trainable: boolean }[]>
+  ): Promise<{ parameter: string; shape: number[]; dtype: Dtype | 'nf4'; trainable: boolean }[]>
   /** A copy as float32, in the layout of the file. */
   getTensor(
     role: RoleHandle,

@@ -134,6 +134,7 @@ function optionsOfRecord(
   if (model !== undefined) {
     given.model = model.path
     given.dtype = model.dtype
+    if (model.quantize !== undefined) given.quantize = model.quantize
   }
   for (const { option, when } of set.conflicts) {
     // A run of the command line has a folder.

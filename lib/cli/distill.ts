@@ -8,7 +8,7 @@ import { lazily } from '../options/zod.js'
 import { counted, duration } from './counts.js'
 import { addFlags, readFlags } from './flags.js'
 import { INTERRUPTED, onInterrupt } from './interrupt.js'
-import { modelFields } from './machine.js'
+import { modelFields, placeOf } from './machine.js'
 import { print } from './train.js'
 import { UsageError } from './usage.js'
 import { visible } from './visible.js'
@@ -46,7 +46,7 @@ export function distillCommand(): Command {
     .addHelpText('after', '\nThe API key is read from OPENAI_API_KEY and written nowhere.')
   return addFlags(command, set).action(async () => {
     const { options, given } = await readFlags(command, set)
-    const { model: folder, adapter, device, dtype, threads, json, quiet } = options
+    const { model: folder, adapter, json, quiet } = options
     if (folder === undefined && options.endpoint === undefined) {
       throw new UsageError('distill: --endpoint-model NAME or --model DIR is required')
     }
@@ -62,11 +62,9 @@ export function distillCommand(): Command {
         folder === undefined
           ? null
           : await (await import('./open-model.js')).openModel({
+              ...placeOf(options),
               model: folder,
               adapter,
-              device,
-              dtype,
-              threads,
             })
       try {
         const own = Object.keys(distillOptions.schema().shape).filter((name) => name !== 'model')

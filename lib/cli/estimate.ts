@@ -23,6 +23,7 @@ import { modelSource } from '../models/hub.js'
 import type { AdapterConfig } from '../models/lora.js'
 import { readPeftConfig } from '../models/peft-config.js'
 import { shapeOfPeft } from '../models/peft-shape.js'
+import { type Quantization, quantizationIn } from '../models/quantization.js'
 import { describe, type OptionSet, option } from '../options/option.js'
 import { lazily } from '../options/zod.js'
 import { RECIPE_NAMES, RECIPES, type RecipeName } from '../train/recipes.js'
@@ -80,6 +81,7 @@ interface Options extends CountedOptions, Partial<ReadingOptions> {
   adapter?: string
   device: string
   dtype: 'auto' | 'float32' | 'bfloat16'
+  quantize?: 'nf4'
   threads?: number
   memory?: number
   probe: boolean
@@ -87,7 +89,7 @@ interface Options extends CountedOptions, Partial<ReadingOptions> {
   json: boolean
 }
 
-async function modelShape(model: string): Promise<ModelShape> {
+async function modelShape(model: string, quantize: Quantization): Promise<ModelShape> {
   const config = await readConfig((await modelSource(model, 'shape')).folder)
   const family = familyOf(config)
   const scored =
@@ -96,6 +98,7 @@ async function modelShape(model: string): Promise<ModelShape> {
   return {
     family,
     spec: scored ? { ...spec, tied: true } : spec,
+    coded: (quantize ?? quantizationIn(config)) !== null,
     contextLength: family.contextLength(config),
   }
 }
@@ -105,13 +108,13 @@ async function adapterShape(adapter: string, model: ModelShape): Promise<Adapter
   return shapeOfPeft(await readPeftConfig(folder), model)
 }
 
-async function rewardShape(text: string, model: ModelShape): Promise<RewardShape> {
+async function rewardShape(text: string, model: ModelShape, quantize: Quantization): Promise<RewardShape> {
   const [, path] = /^(.*?)(?:=(-?[\d.]+))?$/.exec(text)!
   if (/\.[cm]?[jt]s$/.test(path!)) return { kind: 'function' }
   const { folder } = await modelSource(path!, 'shape')
   const adapted = await stat(join(folder, 'adapter_config.json')).catch(() => null)
   if (adapted !== null) return { kind: 'adapter', config: await adapterShape(folder, model) }
-  return { kind: 'model', model: await modelShape(path!) }
+  return { kind: 'model', model: await modelShape(path!, quantize) }
 }
 
 /** The device of the run and its free memory; null if unknown. */
@@ -145,13 +148,14 @@ async function estimate(
   options: Options,
   given: Record<string, unknown>,
 ): Promise<EstimateReport> {
-  const model = await modelShape(options.model)
+  const quantize = options.quantize ?? null
+  const model = await modelShape(options.model, quantize)
   const { machine, memory } = await machineOf(options)
   const run: RunShape = {
     recipe,
     model,
     adapter: options.adapter === undefined ? null : await adapterShape(options.adapter, model),
-    rewards: await Promise.all((options.reward ?? []).map((text) => rewardShape(text, model))),
+    rewards: await Promise.all((options.reward ?? []).map((text) => rewardShape(text, model, quantize))),
     options,
     machine,
   }

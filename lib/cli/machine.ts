@@ -18,6 +18,10 @@ export const deviceFields = lazily((z) => ({
     z.enum(['auto', 'float32', 'bfloat16']).default('auto'),
     'Data type of the weights in memory',
   ),
+  quantize: option(
+    z.enum(['nf4']).optional(),
+    'Keep the weights of the base frozen in 4 bits; adapters are trained upon them (QLoRA)',
+  ),
   threads: option(z.int().min(1).optional(), 'CPU threads (default: one for each core)'),
 }))
 
@@ -37,5 +41,16 @@ export interface ModelOptions {
   adapter?: string | undefined
   device: 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
   dtype: 'auto' | 'float32' | 'bfloat16'
+  quantize?: 'nf4' | undefined
   threads?: number | undefined
+}
+
+/** The device, precision and threads of a command, as models are loaded with them. */
+export function placeOf({ device, dtype, quantize, threads }: Omit<ModelOptions, 'model' | 'adapter'>) {
+  return {
+    device,
+    dtype,
+    ...(quantize !== undefined && { quantize }),
+    ...(threads !== undefined && { threads }),
+  }
 }

@@ -4,7 +4,8 @@ import { text } from '../options/kinds.js'
 import { type OptionSet, option } from '../options/option.js'
 import { lazily } from '../options/zod.js'
 import { addFlags, readFlags } from './flags.js'
-import { deviceFields } from './machine.js'
+import { deviceFields, type ModelOptions } from './machine.js'
+import type { Outputs } from './merge-check.js'
 
 const set = {
   name: 'merge',
@@ -22,10 +23,20 @@ const set = {
         'Reward models: a vocabulary token that ends no response, for tokenizers without a pad token',
       ),
       overwrite: option(z.boolean().default(false), 'Replace an existing folder'),
+      check: option(
+        z.boolean().default(false),
+        'Compare the outputs of the saved model with those of the adapter on its base',
+      ),
       ...deviceFields(),
+      quantize: option(
+        z.enum(['nf4']).optional(),
+        'With --check: compare also with the adapter on the base in 4 bits, as it was trained',
+      ),
     }),
   ),
-  conflicts: [],
+  conflicts: [
+    { option: 'quantize', when: (given) => !given('check'), because: 'has no effect without check' },
+  ],
 } satisfies OptionSet
 
 /** `posttrain merge --model DIR --adapter DIR --output DIR`: a plain model folder, of a language or a reward model. */
@@ -34,7 +45,8 @@ export function mergeCommand(): Command {
   return addFlags(command, set).action(async () => {
     const { options } = await readFlags(command, set)
     const { isScored, openModel, openScored } = await import('./open-model.js')
-    const { adapter, output, overwrite, saveDtype, padToken } = options
+    const { mergeReport, outputsOf, quantizedReport } = await import('./merge-check.js')
+    const { adapter, output, overwrite, saveDtype, padToken, check } = options
     const scored = await isScored(adapter)
     if (padToken !== undefined && !scored) {
       throw new PosttrainError(
@@ -42,10 +54,26 @@ export function mergeCommand(): Command {
         '--pad-token has no effect with the adapter of a language model: leave it out',
       )
     }
-    await using model = await (scored ? openScored : openModel)(options)
-    await model.mergeAdapter()
-    const how = { overwrite, ...(saveDtype && { dtype: saveDtype }) }
-    await model.save(output, { ...how, ...(padToken !== undefined && { padToken }) })
-    process.stdout.write(`${options.output}\n`)
+    const open = scored ? openScored : openModel
+    const { quantize, ...plain } = options
+    let adapted: Outputs | null = null
+    {
+      await using model = await open(plain)
+      if (check) adapted = await outputsOf(model)
+      await model.mergeAdapter()
+      const how = { overwrite, ...(saveDtype && { dtype: saveDtype }) }
+      await model.save(output, { ...how, ...(padToken !== undefined && { padToken }) })
+    }
+    process.stdout.write(`${output}\n`)
+    if (adapted === null) return
+    const { adapter: _, ...saved } = { ...plain, model: output }
+    const outputs = async (given: ModelOptions) => {
+      await using model = await open(given)
+      return await outputsOf(model)
+    }
+    const merged = await outputs(saved)
+    process.stderr.write(`${mergeReport(merged, adapted)}\n`)
+    if (quantize === undefined) return
+    process.stderr.write(`${quantizedReport(merged, await outputs({ ...plain, quantize }))}\n`)
   })
 }

@@ -3,13 +3,14 @@ import { resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { Tokenizer } from '../data/text/tokenizer.js'
 import { PosttrainError } from '../errors.js'
+import type { LoadOptions } from '../models/base.js'
 import { CausalLM } from '../models/causal-lm.js'
 import { readConfig } from '../models/folder.js'
 import { modelSource } from '../models/hub.js'
 import { readPeftConfig } from '../models/peft-config.js'
 import { isRewardModel, openScoredBase, RewardModel } from '../models/reward-model.js'
 import type { RewardFunction } from '../rollout/rewards.js'
-import type { ModelOptions } from './machine.js'
+import { type ModelOptions, placeOf } from './machine.js'
 
 /** Name of the adapter that a command loads onto its model. */
 const GIVEN = 'given'
@@ -20,13 +21,10 @@ export function openModel(options: ModelOptions): Promise<CausalLM> {
 }
 
 async function openWith<Model extends CausalLM | RewardModel>(
-  load: (
-    model: string,
-    options: Pick<ModelOptions, 'device' | 'dtype'> & { threads?: number },
-  ) => Promise<Model>,
-  { model, adapter, device, dtype, threads }: ModelOptions,
+  load: (model: string, options: LoadOptions) => Promise<Model>,
+  { model, adapter, ...machine }: ModelOptions,
 ): Promise<Model> {
-  const opened = await load(model, { device, dtype, ...(threads !== undefined && { threads }) })
+  const opened = await load(model, placeOf(machine))
   try {
     if (adapter !== undefined) await opened.loadAdapter(GIVEN, adapter)
     return opened
@@ -62,7 +60,7 @@ export function openScored(options: ModelOptions): Promise<RewardModel> {
 export async function openRewards(
   given: readonly string[],
   policy: CausalLM,
-  { model, device, dtype, threads }: ModelOptions,
+  { model, adapter: _, ...machine }: ModelOptions,
 ): Promise<{
   rewards: { reward: RewardModel | RewardFunction; weight: number; name: string }[]
   close: () => Promise<void>
@@ -77,9 +75,7 @@ export async function openRewards(
       throw new PosttrainError('ERR_INVALID_FILE', `--reward ${path} does not exist`)
     }
     const reward = await RewardModel.load(path, {
-      device,
-      dtype,
-      ...(threads !== undefined && { threads }),
+      ...placeOf(machine),
       onto: { model: policy, directory: model },
     })
     opened.push(reward)
@@ -135,7 +131,7 @@ function whyUnloaded(path: string, { name, code, message }: NodeJS.ErrnoExceptio
 
 /** New random weights for the config and tokenizer of the model. */
 export async function createModel(
-  { model, device, dtype, threads }: ModelOptions,
+  { model, adapter: _, ...machine }: ModelOptions,
   seed: number,
 ): Promise<CausalLM> {
   const { folder } = await modelSource(model, 'blank')
@@ -143,8 +139,6 @@ export async function createModel(
   return CausalLM.create(config, {
     seed,
     tokenizer: await Tokenizer.load(folder),
-    device,
-    dtype,
-    ...(threads !== undefined && { threads }),
+    ...placeOf(machine),
   })
 }

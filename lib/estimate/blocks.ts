@@ -1,8 +1,7 @@
 // Allocations of a block and what it keeps: native/models/block.cpp.
 import type { LayerSpec } from '../addon/addon.js'
+import { attentionBackward, attentionForward } from './attention.js'
 import {
-  attentionBackward,
-  attentionForward,
   type BlockLinear,
   type Computed,
   linearBackward,

@@ -2,8 +2,9 @@ import type { DecoderSpec } from '../addon/addon.js'
 import { type AdapterModule, isEmbedding } from '../models/adapter-modules.js'
 import type { Family } from '../models/families/index.js'
 import type { AdapterConfig } from '../models/lora.js'
+import { isQuantized } from '../models/quantization.js'
 import { parameterShape } from '../models/shapes.js'
-import { type Computed, FLOAT, linearShape, type Machine } from './layers.js'
+import { type Computed, codedBytes, FLOAT, linearShape, type Machine } from './layers.js'
 import { type Bytes, Ledger, type Part } from './ledger.js'
 import {
   type Batch,
@@ -19,6 +20,8 @@ export interface CountedBase {
   name: string
   family: Family
   spec: DecoderSpec
+  /** The linear layers of its blocks are in 4 bits. */
+  coded: boolean
 }
 
 /** Low-rank updates in memory. */
@@ -98,6 +101,19 @@ function parametersIn({ family, spec }: CountedBase): Trained[] {
   }))
 }
 
+/** Bytes of each tensor of the weights. Rows of a fused layer are coded apart, as the files have them. */
+function weightBytes({ family, spec, coded }: CountedBase, width: number): number[] {
+  const values = (shape: readonly number[]) => shape.reduce((product, n) => product * n, 1)
+  const whole = new Set<string>()
+  return family.weights(spec).flatMap(({ parameter, rows }) => {
+    const shape = parameterShape(spec, parameter)
+    if (coded && isQuantized(parameter)) return codedBytes(values([rows?.[1] ?? shape[0]!, shape[1]!]))
+    if (whole.has(parameter)) return []
+    whole.add(parameter)
+    return [values(shape) * width]
+  })
+}
+
 /** Values of every parameter of a base. */
 const sizesOf = (base: CountedBase): number[] => parametersIn(base).map(({ size }) => size)
 
@@ -161,7 +177,7 @@ export function countMemory(run: CountedRun): MemoryCount {
   }
   const width = machine.dtype === 'float32' ? FLOAT : 2
   for (const base of new Set(run.roles.map((role) => role.base)))
-    hold('weights', base.name, sizesOf(base), width)
+    hold('weights', base.name, weightBytes(base, width), 1)
   const adapters = new Map<CountedAdapter, CountedBase>()
   for (const { base, adapter } of run.roles) if (adapter !== null) adapters.set(adapter, base)
   for (const [adapter, base] of adapters) {
@@ -218,6 +234,7 @@ function computed(
     machine,
     ledger,
     spec: base.spec,
+    coded: base.coded,
     adapter: adapter?.config ?? null,
     trained: trained && adapter === null,
   }

@@ -18,6 +18,8 @@ export interface Computed {
   ledger: Ledger
   spec: DecoderSpec
   adapter: AdapterConfig | null
+  /** The linear layers of the blocks are in 4 bits. */
+  coded: boolean
   /** The base has gradients. */
   trained: boolean
 }
@@ -78,11 +80,34 @@ export function linearPass(of: Computed, index: number, linear: BlockLinear, row
   return { rows, out, in: columns, updates: updatesOf(modules, out) }
 }
 
+/** Bytes of the parts of a matrix in 4 bits: its codes, the codes of their scales, and what those are made from. */
+export function codedBytes(values: number): number[] {
+  const blocks = Math.ceil(values / 64)
+  return [Math.ceil(values / 2), blocks, 256 * FLOAT, Math.ceil(blocks / 256) * FLOAT]
+}
+
+/** Values of a piece that torch's operations decode at once: native/device/nf4.cpp. */
+const CODED_PIECE = 2 ** 24
+
+/** The values [out, in] of a weight in 4 bits, and what decoding them takes; null where the product reads the codes. */
+function decoded(of: Computed, { rows, out, in: columns }: LinearPass, forward: boolean): Held | null {
+  const { ledger, adapter } = of
+  const scales = Math.ceil((out * columns) / 64) * FLOAT
+  const few = forward && plain(of) && rows <= 16 && columns % 64 === 0 && !adapter?.dora
+  const values = few ? null : ledger.take('activations', out * columns * valueBytes(of))
+  const piece = Math.min(out * columns, CODED_PIECE)
+  ledger.pass('activations', scales, scales, ...(plain(of) ? [] : [(piece / 2) * FLOAT, piece * FLOAT]))
+  return values
+}
+
 /** y [R, out]. */
 export function linearForward(of: Computed, pass: LinearPass): Held {
   const { ledger } = of
   const s = valueBytes(of)
+  const weight = of.coded ? decoded(of, pass, true) : null
   const y = ledger.take('activations', pass.rows * pass.out * s)
+  const readAgain = of.adapter?.dora === true && pass.updates.length > 0
+  if (!readAgain) ledger.give(weight)
   for (const { rows: updated, rank } of pass.updates) {
     const input = s === FLOAT ? null : ledger.take('activations', pass.rows * pass.in * FLOAT)
     const low = ledger.take('activations', pass.rows * rank * FLOAT)
@@ -96,6 +121,7 @@ export function linearForward(of: Computed, pass: LinearPass): Held {
     }
     ledger.give(input, low)
   }
+  if (readAgain) ledger.give(weight)
   return y
 }
 
@@ -105,6 +131,7 @@ export function linearBackward(of: Computed, pass: LinearPass): Held {
   const s = valueBytes(of)
   // Half precision adds a product of its own to the float32 buffer.
   if (of.trained && s !== FLOAT) ledger.pass('activations', pass.out * pass.in * s)
+  const weight = of.coded ? decoded(of, pass, false) : null
   const scaled =
     of.adapter?.dora && pass.updates.length > 0 ? ledger.take('activations', pass.rows * pass.out * s) : null
   const dx = ledger.take('activations', pass.rows * pass.in * s)
@@ -122,6 +149,7 @@ export function linearBackward(of: Computed, pass: LinearPass): Held {
     if (s !== FLOAT) ledger.pass('activations', pass.rows * rank * FLOAT, pass.rows * pass.in * FLOAT)
     ledger.give(...held)
   }
+  ledger.give(weight)
   return dx
 }
 
@@ -161,120 +189,4 @@ export function normBackward(of: Computed, rows: number, width: number, norm: No
   const dx = ledger.take('activations', size * s)
   ledger.give(scale)
   return dx
-}
-
-/** Rows of queries and keys that the fused kernel of the CPU takes at once. */
-function kernelBlock(queries: number, keys: number): [number, number] {
-  const block = queries >= 768 ? 256 : queries >= 192 ? 64 : 32
-  return [Math.min(block, queries), Math.min(512, keys)]
-}
-
-/** Queries in one call of a sliding window: kWindowBlock in native/device/attention_pieces.cpp. */
-const WINDOW_BLOCK = 128
-
-/** Queries and keys of the largest call for a document, and how many of its calls there are. */
-function callOf(length: number, window: number | null): { queries: number; keys: number; masked: boolean } {
-  if (window === null || length <= window) return { queries: length, keys: length, masked: false }
-  const queries = Math.min(WINDOW_BLOCK, length)
-  return { queries, keys: Math.min(length, queries + window - 1), masked: true }
-}
-
-/** The attention of CUDA that takes packed documents in one call, where there is one: see native/device/cuda.cpp. */
-function fusedOf({ machine }: Computed, { headDim }: LayerSpec): 'flash' | 'efficient' | null {
-  if (machine.device === 'cpu') return null
-  if (machine.dtype === 'bfloat16') return headDim % 8 === 0 && headDim <= 256 ? 'flash' : null
-  return headDim % 4 === 0 ? 'efficient' : null
-}
-
-/** Keys and values once for each query head; 0 where each has its own. */
-const groupedBytes = (layer: LayerSpec, tokens: number, s: number) =>
-  layer.heads === layer.kvHeads ? 0 : tokens * layer.heads * layer.headDim * s
-
-/** out [T, heads * headDim] and the log-sum-exp of each document. */
-export function attentionForward(
-  of: Computed,
-  layer: LayerSpec,
-  lengths: readonly number[],
-): { out: Held; lse: Held[] } {
-  const { ledger, machine } = of
-  const s = valueBytes(of)
-  const { heads, headDim } = layer
-  const tokens = lengths.reduce((sum, length) => sum + length, 0)
-  const fused = fusedOf(of, layer)
-  if (fused !== null) {
-    const copies = fused === 'flash' ? 0 : groupedBytes(layer, tokens, s)
-    ledger.pass('activations', copies, copies, tokens * heads * headDim * s)
-    const rows = fused === 'flash' ? tokens : lengths.length * Math.ceil(Math.max(...lengths) / 32) * 32
-    return {
-      out: ledger.take('activations', tokens * heads * headDim * s),
-      lse: [ledger.take('activations', rows * heads * FLOAT)],
-    }
-  }
-  const out = ledger.take('activations', tokens * heads * headDim * s)
-  const lse: Held[] = []
-  for (const length of lengths) {
-    const { queries, keys, masked } = callOf(length, layer.window)
-    const mask = masked ? queries * keys * (s + 3) : 0
-    if (machine.device === 'cpu') {
-      const [q, k] = kernelBlock(queries, keys)
-      const scratch = machine.threads * (q * k + 2 * q + q * headDim) * FLOAT
-      ledger.pass('activations', mask, queries * heads * headDim * s, queries * heads * FLOAT, scratch)
-    } else {
-      const scores = heads * queries * keys
-      const grouped = heads === layer.kvHeads ? 0 : keys * heads * headDim * s
-      ledger.pass('activations', grouped, queries * keys * (s + 3), scores * s, scores * s, scores * FLOAT)
-      ledger.pass(
-        'activations',
-        scores * FLOAT,
-        scores * FLOAT,
-        scores * s,
-        grouped,
-        queries * heads * headDim * s,
-      )
-    }
-    lse.push(ledger.take('activations', length * heads * FLOAT))
-  }
-  return { out, lse }
-}
-
-/** dqkv [T, W]. */
-export function attentionBackward(of: Computed, layer: LayerSpec, lengths: readonly number[]): Held {
-  const { ledger, machine } = of
-  const s = valueBytes(of)
-  const { heads, kvHeads, headDim } = layer
-  const tokens = lengths.reduce((sum, length) => sum + length, 0)
-  const fused = fusedOf(of, layer)
-  if (fused !== null) {
-    const gradients = [heads, kvHeads, kvHeads].map((count) => tokens * count * headDim * s)
-    const copies = groupedBytes(layer, tokens, s)
-    if (fused === 'flash') {
-      // dq adds up in float32, each document from a block of its own on; dk and dv come for each query head.
-      const rows = (tokens + 128 * lengths.length) * heads
-      const unit = headDim <= 128 ? 32 : 64
-      const sums = rows * Math.ceil(headDim / unit) * unit * FLOAT
-      ledger.pass('activations', ...gradients, copies, copies, rows * FLOAT, sums)
-    } else {
-      ledger.pass('activations', copies, copies, copies, copies, ...gradients, tokens * heads * FLOAT)
-    }
-    const held = gradients.map((bytes) => ledger.take('activations', bytes))
-    const dqkv = ledger.take('activations', tokens * (heads + 2 * kvHeads) * headDim * s)
-    ledger.give(...held)
-    return dqkv
-  }
-  const dqkv = ledger.take('activations', tokens * (heads + 2 * kvHeads) * headDim * s)
-  for (const length of lengths) {
-    const { queries, keys, masked } = callOf(length, layer.window)
-    const ofHeads = [queries * heads, keys * kvHeads, keys * kvHeads].map((rows) => rows * headDim * s)
-    if (machine.device === 'cpu') {
-      const [q, k] = kernelBlock(queries, keys)
-      const scratch = machine.threads * 2 * q * k * FLOAT
-      ledger.pass('activations', ...ofHeads, scratch, masked ? queries * keys * (s + 3) : 0)
-    } else {
-      const scores = heads * queries * keys
-      const grouped = heads === kvHeads ? 0 : keys * heads * headDim * s
-      ledger.pass('activations', grouped, grouped, ...[1, 2, 3, 4, 5].map(() => scores * FLOAT), scores * s)
-      ledger.pass('activations', ...ofHeads, grouped, grouped, scores * FLOAT, scores * FLOAT, scores * s)
-    }
-  }
-  return dqkv
 }

@@ -14,6 +14,8 @@ import type { Batch, LossShape } from './passes.js'
 export interface ModelShape {
   family: Family
   spec: DecoderSpec
+  /** The linear layers of its blocks are kept in 4 bits. */
+  coded: boolean
   /** Tokens of a document at most; null where nothing says. */
   contextLength: number | null
 }
@@ -139,6 +141,12 @@ export function countedRun(run: RunShape, sizes: Sizes): CountedRun {
     )
   }
   const trained = added ? adapterConfig({ ...model, scored: recipe === 'reward' }, added) : run.adapter
+  if (model.coded && !trained) {
+    throw new PosttrainError(
+      'ERR_INVALID_ARGUMENT',
+      'weights in 4 bits are frozen: add lora, which trains an adapter upon them, or leave out quantize',
+    )
+  }
   const adapter = trained && adapterOf('adapter', trained)
   const head = recipe === 'reward' ? 'score' : null
   const policy: CountedRole = { base, adapter, head, trained: true }
@@ -267,8 +275,8 @@ function policyRun(
 }
 
 /** A classifier has no output projection of its own. */
-function rewardBase(name: string, { family, spec }: ModelShape): CountedBase {
-  return { name, family, spec: { ...spec, tied: true } }
+function rewardBase(name: string, { family, spec, coded }: ModelShape): CountedBase {
+  return { name, family, spec: { ...spec, tied: true }, coded }
 }
 
 /** The critic starts from the first reward model, else from the policy; with adapters it shares that one's weights. */

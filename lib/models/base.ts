@@ -18,6 +18,7 @@ import type { HubOptions } from '../files/hub/snapshot.js'
 import type { Family, HfConfig } from './families/index.js'
 import type { ModelSource } from './hub.js'
 import { type AdapterConfig, adapterSpec } from './lora.js'
+import { type Quantization, quantizationIn } from './quantization.js'
 
 /** Device, precision and threads of a model. */
 export interface LoadOptions extends HubOptions {
@@ -25,6 +26,12 @@ export interface LoadOptions extends HubOptions {
   device?: 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
   /** 'auto' is float32 on the CPU and bfloat16 on CUDA from compute capability 8.0 on; bfloat16 is refused on the CPU. Defaults to `'auto'`. */
   dtype?: 'auto' | 'float32' | 'bfloat16' | 'float64'
+  /**
+   * `'nf4'` keeps the linear layers of the blocks frozen in 4 bits (NormalFloat 4 in blocks of 64 with double quantization,
+   * Dettmers et al. 2023, arXiv 2305.14314, in the numbers of bitsandbytes), 0.52 bytes a weight: adapters are trained upon
+   * them (QLoRA). A folder that bitsandbytes saved in NF4 is read so by itself. Default: weights in `dtype`.
+   */
+  quantize?: 'nf4'
   /** Threads of torch, set once per process. An integer of at least 1. Default: OMP_NUM_THREADS, else the physical cores of this process. */
   threads?: number
   /** Aborts loading (between two tensors) and downloads. Optional. */
@@ -40,6 +47,7 @@ export function needLoadOptions(where: string, options: unknown): void {
       expected: "'auto', 'cpu', 'cuda' or 'cuda:N'",
     },
     dtype: is.oneOf('auto', 'float32', 'bfloat16', 'float64'),
+    quantize: is.oneOf('nf4'),
     threads: is.positive,
   })
 }
@@ -61,6 +69,13 @@ interface BaseParts {
   source: Pick<ModelSource, 'name' | 'revision'> | null
 }
 
+/** Where and in what precision a base is in memory. */
+interface Place {
+  device: string
+  dtype: Dtype
+  quantize: Quantization
+}
+
 interface Adapter {
   readonly handle: AdapterHandle
   readonly config: AdapterConfig
@@ -76,10 +91,12 @@ export class Base {
   readonly source: BaseParts['source']
   readonly device: string
   readonly dtype: Dtype
+  /** `'nf4'`: the linear layers of the blocks are in 4 bits, and nothing of the base can be trained. */
+  readonly quantize: Quantization
   readonly #adapters = new Map<string, Adapter>()
   #users = 0
 
-  private constructor(core: Core, handle: BaseHandle, parts: BaseParts & { device: string; dtype: Dtype }) {
+  private constructor(core: Core, handle: BaseHandle, parts: BaseParts & Place) {
     this.core = core
     this.handle = handle
     this.family = parts.family
@@ -88,13 +105,16 @@ export class Base {
     this.source = parts.source
     this.device = parts.device
     this.dtype = parts.dtype
+    this.quantize = parts.quantize
   }
 
   /** Creates a base with uninitialized weights and no users, on the device and in the dtype of the options. */
   static async create(core: Core, parts: BaseParts, options: LoadOptions): Promise<Base> {
     const { device, dtype } = await placeOf(core, options)
-    const handle = await call(core, () => core.createBase(parts.spec, { device, dtype }))
-    return new Base(core, handle, { ...parts, device, dtype })
+    const quantize = options.quantize ?? quantizationIn(parts.config)
+    const nf4 = quantize === 'nf4'
+    const handle = await call(core, () => core.createBase(parts.spec, { device, dtype, nf4 }))
+    return new Base(core, handle, { ...parts, device, dtype, quantize })
   }
 
   /** Options of the decoder; its head is no longer tied once an adapter was merged that gave it other weights. */
@@ -172,6 +192,12 @@ export class Base {
   async mergeAdapter(name: string, readsHead: boolean): Promise<void> {
     const { core } = this
     const { handle } = this.adapter(name)
+    if (this.quantize !== null) {
+      throw new PosttrainError(
+        'ERR_INVALID_ARGUMENT',
+        'an adapter cannot be merged into weights in 4 bits: save it, load the base in 16 bits or more, and merge it there (posttrain merge)',
+      )
+    }
     const { tied } = await call(core, () => core.mergeAdapter(handle, { readsHead }))
     if (tied === this.#spec.tied) return
     this.#spec = { ...this.#spec, tied }
@@ -187,7 +213,7 @@ export class Base {
 }
 
 /** Device and dtype of the options; 'auto' resolved. */
-async function placeOf(core: Core, options: LoadOptions): Promise<{ device: string; dtype: Dtype }> {
+async function placeOf(core: Core, options: LoadOptions): Promise<Omit<Place, 'quantize'>> {
   const { cuda } = await call(core, () => core.info())
   const asked = options.device ?? 'auto'
   const device = asked === 'auto' ? (cuda.devices.length > 0 ? 'cuda:0' : 'cpu') : asked

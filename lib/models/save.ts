@@ -39,7 +39,13 @@ export function checkedSave(directory: string, options: SaveOptions, role: Role)
       `save() writes the weights of the base, but the adapter ${role.adapter} is active: save it with saveAdapter(), or merge it into the weights with mergeAdapter()`,
     )
   }
-  const { dtype } = role.base
+  const { dtype, quantize } = role.base
+  if (quantize !== null) {
+    throw new PosttrainError(
+      'ERR_INVALID_ARGUMENT',
+      'the weights of the base are in 4 bits, which save() does not write: save an adapter with saveAdapter(); posttrain merge puts it into the base in 16 bits',
+    )
+  }
   return {
     role,
     dtype: options.dtype ?? (dtype === 'float64' ? ('float32' as const) : dtype),

@@ -3,20 +3,22 @@ import type { Core, DecoderSpec, Dtype, WeightMapEntry } from '../addon/addon.js
 import { PosttrainError } from '../errors.js'
 import type { Family } from './families/index.js'
 import type { WeightFile } from './folder.js'
+import { companionsOf, isQuantized, STATE } from './quantization.js'
 import { shapeInFile } from './shapes.js'
 
 export interface Parameter {
   /** Name in the files, such as `model.layers.0.self_attn.q_proj.weight`. */
   name: string
   shape: number[]
-  dtype: Dtype
+  /** Of the values in memory; `'nf4'`: in 4 bits. */
+  dtype: Dtype | 'nf4'
   trainable: boolean
 }
 
 /** The parameters behind tensors of files, each once: what is tied stands under its first name. */
 export function listParameters(
   entries: readonly WeightMapEntry[],
-  native: readonly { parameter: string; shape: number[]; dtype: Dtype; trainable: boolean }[],
+  native: readonly { parameter: string; shape: number[]; dtype: Dtype | 'nf4'; trainable: boolean }[],
 ): Parameter[] {
   const known = new Map(native.map((item) => [item.parameter, item]))
   const listed = new Set<string>()
@@ -47,7 +49,7 @@ export function saveOf(metadata: Readonly<Record<string, string>>): string | und
  * Maps the tensors of the files to native parameters from the headers alone, so that a config that does not match the
  * files fails before any memory is allocated. Every parameter must exist with its shape, and every tensor must be known.
  * A base model saved without its head has no prefix; a tied head may be stored or not. `scored`: with the scalar head
- * of a sequence classifier.
+ * of a sequence classifier. Files in 4 bits have their weights with companions, and keep some in a dtype of their own.
  */
 export async function planWeights(
   core: Pick<Core, 'readHeader'>,
@@ -77,6 +79,7 @@ export async function planWeights(
       owner.set(name, { path, shape })
     }
   }
+  const inFourBits = [...owner.keys()].some((name) => name.endsWith(STATE))
   const known = new Set<string>()
   const missing: string[] = []
   const byFile = new Map<string, WeightMapEntry[]>()
@@ -90,6 +93,11 @@ export async function planWeights(
     }
     known.add(name)
     const { path, shape } = owner.get(name)!
+    if (owner.has(`${name}${STATE}`)) {
+      for (const part of companionsOf(name)) known.add(part)
+      byFile.set(path, [...(byFile.get(path) ?? []), { ...entry, name, nf4: true }])
+      continue
+    }
     const asked = shapeInFile(spec, entry)
     if (shape.length !== asked.length || shape.some((size, d) => size !== asked[d])) {
       throw new PosttrainError(
@@ -97,7 +105,8 @@ export async function planWeights(
         `${path}: ${name} has shape [${shape.join(', ')}], the config requires [${asked.join(', ')}]`,
       )
     }
-    byFile.set(path, [...(byFile.get(path) ?? []), { ...entry, name }])
+    const kept = inFourBits && isQuantized(entry.parameter) && { nf4: false }
+    byFile.set(path, [...(byFile.get(path) ?? []), { ...entry, name, ...kept }])
   }
   if (missing.length > 0) {
     throw new PosttrainError(

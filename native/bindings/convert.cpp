@@ -205,6 +205,10 @@ models::WeightMapEntry weight_map_entry_of(const Napi::Value& value) {
                       " must not be negative");
   }
   entry.transpose = boolean_field(object, "transpose", false);
+  if (has_value(object, "nf4")) {
+    using Coding = models::WeightMapEntry::Coding;
+    entry.coding = boolean_field(object, "nf4", false) ? Coding::in_file : Coding::none;
+  }
   return entry;
 }
 

@@ -27,9 +27,10 @@ Napi::Value create_base(const Napi::CallbackInfo& info) {
   const auto options = object_of(info[1], "options");
   const auto device = core::device_of(string_field(options, "device"));
   const auto dtype = core::scalar_type_of_name(string_field(options, "dtype"));
+  const bool coded = boolean_field(options, "nf4", false);
   return submit(
-      info.Env(), {}, nullptr, [spec = std::move(spec), device, dtype](const core::Cancel&) {
-        return handle_reply(kBase, std::make_shared<models::Decoder>(spec, device, dtype));
+      info.Env(), {}, nullptr, [spec = std::move(spec), device, dtype, coded](const core::Cancel&) {
+        return handle_reply(kBase, std::make_shared<models::Decoder>(spec, device, dtype, coded));
       });
 }
 
@@ -37,9 +38,9 @@ Napi::Value copy_base(const Napi::CallbackInfo& info) {
   const auto from = unwrap_as<OwnedBase>(info[0], kBase);
   return submit(info.Env(), {from}, nullptr, [from](const core::Cancel&) {
     auto& source = *from->object;
-    auto copy = std::make_shared<models::Decoder>(source.spec(), source.device(), source.dtype());
-    for (auto& parameter : copy->parameters())
-      parameter.value.copy_(source.parameter(parameter.name).value);
+    auto copy = std::make_shared<models::Decoder>(source.spec(), source.device(), source.dtype(),
+                                                  source.coded());
+    copy->copy_from(source);
     return handle_reply(kBase, std::move(copy));
   });
 }
@@ -180,13 +181,16 @@ Napi::Value parameters(const Napi::CallbackInfo& info) {
     struct Item {
       std::string name;
       std::vector<int64_t> shape;
-      at::ScalarType dtype;
+      std::string dtype;
       bool trainable;
     };
     std::vector<Item> items;
     for (const auto* parameter : role->object->parameters())
-      items.push_back({parameter->name, parameter->value.sizes().vec(),
-                       parameter->value.scalar_type(), parameter->trainable});
+      items.push_back({parameter->name, parameter->sizes().vec(),
+                       parameter->coded == nullptr
+                           ? core::name_of_scalar_type(parameter->value.scalar_type())
+                           : "nf4",
+                       parameter->trainable});
     return [items = std::move(items)](Napi::Env env) -> Napi::Value {
       auto result = Napi::Array::New(env, items.size());
       for (size_t i = 0; i < items.size(); ++i) {
@@ -196,7 +200,7 @@ Napi::Value parameters(const Napi::CallbackInfo& info) {
         for (size_t d = 0; d < items[i].shape.size(); ++d)
           shape.Set(static_cast<uint32_t>(d), static_cast<double>(items[i].shape[d]));
         item.Set("shape", shape);
-        item.Set("dtype", core::name_of_scalar_type(items[i].dtype));
+        item.Set("dtype", items[i].dtype);
         item.Set("trainable", items[i].trainable);
         result.Set(static_cast<uint32_t>(i), item);
       }
@@ -232,10 +236,12 @@ Napi::Value set_tensor(const Napi::CallbackInfo& info) {
   const auto entry = weight_map_entry_of(info[1]);
   auto values = floats_of(info[2], "values");
   return submit(info.Env(), {role}, nullptr, [=, values = std::move(values)](const core::Cancel&) {
-    auto target = models::view_of(*role->object, entry, false);
-    TORCH_CHECK_VALUE(static_cast<int64_t>(values.size()) == target.numel(), "[setParameter] ",
-                      entry.name, " has ", target.numel(), " values, got ", values.size());
-    target.copy_(at::tensor(values, at::kFloat).view(target.sizes()));
+    const auto shape = models::view_of(*role->object, entry, false).sizes().vec();
+    const auto tensor = at::tensor(values, at::kFloat);
+    TORCH_CHECK_VALUE(tensor.numel() == c10::multiply_integers(shape), "[setParameter] ",
+                      entry.name, " has ", c10::multiply_integers(shape), " values, got ",
+                      tensor.numel());
+    models::set_values(*role->object, entry, tensor.view(shape));
     return undefined_reply();
   });
 }

@@ -243,6 +243,11 @@ Kernels cpu_kernels(at::ScalarType dtype) {
   use_cpu_attention(kernels, dtype);
   kernels.add_rows = add_rows;
   kernels.label_rows = label_rows;
+  if (dtype == at::kFloat) {
+    kernels.nf4_values = nf4_values_cpu;
+    kernels.nf4_product = nf4_product_cpu;
+    kernels.nf4_tokens = 16;
+  }
   kernels.logit_columns = core::fast_stride;
   if (dtype == at::kFloat) {
     kernels.rms = rms;

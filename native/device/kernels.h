@@ -8,6 +8,7 @@
 
 #include "core/cancel.h"
 #include "device/label_rows.h"
+#include "device/nf4.h"
 
 namespace posttrain::device {
 
@@ -118,6 +119,13 @@ struct Kernels {
                      const ScaleOf& scale_of, double* nll_C, double* entropy_C, uint8_t* correct_C);
   /** Columns of a buffer for rows of V logits: padded where products are faster then. */
   int64_t (*logit_columns)(int64_t columns);
+  /** The values of a matrix in 4 bits in `out` [rows, columns]. */
+  void (*nf4_values)(const Nf4& matrix, at::Tensor& out_RC);
+  /** out [T, rows] = x W^T of at most `nf4_tokens` tokens, without making W, whose columns fill
+   * whole blocks. */
+  void (*nf4_product)(const Nf4& matrix, const at::Tensor& x_TC, at::Tensor& out_TR);
+  /** 0: no product of its own. */
+  int64_t nf4_tokens;
   /** Logits of a chunk of rows, of the output projection and its loss. */
   int64_t logits_of_chunk;
   /** 0 with probability p, else 1 / (1 - p), [T, D]: each value depends on seed, stream and its

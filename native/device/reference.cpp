@@ -115,6 +115,9 @@ Kernels reference_kernels() {
                   .add_rows = add_rows,
                   .label_rows = label_rows,
                   .logit_columns = logit_columns,
+                  .nf4_values = nf4_values,
+                  .nf4_product = nullptr,
+                  .nf4_tokens = 0,
                   .logits_of_chunk = int64_t{8} << 20,
                   .dropout = dropout};
   use_reference_attention(kernels);

@@ -18,6 +18,11 @@ bool is_embedding(const AdapterModule& module) {
   return module.linear == "embed" || module.linear == "positions";
 }
 
+/** A copy of the values. */
+at::Tensor own_values(const nn::Parameter& parameter) {
+  return parameter.coded == nullptr ? parameter.value.clone() : parameter.values();
+}
+
 bool same_update(const nn::LowRank& one, const nn::LowRank& other) {
   return one.a == other.a && one.b == other.b && one.scale == other.scale &&
          one.magnitude == nullptr && other.magnitude == nullptr;
@@ -82,16 +87,16 @@ void Adapter::add_copy(const AdapterCopy& copy) {
   TORCH_CHECK_VALUE(!index_.contains(copy.name), "[adapter] ", copy.name, " is listed twice");
   TORCH_CHECK_VALUE(!copy.parameters.empty(), "[adapter] ", copy.name, " copies no parameter");
   auto& original = base_->parameter(copy.parameters[0]);
-  const int64_t rows = copy.rows < 0 ? original.value.size(0) : copy.rows;
-  TORCH_CHECK_VALUE(copy.first_row >= 0 && copy.first_row + rows <= original.value.size(0),
+  const int64_t rows = copy.rows < 0 ? original.sizes()[0] : copy.rows;
+  TORCH_CHECK_VALUE(copy.first_row >= 0 && copy.first_row + rows <= original.sizes()[0],
                     "[adapter] the rows of ", copy.name, " are outside its parameter");
   auto& listed = parameters_.emplace_back();
   listed.name = copy.name;
   listed.trainable = copy.trainable;
   index_[copy.name] = parameters_.size() - 1;
   auto* whole = &listed;
-  if (rows == original.value.size(0)) {
-    listed.value = original.value.clone();
+  if (rows == original.sizes()[0]) {
+    listed.value = own_values(original);
   } else {
     // Rows of a fused parameter: trained through a view, so that the others stay.
     const auto known = std::find_if(kept_.begin(), kept_.end(), [&](const nn::Parameter& kept) {
@@ -100,7 +105,7 @@ void Adapter::add_copy(const AdapterCopy& copy) {
     if (known == kept_.end()) {
       whole = &kept_.emplace_back();
       whole->name = copy.parameters[0];
-      whole->value = original.value.clone();
+      whole->value = own_values(original);
       whole->trainable = copy.trainable;
     } else {
       whole = &*known;
@@ -126,9 +131,10 @@ void Adapter::add_module(const AdapterModule& module, uint32_t stream) {
   TORCH_CHECK_VALUE(module.rank > 0, "[adapter] rank must be at least 1, got ", module.rank);
   TORCH_CHECK_VALUE(std::isfinite(module.scale), "[adapter] the scale must be finite, got ",
                     module.scale);
-  const auto& weight = weight_of(module)->value;
-  const int64_t rows = module.rows < 0 ? weight.size(0) : module.rows;
-  TORCH_CHECK_VALUE(module.first_row >= 0 && module.first_row + rows <= weight.size(0),
+  const auto& weight = *weight_of(module);
+  const int64_t out = weight.sizes()[0], in = weight.sizes()[1];
+  const int64_t rows = module.rows < 0 ? out : module.rows;
+  TORCH_CHECK_VALUE(module.first_row >= 0 && module.first_row + rows <= out,
                     "[adapter] the rows of ", module.name, " are outside its layer");
   nn::LowRank low{module.first_row, rows};
   low.scale = module.scale;
@@ -136,7 +142,7 @@ void Adapter::add_module(const AdapterModule& module, uint32_t stream) {
   low.stream = stream;
   low.of_columns = is_embedding(module);
   if (module.shared_with.empty()) {
-    low.a = add(module.name + ".lora_A", {module.rank, weight.size(1)});
+    low.a = add(module.name + ".lora_A", {module.rank, in});
     low.b = add(module.name + ".lora_B", {rows, module.rank});
   } else {
     low.a = find(module.shared_with + ".lora_A");
@@ -146,11 +152,10 @@ void Adapter::add_module(const AdapterModule& module, uint32_t stream) {
                       module.shared_with);
   }
   if (spec_.dora)
-    low.magnitude =
-        add(module.name + ".lora_magnitude_vector", {low.of_columns ? weight.size(1) : rows});
+    low.magnitude = add(module.name + ".lora_magnitude_vector", {low.of_columns ? in : rows});
   auto& updates = updates_of(module);
   updates.push_back(low);
-  if (module.initial != Initial::none) updates.push_back(taken_out(weight, low, module));
+  if (module.initial != Initial::none) updates.push_back(taken_out(weight.values(), low, module));
 }
 
 nn::LowRank Adapter::taken_out(const at::Tensor& weight_OI, const nn::LowRank& module,
@@ -222,7 +227,7 @@ void Adapter::initialize(uint64_t seed) {
     const auto* weight = weight_of(module);
     for (auto& low : updates_of(module)) {
       if (low.magnitude != nullptr)
-        low.magnitude->value.copy_(nn::initial_magnitudes(weight->value, low));
+        low.magnitude->value.copy_(nn::initial_magnitudes(weight->values(), low));
     }
   }
 }
@@ -243,6 +248,7 @@ bool Adapter::head_is_embedding() const {
 }
 
 void Adapter::merge_into_base(bool reads_head) {
+  TORCH_CHECK_VALUE(!base_->coded(), "[adapter] cannot be merged into a base in 4 bits");
   if (base_->spec().tied && reads_head && !head_is_embedding()) base_->untie();
   const bool tied = base_->spec().tied;
   const auto merge = [](nn::Parameter& weight, const std::vector<nn::LowRank>& updates) {

@@ -8,10 +8,11 @@
 
 namespace posttrain::models {
 
-Decoder::Decoder(DecoderSpec spec, at::Device device, at::ScalarType dtype)
+Decoder::Decoder(DecoderSpec spec, at::Device device, at::ScalarType dtype, bool coded)
     : spec_(std::move(spec)),
       device_(device),
       dtype_(dtype),
+      coded_(coded),
       kernels_(device::kernels_of(device, dtype)) {
   const int64_t width = spec_.hidden_size;
   layers_.embed = add("embed.weight", {spec_.vocab_size, width}, nn::Init::matrix);
@@ -26,6 +27,7 @@ Decoder::Decoder(DecoderSpec spec, at::Device device, at::ScalarType dtype)
     embedding_multiplier_ =
         at::scalar_tensor(*spec_.embedding_multiplier, at::kFloat).to(dtype_).item<double>();
   }
+  if (coded_) freeze();
 }
 
 void Decoder::add_block(size_t i) {
@@ -59,10 +61,16 @@ void Decoder::add_block(size_t i) {
   block.rotary = rotary_of(layer);
 }
 
-nn::Parameter* Decoder::add(const std::string& name, at::IntArrayRef shape, nn::Init init) {
+nn::Parameter* Decoder::add(const std::string& name, at::IntArrayRef shape, nn::Init init,
+                            bool coded) {
   auto& parameter = parameters_.emplace_back();
   parameter.name = name;
-  parameter.value = at::zeros(shape, at::TensorOptions().dtype(dtype_).device(device_));
+  const auto options = at::TensorOptions().dtype(dtype_).device(device_);
+  if (coded) {
+    parameter.coded = std::make_shared<nn::CodedWeight>(shape[0], shape[1], options, &kernels_);
+  } else {
+    parameter.value = at::zeros(shape, options);
+  }
   parameter.init = init;
   index_[name] = parameters_.size() - 1;
   return &parameter;
@@ -71,7 +79,7 @@ nn::Parameter* Decoder::add(const std::string& name, at::IntArrayRef shape, nn::
 nn::Linear Decoder::add_linear(const std::string& name, int64_t out, int64_t in, bool bias,
                                nn::Init init) {
   nn::Linear linear;
-  linear.weight = add(name + ".weight", {out, in}, init);
+  linear.weight = add(name + ".weight", {out, in}, init, coded_);
   if (bias) linear.bias = add(name + ".bias", {out}, nn::Init::zero);
   return linear;
 }
@@ -102,6 +110,17 @@ nn::Parameter& Decoder::parameter(const std::string& name) {
   return parameters_[found->second];
 }
 
+void Decoder::copy_from(Decoder& other) {
+  for (auto& parameter : parameters_) {
+    const auto& source = other.parameter(parameter.name);
+    if (parameter.coded == nullptr) {
+      parameter.value.copy_(source.value);
+    } else {
+      *parameter.coded = source.coded->on(&kernels_);
+    }
+  }
+}
+
 void Decoder::initialize(uint64_t seed, double std, double residual_scale) {
   uint32_t stream = 0;
   for (auto& parameter : parameters_) {
@@ -116,9 +135,14 @@ void Decoder::initialize(uint64_t seed, double std, double residual_scale) {
       case nn::Init::matrix:
       case nn::Init::residual: {
         const bool residual = parameter.init == nn::Init::residual;
-        auto values = at::empty(parameter.value.sizes(), at::kFloat);
+        auto values = at::empty(parameter.sizes(), at::kFloat);
         core::fill_normal(values.mutable_data_ptr<float>(), values.numel(), seed, stream);
-        parameter.value.copy_(values.mul_(std * (residual ? residual_scale : 1)));
+        values.mul_(std * (residual ? residual_scale : 1));
+        if (parameter.coded == nullptr) {
+          parameter.value.copy_(values);
+        } else {
+          parameter.coded->set(0, device::nf4_of(values));
+        }
         break;
       }
     }

@@ -46,11 +46,13 @@ struct ActiveAdapter {
  */
 class Decoder {
  public:
-  Decoder(DecoderSpec spec, at::Device device, at::ScalarType dtype);
+  /** `coded`: the linear layers of the blocks are in 4 bits, and all parameters frozen. */
+  Decoder(DecoderSpec spec, at::Device device, at::ScalarType dtype, bool coded);
 
   const DecoderSpec& spec() const { return spec_; }
   at::Device device() const { return device_; }
   at::ScalarType dtype() const { return dtype_; }
+  bool coded() const { return coded_; }
   const device::Kernels& kernels() const { return kernels_; }
   std::deque<nn::Parameter>& parameters() { return parameters_; }
   /** A tied head.weight is embed.weight. Throws for an unknown name. */
@@ -65,6 +67,8 @@ class Decoder {
   /** Gives a tied head a weight of its own, a copy of the token embedding. */
   void untie();
 
+  /** Takes the values of a decoder with the same parameters. */
+  void copy_from(Decoder& other);
   /** Normal(0, std) for matrices, times residual_scale for those that write into the residual
    * stream; zero biases; norms that multiply by 1. */
   void initialize(uint64_t seed, double std, double residual_scale);
@@ -91,7 +95,8 @@ class Decoder {
 
  private:
   void add_block(size_t i);
-  nn::Parameter* add(const std::string& name, at::IntArrayRef shape, nn::Init init);
+  nn::Parameter* add(const std::string& name, at::IntArrayRef shape, nn::Init init,
+                     bool coded = false);
   nn::Linear add_linear(const std::string& name, int64_t out, int64_t in, bool bias,
                         nn::Init init = nn::Init::matrix);
   nn::Norm add_norm(const std::string& name, const NormSpec& norm, int64_t width);
@@ -102,10 +107,12 @@ class Decoder {
   void embed_backward(const Tokens& tokens, at::Tensor& dx_TD, const ActiveAdapter& adapter) const;
   void reserve_positions(int64_t positions);
 
+  /** Adapters that freeze the parameters. */
   int64_t adapters_ = 0;
   DecoderSpec spec_;
   at::Device device_;
   at::ScalarType dtype_;
+  bool coded_;
   const device::Kernels kernels_;
   std::deque<nn::Parameter> parameters_;
   std::unordered_map<std::string, size_t> index_;

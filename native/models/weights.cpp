@@ -1,9 +1,11 @@
 #include "models/weights.h"
 
+#include <algorithm>
 #include <sstream>
 
 #include "core/error.h"
 #include "core/tensor_file.h"
+#include "models/nf4_file.h"
 
 namespace posttrain::models {
 namespace {
@@ -24,16 +26,24 @@ at::Tensor view_of(at::Tensor view, const WeightMapEntry& entry) {
   return entry.transpose ? view.t() : view;
 }
 
-/** The tensor of the entry, of the shape of `target`. */
+/** Shape of the tensor in the file. */
+std::vector<int64_t> shape_of(const nn::Parameter& parameter, const WeightMapEntry& entry) {
+  auto shape = parameter.sizes().vec();
+  if (entry.row_count >= 0) shape[0] = entry.row_count;
+  if (entry.transpose) std::reverse(shape.begin(), shape.end());
+  return shape;
+}
+
+/** The tensor of the entry. */
 at::Tensor read(const core::TensorFile& file, const std::string& path, const WeightMapEntry& entry,
-                const at::Tensor& target) {
+                const std::vector<int64_t>& shape) {
   const auto* found = file.find(entry.name);
   if (found == nullptr)
     throw core::Error(core::ErrorCode::invalid_file, path + " has no tensor " + entry.name);
-  if (at::IntArrayRef(found->shape) != target.sizes()) {
-    throw core::Error(core::ErrorCode::invalid_file,
-                      path + ": " + entry.name + " has shape " + text_of(found->shape) +
-                          ", the config expects " + text_of(target.sizes()));
+  if (found->shape != shape) {
+    throw core::Error(core::ErrorCode::invalid_file, path + ": " + entry.name + " has shape " +
+                                                         text_of(found->shape) +
+                                                         ", the config expects " + text_of(shape));
   }
   if (!at::isFloatingType(core::scalar_type_of(found->dtype))) {
     throw core::Error(core::ErrorCode::invalid_file, path + ": " + entry.name + " has dtype " +
@@ -43,11 +53,33 @@ at::Tensor read(const core::TensorFile& file, const std::string& path, const Wei
   return file.read(*found);
 }
 
+void set_coded(nn::Parameter& parameter, const WeightMapEntry& entry, const at::Tensor& values,
+               at::ScalarType dtype) {
+  // Coded from the dtype in which they compute, as by transformers.
+  const auto rows = (entry.transpose ? values.t() : values).to(at::kCPU, dtype);
+  if (entry.coding == WeightMapEntry::Coding::none) {
+    parameter.coded->set(entry.first_row, rows);
+  } else {
+    parameter.coded->set(entry.first_row, device::nf4_of(rows));
+  }
+}
+
 }  // namespace
 
 at::Tensor view_of(Role& role, const WeightMapEntry& entry, bool gradient) {
   auto& parameter = role.parameter(entry.parameter);
-  return view_of(gradient ? parameter.gradient() : parameter.value, entry);
+  TORCH_CHECK_VALUE(!gradient || parameter.coded == nullptr, "[weights] ", entry.name,
+                    " is frozen in 4 bits and has no gradient");
+  return view_of(gradient ? parameter.gradient() : parameter.values(), entry);
+}
+
+void set_values(Role& role, const WeightMapEntry& entry, const at::Tensor& values) {
+  auto& parameter = role.parameter(entry.parameter);
+  if (parameter.coded == nullptr) {
+    view_of(parameter.value, entry).copy_(values);
+  } else {
+    set_coded(parameter, entry, values, role.base->dtype());
+  }
 }
 
 void load_weights(Role& role, const std::string& path, const std::vector<WeightMapEntry>& entries,
@@ -55,8 +87,16 @@ void load_weights(Role& role, const std::string& path, const std::vector<WeightM
   const core::TensorFile file(path);
   for (const auto& entry : entries) {
     cancel.check();
-    auto target = view_of(role, entry, false);
-    target.copy_(read(file, path, entry, target));
+    auto& parameter = role.parameter(entry.parameter);
+    if (entry.coding == WeightMapEntry::Coding::in_file) {
+      TORCH_CHECK_VALUE(parameter.coded != nullptr, "[weights] ", entry.parameter,
+                        " is not in 4 bits");
+      auto shape = parameter.sizes().vec();
+      if (entry.row_count >= 0) shape[0] = entry.row_count;
+      parameter.coded->set(entry.first_row, read_nf4(file, path, entry.name, shape[0], shape[1]));
+    } else {
+      set_values(role, entry, read(file, path, entry, shape_of(parameter, entry)));
+    }
   }
 }
 
@@ -67,8 +107,9 @@ std::vector<bool> same_weights(Decoder& base, const std::string& path,
   std::vector<bool> same;
   for (const auto& entry : entries) {
     cancel.check();
-    const auto own = view_of(base.parameter(entry.parameter).value, entry);
-    const auto tensor = read(file, path, entry, own);
+    const auto& parameter = base.parameter(entry.parameter);
+    const auto own = view_of(parameter.values(), entry);
+    const auto tensor = read(file, path, entry, shape_of(parameter, entry));
     same.push_back(at::equal(own.to(at::kCPU), tensor.to(own.scalar_type())));
   }
   return same;

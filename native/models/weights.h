@@ -16,11 +16,19 @@ struct WeightMapEntry {
   int64_t first_row = 0;
   int64_t row_count = -1;
   bool transpose = false;
+  /** How the file has a weight that is in 4 bits in memory: in a dtype of its own, and it is coded
+   * when it is read; in 4 bits; or in a dtype of its own, which it keeps. */
+  enum class Coding { on_reading, in_file, none };
+  Coding coding = Coding::on_reading;
 };
 
 /** The part of the parameter's value (or gradient) that the entry maps, in the layout of the file:
- * a view. */
+ * a view, or a temporary of a weight in 4 bits. */
 at::Tensor view_of(Role& role, const WeightMapEntry& entry, bool gradient);
+
+/** Sets the part of the parameter's value that the entry maps, from values in the layout of the
+ * file. */
+void set_values(Role& role, const WeightMapEntry& entry, const at::Tensor& values);
 
 /** Reads every entry into its parameter; shapes must agree. Throws Error(ERR_INVALID_FILE). */
 void load_weights(Role& role, const std::string& path, const std::vector<WeightMapEntry>& entries,

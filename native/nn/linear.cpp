@@ -5,8 +5,18 @@
 namespace posttrain::nn {
 
 at::Tensor Linear::forward(const at::Tensor& x_TI, const LinearAdapter& adapter) const {
+  if (weight->coded != nullptr) return forward_coded(x_TI, adapter);
   auto y = core::product(x_TI, weight->value.t(), bias == nullptr ? at::Tensor() : bias->value);
   lora_forward(y, x_TI, weight->value, bias, adapter);
+  return y;
+}
+
+at::Tensor Linear::forward_coded(const at::Tensor& x_TI, const LinearAdapter& adapter) const {
+  // Only DoRA reads the weight besides.
+  const auto values = reads_weight(adapter) ? weight->values() : at::Tensor();
+  auto y = values.defined() ? core::product(x_TI, values.t()) : weight->coded->product(x_TI);
+  if (bias != nullptr) y.add_(bias->value);
+  lora_forward(y, x_TI, values, bias, adapter);
   return y;
 }
 
@@ -16,8 +26,9 @@ at::Tensor Linear::backward(const at::Tensor& x_TI, const at::Tensor& dy_TO,
   if (bias != nullptr && bias->trainable) {
     bias->gradient().add_(at::sum(dy_TO, {0}, false, bias->gradient().scalar_type()));
   }
-  auto dx = core::product(lora_weight_gradient(dy_TO, weight->value, adapter), weight->value);
-  lora_backward(dx, x_TI, dy_TO, weight->value, adapter);
+  const auto values = weight->values();
+  auto dx = core::product(lora_weight_gradient(dy_TO, values, adapter), values);
+  lora_backward(dx, x_TI, dy_TO, values, adapter);
   return dx;
 }
 

@@ -14,6 +14,9 @@ struct Linear {
    * parameters; returns dx [T, in]. */
   at::Tensor backward(const at::Tensor& x_TI, const at::Tensor& dy_TO,
                       const LinearAdapter& adapter = {}) const;
+
+ private:
+  at::Tensor forward_coded(const at::Tensor& x_TI, const LinearAdapter& adapter) const;
 };
 
 }  // namespace posttrain::nn

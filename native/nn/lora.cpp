@@ -1,5 +1,7 @@
 #include "nn/lora.h"
 
+#include <algorithm>
+
 #include "core/matmul.h"
 
 namespace posttrain::nn {
@@ -12,6 +14,12 @@ at::Tensor rows_of(const at::Tensor& weight_OI, const LowRank& module) {
 int64_t reduced(const LowRank& module) { return module.of_columns ? 0 : 1; }
 
 }  // namespace
+
+bool reads_weight(const LinearAdapter& adapter) {
+  return !adapter.empty() &&
+         std::any_of(adapter.modules->begin(), adapter.modules->end(),
+                     [](const LowRank& module) { return module.magnitude != nullptr; });
+}
 
 at::Tensor widened(const at::Tensor& y, const LowRank& module) {
   return y.to(module.a->value.scalar_type());

@@ -36,6 +36,9 @@ struct LinearAdapter {
   bool empty() const { return modules == nullptr || modules->empty(); }
 };
 
+/** Whether the updates are computed from the weight itself, as DoRA's are. */
+bool reads_weight(const LinearAdapter& adapter);
+
 /** y in the dtype of the adapter, for a product with its matrices. */
 at::Tensor widened(const at::Tensor& y, const LowRank& module);
 

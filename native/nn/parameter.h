@@ -1,7 +1,10 @@
 #pragma once
 #include <ATen/ATen.h>
 
+#include <memory>
 #include <string>
+
+#include "nn/coded_weight.h"
 
 namespace posttrain::nn {
 
@@ -13,12 +16,18 @@ enum class Init { matrix, residual, one, zero };
 /** A weight and its gradient. Gradients accumulate in persistent buffers. */
 struct Parameter {
   std::string name;
-  /** In the compute dtype. */
+  /** In the compute dtype; undefined where the weight is coded. */
   at::Tensor value;
+  /** A frozen weight in 4 bits; null: `value` has it. */
+  std::shared_ptr<CodedWeight> coded;
   /** Same shape; float32 where the value is half precision. Undefined until the first backward. */
   at::Tensor grad;
   bool trainable = true;
   Init init = Init::matrix;
+
+  at::IntArrayRef sizes() const { return coded == nullptr ? value.sizes() : coded->sizes(); }
+  /** The value, or a temporary with those of a coded weight. */
+  at::Tensor values() const { return coded == nullptr ? value : coded->values(); }
 
   at::ScalarType grad_dtype() const {
     return value.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;

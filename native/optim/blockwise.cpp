@@ -4,79 +4,13 @@
 
 #include <array>
 #include <cmath>
-#include <cstring>
-#include <vector>
+
+#include "core/dynamic_code.h"
 
 namespace posttrain::optim {
 namespace {
 
-constexpr float kSmallestScale = 2.9387359e-39f;  // 2^-128, whose inverse is infinite in float32
-
-/** A code with what finds the value nearest to a number in [-1, 1] without a search. */
-struct Code {
-  std::array<float, 256> values;
-  /** Halfway between a value and the next: a number above it is nearer to the next. */
-  std::array<float, 256> limits;
-  /** By the upper 17 bits of a float, its sign, exponent and 8 bits of its fraction: the code of
-   * the smallest magnitude among them. No two limits share those bits. */
-  std::vector<uint8_t> first;
-
-  explicit Code(bool is_signed) {
-    const auto code = dynamic_code(is_signed);
-    std::memcpy(values.data(), code.data_ptr<float>(), sizeof(values));
-    for (size_t i = 0; i < 255; ++i) limits[i] = (values[i] + values[i + 1]) / 2;
-    limits[255] = INFINITY;
-    first.resize(size_t{1} << 17);
-    for (uint32_t bits = 0; bits < first.size(); ++bits) {
-      float x;
-      const uint32_t word = bits << 15;
-      std::memcpy(&x, &word, sizeof(x));
-      first[bits] = std::isnan(x) ? uint8_t{0} : search(x);
-    }
-  }
-
-  uint8_t search(float x) const {
-    size_t low = 0, high = 255;
-    while (low < high) {
-      const size_t middle = (low + high) / 2;
-      if (x > limits[middle])
-        low = middle + 1;
-      else
-        high = middle;
-    }
-    return static_cast<uint8_t>(low);
-  }
-
-  uint8_t nearest(float x) const {
-    uint32_t bits;
-    std::memcpy(&bits, &x, sizeof(bits));
-    uint8_t code = first[bits >> 15];
-    // Within the bits that the table leaves out a magnitude grows, so that a negative number falls.
-    if (x > limits[code]) ++code;
-    if (code > 0 && x <= limits[code - 1]) --code;
-    return code;
-  }
-};
-
-const Code& code_of(bool is_signed) {
-  static const Code with_sign(true), without(false);
-  return is_signed ? with_sign : without;
-}
-
-float largest(const float* values, int64_t count) {
-  float result = 0;
-  for (int64_t i = 0; i < count; ++i) result = std::max(result, std::abs(values[i]));
-  return result;
-}
-
-/** A scale without a finite inverse counts as zero. */
-float usable(float scale) { return scale > kSmallestScale ? scale : 0; }
-
-void encode(const Code& code, const float* values, int64_t count, uint8_t* codes, float* scale) {
-  *scale = usable(largest(values, count));
-  const float inverse = *scale > 0 ? 1 / *scale : 0;
-  for (int64_t i = 0; i < count; ++i) codes[i] = code.nearest(values[i] * inverse);
-}
+using core::DynamicCode;
 
 /** The factors of a step, as the loops use them. */
 struct Factors {
@@ -104,7 +38,7 @@ struct Pointers {
 };
 
 void blocks(const Pointers& at, const Factors& f, int64_t count, int64_t begin, int64_t end) {
-  const auto &signed_code = code_of(true), &unsigned_code = code_of(false);
+  const auto &signed_code = DynamicCode::of(true), &unsigned_code = DynamicCode::of(false);
   std::array<float, kBlock> m, v;
   for (int64_t block = begin; block < end; ++block) {
     const int64_t start = block * kBlock, n = std::min(kBlock, count - start);
@@ -113,8 +47,8 @@ void blocks(const Pointers& at, const Factors& f, int64_t count, int64_t begin, 
     float* value = at.value + start;
     const float* grad = at.grad + start;
     for (int64_t i = 0; i < n; ++i) {
-      m[i] = signed_code.values[first[i]] * first_scale;
-      v[i] = unsigned_code.values[second[i]] * second_scale;
+      m[i] = signed_code.values()[first[i]] * first_scale;
+      v[i] = unsigned_code.values()[second[i]] * second_scale;
     }
     for (int64_t i = 0; i < n; ++i) {
       const float g = grad[i] / f.scale;
@@ -122,8 +56,8 @@ void blocks(const Pointers& at, const Factors& f, int64_t count, int64_t begin, 
       v[i] = f.beta2 * v[i] + f.rest2 * g * g;
       value[i] = value[i] * f.keep - f.rate * (m[i] / (std::sqrt(v[i]) / f.root + f.eps));
     }
-    encode(signed_code, m.data(), n, at.first + start, at.first_scale + block);
-    encode(unsigned_code, v.data(), n, at.second + start, at.second_scale + block);
+    signed_code.encode(m.data(), n, at.first + start, at.first_scale + block);
+    unsigned_code.encode(v.data(), n, at.second + start, at.second_scale + block);
   }
 }
 
@@ -142,7 +76,7 @@ at::Tensor decoded(const CodedState& state, const at::Tensor& code, int64_t begi
 void encode(const at::Tensor& blocks, const at::Tensor& code, CodedState& state, int64_t begin,
             int64_t end) {
   auto scales = blocks.abs().amax(1);
-  scales.masked_fill_(scales <= kSmallestScale, 0);
+  scales.masked_fill_(scales <= core::kSmallestScale, 0);
   const auto limits = (code.slice(0, 0, 255) + code.slice(0, 1)).div_(2);
   const auto inverse = at::where(scales > 0, scales.reciprocal(), at::zeros_like(scales));
   const auto codes = at::bucketize(blocks * inverse.unsqueeze(1), limits, /*out_int32=*/true);
@@ -152,20 +86,8 @@ void encode(const at::Tensor& blocks, const at::Tensor& code, CodedState& state,
 
 }  // namespace
 
-at::Tensor dynamic_code(bool is_signed) {
-  std::vector<at::Tensor> parts = {at::zeros({1}), at::ones({1})};
-  for (int decade = 0; decade < 7; ++decade) {
-    const int64_t count = int64_t{1} << (is_signed ? decade : decade + 1);
-    const auto bounds = at::linspace(0.1, 1, count + 1, at::kFloat);
-    const auto means = (bounds.slice(0, 0, count) + bounds.slice(0, 1)) / 2.0;
-    parts.push_back(means * std::pow(10.0, decade - 6));
-    if (is_signed) parts.push_back(-parts.back());
-  }
-  return std::get<0>(at::cat(parts).sort());
-}
-
 CodedState zero_state(const at::Tensor& like, bool is_signed) {
-  const auto zero = code_of(is_signed).nearest(0.0f);
+  const auto zero = DynamicCode::of(is_signed).nearest(0.0f);
   return {at::full(like.sizes(), static_cast<int64_t>(zero), like.options().dtype(at::kByte)),
           at::zeros({(like.numel() + kBlock - 1) / kBlock}, like.options().dtype(at::kFloat))};
 }
@@ -187,8 +109,8 @@ void adamw_blockwise_by_operations(at::Tensor& value, const at::Tensor& grad, Co
   const Factors f(step);
   // A piece at a time bounds what it holds.
   constexpr int64_t kPiece = int64_t{1} << 24;
-  const auto signed_code = dynamic_code(true).to(value.device()),
-             unsigned_code = dynamic_code(false).to(value.device());
+  const auto signed_code = DynamicCode::of(true).tensor().to(value.device()),
+             unsigned_code = DynamicCode::of(false).tensor().to(value.device());
   const auto values = value.view(-1), grads = grad.view(-1);
   for (int64_t begin = 0; begin < values.numel(); begin += kPiece) {
     const int64_t end = std::min(begin + kPiece, values.numel());

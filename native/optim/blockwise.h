@@ -19,10 +19,6 @@ struct CodedState {
 /** The state of zeros for a parameter; of signed values, or of values that are never negative. */
 CodedState zero_state(const at::Tensor& like, bool is_signed);
 
-/** The 256 values of the code, ascending: 0, 1, and magnitudes of 1e-7 to 1 in seven decades, each
- * with twice as many values as the one below. */
-at::Tensor dynamic_code(bool is_signed);
-
 struct BlockwiseStep {
   double learning_rate;
   double weight_decay;

@@ -3,6 +3,7 @@
 
 #include "bindings/convert.h"
 #include "bindings/engine.h"
+#include "core/dynamic_code.h"
 #include "optim/blockwise.h"
 
 namespace posttrain::bindings {
@@ -46,7 +47,7 @@ Napi::Value adamw_blockwise(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value dynamic_code(const Napi::CallbackInfo& info) {
-  return array_of(info.Env(), optim::dynamic_code(info[0].ToBoolean()));
+  return array_of(info.Env(), core::DynamicCode::of(info[0].ToBoolean()).tensor());
 }
 
 }  // namespace

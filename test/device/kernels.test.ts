@@ -63,9 +63,9 @@ function randomSpec(seed: number): DecoderSpec {
   }
 }
 
-async function made(spec: DecoderSpec, dtype: Dtype, kernels: Kernels) {
+async function made(spec: DecoderSpec, dtype: Dtype, kernels: Kernels, nf4 = false) {
   process.env.POSTTRAIN_KERNELS = kernels
-  const base = await core.createBase(spec, { device: 'cpu', dtype })
+  const base = await core.createBase(spec, { device: 'cpu', dtype, nf4 })
   delete process.env.POSTTRAIN_KERNELS
   await core.initialize(base, { seed: 3, std: 0.25, residualScale: 1 })
   const role = await core.createRole(base, {})
@@ -193,6 +193,45 @@ for (let seed = 1; seed <= Number(process.env.POSTTRAIN_KERNEL_SHAPES ?? 6); see
     },
   )
 }
+
+/** The values of the weights in 4 bits, and the logits of a long document, and of one that is shorter than a batch of decoding. */
+async function ofFourBits(spec: DecoderSpec, dtype: Dtype, kernels: Kernels) {
+  const { role, dispose } = await made(spec, dtype, kernels, true)
+  const names = (await core.parameters(role)).filter(({ dtype }) => dtype === 'nf4')
+  const values: Float32Array[] = []
+  for (const { parameter } of names)
+    values.push((await core.getTensor(role, { name: parameter, parameter }, 'value')).values)
+  const logits: Float32Array[] = []
+  for (const length of [40, 7]) {
+    const inputIds = Int32Array.from({ length }, (_, i) => (i * 5) % VOCABULARY)
+    logits.push(await core.logits(role, { inputIds, offsets: Int32Array.of(0, length) }))
+  }
+  await dispose()
+  return { values, logits }
+}
+
+for (const hiddenSize of [24, 64])
+  test.serial(`weights in 4 bits have the same values on each device, ${hiddenSize} columns`, async (t) => {
+    const spec = { ...randomSpec(2), hiddenSize }
+    const truth = await ofFourBits(spec, 'float32', 'reference')
+    t.is(truth.values.length, 8)
+    for (const [dtype, kernels, absolute] of [
+      ['float32', 'cpu', 1e-4],
+      ['float32', 'cuda', 1e-4],
+      ['float64', 'cpu', 1e-4],
+    ] as const) {
+      const { values, logits } = await ofFourBits(spec, dtype, kernels)
+      t.deepEqual(values, truth.values, `${kernels} in ${dtype}`)
+      for (const [i, own] of logits.entries())
+        close(t, own, truth.logits[i]!, { absolute }, `${kernels} in ${dtype}`)
+    }
+    // Coded from what the weights are in bfloat16, and decoded to it.
+    const half = await ofFourBits(spec, 'bfloat16', 'cuda')
+    t.deepEqual(half.values, (await ofFourBits(spec, 'bfloat16', 'reference')).values)
+    const own = half.values.flatMap((values) => [...values])
+    const most = truth.values.flatMap((values) => [...values])
+    t.true(distance(own, most) < 0.02 * norm(most))
+  })
 
 test('dropout of CUDA draws what the CPU draws, bit by bit', (t) => {
   for (const [count, p, seed, stream] of [

@@ -13,7 +13,12 @@ import { byteTokenizer } from '../helpers/tokenizers.js'
 
 function shapeOf(config: Record<string, unknown>): ModelShape {
   const family = familyOf(config)
-  return { family, spec: family.decoder(config), contextLength: family.contextLength(config) }
+  return {
+    family,
+    spec: family.decoder(config),
+    coded: false,
+    contextLength: family.contextLength(config),
+  }
 }
 
 /** The shapes of Llama 2 7B. */
@@ -47,6 +52,53 @@ function run(
 ): RunShape {
   return { recipe, model, adapter: null, rewards: [], options, machine: cuda, ...more }
 }
+
+/** The shapes of Llama 3 8B. */
+const llama8B = shapeOf({
+  model_type: 'llama',
+  vocab_size: 128256,
+  hidden_size: 4096,
+  intermediate_size: 14336,
+  num_hidden_layers: 32,
+  num_attention_heads: 32,
+  num_key_value_heads: 8,
+  max_position_embeddings: 8192,
+  rms_norm_eps: 1e-5,
+  hidden_act: 'silu',
+  tie_word_embeddings: false,
+})
+
+test('LoRA of 8B with 4,096 tokens needs less than 24 GB upon 4 bits, and less than 40 upon bfloat16', (t) => {
+  const options = { activationCheckpointing: true, batchSize: 1, maxLength: 4096, lora: { rank: 16 } }
+  const quantized = estimateMemory(run('sft', { ...llama8B, coded: true }, options))
+  const plain = estimateMemory(run('sft', llama8B, options))
+  t.log(`${(quantized.peak / 1e9).toFixed(1)} GB, ${(plain.peak / 1e9).toFixed(1)} GB`)
+  t.true(quantized.peak < 24e9, `${quantized.peak}`)
+  t.true(plain.peak < 40e9, `${plain.peak}`)
+  const weights = (count: typeof plain) => count.held.find(({ part }) => part === 'weights')!.bytes
+  // 7 billion of the 8 are in the linear layers: 0.516 bytes each, and the embedding and the head in bfloat16.
+  close(t, [weights(quantized)], [6.979e9 * 0.5159 + 2 * 128256 * 4096 * 2], { relative: 0.01 }, 'weights')
+  t.throws(() => estimateMemory(run('sft', { ...llama8B, coded: true }, { ...options, lora: undefined })), {
+    message: /weights in 4 bits are frozen: add lora/,
+  })
+})
+
+test('ppo of 7B upon 4 bits, on one base with adapters, needs less than 24 GB', (t) => {
+  const { family, spec } = llama7B
+  const config = adapterConfig({ family, spec, scored: true }, { rank: 16 })
+  const { peak } = estimateMemory(
+    run(
+      'ppo',
+      { ...llama7B, coded: true },
+      { ...rollouts, lora: { rank: 16 } },
+      {
+        rewards: [{ kind: 'adapter', config }],
+      },
+    ),
+  )
+  t.log(`${(peak / 1e9).toFixed(1)} GB`)
+  t.true(peak < 24e9, `${peak}`)
+})
 
 test('ppo of 7B on one base with adapters needs less than 24 GB, with four models more than 80', (t) => {
   const { family, spec } = llama7B

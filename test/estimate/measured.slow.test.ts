@@ -71,11 +71,12 @@ const CONFIGS = {
 }
 type Name = keyof typeof CONFIGS
 
-const create = (name: Name) => CausalLM.create(CONFIGS[name], { seed: 0, tokenizer })
+const create = (name: Name, quantize?: 'nf4') =>
+  CausalLM.create(CONFIGS[name], { seed: 0, tokenizer, ...(quantize && { quantize }) })
 
 const shapeOf = (model: Model): ModelShape => {
-  const { family, spec } = model.role.base
-  return { family, spec, contextLength: model.contextLength }
+  const { family, spec, quantize } = model.role.base
+  return { family, spec, coded: quantize !== null, contextLength: model.contextLength }
 }
 
 /** Letters, a token each. */
@@ -108,7 +109,16 @@ async function estimateOf(
 }
 
 const plain = { activationCheckpointing: false, batchSize: 8, maxLength: 256 }
-const supervised: [string, RecipeName, Name, CountedOptions][] = [
+const supervised: [string, RecipeName, Name, CountedOptions, 'nf4'?][] = [
+  ['LoRA upon 4 bits', 'sft', 'llama', { ...plain, lora: { rank: 16 } }, 'nf4'],
+  [
+    'LoRA upon 4 bits, checkpointing',
+    'sft',
+    'qwen3',
+    { ...plain, activationCheckpointing: true, maxLength: 100, lora: { rank: 8 } },
+    'nf4',
+  ],
+  ['DoRA upon 4 bits', 'sft', 'gpt2', { ...plain, batchSize: 4, lora: { rank: 8, dora: true } }, 'nf4'],
   ['all weights', 'pretrain', 'llama', { ...plain, batchSize: 4 }],
   ['all weights', 'sft', 'llama', plain],
   ['all weights', 'sft', 'gpt2', { ...plain, batchSize: 4, maxLength: 300 }],
@@ -151,9 +161,9 @@ const supervised: [string, RecipeName, Name, CountedOptions][] = [
   ['kto, LoRA', 'dpo', 'llama', { ...plain, batchSize: 4, loss: 'kto', lora: { rank: 8 } }],
   ['all weights', 'reward', 'llama', { ...plain, batchSize: 3 }],
 ]
-for (const [what, recipe, name, options] of supervised) {
+for (const [what, recipe, name, options, quantize] of supervised) {
   test.serial(`${recipe} of ${name}, ${what}`, async (t) => {
-    await using model = await create(name)
+    await using model = await create(name, quantize)
     const { core } = model.role
     const counted = await estimateOf(model, recipe, options)
     const length = options.maxLength! - 9
@@ -297,6 +307,13 @@ const groups = { ...rollout, batchSize: 2, groupSize: 4, klCoef: 0.05, lora: { r
 
 test.serial('grpo with a reference, LoRA', async (t) => {
   await using model = await create('llama')
+  await comparePolicy(t, 'grpo', groups, model, (judge, data) =>
+    grpo({ ...common, ...groups, model, data, reward: judge }),
+  )
+})
+
+test.serial('grpo with a reference, LoRA upon 4 bits', async (t) => {
+  await using model = await create('llama', 'nf4')
   await comparePolicy(t, 'grpo', groups, model, (judge, data) =>
     grpo({ ...common, ...groups, model, data, reward: judge }),
   )

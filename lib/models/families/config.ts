@@ -1,5 +1,6 @@
 import type { RopeSpec } from '../../addon/addon.js'
 import { PosttrainError } from '../../errors.js'
+import { quantizationIn } from '../quantization.js'
 
 /** A parsed config.json. */
 export type HfConfig = Record<string, unknown>
@@ -60,7 +61,6 @@ export function activation(config: HfConfig, name: string, fallback: keyof typeo
 
 /** Unsupported fields of any family that change the arithmetic: each must be absent or have a neutral value. */
 const NEUTRAL: Record<string, readonly unknown[]> = {
-  quantization_config: [],
   attn_logit_softcapping: [],
   final_logit_softcapping: [],
   query_pre_attn_scalar: [],
@@ -78,12 +78,13 @@ const NEUTRAL: Record<string, readonly unknown[]> = {
   pretraining_tp: [1],
 }
 
-/** Throws ERR_UNSUPPORTED_MODEL naming the first field, except those in `read`, whose value changes the arithmetic. */
+/** Throws ERR_UNSUPPORTED_MODEL for weights quantized in another way than NF4, or naming the first field, except those in `read`, whose value changes the arithmetic. */
 export function refuseFields(
   config: HfConfig,
   more: Record<string, readonly unknown[]> = {},
   read: readonly string[] = [],
 ): void {
+  quantizationIn(config)
   for (const [name, neutral] of Object.entries({ ...NEUTRAL, ...more })) {
     if (read.includes(name)) continue
     const value = config[name]

@@ -11,6 +11,12 @@ const locked = new WeakMap<Base, Set<string | null>>()
  */
 export function lockForTraining(model: Model): Disposable {
   const { base, adapter } = model.role
+  if (base.quantize !== null && adapter === null) {
+    throw new PosttrainError(
+      'ERR_INVALID_ARGUMENT',
+      'The weights of the model are in 4 bits and frozen: train an adapter upon them with lora, or load the model without quantize',
+    )
+  }
   if (isFrozen(model)) {
     throw new PosttrainError(
       'ERR_INVALID_ARGUMENT',
@@ -47,7 +53,7 @@ export function refuseOtherAdapter(model: Model, trained: string | null): void {
 /** Whether the base has adapters and none of them is in use. */
 function isFrozen(model: Model): boolean {
   const { base, adapter } = model.role
-  return adapter === null && base.adapters.size > 0
+  return adapter === null && (base.adapters.size > 0 || base.quantize !== null)
 }
 
 function inTraining(): PosttrainError {

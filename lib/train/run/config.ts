@@ -19,7 +19,7 @@ export interface RunConfig {
   /** All options with their defaults filled in, without the rows and models among them. */
   options: Record<string, unknown>
   /** Where the model came from, and its precision in memory; absent for new weights. */
-  model?: { path: string; revision?: string; dtype: string }
+  model?: { path: string; revision?: string; dtype: string; quantize?: 'nf4' }
   /** Content hashes of the data, so that a resume on other data is refused. */
   data: Record<string, string>
 }
@@ -37,13 +37,13 @@ export function runConfig(
   // Rows and models in memory are not written.
   const named = (value: unknown) => (isRows(value) ? '(rows)' : value)
   for (const [name, value] of Object.entries(options)) if (isModel(value)) options[name] = '(model)'
-  const { source, dtype } = trained.role.base
+  const { source, dtype, quantize } = trained.role.base
   const revision = source?.revision == null ? {} : { revision: source.revision }
   return {
     posttrain: version,
     recipe,
     ...(stringPrompts !== undefined && { stringPrompts: stringPrompts as 'turn' | 'raw' }),
-    ...(source && { model: { path: source.name, ...revision, dtype } }),
+    ...(source && { model: { path: source.name, ...revision, dtype, ...(quantize && { quantize }) } }),
     options: {
       ...options,
       data: named(options.data),
@@ -160,6 +160,8 @@ export function refuseOtherRun(
     )
   }
   if (before.recipe !== now.recipe) refuse('the recipe', before.recipe, now.recipe)
+  const [old, given] = [before, now].map(({ model }) => model?.quantize)
+  if (old !== given) refuse('quantize', old, given)
   const options = completed(before.options, now.options)
   for (const name of new Set([...Object.keys(options), ...Object.keys(now.options)])) {
     if (FREE_ON_RESUME.has(name) || lengthOptions.includes(name)) continue
