@@ -211,3 +211,38 @@ test('a conversation of 2,000 turns and tools of 100 kB stay far within the limi
     },
   )
 })
+
+test('200 messages of 20 kB with an emoji each stay far within the limits', (t) => {
+  const messages = Array.from({ length: 200 }, (_, i) => ({
+    role: 'user',
+    content: `😀${i}${'abcd '.repeat(4_000)}`,
+  }))
+  const source =
+    "{% for m in messages %}{% if m.content | length > 0 and m.content[0] != ' ' and m.content.find('zz') < 0 %}{{ m.content[1:] | trim }}{{ m.content.split('😀')[-1] | length }}{% endif %}{% endfor %}"
+  const { text } = JinjaTemplate.parse(source, 'long').render({ messages }, { limits: { steps: 2_900_000 } })
+  t.true(text.length > 3_900_000)
+})
+
+test('a text that is collected piece by piece costs as much as its pieces', (t) => {
+  const property = { type: 'string', description: 'd'.repeat(40) }
+  const tools = Array.from({ length: 200 }, (_, i) => ({
+    name: `tool${i}`,
+    properties: Object.fromEntries(Array.from({ length: 20 }, (_, k) => [`p${k}`, property])),
+  }))
+  const source =
+    '{% set ns = namespace(s="") %}{% for tool in tools %}{% for name, p in tool.properties.items() %}{% set ns.s = ns.s + tool.name + "." + name + ": " + (p | tojson) + "\n" %}{% endfor %}{% endfor %}{{ ns.s }}'
+  const { text, runs } = JinjaTemplate.parse(source, 'tools').render(
+    { tools },
+    { limits: { steps: 700_000 } },
+  )
+  t.is(text.split('\n').length, 4_001)
+  const first = runs
+    .slice(0, 4)
+    .map(({ from, to, origin }) => [text.slice(from, to), origin?.path.join('.') ?? null])
+  t.deepEqual(first, [
+    ['tool0', 'tools.0.name'],
+    ['.', null],
+    ['p0', 'tools.0.properties.p0'],
+    [': ', null],
+  ])
+})

@@ -6,9 +6,10 @@ import { typeName } from './kinds.js'
 import { charge } from './limits.js'
 import type { Native, Natives } from './native.js'
 import { indexOf, intOf, numeric } from './numbers.js'
+import { pointsOf } from './points.js'
 import { repr } from './spelling.js'
 import { textMethods } from './string-methods.js'
-import { boundaries, concat, isBasic, isStr, raw, type Str, slice } from './text.js'
+import { concat, isStr, raw, type Str, slice } from './text.js'
 import { Callable, Dict, float, hash, List, Num, Special, Tuple, Undefined, type Value } from './values.js'
 
 const stringMethods: Natives = new Map([...textMethods, ...formatMethods({ getAttribute, getItem })])
@@ -61,14 +62,9 @@ export function getItem(value: Value, index: Value): Value {
 
 function itemAt(value: Value, index: number): Value | undefined {
   if (isStr(value)) {
-    const text = raw(value)
-    if (isBasic(text)) {
-      const at = index < 0 ? index + text.length : index
-      return at >= 0 && at < text.length ? slice(value, at, at + 1) : undefined
-    }
-    const at = boundaries(text)
-    const i = index < 0 ? index + at.length - 1 : index
-    return i >= 0 && i < at.length - 1 ? slice(value, at[i]!, at[i + 1]!) : undefined
+    const points = pointsOf(raw(value))
+    const i = index < 0 ? index + points.length : index
+    return i >= 0 && i < points.length ? slice(value, points.at(i), points.at(i + 1)) : undefined
   }
   if (value instanceof List || value instanceof Tuple || value instanceof Range) {
     const { items } = value
@@ -101,15 +97,13 @@ function sliceItems(items: readonly Value[], bounds: readonly Value[]): Value[] 
 
 function sliceText(text: Str, bounds: readonly Value[]): Str {
   const source = raw(text)
-  const at = isBasic(source) ? null : boundaries(source)
-  const [from, to, step] = sliceBounds(at === null ? source.length : at.length - 1, bounds)
-  const position = (i: number) => (at === null ? i : at[i]!)
-  charge(source.length / 64)
-  if (step === 1) return from < to ? slice(text, position(from), position(to)) : ''
+  const points = pointsOf(source)
+  const [from, to, step] = sliceBounds(points.length, bounds)
+  if (step === 1) return from < to ? slice(text, points.at(from), points.at(to)) : ''
   const parts: Str[] = []
   for (let i = from; step > 0 ? i < to : i > to; i += step) {
     charge(4)
-    parts.push(slice(text, position(i), position(i + 1)))
+    parts.push(slice(text, points.at(i), points.at(i + 1)))
   }
   return concat(parts)
 }

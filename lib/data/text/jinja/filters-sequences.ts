@@ -9,7 +9,7 @@ import { indexOf } from './numbers.js'
 import { binary } from './operators.js'
 import { str } from './spelling.js'
 import * as strings from './strings.js'
-import { boundaries, concat, isStr, raw, type Str, slice } from './text.js'
+import { characters, concat, isStr, type Str } from './text.js'
 import { Dict, type Keywords, List, Undefined, type Value } from './values.js'
 
 function batch(value: Value, size: Value, fill: Value = null): Value {
@@ -55,10 +55,7 @@ function sliced(value: Value, count: Value, fill: Value = null): Value {
 
 function reverse(value: Value): Value {
   if (isStr(value)) {
-    const at = boundaries(raw(value))
-    const parts: Str[] = []
-    for (let i = at.length - 2; i >= 0; i--) parts.push(slice(value, at[i]!, at[i + 1]!))
-    return concat(parts)
+    return concat([...characters(value)].reverse())
   }
   if (value instanceof Iter) return new List([...itemsOf(value)].reverse())
   const items = sizedItems(value)

@@ -8,23 +8,11 @@ import { type Native, type Natives, natives } from './native.js'
 import { indexOf, intOf } from './numbers.js'
 import { binary } from './operators.js'
 import { percent } from './percent.js'
+import { codePoints, pointsOf } from './points.js'
 import { str } from './spelling.js'
 import { capitalized } from './string-methods.js'
 import * as strings from './strings.js'
-import {
-  boundaries,
-  codePoints,
-  concat,
-  isBasic,
-  isStr,
-  mapText,
-  markAt,
-  marked,
-  raw,
-  type Str,
-  slice,
-  Text,
-} from './text.js'
+import { concat, isStr, mapText, markAt, marked, raw, type Str, slice, Text } from './text.js'
 import { Dict, Tuple, Undefined, type Value } from './values.js'
 import { wordWrap } from './wrap.js'
 
@@ -85,7 +73,7 @@ function truncate(
   if (slack < 0) throw valueError(`expected leeway >= 0, got ${slack}`)
   if ((lengthOf(value) ?? Number.POSITIVE_INFINITY) <= most + slack) return value
   const text = stringOf(value, 'the value')
-  const cut = slice(text, 0, isBasic(raw(text)) ? kept : boundaries(raw(text))[kept]!)
+  const cut = slice(text, 0, pointsOf(raw(text)).at(kept))
   return concat([isTrue(kill) ? cut : strings.splitRight(cut, ' ', 1)[0]!, mark])
 }
 

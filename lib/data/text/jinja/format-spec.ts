@@ -2,9 +2,10 @@ import { Failure, typeError, valueError } from './failure.js'
 import { typeName } from './kinds.js'
 import { charge, checkLength } from './limits.js'
 import { chargeDigits, floatText, type Numeric, numberText, numeric, scaled } from './numbers.js'
+import { codePoints, pointsOf } from './points.js'
 import { str } from './spelling.js'
 import { pad } from './strings.js'
-import { boundaries, codePoints, isBasic, isStr, marked, raw, type Str, slice } from './text.js'
+import { isStr, marked, raw, type Str, slice } from './text.js'
 import { Num, type Value } from './values.js'
 
 /** How a number is written: the parts that `%` and `format` have in common. */
@@ -142,7 +143,7 @@ function formatString(text: Str, spec: Spec): Str {
   }
   let shown = text
   if (spec.precision !== null && codePoints(raw(text)) > spec.precision) {
-    shown = slice(text, 0, isBasic(raw(text)) ? spec.precision : boundaries(raw(text))[spec.precision]!)
+    shown = slice(text, 0, pointsOf(raw(text)).at(spec.precision))
   }
   return aligned(shown, spec, spec.align || '<')
 }

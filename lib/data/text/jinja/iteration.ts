@@ -1,8 +1,9 @@
 import { typeError } from './failure.js'
 import { typeName } from './kinds.js'
 import { charge } from './limits.js'
+import { codePoints } from './points.js'
 import { spellItems } from './spelling.js'
-import { characters, codePoints, isStr, raw, type Str, TextBuilder } from './text.js'
+import { characters, isStr, raw, type Str, TextBuilder } from './text.js'
 import { type Cursor, Dict, List, Special, Tuple, Undefined, type Value } from './values.js'
 
 class Items implements Cursor {

@@ -3,9 +3,10 @@ import { floatDigits, intDigits, integerOf } from './format-spec.js'
 import { typeName } from './kinds.js'
 import { charge, checkLength } from './limits.js'
 import { indexOf, numeric } from './numbers.js'
+import { codePoints, pointsOf } from './points.js'
 import { repr, str } from './spelling.js'
 import { pad } from './strings.js'
-import { boundaries, codePoints, concat, isBasic, isStr, marked, raw, type Str, slice } from './text.js'
+import { concat, isStr, marked, raw, type Str, slice } from './text.js'
 import { Dict, Num, Tuple, Undefined, type Value } from './values.js'
 
 const SPEC = /%(?:\(((?:[^()]|\([^()]*\))*)\))?([-+ #0]*)(\*|\d+)?(?:\.(\*|\d*))?[hlL]?(.)?/gsu
@@ -99,7 +100,7 @@ function converted(value: Value, { flags, width, precision, type }: Conversion):
   if (type === 's' || type === 'r' || type === 'a') {
     const text = type === 's' ? str(value) : repr(value)
     if (precision === null || codePoints(raw(text)) <= precision) return placed(text)
-    return placed(slice(text, 0, isBasic(raw(text)) ? precision : boundaries(raw(text))[precision]!))
+    return placed(slice(text, 0, pointsOf(raw(text)).at(precision)))
   }
   if (type === 'c') return placed(character(value))
   const [negative, prefix, digits] = numberParts(value, { flags, width, precision, type })

@@ -121,7 +121,7 @@ export function write(out: TextBuilder, text: Str): void {
     charge(text.length / 64)
     out.addAs(text, null)
   } else {
-    charge(text.text.length / 64 + text.runs.length)
+    charge(text.length / 64)
     out.add(text)
   }
 }

@@ -4,8 +4,9 @@ import { isTrue, rawOf, stringOf, typeName } from './kinds.js'
 import { charge, chargeSearch, checkLength } from './limits.js'
 import { type Definitions, type Natives, natives } from './native.js'
 import { indexOf as intArgument } from './numbers.js'
+import { codePoints } from './points.js'
 import * as strings from './strings.js'
-import { boundaries, codePoints, concat, isBasic, raw, type Str, slice } from './text.js'
+import { characters, concat, raw, type Str, slice } from './text.js'
 import { Dict, List, Tuple, type Value } from './values.js'
 
 const MOST = Number.MAX_SAFE_INTEGER
@@ -237,12 +238,11 @@ const methods: Definitions = {
     'text table /',
     (text: Str, table: Value) => {
       if (!(table instanceof Dict)) throw typeError(`'${typeName(table)}' object is not a translation table`)
-      const at = boundaries(raw(text))
       const parts: Str[] = []
-      for (let i = 0; i + 1 < at.length; i++) {
+      for (const character of characters(text)) {
         charge(8)
-        const to = table.find(raw(text).codePointAt(at[i]!)!)
-        if (to === undefined) parts.push(slice(text, at[i]!, at[i + 1]!))
+        const to = table.find(raw(character).codePointAt(0)!)
+        if (to === undefined) parts.push(character)
         else if (typeof to === 'number') parts.push(String.fromCodePoint(to))
         else if (to !== null) parts.push(stringOf(to, 'translation'))
       }
@@ -255,7 +255,7 @@ const methods: Definitions = {
 function firstChanged(text: Str): Str {
   const source = raw(text)
   if (source === '') return text
-  const end = isBasic(source) ? 1 : String.fromCodePoint(source.codePointAt(0)!).length
+  const end = source.codePointAt(0)! > 0xffff ? 2 : 1
   return concat([
     strings.cased(slice(text, 0, end), capitalize),
     strings.cased(slice(text, end), (part) => part.toLowerCase()),

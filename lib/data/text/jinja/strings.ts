@@ -3,20 +3,8 @@ import { typeError, valueError } from './failure.js'
 import { itemsOf } from './iteration.js'
 import { typeName } from './kinds.js'
 import { charge, chargeSearch } from './limits.js'
-import {
-  boundaries,
-  codePoints,
-  concat,
-  isBasic,
-  isStr,
-  mapText,
-  markAt,
-  marked,
-  raw,
-  type Str,
-  slice,
-  Text,
-} from './text.js'
+import { codePoints, pointsOf } from './points.js'
+import { concat, isStr, mapText, markAt, marked, raw, type Str, slice, Text } from './text.js'
 import type { Value } from './values.js'
 
 /** Python's str.strip, lstrip and rstrip; `characters` null: white space. */
@@ -54,9 +42,10 @@ export function replace(text: Str, before: Str, after: Str, count: number): Str 
   let at = 0
   let left = count < 0 ? Number.POSITIVE_INFINITY : count
   if (wanted === '') {
-    for (const end of boundaries(source)) {
-      if (left-- <= 0) break
+    const points = pointsOf(source)
+    for (let i = 0; i <= points.length && left-- > 0; i++) {
       charge(4)
+      const end = points.at(i)
       if (end > at) parts.push(slice(text, at, end))
       parts.push(after)
       at = end
@@ -192,13 +181,13 @@ export function joinValues(separator: Str, values: Value): Str {
 
 /** Positions in code units of a stretch given in code points, as Python's find and count take it. */
 export function stretch(source: string, from: number, to: number): [number, number] | null {
-  const at = isBasic(source) ? null : boundaries(source)
-  const length = at === null ? source.length : at.length - 1
+  const points = pointsOf(source)
+  const { length } = points
   const clamp = (index: number) => Math.min(length, index < 0 ? Math.max(0, index + length) : index)
   if (from > length) return null
   const [start, end] = [clamp(from), clamp(to)]
   if (start > end) return null
-  return at === null ? [start, end] : [at[start]!, at[end]!]
+  return [points.at(start), points.at(end)]
 }
 
 /** Index in code points of a position in code units. */

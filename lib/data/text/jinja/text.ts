@@ -1,5 +1,6 @@
 import { charge, checkLength } from './limits.js'
 import type { Mark } from './origin.js'
+import { isBasic } from './points.js'
 
 /** A stretch of a text with one origin. It begins where the one before it ends; positions are UTF-16 code units. */
 export interface TextRun {
@@ -7,18 +8,79 @@ export interface TextRun {
   readonly mark: Mark
 }
 
-/** A string that contains data. Strings of the template alone are JavaScript strings. */
+/**
+ * A string that contains data. Strings of the template alone are JavaScript strings. One that was joined stays its parts
+ * until its characters are read, so that a template may collect a long text piece by piece.
+ */
 export class Text {
-  readonly text: string
-  readonly runs: readonly TextRun[]
+  readonly length: number
   readonly safe: boolean
+  #text: string
+  #runs: readonly TextRun[]
+  #parts: readonly Str[] | null = null
 
   /** `safe`: HTML that `escape` leaves as it is. */
-  constructor(text: string, runs: readonly TextRun[], safe = false) {
-    this.text = text
-    this.runs = runs
+  constructor(text: string, runs: readonly TextRun[], safe = false, length: number = text.length) {
+    this.length = length
     this.safe = safe
+    this.#text = text
+    this.#runs = runs
   }
+
+  /** A text of parts that have so many characters together. */
+  static joined(parts: readonly Str[], length: number): Text {
+    const text = new Text('', [], false, length)
+    text.#parts = parts
+    return text
+  }
+
+  get text(): string {
+    this.#join()
+    return this.#text
+  }
+
+  get runs(): readonly TextRun[] {
+    this.#join()
+    return this.#runs
+  }
+
+  /** Joins the parts, and theirs, without calls inside each other: a text may be one of thousands of joins. */
+  #join(): void {
+    if (this.#parts === null) return
+    charge(this.length / 256)
+    const pieces: string[] = []
+    const runs: { to: number; mark: Mark }[] = []
+    let from = 0
+    const open: { parts: readonly Str[]; at: number }[] = [{ parts: this.#parts, at: 0 }]
+    for (let top = open[0]; top !== undefined; top = open[open.length - 1]) {
+      const part = top.parts[top.at++]
+      if (part === undefined) open.pop()
+      else if (part instanceof Text && part.#parts !== null) open.push({ parts: part.#parts, at: 0 })
+      else {
+        const text = typeof part === 'string' ? part : part.#text
+        charge(1)
+        if (text === '') continue
+        pieces.push(text)
+        from = addRuns(runs, from, typeof part === 'string' ? [{ to: text.length, mark: null }] : part.#runs)
+      }
+    }
+    this.#text = pieces.join('')
+    this.#runs = runs
+    this.#parts = null
+  }
+}
+
+/** Appends the runs of a text that begins at `from`; returns its end. */
+function addRuns(runs: { to: number; mark: Mark }[], from: number, added: readonly TextRun[]): number {
+  charge(added.length / 4)
+  let end = from
+  for (const { to, mark } of added) {
+    end = from + to
+    const last = runs[runs.length - 1]
+    if (last !== undefined && last.mark === mark) last.to = end
+    else runs.push({ to: end, mark })
+  }
+  return end
 }
 
 export type Str = string | Text
@@ -57,12 +119,8 @@ export class TextBuilder {
     const from = this.text.length
     this.text += text
     checkLength(this.text.length)
-    for (const { to, mark } of runs) {
-      const last = this.#runs[this.#runs.length - 1]
-      if (last !== undefined && last.mark === mark) last.to = from + to
-      else this.#runs.push({ to: from + to, mark })
-      if (mark !== null) this.#tracked = true
-    }
+    addRuns(this.#runs, from, runs)
+    this.#tracked ||= runs.some(({ mark }) => mark !== null)
   }
 
   get runs(): readonly TextRun[] {
@@ -78,19 +136,14 @@ export function concat(parts: readonly Str[]): Str {
   let length = 0
   let plain = true
   for (const part of parts) {
-    if (typeof part === 'string') length += part.length
-    else {
-      length += part.text.length
-      plain = false
-      charge(part.runs.length)
-    }
+    length += part.length
+    if (part instanceof Text) plain = false
   }
-  charge(2 * parts.length + length / 32)
+  charge(2 * parts.length)
   checkLength(length)
-  if (plain) return parts.length === 2 ? `${parts[0]}${parts[1]}` : parts.join('')
-  const built = new TextBuilder()
-  for (const part of parts) built.add(part)
-  return built.finish()
+  if (!plain) return Text.joined(parts, length)
+  charge(length / 64)
+  return parts.length === 2 ? `${parts[0]}${parts[1]}` : parts.join('')
 }
 
 /** Index of the run that contains the character at `at`. */
@@ -113,7 +166,7 @@ export function markAt(text: Str, at: number): Mark {
 /** A part, by code units. */
 export function slice(text: Str, from: number, to: number = raw(text).length): Str {
   if (typeof text === 'string') return text.slice(from, to)
-  if (from === 0 && to === text.text.length) return text
+  if (from === 0 && to === text.length) return text
   const part = text.text.slice(from, to)
   if (part === '') return ''
   const runs: TextRun[] = []
@@ -143,35 +196,6 @@ export function mapText(text: Str, change: (part: string) => string): Str {
     from = to
   }
   return built.finish()
-}
-
-const SURROGATE = /[\ud800-\udfff]/
-
-/** Whether code points and code units are the same. */
-export function isBasic(text: string): boolean {
-  return !SURROGATE.test(text)
-}
-
-export function codePoints(text: string): number {
-  charge(text.length / 64)
-  if (isBasic(text)) return text.length
-  charge(text.length)
-  let count = 0
-  for (const _ of text) count++
-  return count
-}
-
-/** Positions in code units of every code point, and of the end. */
-export function boundaries(text: string): number[] {
-  charge(text.length)
-  const at: number[] = []
-  let position = 0
-  for (const character of text) {
-    at.push(position)
-    position += character.length
-  }
-  at.push(position)
-  return at
 }
 
 /** The characters, each with its origin. */

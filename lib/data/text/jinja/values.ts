@@ -100,8 +100,10 @@ export interface Entry {
 
 /** Key of a Map under which equal values meet: 1, 1.0 and True are one key in Python. */
 export function hash(key: Value, depth = 0): unknown {
-  if (typeof key === 'string') return key
-  if (key instanceof Text) return key.text
+  if (typeof key === 'string' || key instanceof Text) {
+    charge(key.length / 64)
+    return typeof key === 'string' ? key : key.text
+  }
   if (typeof key === 'boolean') return key ? 1 : 0
   if (key instanceof Num) {
     const { value } = key

@@ -1,7 +1,8 @@
 import { valueError } from './failure.js'
 import { charge } from './limits.js'
+import { codePoints } from './points.js'
 import { lineSpans } from './strings.js'
-import { codePoints, concat, raw, type Str, slice } from './text.js'
+import { concat, raw, type Str, slice } from './text.js'
 
 /** Wraps the lines of a text at words, as Python's textwrap does without expanding tabs. */
 export function wordWrap(
