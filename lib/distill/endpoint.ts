@@ -30,10 +30,11 @@ export async function openEndpoint(endpoint: Endpoint, timeoutMs: number): Promi
     logLevel: 'off',
     // A redirect would take the rows to another address.
     fetchOptions: { redirect: 'manual' },
+    fetch: async (url, init) => bounded(await fetch(url, init)),
   })
-  const { origin, pathname } = new URL(client.baseURL)
-  const address = `${origin}${pathname}`
-  const withoutKey = (text: string) => (key ? text.replaceAll(key, '***') : text)
+  const address = addressOf(client.baseURL)
+  const isSecret = key !== undefined && key.length >= SECRET
+  const withoutKey = (text: string) => (isSecret ? text.replaceAll(key, '***') : text)
   const clear = (text: string) => shorten(withoutKey(text), 300)
 
   const ask = async (question: Question, signal: AbortSignal): Promise<Reply> => {
@@ -87,6 +88,37 @@ export async function openEndpoint(endpoint: Endpoint, timeoutMs: number): Promi
     ask,
     close: async () => undefined,
   }
+}
+
+/** Shortest key that is looked for in answers: servers that need none are given a word, such as EMPTY. */
+const SECRET = 12
+/** Most bytes of a response, unpacked: several times the longest answer of a model. */
+const MAX_RESPONSE_BYTES = 32 * 2 ** 20
+
+/** A response that fails after as many bytes as no answer has. */
+function bounded(response: Response): Response {
+  if (response.body === null) return response
+  let size = 0
+  const counted = new TransformStream<Uint8Array, Uint8Array>({
+    transform(piece, controller) {
+      size += piece.byteLength
+      if (size <= MAX_RESPONSE_BYTES) controller.enqueue(piece)
+      else controller.error(new Error(`the response is longer than ${MAX_RESPONSE_BYTES / 2 ** 20} MiB`))
+    },
+  })
+  const { status, statusText, headers } = response
+  return new Response(response.body.pipeThrough(counted), { status, statusText, headers })
+}
+
+/** The address of an endpoint for messages; ERR_INVALID_ARGUMENT for one that fetch does not take. */
+function addressOf(baseUrl: string): string {
+  const wrong = (why: string) =>
+    new PosttrainError('ERR_INVALID_ARGUMENT', `distill: endpoint.baseUrl ${why}`)
+  if (!URL.canParse(baseUrl) || !/^https?:/i.test(baseUrl)) throw wrong('is not an http(s) URL')
+  const { origin, pathname, username, password } = new URL(baseUrl)
+  if (username !== '' || password !== '')
+    throw wrong('must not hold a user and password: give endpoint.apiKey')
+  return `${origin}${pathname}`
 }
 
 /** The response may be anything: that of a nearly compatible server counts as an unusable answer. */

@@ -32,7 +32,7 @@ export interface DownloadOptions {
   retries?: number
   /** Delay before the first retry; doubles up to 30 seconds. Default one second. */
   retryDelayMs?: number
-  /** Maximum time without data from the server; default 30 seconds. */
+  /** Maximum time with less than a KiB a second from the server; default 30 seconds. */
   stallTimeoutMs?: number
 }
 
@@ -43,6 +43,8 @@ interface Setback {
 }
 
 const PROGRESS_BYTES = 2 ** 20
+/** Bytes a second below which a transfer is taken for stalled. */
+const MIN_RATE = 1024
 
 /**
  * Downloads a URL into a file, complete and verified or not at all. An interrupted transfer is resumed (Range), by this
@@ -248,14 +250,27 @@ class Transfer {
   }
 
   async #receive({ body }: Answer): Promise<Setback | null> {
-    const { signal, onProgress } = this.#options
+    const { signal, onProgress, stallTimeoutMs = STALL_TIMEOUT_MS } = this.#options
     let broken: Error | null = null
+    let [waiting, before] = [true, this.received]
+    // Single bytes keep a connection from being silent.
+    const watch = setInterval(() => {
+      if (waiting && this.received - before < (stallTimeoutMs / 1000) * MIN_RATE)
+        body.destroy(new Error(`less than ${MIN_RATE} bytes a second for ${stallTimeoutMs / 1000} seconds`))
+      before = this.received
+    }, stallTimeoutMs)
     // Only network errors are retried; errors of the disk and the callback are not.
     const pieces = (async function* () {
       try {
-        yield* body as AsyncIterable<Buffer>
+        for await (const piece of body as AsyncIterable<Buffer>) {
+          waiting = false
+          yield piece
+          waiting = true
+        }
       } catch (error) {
         broken = error as Error
+      } finally {
+        clearInterval(watch)
       }
     })()
     for await (const piece of pieces) {

@@ -20,7 +20,7 @@ export interface RequestOptions {
   /** A function opens a new stream for each attempt. */
   body?: string | Uint8Array | (() => Readable)
   signal?: AbortSignal | undefined
-  /** Maximum time without data, connecting included; default 30 seconds. */
+  /** Maximum time without data, connecting included; all headers of a response may take twice as long. Default 30 seconds. */
   stallTimeoutMs?: number
   /** True if a redirect may be followed; by default all are. */
   follow?: (answer: Answer, to: URL) => boolean
@@ -28,6 +28,10 @@ export interface RequestOptions {
 
 const MAX_REDIRECTS = 10
 export const STALL_TIMEOUT_MS = 30_000
+/** Maximum time for the whole body of a text. */
+const TEXT_TIMEOUT_MS = 120_000
+/** Bytes and time that the rest of a body is given, for its connection to be used again. */
+const DISCARDED = { bytes: 2 ** 16, ms: 5_000 } as const
 
 /** A URL for messages: without user and query, which may contain signatures and tokens. */
 export function shown(url: URL | string): string {
@@ -101,10 +105,26 @@ export async function pause(ms: number, signal?: AbortSignal | undefined): Promi
   })
 }
 
-/** Reads the whole body as text; throws if it is longer than `limit` bytes. */
-export async function textOf({ body, url }: Answer, limit = 64 * 2 ** 20): Promise<string> {
+/** Lets go of a body that is not needed, however long it is. */
+export function discard({ body }: Answer): void {
+  let size = 0
+  const timer = setTimeout(() => body.destroy(), DISCARDED.ms)
+  body.on('close', () => clearTimeout(timer))
+  body.on('data', (piece: Buffer) => {
+    size += piece.length
+    if (size > DISCARDED.bytes) body.destroy()
+  })
+}
+
+/** Reads the whole body as text; throws if it is longer than `limit` bytes or takes longer than `timeoutMs`. */
+export async function textOf(
+  { body, url }: Answer,
+  { limit = 64 * 2 ** 20, timeoutMs = TEXT_TIMEOUT_MS } = {},
+): Promise<string> {
   const pieces: Buffer[] = []
   let size = 0
+  const late = () => body.destroy(new Error(`the response took longer than ${timeoutMs / 1000} seconds`))
+  const timer = setTimeout(late, timeoutMs)
   try {
     for await (const piece of body as AsyncIterable<Buffer>) {
       size += piece.length
@@ -113,6 +133,8 @@ export async function textOf({ body, url }: Answer, limit = 64 * 2 ** 20): Promi
     }
   } catch (cause) {
     throw failure(url, (cause as Error).message, cause)
+  } finally {
+    clearTimeout(timer)
   }
   return Buffer.concat(pieces).toString('utf8')
 }
@@ -151,12 +173,21 @@ async function ask(url: URL, headers: Record<string, string>, options: RequestOp
             ? httpsRequest(url, { ...common, ...(socket && { createConnection: () => socket }) })
             : httpRequest(url, common)
       let response: IncomingMessage | undefined
+      let headersDue: NodeJS.Timeout | undefined
       message.setTimeout(stallTimeoutMs, () => {
         const silent = new Error(`no data for ${stallTimeoutMs / 1000} seconds`)
         if (response) response.destroy(silent)
         else message.destroy(silent)
       })
+      // Headers that come byte by byte are never silent.
+      message.on('finish', () => {
+        const due = 2 * stallTimeoutMs
+        const late = () => message.destroy(new Error(`no response within ${due / 1000} seconds`))
+        if (response === undefined) headersDue = setTimeout(late, due)
+      })
+      message.on('close', () => clearTimeout(headersDue))
       message.on('response', (came) => {
+        clearTimeout(headersDue)
         response = came
         // A reader of the body gets the error itself; without a reader it must not be uncaught.
         came.on('error', () => undefined)

@@ -2,6 +2,7 @@ import { request as httpRequest } from 'node:http'
 import { request as httpsRequest } from 'node:https'
 import { isIP, type Socket } from 'node:net'
 import { connect as connectTls } from 'node:tls'
+import { PosttrainError } from '../errors.js'
 
 type Env = Record<string, string | undefined>
 
@@ -12,7 +13,7 @@ const portOf = (url: URL) => url.port || (url.protocol === 'https:' ? '443' : '8
  * connection. (Node 20 does not read these variables itself.)
  */
 export function proxyFor(url: URL, env: Env = process.env): URL | null {
-  const variable = (name: string) => env[name] || env[name.toUpperCase()] || ''
+  const variable = (name: string) => (env[name] || env[name.toUpperCase()] || '').trim()
   const host = url.hostname.toLowerCase()
   for (const entry of variable('no_proxy')
     .toLowerCase()
@@ -24,7 +25,13 @@ export function proxyFor(url: URL, env: Env = process.env): URL | null {
   }
   const proxy = variable(url.protocol === 'https:' ? 'https_proxy' : 'http_proxy') || variable('all_proxy')
   if (proxy === '') return null
-  return new URL(/^[a-z]+:\/\//i.test(proxy) ? proxy : `http://${proxy}`)
+  const address = /^[a-z][a-z\d+.-]*:\/\//i.test(proxy) ? proxy : `http://${proxy}`
+  if (URL.canParse(address) && /^https?:/i.test(address)) return new URL(address)
+  // Without the value, which may hold a password.
+  throw new PosttrainError(
+    'ERR_INVALID_ARGUMENT',
+    'the proxy of the environment (HTTPS_PROXY, HTTP_PROXY or ALL_PROXY) is not an http(s) URL',
+  )
 }
 
 /** Credentials for the proxy. */

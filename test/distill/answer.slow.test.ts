@@ -21,7 +21,7 @@ function optionsFor(t: ExecutionContext, server: TeacherServer, data: DistillOpt
   return {
     data,
     output: `${cleanFolder(t)}.jsonl`,
-    endpoint: { model: 'big', baseUrl: server.baseUrl, apiKey: 'sk-test-key' },
+    endpoint: { model: 'big', baseUrl: server.baseUrl, apiKey: 'sk-test-key-of-some-length' },
   } satisfies DistillOptions
 }
 
@@ -135,7 +135,7 @@ test('each kind of seed becomes a row that can be trained on', async (t) => {
   const { body, authorization } = server.asked[0]!
   t.like(body, { model: 'big', temperature: 0.3, max_tokens: 1024 })
   t.true(Number.isInteger(body.seed))
-  t.is(authorization, 'Bearer sk-test-key')
+  t.is(authorization, 'Bearer sk-test-key-of-some-length')
 })
 
 test('busy, broken, silent and garbled endpoints are asked again', async (t) => {
@@ -211,7 +211,7 @@ test('what is wrong with a request is not asked again; what is wrong with all en
     code: 'ERR_INVALID_ARGUMENT',
     message: /rejects the API key.*set OPENAI_API_KEY/,
   })
-  t.false(refused!.message.includes('sk-test-key'))
+  t.false(refused!.message.includes('sk-test-key-of-some-length'))
   t.is(server.asked.length, 3)
   await t.throwsAsync(
     distill({ ...options, endpoint: { ...options.endpoint, model: 'none' }, overwrite: true }).finish(),
@@ -241,6 +241,9 @@ test('a redirect is refused, and a key that an answer echoes is not written', as
   const options = optionsFor(t, echo, seedsNamed('a'))
   await distill(options).finish()
   t.regex(readFileSync(options.output, 'utf8'), /Your key is Bearer \*\*\*\./)
+  const word = { ...optionsFor(t, echo, seedsNamed('b')), overwrite: true }
+  await distill({ ...word, endpoint: { ...word.endpoint, apiKey: 'EMPTY' } }).finish()
+  t.regex(readFileSync(word.output, 'utf8'), /Your key is Bearer EMPTY\./)
   const odd = await teacherServer(t, () => reply(200, { choices: [{ message: { refusal: {} } }] }))
   await t.throwsAsync(distill({ ...optionsFor(t, odd, many(3)), maxFailures: 2 }).finish(), {
     code: 'ERR_DATA',

@@ -1,5 +1,6 @@
 import test from 'ava'
 import { openEndpoint, retryAfter } from '../../lib/distill/endpoint.js'
+import { TeacherFailure } from '../../lib/distill/teacher.js'
 
 // What the client sends, kept here instead of sent: this file has a process of its own.
 const sent: { url: string; headers: Headers; body: Record<string, unknown> }[] = []
@@ -34,7 +35,7 @@ test.serial('address, key and the name of the limit', async (t) => {
   })
   const other = await ask({
     model: 'big',
-    baseUrl: 'http://me:pass@localhost:8000/v1?key=x',
+    baseUrl: 'http://localhost:8000/v1?key=x',
     apiKey: 'sk-own',
   })
   t.is(other.headers.get('authorization'), 'Bearer sk-own')
@@ -46,6 +47,34 @@ test.serial('address, key and the name of the limit', async (t) => {
   t.is((await ask({ model: 'big' })).headers.get('authorization'), 'Bearer none')
   delete process.env.OPENAI_BASE_URL
   await t.throwsAsync(ask({ model: 'big' }), { code: 'ERR_INVALID_ARGUMENT', message: /no API key/ })
+})
+
+test.serial('a response that has no end is a failure before it fills the memory', async (t) => {
+  const before = globalThis.fetch
+  t.teardown(() => {
+    globalThis.fetch = before
+  })
+  const headers = { 'Content-Type': 'application/json' }
+  const pull = (controller: ReadableStreamDefaultController) => controller.enqueue(new Uint8Array(2 ** 20))
+  globalThis.fetch = async () => new Response(new ReadableStream({ pull }), { headers })
+  await t.throwsAsync(ask({ model: 'big', baseUrl: 'http://localhost:8000/v1' }), {
+    instanceOf: TeacherFailure,
+    message: /the response is longer than 32 MiB/,
+  })
+})
+
+test.serial('an address that no request can have is refused without its password', async (t) => {
+  for (const baseUrl of ['http://me:s3cret@localhost:8000/v1', 'https://[::s3cret']) {
+    const error = await t.throwsAsync(ask({ model: 'big', baseUrl }), { code: 'ERR_INVALID_ARGUMENT' })
+    t.regex(error!.message, /^distill: endpoint\.baseUrl /)
+    t.false(error!.message.includes('s3cret'))
+  }
+  process.env.OPENAI_BASE_URL = 'nowhere'
+  await t.throwsAsync(ask({ model: 'big' }), {
+    code: 'ERR_INVALID_ARGUMENT',
+    message: /not an http\(s\) URL/,
+  })
+  delete process.env.OPENAI_BASE_URL
 })
 
 test('retry-after in seconds, as a date, and in milliseconds', (t) => {

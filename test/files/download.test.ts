@@ -1,10 +1,13 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import type { ServerResponse } from 'node:http'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { AbortError } from '../../lib/errors.js'
 import { type DownloadOptions, download } from '../../lib/files/download.js'
+import { discard, request, textOf } from '../../lib/files/http.js'
+import { proxyFor } from '../../lib/files/proxy.js'
 import { cut, type Fault, faultyServer, sendFile, serve, stall } from '../helpers/file-server.js'
 import { newFolder } from '../helpers/scratch.js'
 
@@ -75,6 +78,58 @@ test.serial('a server that stalls is asked again', async (t) => {
   const { retries } = await fetched(t, [stall(50_000), () => undefined], { stallTimeoutMs: 400 })
   t.is(retries.length, 2)
   for (const reason of retries) t.regex(reason, /no data for 0\.4 seconds/)
+})
+
+test.serial('a server that sends byte by byte is asked again, in the body as in the headers', async (t) => {
+  const drop = (send: () => void, response: ServerResponse) => {
+    const timer = setInterval(send, 50)
+    response.on('close', () => clearInterval(timer))
+  }
+  const slowBody: Fault = (_, response) => {
+    response.writeHead(200, { 'Content-Length': file.length })
+    let at = 0
+    drop(() => response.write(file.subarray(at, ++at)), response)
+  }
+  const slowHeaders: Fault = (_, response) => {
+    response.socket!.write('HTTP/1.1 200 OK\r\n')
+    drop(() => response.socket?.write('a: b\r\n'), response)
+  }
+  const information: Fault = (_, response) => drop(() => response.writeContinue(), response)
+  const faults = [slowBody, slowHeaders, information]
+  const { retries } = await fetched(t, faults, { stallTimeoutMs: 300 })
+  t.is(retries.length, 3)
+  t.regex(retries[0]!, /less than 1024 bytes a second for 0\.3 seconds/)
+  for (const reason of retries.slice(1)) t.regex(reason, /no response within 0\.6 seconds/)
+})
+
+test('a text that has no end, or takes too long, is an error', async (t) => {
+  const url = await serve(t, (request, response) => {
+    response.writeHead(200)
+    const send = () => response.write(request.url === '/slow' ? 'x' : Buffer.alloc(2 ** 19))
+    const timer = setInterval(send, 20)
+    response.on('close', () => clearInterval(timer))
+  })
+  const text = async (path: string) => textOf(await request(url + path), { limit: 2 ** 20, timeoutMs: 800 })
+  await t.throwsAsync(text('/slow'), { code: 'ERR_NETWORK', message: /took longer than 0\.8 seconds/ })
+  await t.throwsAsync(text('/long'), { code: 'ERR_NETWORK', message: /is longer than 1048576 bytes/ })
+})
+
+test('a body that nobody reads is let go however long it is', async (t) => {
+  let closed = () => {}
+  const gone = new Promise<void>((resolve) => {
+    closed = resolve
+  })
+  const url = await serve(t, (_, response) => {
+    response.on('close', closed)
+    const send = () => {
+      while (!response.destroyed && response.write(Buffer.alloc(2 ** 16)));
+    }
+    response.on('drain', send)
+    send()
+  })
+  discard(await request(url))
+  await gone
+  t.pass()
 })
 
 test('503 and 429 are waited out', async (t) => {
@@ -314,4 +369,14 @@ test.serial('https goes through a tunnel of the proxy', async (t) => {
       message: /self-signed certificate/,
     },
   )
+})
+
+test('a proxy that is no http(s) URL is an error without its password', (t) => {
+  const url = new URL('https://hub.example')
+  for (const https_proxy of ['http://[::', 'http://me:s3cret@bad host:1', 'socks5://me:s3cret@host:1']) {
+    const error = t.throws(() => proxyFor(url, { https_proxy }), { code: 'ERR_INVALID_ARGUMENT' })
+    t.regex(error!.message, /^the proxy of the environment .* is not an http\(s\) URL$/)
+  }
+  t.is(proxyFor(url, { HTTPS_PROXY: ' ' }), null)
+  t.is(proxyFor(url, { HTTPS_PROXY: ' proxy.example:3128 ' })?.host, 'proxy.example:3128')
 })

@@ -1,5 +1,6 @@
+import { shown as shownValue } from '../../arguments.js'
 import { PosttrainError } from '../../errors.js'
-import { type Answer, requestAgain, shown, textOf } from '../http.js'
+import { type Answer, discard, requestAgain, shown, textOf } from '../http.js'
 import { isSafePath, nameOf, type Repository } from './id.js'
 import type { HubSettings } from './settings.js'
 
@@ -14,10 +15,20 @@ export interface RemoteFile {
 /** Media type of the Git LFS API. */
 export const LFS_JSON = 'application/vnd.git-lfs+json'
 
+/** Shortest token that is looked for in messages: shorter ones are words. */
+const SECRET = 8
+/** Most characters of what a server says. */
+const MAX_SAID = 1000
+
+const shorten = (text: string, most: number) => (text.length > most ? `${text.slice(0, most)}...` : text)
+
 const isRecord = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
 const encoded = (path: string) => path.split('/').map(encodeURIComponent).join('/')
+
+/** Most characters of the path of a file, as on most file systems. */
+const MAX_PATH = 4096
 
 /** Pages of a list of files: a Hub has a thousand files on each. */
 const MAX_PAGES = 1000
@@ -41,7 +52,8 @@ export class HubClient {
 
   get headers(): Record<string, string> {
     const { token } = this.#settings
-    return token === null ? {} : { Authorization: `Bearer ${token}` }
+    if (token !== null) return { Authorization: `Bearer ${token}` }
+    return this.#settings.login === null ? {} : { Authorization: this.#settings.login }
   }
 
   /** Current commit of the revision. */
@@ -76,6 +88,8 @@ export class HubClient {
       const following: string | undefined = /<([^>]+)>\s*;\s*rel="?next"?/.exec(
         String(answer.headers.link ?? ''),
       )?.[1]
+      if (following !== undefined && !URL.canParse(following, next))
+        throw this.strange('continues its list of files at an invalid address')
       next = following === undefined ? null : new URL(following, next).href
       // The request for the next page carries the token.
       if (next !== null && new URL(next).origin !== new URL(this.#settings.endpoint).origin)
@@ -112,8 +126,8 @@ export class HubClient {
   }
 
   #file(path: unknown, hash: unknown, bytes: unknown): RemoteFile {
-    if (typeof path !== 'string' || !isSafePath(path))
-      throw this.strange(`names a file ${JSON.stringify(path)}, which points outside its folder`)
+    if (typeof path !== 'string' || path.length > MAX_PATH || !isSafePath(path))
+      throw this.strange(`names a file ${shownValue(path)}, which points outside its folder`)
     if (typeof hash !== 'string' || !/^([0-9a-f]{40}|[0-9a-f]{64})$/.test(hash))
       throw this.strange(`returns no hash for ${path}`)
     if (!Number.isSafeInteger(bytes) || (bytes as number) < 0)
@@ -168,24 +182,29 @@ export class HubClient {
   /** Sends a request to the Hub; throws its refusal for a status of 400 or above. */
   async ask(url: string, more: Parameters<typeof requestAgain>[1] = {}): Promise<Answer> {
     const answer = await requestAgain(url, { headers: this.headers, signal: this.#signal, ...more }).catch(
-      (error: Error) => {
-        throw error instanceof PosttrainError
-          ? new PosttrainError(error.code, this.cleared(error.message), { cause: error.cause })
-          : error
+      (error: unknown) => {
+        throw this.clearedError(error)
       },
     )
     if (answer.status < 400) {
       if (more.method === 'HEAD') answer.body.resume()
       return answer
     }
-    answer.body.resume()
+    discard(answer)
     throw this.refusal(answer)
   }
 
-  /** Text of a server without the token, which it may echo. */
+  /** Text of a server, short, without what acts on a terminal and without the token, which it may echo. */
   cleared(text: string): string {
     const { token } = this.#settings
-    return token === null || token === '' ? text : text.replaceAll(token, '***')
+    const secret = token !== null && token.length >= SECRET ? text.replaceAll(token, '***') : text
+    return shorten(secret.replace(/\p{Cc}+/gu, ' '), MAX_SAID)
+  }
+
+  /** An error without the token. */
+  clearedError(error: unknown): unknown {
+    if (!(error instanceof PosttrainError)) return error
+    return new PosttrainError(error.code, this.cleared(error.message), { cause: error.cause })
   }
 
   /** Error for a refused request: why, and what to do. */

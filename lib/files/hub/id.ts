@@ -73,10 +73,17 @@ export function hubFileOf(text: string): { repository: Repository; path: string 
   return { repository: { ...repository, type: datasets === undefined ? 'model' : 'dataset' }, path: path! }
 }
 
-/** True if the path of a file stays inside its folder. */
-export function isSafePath(path: string): boolean {
+/** Names that Windows takes for devices, for a stream of another file, or for the name without its end. */
+const WINDOWS = /^(con|prn|aux|nul|com\d|lpt\d|conin\$|conout\$)(\.|$)|[<>:"|?*\p{Cc}]|[. ]$/iu
+
+/** True if the path of a file stays inside its folder, and is the name of a file there. */
+export function isSafePath(path: string, platform: string = process.platform): boolean {
   if (/[\\\0]|^[A-Za-z]:/.test(path)) return false
-  return path.split('/').every((part) => part !== '' && part !== '.' && part !== '..')
+  return path
+    .split('/')
+    .every(
+      (part) => part !== '' && part !== '.' && part !== '..' && !(platform === 'win32' && WINDOWS.test(part)),
+    )
 }
 
 export const isCommit = (revision: string) => /^[0-9a-f]{40}$/.test(revision)

@@ -1,7 +1,7 @@
 import { createReadStream } from 'node:fs'
 import { Transform } from 'node:stream'
 import { PosttrainError } from '../../errors.js'
-import { type Answer, requestAgain, shown } from '../http.js'
+import { type Answer, discard, requestAgain, shown } from '../http.js'
 import { type HubClient, LFS_JSON } from './client.js'
 
 export interface LocalFile {
@@ -93,7 +93,7 @@ export async function upload(
       signal,
       retries: 5,
     })
-    answer.body.resume()
+    discard(answer)
     if (answer.status >= 200 && answer.status < 300) return answer
     throw new PosttrainError(
       'ERR_NETWORK',

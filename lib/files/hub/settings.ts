@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { isAbsolute, join, resolve } from 'node:path'
+import querystring from 'node:querystring'
 import { PosttrainError } from '../../errors.js'
 import { homeFolder } from '../home.js'
 import { HUB_ORIGIN } from '../origins.mjs'
@@ -8,7 +9,10 @@ type Env = Record<string, string | undefined>
 
 /** Settings of the Hub in the environment, read as Hugging Face's own tools do. */
 export interface HubSettings {
+  /** Without a user and password. */
   endpoint: string
+  /** Authorization header of the user and password in HF_ENDPOINT, for requests without a token. */
+  login: string | null
   /** Folder of cached repositories. */
   cache: string
   token: string | null
@@ -35,25 +39,36 @@ function caches({ XDG_CACHE_HOME: xdg }: Env): string {
 /** Reads the settings; `token` overrides the environment's. */
 export function hubSettings(token?: string, env: Env = process.env): HubSettings {
   const home = expanded(env.HF_HOME || join(caches(env), 'huggingface'), env)
-  const endpoint = (env.HF_ENDPOINT || HUB_ORIGIN).replace(/\/+$/, '')
-  if (!URL.canParse(endpoint) || !/^https?:/.test(endpoint)) {
-    throw new PosttrainError(
-      'ERR_INVALID_ARGUMENT',
-      `HF_ENDPOINT is ${endpoint}, which is not an http(s) URL`,
-    )
-  }
+  const { endpoint, login } = endpointOf(env)
   const sent = token ?? tokenOf(home, env)
-  if (sent !== null && isOpenToOthers(new URL(endpoint)))
+  if ((sent ?? login) !== null && isOpenToOthers(new URL(endpoint)))
     throw new PosttrainError(
       'ERR_INVALID_ARGUMENT',
       `HF_ENDPOINT is ${endpoint}: the token would travel there unencrypted; use https, or set HF_HUB_DISABLE_IMPLICIT_TOKEN=1 and give no token`,
     )
   return {
     endpoint,
+    login,
     cache: expanded(env.HF_HUB_CACHE ?? env.HUGGINGFACE_HUB_CACHE ?? join(home, 'hub'), env),
     token: sent,
     offline: isTrue(env.HF_HUB_OFFLINE || env.TRANSFORMERS_OFFLINE),
   }
+}
+
+/** The endpoint, and its user and password apart from it, so that no message has them. */
+function endpointOf(env: Env): Pick<HubSettings, 'endpoint' | 'login'> {
+  const given = (env.HF_ENDPOINT || HUB_ORIGIN).trim().replace(/\/+$/, '')
+  const endpoint = given.replace(/^(\w+:\/\/)[^/]*@/, '$1')
+  if (!URL.canParse(given) || !/^https?:/.test(given)) {
+    throw new PosttrainError(
+      'ERR_INVALID_ARGUMENT',
+      `HF_ENDPOINT is ${endpoint}, which is not an http(s) URL`,
+    )
+  }
+  const { username, password } = new URL(given)
+  if (username === '' && password === '') return { endpoint, login: null }
+  const user = Buffer.from(querystring.unescape(`${username}:${password}`))
+  return { endpoint, login: `Basic ${user.toString('base64')}` }
 }
 
 /** Token from the environment, else from the file that `hf auth login` writes. */

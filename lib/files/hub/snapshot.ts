@@ -215,7 +215,9 @@ class Visit {
           refusal: (answer) => this.client.refusal(answer),
           signal,
           onProgress: ({ receivedBytes }) => this.#told.progress(path, receivedBytes),
-          onRetry: ({ message }) => this.#told.retry(path, message),
+          onRetry: ({ message }) => this.#told.retry(path, this.client.cleared(message)),
+        }).catch((error: unknown) => {
+          throw this.client.clearedError(error)
         })
       }
       this.#told.progress(path, bytes)
