@@ -16,3 +16,6 @@ export function duration(seconds: number): string {
   if (hours > 0) return `${hours}h${String(minutes).padStart(2, '0')}m`
   return minutes > 0 ? `${minutes}m${String(whole % 60).padStart(2, '0')}s` : `${whole}s`
 }
+
+/** Milliseconds of a clock that nobody sets, from the start of the process. */
+export const monotonic = (): number => performance.now()

@@ -5,7 +5,7 @@ import type { DistillOptions } from '../distill/options.generated.js'
 import { distillOptions } from '../distill/options.js'
 import { type Conflict, type OptionSet, option } from '../options/option.js'
 import { lazily } from '../options/zod.js'
-import { counted, duration } from './counts.js'
+import { counted, duration, monotonic } from './counts.js'
 import { addFlags, readFlags } from './flags.js'
 import { INTERRUPTED, onInterrupt } from './interrupt.js'
 import { modelFields, placeOf } from './machine.js'
@@ -101,8 +101,8 @@ function conclude({ reason, rows, total, output }: DistillEndEvent): number {
 }
 
 /** Progress in lines: problems at once, the rest about every two seconds. */
-export function reporter(line: (text: string) => unknown, now = Date.now): (event: DistillEvent) => void {
-  let [first, startedAt, shownAt, retries, failed] = [0, 0, 0, 0, 0]
+export function reporter(line: (text: string) => unknown, now = monotonic): (event: DistillEvent) => void {
+  let [first, startedAt, shownAt, retries, failed] = [0, 0, Number.NEGATIVE_INFINITY, 0, 0]
   return (event) => {
     switch (event.type) {
       case 'start': {

@@ -1,5 +1,5 @@
 import type { HubEvent } from '../files/hub/events.js'
-import { counted, duration } from './counts.js'
+import { counted, duration, monotonic } from './counts.js'
 import { bar as drawBar, type Terminal } from './terminal.js'
 import { visible } from './visible.js'
 
@@ -12,7 +12,7 @@ export class HubProgress {
   #before = 0
   #bar = false
 
-  constructor(out: Terminal, now: () => number = Date.now) {
+  constructor(out: Terminal, now: () => number = monotonic) {
     this.#out = out
     this.#now = now
   }

@@ -5,6 +5,7 @@ import { onHubEvent } from '../files/hub/events.js'
 import { RECIPE_NAMES, RECIPES } from '../train/recipes.js'
 import { prepare, report } from './program.js'
 import { screen } from './terminal.js'
+import { visible } from './visible.js'
 
 /** Commands, loaded on use, so that `--help` is quick. */
 const COMMANDS: { name: string; group: string; summary: string; load: () => Promise<Command> }[] = [
@@ -126,11 +127,22 @@ async function main(given: string[]): Promise<number> {
   }
 }
 
-// A closed pipe, such as `head`: the writer gets the error in its own callback. A closed terminal has no stderr either.
-process.stdout.on('error', () => undefined)
+// The first failure of stdout that is no closed pipe, such as that of `head`. A closed terminal has no stderr either.
+let unwritten: NodeJS.ErrnoException | null = null
+const failed = (error?: NodeJS.ErrnoException | null) => {
+  if (error && error.code !== 'EPIPE' && error.code !== 'ERR_STREAM_DESTROYED') unwritten ??= error
+}
+process.stdout.on('error', failed)
 process.stderr.on('error', () => undefined)
 
-main(process.argv.slice(2)).then((code) => {
-  // Not process.exitCode alone: a reward function that timed out may still hold timers and sockets.
-  process.stdout.write('', () => process.stderr.write('', () => process.exit(code)))
+const argv = process.argv.slice(2)
+main(argv).then((code) => {
+  process.stdout.write('', (error) => {
+    failed(error)
+    const lost = code === 0 ? unwritten : null
+    const name = ['posttrain', ...argv.slice(0, 1)].join(' ')
+    if (lost) process.stderr.write(`${visible(name)}: Cannot write to stdout: ${lost.message}\n`)
+    // Not process.exitCode alone: a reward function that timed out may still hold timers and sockets.
+    process.stderr.write('', () => process.exit(lost ? 1 : code))
+  })
 })

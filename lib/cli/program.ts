@@ -93,8 +93,10 @@ export function report(error: unknown, command: Command): number {
   const where =
     isUsage && error.cause && 'commands' in (error.cause as object) ? (error.cause as Command) : command
   const text = error instanceof Error ? error.message : String(error)
+  const isFull = /^(EMFILE|ENFILE)\b/.test(text)
   const own = `${where.name()}: `
-  const sentence = inFlags(where, text.startsWith(own) ? text.slice(own.length) : text)
+  const advised = isFull ? `${text}: raise the limit of open files, such as with ulimit -n 1024` : text
+  const sentence = inFlags(where, text.startsWith(own) ? text.slice(own.length) : advised)
   process.stderr.write(`${fitted(process.stderr, `${fullName(where)}: ${visible(sentence, '\n')}`)}\n`)
   // Where the sentence itself does not say what to do.
   if (isUsage && /(is|are) missing$|^unknown \w+ \S+$|^unexpected/.test(sentence))

@@ -2,7 +2,7 @@ import type { AnyEvent } from '../train/recipes.js'
 import type { StepBase } from '../train/run/events.js'
 
 import type { RunPhase } from '../train/run/run.js'
-import { compact, counted, duration } from './counts.js'
+import { compact, counted, duration, monotonic } from './counts.js'
 import { describeData, describePrompts } from './data-report.js'
 import { bar, columnsOf, fitted, paint, type Terminal } from './terminal.js'
 import { visible } from './visible.js'
@@ -40,7 +40,7 @@ export class Progress {
   #last: StepBase | null = null
   #facts = ''
 
-  constructor(out: Terminal, now: () => number = Date.now) {
+  constructor(out: Terminal, now: () => number = monotonic) {
     this.#out = out
     this.#now = now
   }

@@ -68,11 +68,17 @@ export function trainingCommand(summary: string, set: OptionSet, start: Start): 
     )
     const machine = options as unknown as MachineOptions
     if (isNew && !machine.quiet && !machine.json) process.stderr.write(`Output: ${visible(machine.output)}\n`)
-    process.exitCode = await train(set.name, machine, () => start(machine, recipeOptions))
+    process.exitCode = await train(set.name, machine, (signal) =>
+      start(machine, { ...recipeOptions, signal }),
+    )
   })
 }
 
-async function train(name: string, machine: MachineOptions, start: () => ReturnType<Start>): Promise<number> {
+async function train(
+  name: string,
+  machine: MachineOptions,
+  start: (signal: AbortSignal) => ReturnType<Start>,
+): Promise<number> {
   const { json, quiet, output } = machine
   const progress = new Progress(quiet || json ? { write: () => undefined } : screen())
   let run: AnyRun | null = null
@@ -88,8 +94,11 @@ async function train(name: string, machine: MachineOptions, start: () => ReturnT
     }
   }
   process.once('exit', leave)
+  const abort = new AbortController()
   const off = onInterrupt(() => {
     if (!run) process.exit(INTERRUPTED)
+    // Before its first step a run has nothing to save.
+    if (run.phase === 'reading' || run.phase === 'reference') return abort.abort()
     stopping = true
     run.stop()
     // The terminal has written ^C behind the line.
@@ -104,7 +113,7 @@ async function train(name: string, machine: MachineOptions, start: () => ReturnT
     progress.tick()
   }, 200)
   try {
-    const { run: started, close } = await start()
+    const { run: started, close } = await start(abort.signal)
     run = started
     progress.enter(run.phase)
     try {
@@ -121,6 +130,11 @@ async function train(name: string, machine: MachineOptions, start: () => ReturnT
     } finally {
       await close()
     }
+  } catch (error) {
+    if (!abort.signal.aborted) throw error
+    progress.clear()
+    say(`posttrain ${name}: interrupted before its first step`)
+    return INTERRUPTED
   } finally {
     clearInterval(ticking)
     progress.clear()

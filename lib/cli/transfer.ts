@@ -1,4 +1,4 @@
-import { duration } from './counts.js'
+import { duration, monotonic } from './counts.js'
 import { bar as drawBar, type Terminal } from './terminal.js'
 import { visible } from './visible.js'
 
@@ -13,7 +13,7 @@ export class TransferProgress {
   #shownAt = Number.NEGATIVE_INFINITY
   #drawn = false
 
-  constructor(out: Terminal, now: () => number = Date.now) {
+  constructor(out: Terminal, now: () => number = monotonic) {
     this.#out = out
     this.#now = now
   }
