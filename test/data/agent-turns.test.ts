@@ -135,6 +135,31 @@ const refused: [string, object, RegExp][] = [
     /content\[0\] is reasoning, which a turn of user cannot/,
   ],
   [
+    'reasoning beside that of another field',
+    { thinking: 'a', content: [thinking, text('b')] },
+    /content\[0\] and thinking both hold reasoning/,
+  ],
+  [
+    'reasoning that differs from that of parts',
+    { reasoning: 'a', parts: [{ type: 'reasoning', text: 'b' }, text('c')] },
+    /messages\[0\]\.reasoning differs from the reasoning of parts/,
+  ],
+  [
+    'a text that is none',
+    { content: [use, { type: 'text', text: 5 }] },
+    /content\[1\]\.text must be a string, got a number/,
+  ],
+  [
+    'a result of Gemini that is none',
+    { role: 'user', parts: [{ functionResponse: 'x' }] },
+    /messages\[0\]\.parts\[0\]\.functionResponse must be an object, got a string/,
+  ],
+  [
+    'a call of Gemini that is none',
+    { parts: [{ functionCall: 'x' }] },
+    /messages\[0\]\.parts\[0\]\.functionCall must be an object, got a string/,
+  ],
+  [
     'another call',
     { content: [use], tool_calls: [call('c9')] },
     /content\[0\] is a call that tool_calls beside it does not have/,
@@ -237,4 +262,25 @@ test('a repeated call stands before its result in the same message', (t) => {
     result('3'),
     assistant('Done.'),
   ])
+})
+
+test('reasoning in a field is that of the first turn of its message', (t) => {
+  const called = { role: 'assistant', content: '', tool_calls: [call('c1')], noContent: true }
+  const turns = [asked, { ...called, reasoning_content: 'Hm.' }, result('3'), assistant('Done.')]
+  const invocation = { state: 'result', toolCallId: 'c1', toolName: 'rain', args: town, result: '3' }
+  const old = { id: '1', role: 'assistant', reasoning: 'Hm.', toolInvocations: [invocation] }
+  for (const content of ['Done.', [text('Done.')]])
+    t.deepEqual(messagesOf({ messages: [asked, { ...old, content }] }), turns)
+  const parts = [
+    { type: 'tool-call', toolCallId: 'c1', toolName: 'rain', input: town },
+    { type: 'tool-result', toolCallId: 'c1', toolName: 'rain', output: { type: 'text', value: '3' } },
+    text('Done.'),
+  ]
+  const given = { role: 'assistant', reasoning_content: 'Hm.', content: parts }
+  t.deepEqual(messagesOf({ messages: [asked, given] }), turns)
+  const said = [asked, { ...assistant('Done.'), reasoning_content: 'Hm.' }]
+  for (const own of [[], [{ type: 'reasoning', text: 'Hm.' }]]) {
+    const message = { role: 'assistant', reasoning: 'Hm.', parts: [...own, text('Done.')] }
+    t.deepEqual(messagesOf({ messages: [asked, message] }), said)
+  }
 })

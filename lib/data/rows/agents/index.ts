@@ -1,12 +1,13 @@
 import { isDeepStrictEqual } from 'node:util'
 import { argumentsOf, parsedCall } from '../calls.js'
+import { REASONING } from '../content.js'
 import { bad, type Fields, isEmpty, isObject, type Origin, withoutNulls } from '../fields.js'
 import type { JsonData } from '../json-data.js'
 import { speakerIn, speakerOf } from '../roles.js'
 import { callsOf } from '../tools.js'
 import { unmasked } from '../turn-mask.js'
 import { unwrapped } from './langchain.js'
-import { callStep, isAgentPart, reasoningIn, resultStep, type Step, stepsOf } from './parts.js'
+import { callStep, isAgentPart, isReasoning, reasoningIn, resultStep, type Step, stepsOf } from './parts.js'
 import { type Placed, type ToolNames, TurnBuilder } from './turns.js'
 
 /**
@@ -106,8 +107,9 @@ function ofMessage(item: unknown, at: string, origin: Origin, names: ToolNames):
     if (!isEmpty(fields.experimental_attachments))
       throw bad(origin, `${at}.experimental_attachments`, 'is not supported: only text is trained')
     const own = Object.entries(fields).filter(([name]) => !OF_INTERFACES.has(name))
-    const list = Array.isArray(parts) ? parts : oldParts(invocations, content)
+    const said = Array.isArray(parts) ? parts : oldParts(invocations, content)
     if (Array.isArray(parts)) checkContent(content, parts, at, origin)
+    const list = [...reasoningBeside(fields, said, at, origin), ...said]
     return ofParts(list, Object.fromEntries(own), { at, field: `${at}.parts` }, origin, names)
   }
   if (Array.isArray(content) && content.some(isAgentPart))
@@ -121,8 +123,24 @@ function ofMessage(item: unknown, at: string, origin: Origin, names: ToolNames):
 function oldParts(invocations: unknown, content: unknown): unknown[] {
   const list = Array.isArray(invocations) ? invocations : [invocations]
   const calls = list.map((toolInvocation) => ({ type: 'tool-invocation', toolInvocation }))
-  return typeof content === 'string' && content !== '' ? [...calls, { type: 'text', text: content }] : calls
+  return [...calls, ...(Array.isArray(content) ? content : isEmpty(content) ? [] : [content])]
 }
+
+/** The reasoning in a field of a message for user interfaces, as a part; none where a part repeats it. */
+function reasoningBeside({ reasoning }: Fields, parts: readonly unknown[], at: string, origin: Origin) {
+  if (isEmpty(reasoning)) return []
+  const field = `${at}.reasoning`
+  const [first, ...others] = parts.flatMap((part) => reasoningOfPart(part, field, origin))
+  if (first === undefined) return [{ type: 'reasoning', reasoning }]
+  if (typeof reasoning !== 'string' || reasoning.trim() !== [first, ...others].join('').trim())
+    throw bad(origin, field, 'differs from the reasoning of parts: leave one out')
+  return []
+}
+
+const reasoningOfPart = (part: unknown, at: string, origin: Origin): string[] =>
+  isReasoning(part)
+    ? stepsOf(part, at, origin).flatMap((step) => (step.kind === 'reasoning' ? [step.text] : []))
+    : []
 
 /** Throws ERR_DATA where a content says something else than the parts beside it. */
 function checkContent(content: unknown, parts: readonly unknown[], at: string, origin: Origin): void {
@@ -149,11 +167,12 @@ function ofParts(
   if (role !== 'assistant') return ofOthers(steps, base, { at, role }, origin, names)
   const { own, rest } = callsBeside(base, at, origin)
   for (const { id, name } of own) names.set(id, name)
+  const thought = REASONING.find((name) => !isEmpty(rest[name]))
   const hasResults = steps.some(({ step }) => step.kind === 'result')
   const builder = new TurnBuilder(origin, names)
   for (const { step, at } of steps) {
-    if (step.kind === 'reasoning' && rest.reasoning_content !== undefined)
-      throw bad(origin, at, 'and reasoning_content both hold reasoning: leave one out')
+    if (step.kind === 'reasoning' && thought !== undefined)
+      throw bad(origin, at, `and ${thought} both hold reasoning: leave one out`)
     if (step.kind !== 'call' || own.length === 0) builder.add(step, at, rest)
     // LangChain repeats the calls of the content. Where a result follows one, the call stands before it.
     else if (!own.some((call) => isSame(call, step)))
@@ -166,6 +185,13 @@ function ofParts(
     at,
   )
   const messages = builder.end(rest)
+  // Reasoning in a field is that of the first turn.
+  const turns = messages.filter(({ item }) => (item as Fields).role === 'assistant')
+  if (thought !== undefined)
+    for (const turn of turns.slice(1))
+      turn.item = Object.fromEntries(
+        Object.entries(turn.item as Fields).filter(([name]) => !REASONING.includes(name)),
+      )
   if (messages.length === 0) return [{ item: { ...rest, content: null }, at }]
   return messages.map(({ item, at: place }) => ({
     item,

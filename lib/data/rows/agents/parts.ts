@@ -64,6 +64,8 @@ export function isAgentPart(part: unknown): boolean {
   return kind !== null && kind !== 'text'
 }
 
+export const isReasoning = (part: unknown): boolean => kindOfPart(part) === 'reasoning'
+
 /** Reads a part; throws ERR_DATA naming one of another kind. */
 export function stepsOf(item: unknown, at: string, origin: Origin): Step[] {
   const kind = kindOfPart(item)
@@ -71,8 +73,8 @@ export function stepsOf(item: unknown, at: string, origin: Origin): Step[] {
   const part = isObject(item) ? withoutNulls(item) : {}
   switch (kind) {
     case 'text': {
-      const text = [part.text, part.value, part.content].find((each) => typeof each === 'string')
-      return [{ kind: 'text', part: item, text: (text as string | undefined) ?? '' }]
+      const given = [part.text, part.value, part.content].find((each) => typeof each === 'string')
+      return [{ kind: 'text', part: item, text: textOf(given ?? part.text, `${at}.text`, origin) }]
     }
     case 'refusal': {
       const text = textOf(part.refusal, `${at}.refusal`, origin)
@@ -81,9 +83,9 @@ export function stepsOf(item: unknown, at: string, origin: Origin): Step[] {
     case 'reasoning':
       return reasoningIn(part, at, origin)
     case 'call':
-      return [callStep((part.functionCall ?? part) as Fields, at, origin)]
+      return [callStep(within(part, 'functionCall', at, origin), at, origin)]
     case 'result':
-      return [resultStep((part.functionResponse ?? part) as Fields, at, origin)]
+      return [resultStep(within(part, 'functionResponse', at, origin), at, origin)]
     case 'invocation':
       return invocation(part, at, origin)
     case 'break':
@@ -101,6 +103,14 @@ export function stepsOf(item: unknown, at: string, origin: Origin): Step[] {
     default:
       throw kind satisfies never
   }
+}
+
+/** The fields of a call or a result, which a part of Gemini has in a field of its own. */
+function within(part: Fields, name: string, at: string, origin: Origin): Fields {
+  const value = part[name]
+  if (value === undefined) return part
+  if (!isObject(value)) throw bad(origin, `${at}.${name}`, `must be an object, got ${kindOf(value)}`)
+  return withoutNulls(value)
 }
 
 function textOf(value: unknown, at: string, origin: Origin): string {
