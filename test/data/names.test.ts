@@ -146,6 +146,10 @@ const preferences: Record<string, object> = {
   },
   'ms-swift with messages': { messages: whole, rejected_response: 'c' },
   'ms-swift with rejected messages': { messages: whole, rejected_messages: [user('a'), assistant('c')] },
+  'ms-swift with messages as JSON': { messages: json(whole), rejected_response: 'c' },
+  'ms-swift with messages and a response': { messages: asked, response: 'b', rejected_response: 'c' },
+  'an instruction with a rejected response': { instruction: 'a', output: 'b', rejected_response: 'c' },
+  'responses with a rank of another thing': { prompt: 'a', responses: ['b', 'c'], rank: 5 },
   'ms-swift with a query': { query: 'a', response: 'b', rejected_response: 'c' },
   'Capybara pairs': { conversation: [{ input: 'a', output: 'x' }], ...pair },
   'messages as JSON': { prompt: 'a', chosen: json(pair.chosen), rejected: json(pair.rejected) },
@@ -214,6 +218,11 @@ test('a label is true or false, or 1 or 0', (t) => {
   t.is(rowKindOf({ text: 'a', label: 1 }, origin), 'sft')
 })
 
+test('a row without a chosen response is not told that its messages are rows', (t) => {
+  for (const row of [{ messages: asked }, { messages: asked, rejected_response: 'c' }])
+    t.throws(() => readPreference(row, origin), { message: /^(?!.*holds the rows).*chosen is missing/ })
+})
+
 test('responses with equal scores make no pair', async (t) => {
   const rows = [{ prompt: 'a', responses: ['b', 'c', 'd'], scores: [1, 2, 1] }]
   const { train } = await loadPreferences(rows, options)
@@ -269,6 +278,16 @@ for (const [row, message] of refused) {
 
 test('what a prompt holds already may stand beside it, and columns of messages are not part of them', (t) => {
   t.notThrows(() => readRow({ prompt: 'C a', context: 'C', completion: 'b' }, origin))
+  const row = { prompt: 'Passage A. Passage B.\n\nQ?', completion: 'b' }
+  for (const context of [['Passage A.', 'Passage B.'], 'Passage B.\n', { a: ['Q?'], b: null }, 0, [], {}])
+    t.notThrows(() => readRow({ ...row, context }, origin), JSON.stringify(context))
+  const endless: unknown[] = []
+  endless.push(endless)
+  for (const context of [['Passage A.', 'Passage C.'], { title: ['T'] }, endless])
+    t.throws(() => readRow({ ...row, context }, origin), {
+      code: 'ERR_DATA',
+      message: /context has no place/,
+    })
   t.notThrows(() => readRow({ messages: whole, context: 'C' }, origin))
   t.notThrows(() => readPrompt({ prompt: 'a', context: 'C' }, origin))
 })

@@ -41,6 +41,9 @@ const SIGNS: readonly [columns: readonly string[], advice: string][] = [
 const KNOWN = ['messages', 'conversations', 'instruction', 'output', 'prompt', 'completion', 'response']
 const OTHERS = ['question', 'query', 'answer', 'text', 'chosen', 'rejected', 'label']
 
+/** Columns that are lists in rows. */
+const LISTS = ['messages', 'prompt', 'completion', 'chosen', 'rejected', 'responses', 'tools', 'history']
+
 const PROMPTS = ' (prompts alone are for ppo, grpo and rloo)'
 const RENAME = ': rename its columns, or make such rows in TypeScript and pass them as data'
 
@@ -57,7 +60,9 @@ function adviceOn(fields: Fields, expected: string): string {
   // A file that is one object has few fields beside the rows.
   const entries = Object.entries(fields).filter(([, value]) => value !== undefined)
   const rows =
-    entries.length > 3 ? undefined : entries.find(([, value]) => Array.isArray(value) && isObject(value[0]))
+    entries.length > 3
+      ? undefined
+      : entries.find(([name, value]) => !LISTS.includes(name) && Array.isArray(value) && isObject(value[0]))
   if (rows === undefined) return entries.every(([name]) => name === 'prompt') ? PROMPTS : RENAME
   return ` (if ${rows[0]} holds the rows, write that list alone to a file)`
 }

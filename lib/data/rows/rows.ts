@@ -12,6 +12,7 @@ import {
 } from './columns.js'
 import { DIALOG } from './common-start.js'
 import { followed, type Prefill } from './continuation.js'
+import { MAX_DEPTH } from './exact-json.js'
 import { bad, type Fields, isEmpty, isObject, kindOf, nameIn, type Origin, text } from './fields.js'
 import { instructionMessages, type Message, messagesIn, messagesOf } from './messages.js'
 import { columnsOf, type Columns as RowColumns } from './names.js'
@@ -155,6 +156,14 @@ function turnsOf(fields: Fields, name: string, role: string, origin: Origin): Me
   return [{ role, content: text(fields, name, origin) }]
 }
 
+/** Whether a text holds all texts in a value, but for spaces around them. */
+function holds(text: string, value: unknown, levels = MAX_DEPTH): boolean {
+  if (typeof value === 'string') return text.includes(value.trim())
+  if (typeof value !== 'object' || value === null) return true
+  const items: Iterable<unknown> = value instanceof Map ? value.values() : Object.values(value)
+  return levels > 0 && [...items].every((item) => holds(text, item, levels - 1))
+}
+
 /** Texts beside a prompt that may belong into it. */
 const CONTEXT = ['context', 'input']
 
@@ -164,8 +173,9 @@ export function refuseContext(fields: Fields, origin: Origin): void {
   const place = instruction === undefined ? 'prompt' : 'instruction'
   const asked = fields[place]
   if (messages !== undefined || typeof asked !== 'string') return
-  const holds = (value: unknown) => isEmpty(value) || (typeof value === 'string' && asked.includes(value))
-  const left = CONTEXT.find((name) => !holds(fields[name]) && !(name === 'input' && place === 'instruction'))
+  const left = CONTEXT.find(
+    (name) => !holds(asked, fields[name]) && !(name === 'input' && place === 'instruction'),
+  )
   if (left === undefined) return
   const at = nameIn(origin, place)
   throw bad(origin, left, `has no place beside ${at}: write it into ${at} where it belongs, or leave it out`)
