@@ -88,3 +88,10 @@ export function once(own: readonly Piece[], cut: MarkedLayout, index: number): P
     return count > 0
   })
 }
+
+/** Place of the first piece from `at` on that is of another message and begins at `from` or later. */
+export function placeOfOther(pieces: readonly Piece[], at: number, index: number, from: number): number {
+  let place = at
+  while (place < pieces.length && (pieces[place]!.message === index || pieces[place]!.from < from)) place++
+  return place
+}

@@ -1,5 +1,5 @@
 import type { Message } from '../rows/messages.js'
-import { type MarkedLayout, once, type Piece, sharedLength } from './layout.js'
+import { type MarkedLayout, once, type Piece, placeOfOther, sharedLength } from './layout.js'
 
 /** What of an assistant turn is trained. */
 export interface Turn {
@@ -152,9 +152,10 @@ class TurnFinder {
     const cut = plain ? null : beginning(index + 1, false)
     const groups = this.#groups(cut === null ? all : once(all, cut, index), index, from)
     const stretches: [number, number][] = []
-    let [end, unstopped] = [from, false]
+    let [end, unstopped, other] = [from, false, 0]
     for (const [i, [start, own]] of groups.entries()) {
-      const behind = layout.pieces.find((piece) => piece.message !== index && piece.from >= own)
+      other = placeOfOther(layout.pieces, other, index, own)
+      const behind = layout.pieces[other]
       const closing = last && i === groups.length - 1 ? null : this.#closing(cut, index, own)
       const ending = this.#mark(own, behind?.from ?? layout.text.length, closing)
       stretches.push([start, ending.to])
@@ -180,7 +181,8 @@ class TurnFinder {
     if (mark === undefined || !stops(mark.id) || layout.text.slice(last, mark.start).trim() !== '')
       return false
     const inside = layout.pieces.filter((piece) => piece.from >= from && piece.from < last)
-    if (!inside.every((piece) => own.includes(piece))) return false
+    const known = new Set(own)
+    if (!inside.every((piece) => known.has(piece))) return false
     return !layout.marks.some(({ start, end, id }) => start >= from && end <= last && stops(id))
   }
 
@@ -188,12 +190,11 @@ class TurnFinder {
   #groups(own: readonly Piece[], index: number, from: number): [from: number, to: number][] {
     const { pieces } = this.#rendered.layout
     const groups: [number, number][] = []
+    let other = 0
     for (const piece of own) {
       const group = groups.at(-1)
-      const parted = pieces.some(
-        ({ message, from: at }) =>
-          message !== index && group !== undefined && at >= group[1] && at < piece.from,
-      )
+      other = placeOfOther(pieces, other, index, group?.[1] ?? from)
+      const parted = (pieces[other]?.from ?? Number.POSITIVE_INFINITY) < piece.from
       if (group === undefined) groups.push([from, piece.to])
       else if (parted) groups.push([piece.from, piece.to])
       else group[1] = piece.to

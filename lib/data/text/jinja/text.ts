@@ -93,6 +93,12 @@ export function raw(text: Str): string {
   return typeof text === 'string' ? text : text.text
 }
 
+/** A text as the key of a map, which reads all of it. */
+export function hashed(text: Str): string {
+  charge(text.length / 64)
+  return raw(text)
+}
+
 /** A text of one origin. */
 export function marked(text: string, mark: Mark): Str {
   return mark === null ? text : new Text(text, [{ to: text.length, mark }])

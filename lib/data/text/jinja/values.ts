@@ -2,7 +2,7 @@ import type { JsonData } from '../../rows/json-data.js'
 import { Failure, type FailureKind, typeError } from './failure.js'
 import { charge, checkNesting } from './limits.js'
 import { type Mark, Origin } from './origin.js'
-import { marked, type Str, Text } from './text.js'
+import { hashed, isStr, marked, type Str, type Text } from './text.js'
 
 /**
  * A value in a template, as Python tells them apart: `number` and `bigint` are ints (bigint beyond 2^53); floats, and
@@ -100,10 +100,7 @@ export interface Entry {
 
 /** Key of a Map under which equal values meet: 1, 1.0 and True are one key in Python. */
 export function hash(key: Value, depth = 0): unknown {
-  if (typeof key === 'string' || key instanceof Text) {
-    charge(key.length / 64)
-    return typeof key === 'string' ? key : key.text
-  }
+  if (isStr(key)) return hashed(key)
   if (typeof key === 'boolean') return key ? 1 : 0
   if (key instanceof Num) {
     const { value } = key
