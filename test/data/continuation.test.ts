@@ -7,6 +7,7 @@ import {
   loadUnpaired,
   type Message,
   readRow,
+  Template,
 } from '../../lib/data/index.js'
 import { assistant, chat, options, textOf, tokenizer, user } from '../helpers/response-rows.js'
 
@@ -154,4 +155,20 @@ test('the parts of a text are not those of the turn that it is joined with', (t)
   const turn = example.kind === 'messages' ? example.messages[1]! : assistant('')
   t.is(turn.content, 'A<think>t</think>')
   t.false('contentParts' in turn)
+})
+
+test('a turn that the template renders in part is not continued, though another message quotes it whole', (t) => {
+  const template = Template.fromSource(
+    "{% for m in messages %}[{{ m.role }}]{{ m.content.split('</think>')[-1] if m.role == 'assistant' else m.content }}{% endfor %}",
+  )
+  const content = '<think>r</think>b'
+  const messages = [user(content), assistant(content)]
+  t.throws(() => template.prompt({ messages }, tokenizer), {
+    code: 'ERR_DATA',
+    message: /does not render messages\[1\]\.content as it is/,
+  })
+  t.is(
+    template.prompt({ messages: [user(content), assistant('b')] }, tokenizer),
+    `[user]${content}[assistant]b`,
+  )
 })

@@ -189,8 +189,9 @@ function begunOf(
     ? [...messages.slice(0, -1), { ...last, content: last.content + PROBE } as Message]
     : messages
   const layout = layoutOf(template.render({ ...conversation, messages: shown }, tokenizer, false), shown)
-  const own = layout.pieces.findLast(({ message, field }) => message === index && field === 'content')
-  if (own !== undefined && layout.text.includes(last.content.trim())) {
+  const content = layout.pieces.filter(({ message, field }) => message === index && field === 'content')
+  const own = content.at(-1)
+  if (own !== undefined && layout.text.slice(content[0]!.from, own.to).includes(last.content.trim())) {
     const found = isBlank ? layout.text.lastIndexOf(PROBE.trim(), own.to - 1) : own.to
     return { layout, end: found }
   }
