@@ -3,8 +3,8 @@ import { syncBuiltinESMExports } from 'node:module'
 import type { Core } from '../../lib/addon/addon.js'
 import { PosttrainError } from '../../lib/errors.js'
 
-/** What is done in the place of one file operation. */
-export type Fault = 'ENOSPC' | 'EIO' | 'kill'
+/** What is done in the place of one file operation, or of the process before or behind it. */
+export type Fault = 'ENOSPC' | 'EIO' | 'kill before' | 'kill behind'
 
 const CALLS = [
   'mkdir',
@@ -45,10 +45,9 @@ export class FileFaults {
     for (const name of CALLS) {
       const real = calls[name]!
       calls[name] = async (...given) => {
-        const mine = given.some((value) => this.#isMine(value))
-        if (mine) this.#operation(name, String(given[0]))
-        const result = await real(...given)
-        if (mine && name === 'open') this.#watchHandle(result as Calls, String(given[0]))
+        if (!given.some((value) => this.#isMine(value))) return await real(...given)
+        const result = await this.#operation(name, String(given[0]), () => real(...given))
+        if (name === 'open') this.#watchHandle(result as Calls, String(given[0]))
         return result
       }
     }
@@ -58,12 +57,9 @@ export class FileFaults {
       const real = native[name]!
       native[name] = async (...given) => {
         const path = given.find((value) => this.#isMine(value))
-        try {
-          if (path !== undefined) this.#operation(name, String(path))
-        } catch (error) {
-          throw new PosttrainError('ERR_IO', `writing ${path} failed: ${(error as Error).message}`)
-        }
-        return await real.apply(native, given)
+        if (path === undefined) return await real.apply(native, given)
+        const typed = (message: string) => new PosttrainError('ERR_IO', `writing ${path} failed: ${message}`)
+        return await this.#operation(name, String(path), () => real.apply(native, given), typed)
       }
     }
   }
@@ -76,22 +72,26 @@ export class FileFaults {
     for (const name of ON_HANDLES) {
       const real = handle[name]!.bind(handle)
       handle[name] = async (...given) => {
+        if (name !== 'close') return await this.#operation(`${name} of`, path, () => real(...given))
         // A close that fails has closed.
-        const result = name === 'close' ? await real(...given) : undefined
-        this.#operation(`${name} of`, path)
-        return name === 'close' ? result : await real(...given)
+        const result = await real(...given)
+        return await this.#operation(`${name} of`, path, async () => result)
       }
     }
   }
 
-  #operation(name: string, path: string): void {
-    if (++this.count !== this.at) return
+  /** Counts an operation and runs it, or harms it; `typed` makes the error of a simulated failure. */
+  async #operation(
+    name: string,
+    path: string,
+    run: () => Promise<unknown>,
+    typed?: (message: string) => Error,
+  ): Promise<unknown> {
+    if (++this.count !== this.at) return await run()
     this.harmed = `${name} ${path}`
-    if (this.fault === 'kill') process.kill(process.pid, 'SIGKILL')
-    throw Object.assign(new Error(`${this.fault}: simulated, ${this.harmed}`), {
-      code: this.fault,
-      syscall: name,
-      path,
-    })
+    if (this.fault === 'kill before') process.kill(process.pid, 'SIGKILL')
+    if (this.fault === 'kill behind') await run().finally(() => process.kill(process.pid, 'SIGKILL'))
+    const message = `${this.fault}: simulated, ${this.harmed}`
+    throw typed?.(message) ?? Object.assign(new Error(message), { code: this.fault, syscall: name, path })
   }
 }

@@ -298,3 +298,22 @@ test('a model folder that a kill between two renames moved away is put back by w
   t.deepEqual(await weightsOf(again), await weightsOf(model))
   t.deepEqual(readdirSync(folder), ['model'])
 })
+
+test('a checkpoint that a kill kept from being removed is removed by a resume that has no step left', async (t) => {
+  const output = cleanFolder(t)
+  await using model = await tinyModel()
+  const checkpoints = { everySteps: 1, keep: 1 }
+  const options = {
+    model,
+    data: instructionRows(8),
+    template: 'plain',
+    maxSteps: 2,
+    output,
+    checkpoints,
+  } as const
+  await sft(options).finish()
+  const place = (step: number) => join(output, 'checkpoints', `step-${step}`)
+  cpSync(place(2), place(1), { recursive: true })
+  t.like(await sft({ ...options, resume: true }).finish(), { steps: 2 })
+  t.deepEqual(readdirSync(join(output, 'checkpoints')), ['step-2'])
+})

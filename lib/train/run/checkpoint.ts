@@ -4,6 +4,7 @@ import { PosttrainError } from '../../errors.js'
 import { type Exchange, ioError, writeFolderAtomic } from '../../files/atomic.js'
 import type { Model } from '../../models/model.js'
 import type { AdamW } from '../../optim/adamw.js'
+import type { WarningEvent } from './events.js'
 import { checkFiles, DamagedCheckpoint, type Manifest, readManifest, writeManifest } from './manifest.js'
 
 /** The tensor files of a checkpoint by name, each with its writer and reader. */
@@ -96,6 +97,20 @@ export async function newestCheckpoint(
     'ERR_INVALID_FILE',
     `Cannot resume: no checkpoint in ${folder} is complete (${list}); restore one, or start over with overwrite`,
   )
+}
+
+/** The warning of a resume for which newer checkpoints were passed over. */
+export function passedOver(
+  { path, damaged }: FoundCheckpoint,
+  step: number,
+): Pick<WarningEvent, 'code' | 'message'> {
+  const list = damaged.map((one) => `step-${one.step} (${one.why})`).join(', ')
+  const [first, last] = [step + 1, damaged[0]!.step]
+  const again = first === last ? `step ${last} is` : `steps ${first} to ${last} are`
+  return {
+    code: 'checkpointDamaged',
+    message: `The newest checkpoint is damaged, ${list}: the run resumes from ${path}, and ${again} made again`,
+  }
 }
 
 async function soundManifest(

@@ -5,10 +5,10 @@ import { saveResult } from '../roles/save-result.js'
 import { refuseOtherAdapter } from '../roles/training-lock.js'
 import {
   checkpointPath,
-  type FoundCheckpoint,
   hasCheckpoint,
   loadCheckpoint,
   newestCheckpoint,
+  passedOver,
   rotateCheckpoints,
   saveCheckpoint,
 } from './checkpoint.js'
@@ -203,19 +203,23 @@ export class Session<State extends SessionState> implements AsyncDisposable {
 
   /** Writes a checkpoint, removes old ones, and returns its path; needs a run folder. */
   async save(): Promise<string> {
-    const { model, parts, options } = this.#plan
-    const { checkpoints } = this.folder!
+    const { model, parts } = this.#plan
     const { step } = this.state
     refuseOtherAdapter(model, this.#adapter)
     this.#restored.push(...(await this.folder!.restore()))
     const what = { parts, step, state: this.state }
-    const path = await saveCheckpoint(checkpoints, what, exchangeOf(model.role.core))
+    const path = await saveCheckpoint(this.folder!.checkpoints, what, exchangeOf(model.role.core))
     this.#noteSaved()
     this.#damaged = this.#damaged.filter((damaged) => damaged !== step)
-    const keep = options.checkpoints?.keep ?? 2
-    await rotateCheckpoints(checkpoints, { keep, keepStep: this.#bestStep(), damaged: this.#damaged })
+    await this.#rotate()
     this.#damaged = []
     return path
+  }
+
+  async #rotate(): Promise<void> {
+    const keep = this.#plan.options.checkpoints?.keep ?? 2
+    const kept = { keep, keepStep: this.#bestStep(), damaged: this.#damaged }
+    await rotateCheckpoints(this.folder!.checkpoints, kept)
   }
 
   /** Writes the last checkpoint and the result, and emits the end event. */
@@ -225,6 +229,8 @@ export class Session<State extends SessionState> implements AsyncDisposable {
     throwIfAborted(options.signal)
     if (folder) {
       if (this.#savedAt !== this.state.step) yield* this.checkpoint()
+      // A kill may have come between the last checkpoint and the removal of an old one, which harms nothing.
+      else if (this.#damaged.length === 0) await this.#rotate().catch(() => undefined)
       this.enter('saving')
       const best = this.#bestStep()
       if (best !== null && best !== this.state.step) {
@@ -268,19 +274,6 @@ export class Session<State extends SessionState> implements AsyncDisposable {
 
   #noteSaved(): void {
     if (this.state.settled === this.state.step) this.#savedAt = this.state.step
-  }
-}
-
-function passedOver(
-  { path, damaged }: FoundCheckpoint,
-  step: number,
-): Pick<WarningEvent, 'code' | 'message'> {
-  const list = damaged.map((one) => `step-${one.step} (${one.why})`).join(', ')
-  const [first, last] = [step + 1, damaged[0]!.step]
-  const again = first === last ? `step ${last} is` : `steps ${first} to ${last} are`
-  return {
-    code: 'checkpointDamaged',
-    message: `The newest checkpoint is damaged, ${list}: the run resumes from ${path}, and ${again} made again`,
   }
 }
 
