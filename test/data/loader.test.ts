@@ -1,3 +1,4 @@
+import { readdirSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
@@ -211,7 +212,8 @@ test('data in which nothing, or no end, is trained are refused', async (t) => {
 
 test('rows above the memory allowed go to a file and come back', async (t) => {
   const whole = new TokenStore()
-  const small = new TokenStore({ memoryBytes: 2 ** 20 })
+  const directory = newFolder(t)
+  const small = new TokenStore({ memoryBytes: 2 ** 20, directory })
   t.teardown(() => Promise.all([whole.close(), small.close()]))
   for (let i = 0; i < 1000; i++) {
     const inputIds = Int32Array.from({ length: 1 + ((i * 7919) % 2000) }, (_, k) => i + k)
@@ -221,6 +223,8 @@ test('rows above the memory allowed go to a file and come back', async (t) => {
   }
   t.true(small.spilled)
   t.false(whole.spilled)
+  // The file has no name any more, so that nothing stays of a process that is killed.
+  t.deepEqual(readdirSync(directory), [])
   t.is(small.hash, whole.hash)
   for (let i = 0; i < 1000; i++) t.deepEqual(await small.read(i), await whole.read(i))
 })

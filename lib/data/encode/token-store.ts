@@ -127,6 +127,8 @@ export class TokenStore {
         if (this.#file === null) {
           this.#folder = await mkdtemp(join(this.#directory, 'posttrain-'))
           this.#file = await open(join(this.#folder, 'tokens'), 'wx+')
+          // An open file needs no name where the system allows that: a killed process leaves nothing.
+          await rm(this.#folder, { recursive: true, force: true }).catch(() => undefined)
         }
         const bytes = bytesOf(this.#open)
         for (let at = 0; at < bytes.length; ) {
