@@ -77,7 +77,7 @@ export class AdapterFile {
   read(): { config: AdapterConfig; scored: boolean; unsaved: ReadonlySet<string> } {
     const { rank, alpha, dropout, rsLora, dora, saved } = this.#config
     const whole = new Set(this.#present.keys())
-    const isThere = (key: string) => whole.has(`${PREFIX}${key}`)
+    const isThere = (key: string) => whole.has(`${PREFIX}${key}`) || this.#named.has(`${PREFIX}${key}`)
     const modules = knownModules(this.#model).flatMap((module) => this.#module(module))
     const copies = [...this.#copies(modules), ...this.#tokenRows(modules)]
     const [stranger] = this.#present.keys()
@@ -155,9 +155,12 @@ export class AdapterFile {
     for (const weight of knownWeights(this.#model)) {
       const [, module, kind] = /^(.*)\.(\w+)$/.exec(weight.name)!
       const repeated = `${module}.base_layer.${kind}`
-      const key = [weight.name, repeated].find((name) => this.#present.has(`${PREFIX}${name}`))
-      if (key === undefined) continue
-      this.#takeWeight(`${PREFIX}${key}`, shapeInFile(this.#model.spec, weight), weight)
+      const found = [weight.name, repeated].find((name) => this.#present.has(`${PREFIX}${name}`))
+      if (found === undefined) continue
+      this.#takeWeight(`${PREFIX}${found}`, shapeInFile(this.#model.spec, weight), weight)
+      // Up to PEFT 0.5 an adapted layer was no base layer of another.
+      const key = kind === 'bias' && bias !== 'none' && adapted.has(module!) ? repeated : found
+      if (key !== found) this.#named.set(`${PREFIX}${key}`, `${PREFIX}${found}`)
       const biased = kind === 'bias' && (bias === 'all' || (bias === 'lora_only' && adapted.has(module!)))
       copies.push(copyOf(weight, key, biased || (key === weight.name && isSaved(weight.name, modulesToSave))))
     }
