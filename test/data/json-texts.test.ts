@@ -77,3 +77,32 @@ test('a list of messages in JSON and of texts is an error that names the text', 
     messages: [user('{"town": "Ulm"}'), assistant('{"mm": 3}')],
   } as never)
 })
+
+test('a response may be JSON of one message, beside a prompt that is messages', (t) => {
+  const [chosen, rejected] = [
+    { from: 'gpt', value: 'b' },
+    { role: 'assistant', content: 'c' },
+  ]
+  for (const asked of [
+    { conversations: json([user('a')]) },
+    { prompt: [user('a')] },
+    { prompt: json([user('a')]) },
+  ]) {
+    t.deepEqual(
+      readPreference({ ...asked, chosen: json(chosen), rejected: json(rejected) }, origin),
+      readPreference({ ...asked, chosen, rejected }, origin),
+    )
+    t.like(readPreference({ ...asked, chosen: json(chosen), rejected: 'c' }, origin).responses[0], {
+      messages: [user('a'), assistant(json(chosen))],
+    } as never)
+  }
+  const prompt = [user('a')]
+  t.deepEqual(
+    readRow({ prompt, completion: json(rejected) }, origin),
+    readRow({ prompt, completion: rejected }, origin),
+  )
+  const texts = { prompt: 'Write it as JSON', chosen: json(chosen), rejected: json(rejected) }
+  t.like(readPreference(texts, origin).responses[0], { kind: 'completion', completion: json(chosen) })
+  for (const prompt of [json(user('a')), json({ role: 'user', text: 'a', at: 3 })])
+    t.like(readRow({ prompt, completion: 'b' }, origin), { kind: 'completion', prompt })
+})

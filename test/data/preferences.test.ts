@@ -5,6 +5,7 @@ import {
   type PreferenceRow,
   plainTemplate,
   preferenceLoader,
+  readPreference,
   Template,
   type Validation,
 } from '../../lib/data/index.js'
@@ -341,4 +342,23 @@ test('sources have no weight, and reading can be stopped', async (t) => {
     loadPreferences(pairs(2), { ...options, signal: AbortSignal.abort(new Error('enough')) }),
     { name: 'AbortError' },
   )
+})
+
+test('a turn of a developer begins a whole conversation like one of the system', (t) => {
+  const origin = { source: 'rows.jsonl', line: 7 }
+  const developer = { role: 'developer', content: 'S' }
+  const whole = (text: string) => [developer, user('a'), assistant(text)]
+  const expected = [
+    [developer, user('a'), assistant('b')],
+    [developer, user('a'), assistant('c')],
+  ]
+  const turns = ({ responses }: ReturnType<typeof readPreference>) =>
+    responses.map((response) =>
+      response.kind === 'messages' ? response.messages.map(({ train: _, ...message }) => message) : [],
+    )
+  const pair = { chosen: whole('b'), rejected: whole('c') }
+  for (const row of [pair, { ...pair, prompt: 'a' }, { ...pair, prompt: [developer, user('a')] }])
+    t.deepEqual(turns(readPreference(row, origin)), expected, JSON.stringify(Object.keys(row)))
+  const without = { chosen: whole('b').slice(1), rejected: whole('c').slice(1) }
+  t.deepEqual(turns(readPreference({ ...without, prompt: [developer, user('a')] }, origin)), expected)
 })

@@ -3,6 +3,7 @@ import { bad, dataIn, dataOf, type Fields, isEmpty, isObject, kindOf, type Origi
 import { withoutFiller } from './filler.js'
 import type { JsonData } from './json-data.js'
 import type { Message } from './messages.js'
+import { SYSTEM } from './roles.js'
 import { toolsOf } from './tools.js'
 
 /** What a template reads beside the messages. */
@@ -57,7 +58,7 @@ function argumentsOf(value: unknown, origin: Origin): Record<string, JsonData> |
 export function withSystem(messages: Message[], { system }: Fields, origin: Origin): Message[] {
   if (isEmpty(system)) return messages
   const { content } = contentOf(dataOf(system, 'system', origin), 'system', origin)
-  if (['system', 'developer'].includes(messages[0]?.role ?? '')) return messages
+  if (SYSTEM.includes(messages[0]?.role ?? '')) return messages
   return [{ role: 'system', content }, ...messages]
 }
 

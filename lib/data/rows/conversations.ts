@@ -6,6 +6,7 @@ import { type Continuation, followed } from './continuation.js'
 import { bad, dataOf, type Fields, isObject, kindOf, type Origin, text } from './fields.js'
 import { withoutFiller } from './filler.js'
 import { type Message, messagesIn, messagesOf } from './messages.js'
+import { SYSTEM } from './roles.js'
 import { type Example, exampleOf } from './rows.js'
 
 /** A response in a row: a text, a message (also in ShareGPT's form), messages, or the whole conversation. */
@@ -57,7 +58,7 @@ export function sharedCount(conversations: readonly Message[][], same = sameMess
 }
 
 /** Whether a response is a whole conversation, its prompt included. */
-export const isWhole = ([first]: readonly Message[]) => ['user', 'system'].includes(first?.role ?? '')
+export const isWhole = ([first]: readonly Message[]) => ['user', ...SYSTEM].includes(first?.role ?? '')
 
 const beginsWith = (whole: Message[], beginning: Message[]) =>
   sharedCount([beginning, whole]) === beginning.length
@@ -135,8 +136,8 @@ function joined(
 function wholeConversation(messages: Message[], prompt: Message[]): Message[] | null {
   if (beginsWith(messages, prompt)) return messages
   const [system, ...rest] = prompt
-  const own = system?.role === 'system' && messages[0]!.role !== 'system' && beginsWith(messages, rest)
-  return own ? [system, ...messages] : null
+  if (system === undefined || !SYSTEM.includes(system.role) || SYSTEM.includes(messages[0]!.role)) return null
+  return beginsWith(messages, rest) ? [system, ...messages] : null
 }
 
 /** A conversation whose turn at a place began in the prompt as `begun`, if given; null where it began otherwise. */

@@ -154,8 +154,8 @@ export function messagesInText(text: unknown): readonly unknown[] | undefined {
 }
 
 /** The message in a text of JSON; undefined for another text. */
-function messageInText(text: string): JsonData | undefined {
-  if (!/^\s*\{/.test(text)) return undefined
+export function messageInText(text: unknown): JsonData | undefined {
+  if (typeof text !== 'string' || !/^\s*\{/.test(text)) return undefined
   const item = parsed(text)
   return isMessage(item) ? item : undefined
 }

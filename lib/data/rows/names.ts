@@ -1,6 +1,6 @@
 import { isDialog } from './common-start.js'
 import { bad, type Fields, fieldsOf, isEmpty, isObject, kindOf, type Origin, withoutNulls } from './fields.js'
-import { isMessage, messagesInText } from './messages.js'
+import { isMessage, messageInText, messagesInText } from './messages.js'
 import { CALLS, knownRole, speakerIn } from './roles.js'
 
 /** Names of the columns; of several with a value the first counts. */
@@ -239,14 +239,24 @@ function isCalls({ answers, tools }: Fields): boolean {
   return Array.isArray(answers) && answers.every((item) => isObject(item) && 'name' in item)
 }
 
-/** Reads messages in JSON, which tables have where other rows have messages; a response beside a text stays a text. */
+/**
+ * Reads messages in JSON, which tables have where other rows have messages; a response beside a text stays a text, but
+ * where both of a pair are lists.
+ */
 function readTexts(fields: Record<string, unknown>): void {
-  const { prompt, completion, chosen, rejected } = fields
-  const asked = messagesInText(prompt)
+  const { completion, chosen, rejected } = fields
+  const asked = messagesInText(fields.prompt)
   if (asked !== undefined) fields.prompt = asked
-  if (Array.isArray(fields.prompt)) fields.completion = messagesInText(completion) ?? completion
-  const pair = [chosen, rejected].map((value) => (Array.isArray(value) ? value : messagesInText(value)))
+  const { prompt } = fields
+  if (Array.isArray(prompt)) fields.completion = readResponse(completion, prompt) ?? completion
+  const pair = [chosen, rejected].map((response) => readResponse(response, prompt))
   if (pair[0] !== undefined && pair[1] !== undefined) [fields.chosen, fields.rejected] = pair
+}
+
+/** A response that is a message or messages, also in JSON; undefined for a text. */
+function readResponse(value: unknown, prompt: unknown): unknown {
+  if (typeof value !== 'string') return value
+  return messagesInText(value) ?? (typeof prompt === 'string' ? undefined : messageInText(value))
 }
 
 /**

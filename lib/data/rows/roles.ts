@@ -28,6 +28,9 @@ const ROLES: Record<string, string> = {
 /** Roles of turns that consist of calls. */
 export const CALLS = new Set(['function_call', 'tool_call', 'tool_calls'])
 
+/** Roles of the turn that instructs the model before a conversation. */
+export const SYSTEM: readonly string[] = ['system', 'developer']
+
 /** Fields of a message that hold its role. */
 const SPEAKERS = ['role', 'from', 'author', 'speaker', 'sender']
 
