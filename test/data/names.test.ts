@@ -245,6 +245,10 @@ const refused: [row: object, message: RegExp][] = [
     { question: 'a', context: 'C', answer: 'b' },
     /^rows\.jsonl:7: context has no place beside question: write it into/,
   ],
+  [{ question: 'a', passage: 'P q', answer: 'b' }, /passage has no place beside question: write it into/],
+  [{ question: 'a', article: 'P q', options: ['b'], answer: 'b' }, /article has no place beside question/],
+  [{ query: 'a', documents: ['P q', 'R'], response: 'b' }, /documents has no place beside query/],
+  [{ definition: 'Do it.', inputs: 'a', targets: 'b' }, /definition has no place beside inputs/],
   [{ prompt: 'a', input: 'C', completion: 'b' }, /input has no place beside prompt/],
   [{ instruction: 'a', input: 'I', context: 'C', output: 'b' }, /context has no place beside instruction/],
   [{ question: 'a', answer: 4 }, /^rows\.jsonl:7: answer must be a string, got a number$/],
@@ -289,6 +293,17 @@ test('what a prompt holds already may stand beside it, and columns of messages a
       message: /context has no place/,
     })
   t.notThrows(() => readRow({ messages: whole, context: 'C' }, origin))
+  for (const beside of [
+    { document: 'report.pdf' },
+    { documents: ['d1', 'd2'] },
+    { article: 7 },
+    { passage: 'A b' },
+  ])
+    t.notThrows(
+      () => readRow({ question: 'A b. Q?', answer: 'b', ...beside }, origin),
+      JSON.stringify(beside),
+    )
+  t.notThrows(() => readRow({ prompt: 'Q?', article: 'P q', completion: 'b' }, origin))
   t.notThrows(() => readPrompt({ prompt: 'a', context: 'C' }, origin))
 })
 

@@ -1,5 +1,5 @@
 import type { Beside } from './columns.js'
-import { bad, type Origin } from './fields.js'
+import { bad, isEmpty, type Origin } from './fields.js'
 import type { Message } from './messages.js'
 import { type Columns, columnsOf } from './names.js'
 import { preferencePrompt } from './preference-rows.js'
@@ -20,6 +20,9 @@ export type PromptContent = ({ text: string } & StringColumns) | ({ messages: Me
  */
 export const readPrompt = (row: unknown, origin: Origin): PromptContent => promptIn(columnsOf(row, origin))
 
+/** Prompts beside a text that is trained as it is where rows are trained. */
+const BESIDE_TEXTS = ['problem', 'input', 'inputs']
+
 /** `readPrompt` for the columns of a row. */
 export function promptIn({ fields, at: origin }: Columns): PromptContent {
   const shared = preferencePrompt(fields, origin)
@@ -33,8 +36,16 @@ export function promptIn({ fields, at: origin }: Columns): PromptContent {
     ...(prompt !== undefined && { completion }),
   }
   const example = exampleOf(completed, origin)
-  if (example.kind === 'text')
-    throw bad(origin, 'text', 'is not a prompt: expected prompt, instruction or messages')
+  if (example.kind === 'text') {
+    const asked = BESIDE_TEXTS.find((name) => !isEmpty(fields[name]))
+    if (asked === undefined)
+      throw bad(origin, 'text', 'is not a prompt: expected prompt, instruction or messages')
+    const { [asked]: value, ...rest } = fields
+    return promptIn({
+      fields: { ...rest, prompt: value },
+      at: { ...origin, names: { ...origin.names, prompt: asked } },
+    })
+  }
   if (example.kind === 'completion') {
     const { kind: _, prompt: asked, completion: _completion, weight: _weight, ...columns } = example
     return { text: asked, ...columns }

@@ -166,6 +166,24 @@ function holds(text: string, value: unknown, levels = MAX_DEPTH): boolean {
 
 /** Texts beside a prompt that may belong into it. */
 const CONTEXT = ['context', 'input']
+/** Texts that a bare question is about, where they are more than one word, such as an id. */
+const PASSAGES = [
+  'passage',
+  'passages',
+  'article',
+  'paragraph',
+  'story',
+  'document',
+  'documents',
+  'definition',
+]
+/** Names of a prompt that holds a bare question. */
+const QUESTIONS = ['question', 'query', 'problem', 'input', 'inputs']
+
+function isProse(value: unknown): boolean {
+  if (typeof value === 'string') return /\S\s+\S/.test(value)
+  return Array.isArray(value) && value.some((item) => typeof item === 'string' && isProse(item))
+}
 
 /** Throws ERR_DATA for a text beside a prompt or an instruction that would be left out. */
 export function refuseContext(fields: Fields, origin: Origin): void {
@@ -173,11 +191,12 @@ export function refuseContext(fields: Fields, origin: Origin): void {
   const place = instruction === undefined ? 'prompt' : 'instruction'
   const asked = fields[place]
   if (messages !== undefined || typeof asked !== 'string') return
-  const left = CONTEXT.find(
+  const at = nameIn(origin, place)
+  const passages = QUESTIONS.includes(at) ? PASSAGES.filter((name) => isProse(fields[name])) : []
+  const left = [...CONTEXT, ...passages].find(
     (name) => !holds(asked, fields[name]) && !(name === 'input' && place === 'instruction'),
   )
   if (left === undefined) return
-  const at = nameIn(origin, place)
   throw bad(origin, left, `has no place beside ${at}: write it into ${at} where it belongs, or leave it out`)
 }
 
