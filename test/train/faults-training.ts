@@ -10,9 +10,13 @@ const rows = Array.from({ length: 8 }, (_, i) => ({
 
 /**
  * Three steps with a checkpoint at each, or the rest of them. No row of the training ends as those of the validation do:
- * its loss rises, and the weights of the first step are the result. Gives the bytes of its model.
+ * its loss rises, and the weights of the first step are the result, where they could be saved. Gives the bytes of its model,
+ * and the step of its weights.
  */
-export async function trainShort(source: string, output: string): Promise<Buffer> {
+export async function trainShort(
+  source: string,
+  output: string,
+): Promise<{ model: Buffer; modelStep: number | undefined }> {
   await using model = await CausalLM.load(source)
   const end = await sft({
     model,
@@ -26,5 +30,5 @@ export async function trainShort(source: string, output: string): Promise<Buffer
     checkpoints: { everySteps: 1, keep: 1 },
     resume: true,
   }).finish()
-  return readFileSync(join(end.model!, 'model.safetensors'))
+  return { model: readFileSync(join(end.model!, 'model.safetensors')), modelStep: end.modelStep }
 }

@@ -228,7 +228,7 @@ export class Session<State extends SessionState> implements AsyncDisposable {
     const { folder } = this
     throwIfAborted(options.signal)
     if (folder) {
-      if (this.#savedAt !== this.state.step) yield* this.checkpoint()
+      if (!this.isSaved) yield* this.checkpoint()
       // A kill may have come between the last checkpoint and the removal of an old one, which harms nothing.
       else if (this.#damaged.length === 0) await this.#rotate().catch(() => undefined)
       this.enter('saving')
@@ -270,6 +270,11 @@ export class Session<State extends SessionState> implements AsyncDisposable {
 
   #bestStep(): number | null {
     return this.#plan.bestStep?.(this.state) ?? null
+  }
+
+  /** Whether a checkpoint has the state as it is. */
+  get isSaved(): boolean {
+    return this.#savedAt === this.state.step
   }
 
   #noteSaved(): void {

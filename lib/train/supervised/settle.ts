@@ -57,8 +57,17 @@ export async function* settle<
   session.state = settled
   // After a failed step the weights may be corrupt: their checkpoints must not rotate out sound ones.
   const isSound = state.skippedInARow === 0
-  const wanted = (isBest && options.keep === 'best') || due(options.checkpoints?.everySteps)
-  if (session.folder && isSound && wanted) yield* session.checkpoint()
+  const keepsBest = isBest && options.keep === 'best'
+  if (session.folder && isSound && (keepsBest || due(options.checkpoints?.everySteps)))
+    yield* session.checkpoint()
+  // The end of the run saves those of the last step once more.
+  if (session.folder && keepsBest && !session.isSaved && step < state.totalSteps) {
+    session.state = { ...session.state, evaluations: { ...state.evaluations, withoutGain: 0 } }
+    yield await session.warn({
+      code: 'checkpointFailed',
+      message: `The weights of step ${step}, the best so far by validation loss, are in no checkpoint: the best is taken from those of other steps`,
+    })
+  }
   yield* session.folderWarnings()
 }
 
