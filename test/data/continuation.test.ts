@@ -172,3 +172,22 @@ test('a turn that the template renders in part is not continued, though another 
     `[user]${content}[assistant]b`,
   )
 })
+
+test('a completion may be the whole conversation, which begins with the prompt', async (t) => {
+  const expected = ['[user]Sky?<eos>\n[assistant]«blue<eos>»']
+  const completion = [user('Sky?'), assistant('blue')]
+  for (const prompt of ['Sky?', user('Sky?'), [user('Sky?')]]) {
+    t.deepEqual(await sft({ prompt, completion }), expected)
+    t.deepEqual(await labeled({ prompt, completion, label: true }), expected)
+    const pair = { prompt, chosen: completion, rejected: assistant('no') }
+    t.deepEqual(await pairs(pair), [...expected, '[user]Sky?<eos>\n[assistant]«no<eos>»'])
+  }
+  t.deepEqual(await sft({ prompt: [user('Sky?')], system: 'S', completion }), [
+    `[system]S<eos>\n${expected[0]}`,
+  ])
+  // Other turns follow the prompt.
+  const further = { prompt: [user('Sky?'), assistant('blue')], completion: [user('No?'), assistant('no')] }
+  t.deepEqual(await sft(further), [
+    '[user]Sky?<eos>\n[assistant]blue<eos>\n[user]No?<eos>\n[assistant]«no<eos>»',
+  ])
+})

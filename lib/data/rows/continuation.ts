@@ -1,3 +1,5 @@
+import { isDeepStrictEqual } from 'node:util'
+import { parsedCall } from './calls.js'
 import { bad, type Origin } from './fields.js'
 import { asOne, type Message } from './messages.js'
 
@@ -14,6 +16,26 @@ export interface Continuation {
   messages: Message[]
   prefill?: Prefill
 }
+
+export const sameMessage = (a: Message, b: Message) =>
+  a.role === b.role && a.content === b.content && sameCalls(a.tool_calls, b.tool_calls)
+
+/** Whether calls are the same, of which one side may have its arguments as JSON text. */
+const sameCalls = (a: unknown, b: unknown) =>
+  isDeepStrictEqual(a, b) || isDeepStrictEqual(withParsed(a), withParsed(b))
+
+const withParsed = (calls: unknown) => (Array.isArray(calls) ? calls.map(parsedCall) : calls)
+
+/** Counts the messages that conversations share at their beginning. */
+export function sharedCount(conversations: readonly Message[][], same = sameMessage): number {
+  const [first = [], ...others] = conversations
+  const at = first.findIndex((message, i) => !others.every((other) => other[i] && same(message, other[i]!)))
+  return at < 0 ? first.length : at
+}
+
+/** Whether a conversation begins with messages. */
+export const beginsWith = (whole: Message[], beginning: Message[]) =>
+  sharedCount([beginning, whole]) === beginning.length
 
 /**
  * A prompt and the response behind it. Where the prompt ends in a turn of the assistant and the response begins with one,

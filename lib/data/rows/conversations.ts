@@ -1,8 +1,6 @@
-import { isDeepStrictEqual } from 'node:util'
-import { parsedCall } from './calls.js'
 import { type Beside, historyOf, refuse, withSystem } from './columns.js'
 import { REASONING } from './content.js'
-import { type Continuation, followed } from './continuation.js'
+import { beginsWith, type Continuation, followed, sameMessage } from './continuation.js'
 import { bad, dataOf, type Fields, isObject, kindOf, type Origin, text } from './fields.js'
 import { withoutFiller } from './filler.js'
 import { type Message, messagesIn, messagesOf } from './messages.js'
@@ -33,35 +31,20 @@ export function promptOf(fields: Fields, origin: Origin): Message[] | string | n
   }
   refuse(fields, ['history'], 'messages', origin)
   if (prompt === undefined) return null
-  if (!Array.isArray(prompt)) throw bad(origin, 'prompt', `must be a text or messages, got ${kindOf(prompt)}`)
-  return withSystem(messagesOf(prompt, 'prompt', origin), fields, origin)
+  if (!Array.isArray(prompt) && !isObject(prompt))
+    throw bad(origin, 'prompt', `must be a text or messages, got ${kindOf(prompt)}`)
+  const messages = Array.isArray(prompt)
+    ? messagesOf(prompt, 'prompt', origin)
+    : messagesIn(prompt, 'prompt', origin)
+  return withSystem(messages, fields, origin)
 }
-
-export const sameMessage = (a: Message, b: Message) =>
-  a.role === b.role && a.content === b.content && sameCalls(a.tool_calls, b.tool_calls)
-
-/** Whether calls are the same, of which one side may have its arguments as JSON text. */
-const sameCalls = (a: unknown, b: unknown) =>
-  isDeepStrictEqual(a, b) || isDeepStrictEqual(withParsed(a), withParsed(b))
-
-const withParsed = (calls: unknown) => (Array.isArray(calls) ? calls.map(parsedCall) : calls)
 
 /** Whether two messages are the same in their reasoning too. */
 export const sameTurn = (a: Message, b: Message) =>
   sameMessage(a, b) && REASONING.every((name) => a[name] === b[name])
 
-/** Counts the messages that conversations share at their beginning. */
-export function sharedCount(conversations: readonly Message[][], same = sameMessage): number {
-  const [first = [], ...others] = conversations
-  const at = first.findIndex((message, i) => !others.every((other) => other[i] && same(message, other[i]!)))
-  return at < 0 ? first.length : at
-}
-
 /** Whether a response is a whole conversation, its prompt included. */
 export const isWhole = ([first]: readonly Message[]) => ['user', ...SYSTEM].includes(first?.role ?? '')
-
-const beginsWith = (whole: Message[], beginning: Message[]) =>
-  sharedCount([beginning, whole]) === beginning.length
 
 export function withoutResponse(messages: Message[]): Message[] {
   return messages.at(-1)?.role === 'assistant' ? messages.slice(0, -1) : messages

@@ -1,7 +1,7 @@
 import { missing } from './advice.js'
 import { type Beside, besideOf, conversation, numberIn } from './columns.js'
 import { DIALOG, splitCommonStart } from './common-start.js'
-import type { Continuation } from './continuation.js'
+import { type Continuation, sameMessage, sharedCount } from './continuation.js'
 import {
   continued,
   conversationOf,
@@ -10,9 +10,7 @@ import {
   promptOf,
   type RowResponse,
   responseMessages,
-  sameMessage,
   sameTurn,
-  sharedCount,
   withoutResponse,
 } from './conversations.js'
 import { bad, type Fields, isEmpty, kindOf, nameIn, type Origin, text } from './fields.js'

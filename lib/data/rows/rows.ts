@@ -11,11 +11,12 @@ import {
   withSystem,
 } from './columns.js'
 import { DIALOG } from './common-start.js'
-import { followed, type Prefill } from './continuation.js'
+import { beginsWith, followed, type Prefill } from './continuation.js'
 import { MAX_DEPTH } from './exact-json.js'
 import { bad, type Fields, isEmpty, isObject, kindOf, nameIn, type Origin, text } from './fields.js'
 import { instructionMessages, type Message, messagesIn, messagesOf } from './messages.js'
 import { columnsOf, type Columns as RowColumns } from './names.js'
+import { SYSTEM } from './roles.js'
 
 /** Columns of any row; further ones are allowed. */
 export interface Columns {
@@ -142,10 +143,18 @@ function completionExample(fields: Fields, weight: number, origin: Origin): Exam
   const earlier = typeof prompt === 'string' ? historyOf(fields, origin) : []
   if (typeof prompt !== 'string') refuse(fields, ['history'], 'messages', origin)
   const asked = withSystem([...earlier, ...turnsOf(fields, 'prompt', 'user', origin)], fields, origin)
-  const said = turnsOf(fields, 'completion', 'assistant', origin)
+  const said = behind(asked, turnsOf(fields, 'completion', 'assistant', origin))
   const context = asked.map((message) => ({ ...message, train: false }))
   const { messages, ...begun } = followed(context, said, origin)
   return { kind: 'messages', ...begun, weight, ...conversation(messages, fields, origin) }
+}
+
+/** The messages of a completion that stand behind the prompt, which it may begin with. */
+function behind(asked: Message[], said: Message[]): Message[] {
+  for (const prompt of [asked, asked.slice(SYSTEM.includes(asked[0]!.role) ? 1 : 0)])
+    if (prompt.length > 0 && said.length > prompt.length && beginsWith(said, prompt))
+      return said.slice(prompt.length)
+  return said
 }
 
 /** Reads a column of messages, or a text as one message. */
