@@ -14,8 +14,40 @@ const EARLY = ['--single-threaded-gc', '--optimize-for-size']
 
 // Words that are tokens of the fixture: each token takes memory of its own beside its text.
 const prose = (length: number) => ' what opposite colour name this tell the'.repeat(length / 40)
+const word = (length: number) => 'whatoppositecolournametell'.repeat(length / 26)
 const forms: [string, (length: number) => string][] = [
   ['a row of text', (length) => JSON.stringify({ text: prose(length) })],
+  ['a row of one word', (length) => JSON.stringify({ text: word(length) })],
+  [
+    'a message of one word',
+    (length) =>
+      JSON.stringify({
+        messages: [
+          { role: 'user', content: 'b' },
+          { role: 'assistant', content: word(length) },
+        ],
+      }),
+  ],
+  [
+    'a message of spaces',
+    (length) =>
+      JSON.stringify({
+        messages: [
+          { role: 'assistant', content: 'b' },
+          { role: 'user', content: ' '.repeat(length) },
+        ],
+      }),
+  ],
+  [
+    'a message of the assistant',
+    (length) =>
+      JSON.stringify({
+        messages: [
+          { role: 'user', content: 'b' },
+          { role: 'assistant', content: prose(length) },
+        ],
+      }),
+  ],
   [
     'a message of the user',
     (length) =>

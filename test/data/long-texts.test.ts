@@ -5,6 +5,9 @@ import { encodeText, rowsOfText } from '../../lib/data/index.js'
 import { encoderOf } from '../../lib/data/text/encoder.js'
 import { IdList } from '../../lib/data/text/id-list.js'
 import { mergedTokens } from '../../lib/data/text/long-words.js'
+import { Merger } from '../../lib/data/text/merger.js'
+import { wordsBy } from '../../lib/data/text/pre-tokenizers.js'
+import { matchesOf } from '../../lib/data/text/split.js'
 import { checked } from '../../lib/data/text/tokenizer-files.js'
 import { WordEncoder } from '../../lib/data/text/word-encoder.js'
 import { hash32 } from '../../lib/random.js'
@@ -63,6 +66,52 @@ for (const kind of kinds) {
     t.deepEqual(inChunks(words), whole(words))
   })
 }
+
+for (const kind of ['gpt2', 'gpt4o', 'gemma', 'llama3', 'sentencepiece', 'qwen']) {
+  test(`merges of ${kind} are those of the library`, (t) => {
+    const json = JSON.parse(readFileSync(`test/fixtures/tokenizers/${kind}.json`, 'utf8')) as Json
+    const { model } = encoderOf(checked({ ...json, added_tokens: [] }), {})
+    const merger = new Merger(model.merges!)
+    const { bpe } = model as unknown as { bpe(word: string): string[] }
+    t.deepEqual(merger.merge(''), [])
+    for (const [k, alphabet] of [
+      'ab',
+      'the quick',
+      'aeiou nstr',
+      '\u2581the',
+      'ĠĊthe',
+      '天空是',
+      '😀é\u0301a',
+      '=-',
+    ].entries()) {
+      const characters = [...alphabet]
+      for (let n = 0; n < 20; n++) {
+        const draw = (i: number) => (n === 0 ? 0 : hash32(5, k, n * 1_000 + i) % characters.length)
+        const word = Array.from({ length: 1 + 20 * n }, (_, i) => characters[draw(i)]).join('')
+        t.deepEqual(merger.merge(word), bpe.call(model, word), word)
+      }
+    }
+  })
+}
+
+test('a word of a million characters takes less than ten seconds, which were minutes', (t) => {
+  const json = JSON.parse(readFileSync('test/fixtures/tokenizers/gpt2.json', 'utf8')) as Json
+  const encode = encoding(json, 8_192)
+  const start = performance.now()
+  for (const character of ['a', ' ', '"']) t.true(encode(character.repeat(2 ** 20)).length > 0)
+  t.true(performance.now() - start < 10_000)
+})
+
+test('a stretch without digits may have millions of characters; where a search cannot hold them it is an error', (t) => {
+  const text = '天 '.repeat(6_000_000)
+  const digits = wordsBy({ type: 'Digits', individual_digits: true }, null)!
+  t.deepEqual(
+    [...digits(`${text}12${text}`, true)].map(({ length }) => length),
+    [12e6, 1, 1, 12e6],
+  )
+  const matches = () => [...matchesOf('天'.repeat(12e6), /\p{L}+/gu)]
+  t.throws(matches, { code: 'ERR_DATA', message: /in a text of 12000000 characters: break the text up/ })
+})
 
 test('a word in which no chunk can end is refused', (t) => {
   // Merges from the left end only, so that every token depends on where the word begins.

@@ -3,6 +3,7 @@ import { PosttrainError } from '../../errors.js'
 import { splitPrompt } from '../rows/prompt-rows.js'
 import type { Example } from '../rows/rows.js'
 import type { ConversationCounts, Segment, TrainOn } from '../text/conversation.js'
+import { IdList } from '../text/id-list.js'
 import type { Template } from '../text/template.js'
 import type { Tokenizer } from '../text/tokenizer.js'
 
@@ -106,7 +107,11 @@ export function encodeRow(
     example.kind === 'completion'
       ? textPrefix(example.prompt, example.rendered === true, tokenizer)
       : template.prefixIds(tokenizer)
-  const pieces = segments.map(({ text, guard }, i) => tokenizer.encode(text, { guard, first: i === 0 }))
+  const pieces = segments.map(({ text, guard }, i) => {
+    const ids = new IdList(options.maxLength)
+    tokenizer.encodeInto(ids, text, { guard, first: i === 0 })
+    return ids
+  })
   const length = pieces.reduce((sum, piece) => sum + piece.length, prefix.length)
   if (length === 0) return 'empty'
   if (length > options.maxLength) {
@@ -118,25 +123,20 @@ export function encodeRow(
     }
     if (options.overflow === 'drop') return 'tooLong'
   }
-  const inputIds = new Int32Array(length)
-  const labels = new Int32Array(length).fill(IGNORE_INDEX)
-  inputIds.set(prefix)
+  const kept = Math.min(length, options.maxLength)
+  const inputIds = new Int32Array(kept)
+  const labels = new Int32Array(kept).fill(IGNORE_INDEX)
+  inputIds.set(prefix.slice(0, kept))
   let at = prefix.length
   for (const [i, piece] of pieces.entries()) {
-    inputIds.set(piece, at)
-    if (segments[i]?.trained === true) labels.set(piece, at)
-    at += piece.length
+    if (at >= kept) break
+    const ids = piece.finish().subarray(0, kept - at)
+    inputIds.set(ids, at)
+    if (segments[i]?.trained === true) labels.set(ids, at)
+    at += ids.length
   }
-  const kept = Math.min(length, options.maxLength)
   const stopIds = stopIdsOf(tokenizer, example.kind === 'messages' ? template : null)
-  const row = finish(
-    inputIds.subarray(0, kept),
-    labels.subarray(0, kept),
-    example.weight,
-    kept < length,
-    tokenizer,
-    stopIds,
-  )
+  const row = finish(inputIds, labels, example.weight, kept < length, tokenizer, stopIds)
   if (row === 'noLabels') return row
   return {
     ...row,
@@ -170,15 +170,13 @@ export function encodeText(
 ): TextTokens | Dropped {
   const { text, rendered = false, weight } = example
   const { bosId, eosId } = tokenizer
-  const body = tokenizer.encode(text, { allowSpecial: rendered })
-  if (body.length === 0) return 'empty'
-  const ends = rendered && tokenizer.endsWithSpecial(text.trimEnd())
-  const end = eosId === null || ends ? [] : [eosId]
   const prefix = textPrefix(text, rendered, tokenizer)
-  const ids = new Int32Array(prefix.length + body.length + end.length)
-  ids.set(prefix)
-  ids.set(body, prefix.length)
-  ids.set(end, prefix.length + body.length)
+  const list = new IdList()
+  list.append(prefix)
+  tokenizer.encodeInto(list, text, { allowSpecial: rendered })
+  if (list.length === prefix.length) return 'empty'
+  if (eosId !== null && !(rendered && tokenizer.endsWithSpecial(text.trimEnd()))) list.push(eosId)
+  const ids = list.finish()
   return ids.length < 2 ? 'noLabels' : { ids, weight, bosId, eosId }
 }
 

@@ -57,8 +57,10 @@ export interface Model {
   end_of_word_suffix?: string | null
   continuing_subword_suffix?: string | null
   encode(words: string[]): string[]
-  /** Of byte-pair merges only. */
-  bpe?(word: string): string[]
+  /** Pairs of byte-pair merges, the first ones before the others; only of models that merge. */
+  merges?: readonly (readonly string[])[]
+  /** A word that is a token is never merged. */
+  ignore_merges?: boolean
 }
 
 /** A normalizer, pre-tokenizer or decoder. */

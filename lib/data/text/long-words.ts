@@ -1,6 +1,6 @@
 import { PosttrainError } from '../../errors.js'
 
-/** Characters of a word that are merged at once: merging needs some 300 bytes for each. */
+/** Characters of a word that are merged at once. */
 const CHUNK = 8_192
 /** Most characters of a word that are merged at once where no shorter beginning has the tokens of the whole. */
 const MAX_CHUNK = 2 ** 18

@@ -93,8 +93,8 @@ export function wordsBy(json: PartJson, pattern: RegExp | LinearRegex | null | u
   if (type === 'Metaspace') return metaspace(json)
   if (type === 'FixedLength') return fixedLength(json.length!)
   // Any numeric character, as ½, is a digit.
-  const digits = single === true ? /\P{N}+|\p{N}/gu : /\P{N}+|\p{N}+/gu
-  if (type === 'Digits') return (text) => matchesOf(text, digits)
+  const digits = single === true ? /\p{N}/gu : /\p{N}+/gu
+  if (type === 'Digits') return (text) => splitText(text, digits, 'isolated', false)
   if (type === 'Punctuation' || type === 'Split') {
     const splits = type === 'Punctuation' ? PUNCTUATION : (pattern as RegExp)
     const rule = (behavior ?? 'isolated').toLowerCase().replaceAll('_', '')

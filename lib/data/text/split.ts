@@ -1,3 +1,5 @@
+import { PosttrainError } from '../../errors.js'
+
 /** What a pre-tokenizer does with the matches of its pattern; the names in tokenizer.json. */
 export const SPLIT_BEHAVIORS = [
   'isolated',
@@ -9,13 +11,33 @@ export const SPLIT_BEHAVIORS = [
 
 type Piece = { text: string; match: boolean }
 
+/** The matches of a pattern. V8 remembers every character of a match for its search, and fails at some millions. */
+function* found(text: string, pattern: RegExp): Generator<RegExpExecArray> {
+  const matches = text.matchAll(pattern)
+  for (;;) {
+    let next: IteratorResult<RegExpExecArray>
+    try {
+      next = matches.next()
+    } catch (cause) {
+      if (!(cause instanceof RangeError)) throw cause
+      throw new PosttrainError(
+        'ERR_DATA',
+        `the tokenizer finds no end of a word in a text of ${text.length} characters: break the text up`,
+        { cause },
+      )
+    }
+    if (next.done === true) return
+    yield next.value
+  }
+}
+
 /** All of a text in order: what the pattern matches, and what lies between. */
 function* piecesOf(text: string, pattern: RegExp, invert: boolean): Generator<Piece> {
   let from = 0
-  for (const { 0: found, index } of text.matchAll(pattern)) {
+  for (const { 0: match, index } of found(text, pattern)) {
     if (index > from) yield { text: text.slice(from, index), match: invert }
-    if (found !== '') yield { text: found, match: !invert }
-    from = index + found.length
+    if (match !== '') yield { text: match, match: !invert }
+    from = index + match.length
   }
   if (from < text.length) yield { text: text.slice(from), match: invert }
 }
@@ -52,5 +74,5 @@ export function* splitText(
 
 /** The matches of a pattern, without what lies between. */
 export function* matchesOf(text: string, pattern: RegExp): Generator<string> {
-  for (const [found] of text.matchAll(pattern)) if (found !== '') yield found
+  for (const [match] of found(text, pattern)) if (match !== '') yield match
 }

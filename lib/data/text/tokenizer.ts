@@ -200,13 +200,17 @@ export class Tokenizer {
   encode(text: string, options: { allowSpecial?: boolean; first?: boolean; guard?: Guard } = {}): Int32Array {
     needArgument('encode', 'the text', text, is.text)
     needOptions('encode', options, { allowSpecial: is.flag, first: is.flag, guard: is.object })
+    const ids = new IdList()
+    this.encodeInto(ids, text, options)
+    return ids.finish()
+  }
+
+  /** @internal Adds the ids of a text to a list. */
+  encodeInto(ids: IdList, text: string, options: NonNullable<Parameters<Tokenizer['encode']>[1]>): void {
     const { guard, first = true } = options
     const tokens = options.allowSpecial === true || guard !== undefined ? this.#all : this.#ordinary
-    const ids = new IdList()
-    const add = (from: number, to: number) => {
-      const start = from > 0 ? this.#dummySpace !== 'first' : first
-      this.#stretch(text.slice(from, to), start, ids)
-    }
+    const add = (from: number, to: number) =>
+      this.#stretch(text.slice(from, to), from > 0 ? this.#dummySpace !== 'first' : first, ids)
     let from = 0
     for (const { token, start, end, guarded } of tokens.matches(text, 0, guard)) {
       if (guarded) continue
@@ -215,7 +219,6 @@ export class Tokenizer {
       from = end
     }
     add(from, text.length)
-    return ids.finish()
   }
 
   encodeBatch(
@@ -288,13 +291,8 @@ export class Tokenizer {
       return
     }
     // A line feed, which merges with nothing, suppresses the leading space.
-    const encode = (piece: string): Int32Array => {
-      const ids = new IdList()
-      this.#plain.encode(piece, ids)
-      return ids.finish()
-    }
-    const lead = encode('\n')
-    const ids = encode(`\n${text}`)
-    into.append(lead.every((id, i) => ids[i] === id) ? ids.subarray(lead.length) : encode(text))
+    const [lead, ids] = [this.#plain.idsOf('\n'), this.#plain.idsOf(`\n${text}`)]
+    if (lead.every((id, i) => ids[i] === id)) into.append(ids.subarray(lead.length))
+    else this.#plain.encode(text, into)
   }
 }

@@ -2,6 +2,7 @@ import { PosttrainError } from '../../errors.js'
 import { type Encoder, orDamaged, type Part } from './encoder.js'
 import { IdList } from './id-list.js'
 import { mergedTokens } from './long-words.js'
+import { Merger } from './merger.js'
 import type { AddedToken } from './tokenizer-files.js'
 import { Unigram, type Vocabulary } from './unigram.js'
 
@@ -38,6 +39,8 @@ export class WordEncoder {
   readonly #longWord: number
   readonly #known = new Map<string, Int32Array>()
   readonly #unigram: Unigram | null
+  /** Made for the first word that is not short. */
+  #merger: Merger | null = null
 
   /** No text makes the special ones of the added tokens, though the vocabulary of a Unigram model has them. */
   constructor(encoder: Encoder, added: readonly AddedToken[], longWord: number = LONG) {
@@ -64,6 +67,12 @@ export class WordEncoder {
     })
   }
 
+  idsOf(text: string): Int32Array {
+    const ids = new IdList()
+    this.encode(text, ids)
+    return ids.finish()
+  }
+
   #word(word: string, into: IdList): void {
     if (word.length > SHORT) {
       this.#longer(this.#spelled(word), into)
@@ -84,13 +93,16 @@ export class WordEncoder {
 
   #longer(word: string, into: IdList): void {
     const { model } = this.#encoder
-    const isMerged = model.bpe !== undefined && !model.end_of_word_suffix && !model.continuing_subword_suffix
-    if (word.length <= this.#longWord || this.#unigram !== null || !isMerged) {
+    const { merges, end_of_word_suffix: end, continuing_subword_suffix: inside } = model
+    const isToken = model.ignore_merges === true && model.tokens_to_ids.has(word)
+    if (merges === undefined || end || inside || isToken || this.#unigram !== null) {
       into.append(this.#idsOf(word))
       return
     }
+    this.#merger ??= new Merger(merges)
+    const merger = this.#merger
     let last: number | undefined
-    for (const token of mergedTokens((part) => model.bpe!(part), word, this.#longWord)) {
+    for (const token of mergedTokens((part) => merger.merge(part), word, this.#longWord)) {
       const ids = this.#tokenIds(token)
       const from = model.fuse_unk && ids[0] === model.unk_token_id && last === ids[0] ? 1 : 0
       into.append(from === 0 ? ids : Array.from(ids).slice(from))
