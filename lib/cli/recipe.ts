@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { type DataSource, needFiles, type Validation } from '../data/sources.js'
+import { needWritable } from '../files/atomic.js'
 import { option } from '../options/option.js'
 import { lazily } from '../options/zod.js'
 import { RECIPES, type RecipeName } from '../train/recipes.js'
@@ -40,10 +41,11 @@ interface Opened {
 async function openNamed(
   name: RecipeName,
   machine: ModelOptions,
-  { fromScratch, seed, reward, data, validation }: Record<string, unknown>,
+  { fromScratch, seed, reward, data, validation, output }: Record<string, unknown>,
   opened: Opened[],
 ): Promise<Record<string, unknown>> {
   await needFiles(data as DataSource, validation as Validation | undefined)
+  if (typeof output === 'string') await needWritable(output)
   const { createModel, openModel, openRewards, openTrainable } = await import('./open-model.js')
   if (name === 'reward' || fromScratch === true) {
     const model =

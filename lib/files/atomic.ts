@@ -1,4 +1,4 @@
-import { lstat, mkdir, open, readdir, realpath, rename, rm, stat } from 'node:fs/promises'
+import { access, constants, lstat, mkdir, open, readdir, realpath, rename, rm, stat } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import { PosttrainError } from '../errors.js'
 import { ageMs, removeLeftovers, temporariesOf, temporaryName } from './temporary.js'
@@ -26,6 +26,23 @@ export async function makeFolder(path: string, mode = 0o777): Promise<void> {
     await mkdir(whole, mode).catch((again: NodeJS.ErrnoException) => {
       if (again.code !== 'EEXIST') throw again
     })
+  }
+}
+
+/** Throws ERR_IO where neither a folder nor what it would be created in can be written; creates nothing. */
+export async function needWritable(path: string): Promise<void> {
+  try {
+    for (let at = resolve(path); ; at = dirname(at)) {
+      const found = await stat(at).catch((error: NodeJS.ErrnoException) => {
+        if (error.code !== 'ENOENT' || dirname(at) === at) throw error
+        return null
+      })
+      if (found === null) continue
+      if (!found.isDirectory()) throw new Error(`${at} is not a folder`)
+      return await access(at, constants.W_OK)
+    }
+  } catch (error) {
+    throw ioError('writing', path, error)
   }
 }
 

@@ -4,6 +4,7 @@ import test from 'ava'
 import { Command } from 'commander'
 import { report } from '../../lib/cli/program.js'
 import { Progress } from '../../lib/cli/progress.js'
+import { needWritable } from '../../lib/files/atomic.js'
 import { posttrain } from '../helpers/command-line.js'
 import { cleanFolder, newFolder } from '../helpers/scratch.js'
 import { instructionRows, tinyModel } from '../helpers/tiny-training.js'
@@ -51,6 +52,19 @@ test('interrupted while it reads, a run ends at once and leaves nothing', async 
     )
     t.false(existsSync(output) && readdirSync(output).length > 0)
   }
+})
+
+test('an output that cannot be written is said before a model is loaded', async (t) => {
+  for (const output of [data, join(data, 'run')]) {
+    const { code, stderr } = await posttrain(['sft', '--model', 'none', '--data', data, '--output', output])
+    t.is(code, 1)
+    t.regex(
+      stderr,
+      /^(Loading the model\n)?posttrain sft: writing .*rows\.jsonl.* failed: .*not a (folder|directory)/,
+    )
+  }
+  await t.notThrowsAsync(needWritable(join(folder, 'a', 'b')))
+  t.false(existsSync(join(folder, 'a')))
 })
 
 test('a process that may open no more files says how to raise the limit', (t) => {
