@@ -154,6 +154,9 @@ const preferences: Record<string, object> = {
   'Capybara pairs': { conversation: [{ input: 'a', output: 'x' }], ...pair },
   'messages as JSON': { prompt: 'a', chosen: json(pair.chosen), rejected: json(pair.rejected) },
   'responses with scores': { prompt: 'a', responses: ['c', 'b'], scores: [1, 9.5] },
+  'responses with ratings': { prompt: 'a', responses: ['c', 'b'], ratings: [1, 9.5] },
+  'responses with a reward each': { prompt: 'a', responses: ['c', 'b'], reward: [1, 9.5], rewards: 3 },
+  'responses with other numbers': { prompt: 'a', responses: ['b', 'c'], lengths: [1, 2], rating: 4 },
   'responses with ranks': { prompt: 'a', responses: ['c', 'b'], ranks: [2, 1] },
 }
 for (const [shape, row] of Object.entries(preferences)) {
@@ -221,6 +224,21 @@ test('a label is true or false, or 1 or 0', (t) => {
 test('a row without a chosen response is not told that its messages are rows', (t) => {
   for (const row of [{ messages: asked }, { messages: asked, rejected_response: 'c' }])
     t.throws(() => readPreference(row, origin), { message: /^(?!.*holds the rows).*chosen is missing/ })
+})
+
+test('numbers that may order responses in another way are errors that name them', (t) => {
+  const responses = ['b', 'c']
+  for (const beside of [{ labels: [0, 1] }, { ranking: [2, 1] }, { all_rm_scores: [1, 2] }])
+    t.throws(() => readPreference({ prompt: 'a', responses, ...beside }, origin), {
+      code: 'ERR_DATA',
+      message: new RegExp(`^rows\\.jsonl:7: ${Object.keys(beside)[0]} may say which response is best`),
+    })
+  const own = responses.map((text, i) => ({ ...assistant(text), score: i }))
+  t.throws(() => readPreference({ prompt: 'a', responses: own }, origin), {
+    message: /^rows\.jsonl:7: responses\[0\]\.score may say which response is best/,
+  })
+  t.notThrows(() => readPreference({ prompt: 'a', responses: own, scores: [1, 2] }, origin))
+  t.notThrows(() => readPreference({ prompt: 'a', responses, labels: ['x', 'y'], rank: 3 }, origin))
 })
 
 test('responses with equal scores make no pair', async (t) => {

@@ -19,6 +19,7 @@ const NAMES = {
   chosen: ['chosen', 'chosen_response', 'preferred_output'],
   rejected: ['rejected', 'rejected_response', 'non_preferred_output', 'rejected_messages'],
   ranks: ['ranks', 'rank'],
+  scores: ['scores', 'score', 'ratings', 'rating', 'rewards', 'reward'],
   label: ['label', 'kto_tag'],
   prompt: ['prompt', 'question', 'query'],
   /** A prompt where no text is beside it. */
@@ -37,6 +38,7 @@ const FITS: Readonly<Record<string, (value: unknown) => boolean>> = {
   sample_weight: (value) => kindOf(value) === 'a number',
   loss_weight: (value) => kindOf(value) === 'a number',
   rank: Array.isArray,
+  ...Object.fromEntries(NAMES.scores.slice(1).map((name) => [name, Array.isArray])),
 }
 
 function isList(value: unknown): boolean {
@@ -125,6 +127,7 @@ function namesOf(given: Fields, found: Found): Names {
   const names: Names = new Map()
   const isFull = (name: string) => !isEmpty(given[name])
   for (const column of OF_ROWS) take(names, column, full[column] ?? blank[column])
+  if (isFull('responses')) take(names, 'scores', full.scores)
   // What is a row without them, lists that may hold other things are not read in.
   const isRead = full.prompt !== undefined || isPair(given, found) || isPreference(given, found)
   const general = isRead || ['instruction', 'text', 'completion'].some(isFull) ? undefined : full.general

@@ -13,7 +13,17 @@ import {
   sameTurn,
   withoutResponse,
 } from './conversations.js'
-import { bad, type Fields, isEmpty, kindOf, nameIn, type Origin, text } from './fields.js'
+import {
+  bad,
+  type Fields,
+  isEmpty,
+  isObject,
+  kindOf,
+  nameIn,
+  type Origin,
+  text,
+  withoutNulls,
+} from './fields.js'
 import type { Message } from './messages.js'
 import { type Columns, columnsOf, withChosen } from './names.js'
 import { type Example, exampleOf, refuseContext, type StringColumns, stringColumns } from './rows.js'
@@ -136,6 +146,27 @@ function scoresOf(fields: Fields, count: number, origin: Origin): number[] | und
   return (values as number[]).map((value) => (name === 'scores' ? value : -value))
 }
 
+/** Names of what may say in which order responses are. */
+const ORDER = /rank|scor|rating|reward|label|prefer/i
+
+/** Throws ERR_DATA for numbers that may order the responses otherwise than they stand. */
+function refuseOrder(fields: Fields, origin: Origin): void {
+  const { responses } = fields
+  if (!Array.isArray(responses) || !isEmpty(fields.scores) || !isEmpty(fields.ranks)) return
+  const advice = 'may say which response is best: write scores or ranks, or leave it out'
+  const isNumbers = (value: unknown) =>
+    Array.isArray(value) &&
+    value.length === responses.length &&
+    value.every((item) => numberIn(item) !== undefined)
+  const column = Object.keys(fields).find((name) => ORDER.test(name) && isNumbers(fields[name]))
+  if (column !== undefined) throw bad(origin, column, advice)
+  for (const [i, response] of responses.entries()) {
+    const own = isObject(response) ? withoutNulls(response) : {}
+    const name = Object.keys(own).find((name) => ORDER.test(name) && numberIn(own[name]) !== undefined)
+    if (name !== undefined) throw bad(origin, `responses[${i}].${name}`, advice)
+  }
+}
+
 /**
  * Columns of a row whose texts are whole dialogs with a common start: the start becomes the prompt, where the row has not
  * its own. With `apart` texts without a common start have an empty one.
@@ -176,6 +207,7 @@ export const readPreference = (row: unknown, origin: Origin, options?: { apart?:
 export function preferenceIn(columns: Columns, { apart = false } = {}): Preference {
   const { fields, at } = withChosen(columns)
   refuseContext(fields, at)
+  refuseOrder(fields, at)
   return readFields(fields, at, apart)
 }
 
