@@ -60,9 +60,7 @@ export async function readSeeds(
 
 function readSeed(exact: unknown, row: unknown, origin: Origin, mode: DistillMode): Seed {
   const fields = fieldsOf(exact, origin)
-  // A paragraph of a .txt file is the question.
-  const asked: PromptContent =
-    typeof fields.text === 'string' ? { text: fields.text } : readPrompt(exact, origin)
+  const asked: PromptContent = readPrompt(questionOf(fields) ?? exact, origin)
   if ('tools' in asked) throw bad(origin, 'tools', 'cannot be passed to a teacher: remove rows with tools')
   const said: readonly Message[] =
     'text' in asked ? [...(asked.earlier ?? []), { role: 'user', content: asked.text }] : asked.messages
@@ -88,6 +86,17 @@ function readSeed(exact: unknown, row: unknown, origin: Origin, mode: DistillMod
       templateArguments: plainOf(asked.templateArguments) as TemplateArguments,
     }),
     responses,
+  }
+}
+
+/** The prompt of a row whose `text` is the question, as a paragraph of a .txt file; null for other rows. */
+function questionOf({ text, system, tools, chat_template_kwargs: given }: Fields): Fields | null {
+  if (typeof text !== 'string') return null
+  return {
+    prompt: text,
+    ...(system !== undefined && { system }),
+    ...(tools !== undefined && { tools }),
+    ...(given !== undefined && { chat_template_kwargs: given }),
   }
 }
 

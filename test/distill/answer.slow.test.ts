@@ -40,21 +40,22 @@ async function all(run: DistillRun): Promise<DistillEvent[]> {
 const reasons = (events: DistillEvent[], type: 'retry' | 'failure') =>
   events.flatMap((event) => (event.type === type ? [event.reason] : []))
 
-test('columns beside a string prompt are part of the question, and arguments of the template of the request', async (t) => {
+test('columns beside a string prompt or a text are part of the question, and arguments of the template of the request', async (t) => {
   const server = await teacherServer(t, () => 'b')
   const data = [
     { prompt: 'q', system: 'S', history: [['a', 'b']], chat_template_kwargs: { enable_thinking: true } },
     { prompt: 'q' },
+    { text: 'r', system: 'T', chat_template_kwargs: { enable_thinking: true } },
   ]
   const run = { templateArguments: { enable_thinking: false, depth: 1 }, concurrency: 1 }
   await all(distill({ ...optionsFor(t, server, data), ...run }))
-  const [first, second] = server.asked.map(({ body }) => body)
+  const asked = server.asked.map(({ body }) => body)
   t.deepEqual(
-    first!.messages.map(({ role, content }) => `${role} ${content}`),
-    ['system S', 'user a', 'assistant b', 'user q'],
+    asked.map(({ messages }) => messages.map(({ role, content }) => `${role} ${content}`).join(', ')),
+    ['system S, user a, assistant b, user q', 'user q', 'system T, user r'],
   )
-  t.deepEqual(first!.chat_template_kwargs, { enable_thinking: true, depth: 1 })
-  t.deepEqual(second!.chat_template_kwargs, { enable_thinking: false, depth: 1 })
+  const thinking = [true, false, true].map((enable_thinking) => ({ enable_thinking, depth: 1 }))
+  for (const [i, body] of asked.entries()) t.deepEqual(body.chat_template_kwargs, thinking[i])
 })
 
 test('each kind of seed becomes a row that can be trained on', async (t) => {
