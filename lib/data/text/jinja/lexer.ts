@@ -1,5 +1,6 @@
 import { isSpace, skipSpace, spaceBefore } from './characters.js'
 import { SyntaxFailure } from './failure.js'
+import { charge, MAX_TOKENS } from './limits.js'
 
 export type TokenKind =
   | 'data'
@@ -55,6 +56,7 @@ class Lexer {
   }
 
   #push(kind: TokenKind, value: string): void {
+    if (this.#tokens.length === MAX_TOKENS) this.#fail(`it has more than ${MAX_TOKENS} words and symbols`)
     this.#tokens.push({ kind, value, line: this.#line })
   }
 
@@ -108,10 +110,10 @@ class Lexer {
     if (sign === '-') return this.#source.slice(from, spaceBefore(this.#source, end, from))
     if (sign === '' && indent) {
       const space = spaceBefore(this.#source, end, from)
-      const line = this.#source.lastIndexOf('\n', end - 1) + 1
-      const start = Math.max(line, from)
-      const fresh = line > from || from === 0 || this.#source[from - 1] === '\n'
-      if (fresh && space <= start) return this.#source.slice(from, start)
+      let start = end
+      while (start > space && this.#source[start - 1] !== '\n') start--
+      const fresh = start > space || (start === from && (from === 0 || this.#source[from - 1] === '\n'))
+      if (fresh) return this.#source.slice(from, start)
     }
     return this.#source.slice(from, end)
   }
@@ -245,6 +247,7 @@ class Lexer {
 
   #unescape(text: string): string {
     if (!text.includes('\\')) return text
+    charge(text.length / 2)
     return text.replace(
       /\\(?:([0-7]{1,3})|x([\da-fA-F]{2})|u([\da-fA-F]{4})|U([\da-fA-F]{8})|([\s\S]))/g,
       (whole, octal, x, u, long, single) => {

@@ -24,6 +24,10 @@ export const DEFAULT_LIMITS: Readonly<Limits> = {
 export const STEPS_PER_ITEM = 5000
 /** Characters of a template's source. */
 export const MAX_SOURCE = 1024 * 1024
+/** Words and symbols of a template's source; the longest of known templates has 3,000. */
+export const MAX_TOKENS = 16_384
+/** Work of compiling a template: nodes looked at and variables of branches compared; known templates need 20,000. */
+export const COMPILING_STEPS = 400_000
 /** Blocks, or parenthesized expressions, inside each other. */
 export const MAX_DEPTH = 150
 /** Operators and blocks inside each other, chains of operators included. */

@@ -186,6 +186,7 @@ export abstract class PrimaryParser {
     const { tokens } = this
     const args: Expression[] = []
     const keywords: Keyword[] = []
+    const names = new Set<string>()
     let rest: Expression | null = null
     let restKeywords: Expression | null = null
     const check = (valid: boolean) => {
@@ -208,7 +209,8 @@ export abstract class PrimaryParser {
         check(restKeywords === null)
         const name = tokens.next().value
         tokens.next()
-        if (keywords.some((other) => other.name === name)) tokens.fail(`the argument '${name}' is repeated`)
+        if (names.has(name)) tokens.fail(`the argument '${name}' is repeated`)
+        names.add(name)
         keywords.push({ type: 'keyword', name, value: this.expression(), line })
       } else {
         check(rest === null && restKeywords === null && keywords.length === 0)

@@ -1,3 +1,4 @@
+import { charge } from './limits.js'
 import type { Expression, For, Node, Statement } from './nodes.js'
 import { childrenOf } from './nodes.js'
 
@@ -80,6 +81,7 @@ export class Symbols {
   }
 
   #copy(): Symbols {
+    charge(8 + 2 * (this.refs.size + this.loads.size + this.stores.size))
     const copy = new Symbols(this.scope, this.parent, this.#own)
     copy.refs = new Map(this.refs)
     copy.loads = new Map(this.loads)
@@ -96,6 +98,7 @@ export class Symbols {
     })
     const set = new Set(copies.flatMap((copy) => [...copy.stores]).filter((name) => !this.stores.has(name)))
     for (const copy of copies) {
+      charge(copy.refs.size + copy.loads.size + copy.stores.size)
       for (const [name, slot] of copy.refs) this.refs.set(name, slot)
       for (const [slot, load] of copy.loads) this.loads.set(slot, load)
       for (const name of copy.stores) this.stores.add(name)
@@ -109,6 +112,7 @@ export class Symbols {
 
   /** Takes in the names of a node, but not those of frames inside it. */
   visit(node: Node): void {
+    charge(1)
     switch (node.type) {
       case 'name':
         if (node.use === 'param') this.declare(node.name)
@@ -169,6 +173,7 @@ export function undeclared(body: readonly Statement[], wanted: readonly string[]
   const names = new Set(wanted)
   const found = new Set<string>()
   const visit = (node: Node) => {
+    charge(1)
     if (node.type === 'block') return
     if (node.type === 'name') {
       if (node.use === 'load' && names.has(node.name)) found.add(node.name)
@@ -182,6 +187,7 @@ export function undeclared(body: readonly Statement[], wanted: readonly string[]
 
 /** Whether something in a loop sets the variable `loop`. */
 export function setsLoop(node: For | Node): boolean {
+  charge(1)
   if (node.type === 'name') return node.use !== 'load' && node.name === 'loop'
   for (const child of childrenOf(node)) if (setsLoop(child)) return true
   return false

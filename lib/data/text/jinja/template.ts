@@ -3,7 +3,15 @@ import type { JsonData } from '../../rows/json-data.js'
 import { compile, type Program } from './compile.js'
 import { Failure, SyntaxFailure } from './failure.js'
 import { loadFilters } from './filters.js'
-import { DEFAULT_LIMITS, LimitError, type Limits, limited, MAX_SOURCE, STEPS_PER_ITEM } from './limits.js'
+import {
+  COMPILING_STEPS,
+  DEFAULT_LIMITS,
+  LimitError,
+  type Limits,
+  limited,
+  MAX_SOURCE,
+  STEPS_PER_ITEM,
+} from './limits.js'
 import { Generated, type Mark, Origin } from './origin.js'
 import { parse } from './parser.js'
 import type { DataOrigin, Rendering, Run } from './rendering.js'
@@ -94,7 +102,8 @@ function compiled(source: string, name: string): Program {
     )
   }
   try {
-    const program = compile(parse(source))
+    const within = { ...DEFAULT_LIMITS, steps: COMPILING_STEPS }
+    const program = limited(within, () => compile(parse(source)))
     programs.set(source, program)
     if (programs.size > KEPT) programs.delete(programs.keys().next().value!)
     return program
@@ -102,10 +111,15 @@ function compiled(source: string, name: string): Program {
     if (isStackOverflow(cause)) {
       throw new PosttrainError('ERR_INVALID_FILE', `the ${name} template is nested too deeply`)
     }
-    if (!(cause instanceof SyntaxFailure)) throw cause
+    if (cause instanceof LimitError) {
+      const problem = `the ${name} template exceeds a limit: to compile it, ${cause.message}`
+      throw new PosttrainError('ERR_INVALID_FILE', problem, { cause })
+    }
+    if (!(cause instanceof SyntaxFailure || cause instanceof Failure)) throw cause
+    const at = cause instanceof SyntaxFailure ? ` (line ${cause.line})` : ''
     throw new PosttrainError(
       'ERR_INVALID_FILE',
-      `the ${name} template is not valid Jinja: ${cause.message} (line ${cause.line})`,
+      `the ${name} template is not valid Jinja: ${cause.message}${at}`,
       { cause },
     )
   }
