@@ -46,6 +46,16 @@ export async function needWritable(path: string): Promise<void> {
   }
 }
 
+/**
+ * Throws ERR_IO where something other than a file, or than a folder, has a path: opening a named pipe waits, and a device
+ * must not be replaced.
+ */
+export async function needOrNothing(kind: 'file' | 'folder', path: string): Promise<void> {
+  const found = await stat(path).catch(() => null)
+  if (found === null || (kind === 'file' ? found.isFile() : found.isDirectory())) return
+  throw ioError('writing', path, new Error(`it is there and is not a ${kind}`))
+}
+
 export async function syncPath(path: string): Promise<void> {
   const handle = await open(path, 'r')
   try {
@@ -102,6 +112,9 @@ export async function writeFolderAtomic(
   // Of a link the folder that it names is replaced.
   const target = replace ? await realpath(path).catch(() => path) : path
   const temporary = temporaryName(target)
+  const there = await stat(target).catch(() => null)
+  // A file in the place of one of our own folders is damage; a device, a pipe or a socket is none of ours.
+  if (there !== null && !there.isFile()) await needOrNothing('folder', target)
   await makeFolder(dirname(target)).catch((error) => {
     throw ioError('creating the folder of', path, error)
   })

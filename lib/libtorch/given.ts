@@ -29,6 +29,7 @@ export function lookAtGiven(path: string, variant: Variant | 'auto'): Given {
     throw unfit(from, (error as Error).message)
   }
   if (status === undefined) throw unfit(from, 'it does not exist')
+  if (!status.isFile() && !status.isDirectory()) throw unfit(from, 'it is neither a file nor a folder')
   if (status.isFile()) {
     if (/\.(zip|whl)$/.test(from) && !isNvidia(basename(from)))
       return { tree: null, archive: from, wheels: [] }

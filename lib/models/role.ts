@@ -10,6 +10,7 @@ import type {
 import { call } from '../addon/call.js'
 import { shown } from '../arguments.js'
 import { PosttrainError } from '../errors.js'
+import { needOrNothing } from '../files/atomic.js'
 import { adapterEntries } from './adapter-entries.js'
 import type { Base } from './base.js'
 import { type AdapterConfig, adapterConfig } from './lora.js'
@@ -218,6 +219,7 @@ export class Role {
 
   /** Writes what is trained, the adapter or the whole model, as one checkpoint file. */
   async saveTrained(path: string, signal?: AbortSignal): Promise<void> {
+    await needOrNothing('file', path)
     const { core, dtype } = this.base
     const config = this.adapterConfig
     const options = { dtype: config === null ? dtype : ('float32' as const), metadata: { format: 'pt' } }

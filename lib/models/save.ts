@@ -5,7 +5,7 @@ import { call } from '../addon/call.js'
 import { is, needArgument, needOptions } from '../arguments.js'
 import type { Tokenizer } from '../data/index.js'
 import { PosttrainError } from '../errors.js'
-import { type Exchange, writeFolderAtomic } from '../files/atomic.js'
+import { type Exchange, needOrNothing, writeFolderAtomic } from '../files/atomic.js'
 import { withoutHead } from './adapter-entries.js'
 import type { HfConfig } from './families/index.js'
 import { SAVES } from './folder.js'
@@ -109,6 +109,7 @@ export async function saveWeights(
 export async function writeModelFolder(directory: string, model: SavedModel): Promise<void> {
   const { role, dtype, signal } = model
   const { core } = role.base
+  await needOrNothing('folder', directory)
   await writeFolderAtomic(
     directory,
     async (folder) => {
@@ -131,6 +132,7 @@ export async function writeAdapterFolder(
   const { core, family, source: base } = role.base
   const active = role.activeConfig('saveAdapter')
   const config = role.scored ? withoutHead(active) : active
+  await needOrNothing('folder', directory)
   await writeFolderAtomic(
     directory,
     async (folder) => {

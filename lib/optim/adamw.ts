@@ -2,6 +2,7 @@ import type { OptimizerHandle } from '../addon/addon.js'
 import { call } from '../addon/call.js'
 import { is, needArgument, needOptions, shown } from '../arguments.js'
 import { PosttrainError } from '../errors.js'
+import { needOrNothing } from '../files/atomic.js'
 import { Model } from '../models/model.js'
 
 /** Options of `AdamW`, with torch's defaults. */
@@ -88,6 +89,7 @@ export class AdamW {
   /** Writes the optimizer state (moments and step count) as one safetensors file, synced; the caller renames it. */
   async save(path: string, signal?: AbortSignal): Promise<void> {
     needArgument('save', 'the path', path, is.path)
+    await needOrNothing('file', path)
     const handle = await this.#native()
     const { core } = this.#model.role.base
     await call(core, (cancel) => core.saveOptimizer(handle, path, cancel), signal)

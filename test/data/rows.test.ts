@@ -98,6 +98,7 @@ for (const [kind, row, example] of kinds) {
 
 const bad: [unknown, RegExp][] = [
   [5, /^rows\.jsonl:7: a row must be an object, got a number/],
+  [{ ['k'.repeat(1e6)]: 1 }, /^rows\.jsonl:7: unknown kind of row, with the fields k{60}\.\.\.: expected/],
   [{ foo: 1 }, /^rows\.jsonl:7: unknown kind of row, with the fields foo: expected messages/],
   [
     { instruction: 'a' },

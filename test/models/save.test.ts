@@ -1,11 +1,21 @@
-import { execFile } from 'node:child_process'
-import { chmodSync, cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { execFile, execFileSync } from 'node:child_process'
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  lstatSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import test from 'ava'
 import { loadCore } from '../../lib/addon/load.js'
-import { CausalLM, generate, Template } from '../../lib/index.js'
+import { AdamW, CausalLM, generate, installLibtorch, Template } from '../../lib/index.js'
 import { familyOf } from '../../lib/models/families/index.js'
 import { saveWeights } from '../../lib/models/save.js'
 import { shardsOf } from '../../lib/models/weights.js'
@@ -325,3 +335,39 @@ for (const [what, limit] of [
     t.deepEqual(await weightsOf(again), await weightsOf(model))
   })
 }
+
+test('what is neither a file nor a folder is never replaced, nor waited for', async (t) => {
+  const folder = newFolder(t)
+  const [pipe, link, file] = ['pipe', 'link', 'file'].map((name) => join(folder, name)) as [
+    string,
+    string,
+    string,
+  ]
+  execFileSync('mkfifo', [pipe])
+  symlinkSync('pipe', link)
+  writeFileSync(file, 'mine')
+  await using model = await tinyModel()
+  await model.addAdapter('a')
+  for (const path of [pipe, link, file]) {
+    const refused = { code: 'ERR_IO', message: /it is there and is not a folder$/ }
+    await t.throwsAsync(model.saveAdapter(path, { overwrite: true }), refused)
+    await t.throwsAsync(model.saveAdapter(path), refused)
+    await model.setAdapter(null)
+    await t.throwsAsync(model.save(path, { overwrite: true }), refused)
+    await model.setAdapter('a')
+  }
+  await using adam = new AdamW(model, { learningRate: 0 })
+  for (const path of [pipe, link, folder]) {
+    const refused = { code: 'ERR_IO', message: /it is there and is not a file$/ }
+    await t.throwsAsync(model.saveWeights(path), refused)
+    await t.throwsAsync(adam.save(path), refused)
+  }
+  await t.throwsAsync(installLibtorch({ from: pipe }), {
+    code: 'ERR_INVALID_ARGUMENT',
+    message: /it is neither a file nor a folder/,
+  })
+  t.true(lstatSync(pipe).isFIFO())
+  t.true(lstatSync(link).isSymbolicLink())
+  t.is(readFileSync(file, 'utf8'), 'mine')
+  t.deepEqual(readdirSync(folder).sort(), ['file', 'link', 'pipe'])
+})

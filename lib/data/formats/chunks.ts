@@ -72,6 +72,7 @@ export class Pieces {
 
   /** Returns the text, null where it is not UTF-8, and begins anew. */
   take(): string | null {
+    if (this.empty) return ''
     const pieces = this.#pieces
     this.#pieces = []
     this.#size = 0

@@ -7,7 +7,10 @@ import { chunksOf, Pieces, tooLong } from './chunks.js'
 export async function* linesOf(path: string): AsyncGenerator<{ line: string | null; number: number }> {
   const pieces = new Pieces()
   let number = 0
-  const take = () => ({ line: pieces.take()?.replace(/\r$/, '') ?? null, number: ++number })
+  const take = () => {
+    const line = pieces.take()
+    return { line: line?.endsWith('\r') === true ? line.slice(0, -1) : line, number: ++number }
+  }
   for await (const chunk of chunksOf(path)) {
     let from = 0
     for (let at = chunk.indexOf(10); at >= 0; at = chunk.indexOf(10, from)) {

@@ -1,11 +1,15 @@
 import { PosttrainError } from '../../errors.js'
 import { bad, type Fields, isObject, nameIn, type Origin } from './fields.js'
 
+/** Most characters of the name of a column. */
+const MAX_NAME = 60
+
 /** Columns of a row by its own names, in a few words. */
 function columnsIn(fields: Fields, origin: Origin): string {
   const names = Object.keys(fields)
     .filter((name) => fields[name] !== undefined)
     .map((name) => nameIn(origin, name))
+    .map((name) => (name.length > MAX_NAME ? `${name.slice(0, MAX_NAME)}...` : name))
   return `${names.slice(0, 8).join(', ') || '(none)'}${names.length > 8 ? ` and ${names.length - 8} more` : ''}`
 }
 
