@@ -284,3 +284,15 @@ test('reasoning in a field is that of the first turn of its message', (t) => {
     t.deepEqual(messagesOf({ messages: [asked, message] }), said)
   }
 })
+
+test('a result has the name of its call alone', (t) => {
+  const called = ['rain', 'snow'].map((name) => ({ functionCall: { name, args: {} } }))
+  const results = [1, 2].map((mm) => ({ functionResponse: { response: { mm } } }))
+  const turns = messagesOf({
+    messages: [asked, { role: 'model', parts: called }, { role: 'user', parts: results }, assistant('b')],
+  })
+  t.deepEqual(turns.slice(2, 4), [
+    { role: 'tool', content: '{"mm":1}' },
+    { role: 'tool', content: '{"mm":2}' },
+  ])
+})

@@ -111,3 +111,33 @@ test('seeds of a table are read like others, and keep their row', async (t) => {
   t.deepEqual(seeds[0]?.responses, ['b', 'c'])
   t.is(seeds[0]?.row, row)
 })
+
+test('columns and fields that may be JSON are absent where they are null in JSON', (t) => {
+  const said = { ...assistant('b'), tool_calls: 'null', function_call: 'null' }
+  const row = { tools: 'null', chat_template_kwargs: 'null', system: null }
+  t.deepEqual(readRow({ messages: [user('a'), said], ...row }, origin), readRow({ messages: turns }, origin))
+  const parts = [
+    { type: 'thinking', thinking: 'Hm.' },
+    { type: 'text', text: 'b' },
+  ]
+  t.notThrows(() => readRow({ messages: [user('a'), { ...said, content: parts }] }, origin))
+  const instruction = { instruction: 'a', output: 'b' }
+  t.deepEqual(readRow({ ...instruction, history: 'null' }, origin), readRow(instruction, origin))
+  for (const empty of [{ input: [] }, { context: {} }, { context: [], input: '' }])
+    t.deepEqual(readRow({ ...instruction, ...empty }, origin), readRow(instruction, origin))
+})
+
+test('the text of a message is that of the field which has one', (t) => {
+  for (const name of ['value', 'text', 'message', 'utterance'])
+    t.deepEqual(
+      readRow({ messages: [{ role: 'user', content: '', [name]: 'a' }, assistant('b')] }, origin),
+      readRow({ messages: turns }, origin),
+    )
+  t.deepEqual(
+    readRow({ messages: [{ ...user('a'), value: '' }, assistant('b')] }, origin),
+    readRow({ messages: turns }, origin),
+  )
+  t.throws(() => readRow({ messages: [{ ...user('a'), value: 'x' }] }, origin), {
+    message: /messages\[0\]\.value differs from content/,
+  })
+})

@@ -4,7 +4,7 @@ import { withoutFiller } from './filler.js'
 import type { JsonData } from './json-data.js'
 import type { Message } from './messages.js'
 import { SYSTEM } from './roles.js'
-import { toolsOf } from './tools.js'
+import { isNone, toolsOf } from './tools.js'
 
 /** What a template reads beside the messages. */
 export interface Beside {
@@ -47,7 +47,7 @@ export function conversation(
 }
 
 function argumentsOf(value: unknown, origin: Origin): Record<string, JsonData> | undefined {
-  if (isEmpty(value)) return undefined
+  if (isNone(value)) return undefined
   const [at, expected] = ['chat_template_kwargs', 'must be an object, or JSON of one']
   const given = typeof value === 'string' ? dataIn(value, at, origin, expected) : dataOf(value, at, origin)
   if (!isObject(given)) throw bad(origin, at, `must be an object, got ${kindOf(given)}`)
@@ -64,7 +64,7 @@ export function withSystem(messages: Message[], { system }: Fields, origin: Orig
 
 /** Converts `history` to messages; its responses are trained too, as in any conversation. */
 export function historyOf({ history }: Fields, origin: Origin): Message[] {
-  if (isEmpty(history)) return []
+  if (isNone(history)) return []
   const expected = 'must be a list of pairs, or JSON of one'
   const given = typeof history === 'string' ? dataIn(history, 'history', origin, expected) : history
   if (!Array.isArray(given)) throw bad(origin, 'history', `must be a list of pairs, got ${kindOf(given)}`)

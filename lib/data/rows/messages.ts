@@ -15,7 +15,7 @@ import {
 } from './fields.js'
 import type { JsonData } from './json-data.js'
 import { CALLS, knownRole, speakerOf } from './roles.js'
-import { callsIn, callsOf } from './tools.js'
+import { callsIn, callsOf, isNone } from './tools.js'
 import { refuseTrained, unmasked } from './turn-mask.js'
 
 /** One turn of a conversation. */
@@ -185,8 +185,9 @@ function messageOf(item: unknown, at: string, origin: Origin): { message: Messag
   if (!isEmpty(rest.replies))
     throw bad(origin, `${at}.replies`, 'makes a tree of messages: write each conversation as a row')
   const isCall = CALLS.has(role)
-  const text = TEXTS.find((name) => rest[name] != null) ?? 'content'
-  if (text === 'content' && rest.value !== undefined && rest.value !== rest.content)
+  const filled = TEXTS.find((name) => !isEmpty(rest[name]))
+  const text = filled ?? TEXTS.find((name) => rest[name] != null) ?? 'content'
+  if (text === 'content' && !isEmpty(rest.value) && rest.value !== rest.content)
     throw bad(origin, `${at}.value`, 'differs from content: leave one out')
   const body: Body = isCall
     ? callsIn(rest[text] ?? null, `${at}.${text}`, origin)
@@ -216,7 +217,7 @@ type Body = Content & { calls: unknown[]; noContent?: true }
 
 /** Content and calls of a message. Content may be null beside calls only. */
 function bodyOf(fields: Fields, text: string, at: string, origin: Origin): Body {
-  const [field, other] = CALL_FIELDS.filter((name) => !isEmpty(fields[name]))
+  const [field, other] = CALL_FIELDS.filter((name) => !isNone(fields[name]))
   if (other !== undefined) throw bad(origin, `${at}.${other}`, `and ${field} both hold calls: leave one out`)
   const calls = field === undefined ? [] : callsOf(fields[field], `${at}.${field}`, origin)
   const given = fields[text] ?? null

@@ -104,7 +104,7 @@ function conversationExample(fields: Fields, weight: number, origin: Origin): Ex
 function instructionExample(fields: Fields, weight: number, origin: Origin): Example {
   const messages = instructionMessages({
     instruction: text(fields, 'instruction', origin),
-    input: fields.input === undefined ? '' : text(fields, 'input', origin),
+    input: isEmpty(fields.input) ? '' : text(fields, 'input', origin),
     output: outputOf(fields, origin),
   })
   const all = withSystem([...historyOf(fields, origin), ...messages], fields, origin)

@@ -16,6 +16,9 @@ import { schemaOf } from './schemas.js'
 /** Columns of tool definitions: OpenAI's older API calls them functions, mistral-finetune available_tools. */
 const TOOL_COLUMNS = ['tools', 'functions', 'available_tools'] as const
 
+/** Whether a field that may be JSON text holds nothing. */
+export const isNone = (value: unknown): boolean => isEmpty(value) || value === 'null'
+
 /** Reads a value that may be JSON text. */
 function given(value: unknown, at: string, origin: Origin, expected: string): unknown {
   return typeof value === 'string' ? dataIn(value, at, origin, expected) : value
@@ -31,7 +34,7 @@ function named(fields: Fields, at: string, origin: Origin): void {
  * function: { name, description, parameters } }`. Undefined where there are none.
  */
 export function toolsOf(fields: Fields, origin: Origin): JsonData[] | undefined {
-  const [column, other] = TOOL_COLUMNS.filter((name) => !isEmpty(fields[name]))
+  const [column, other] = TOOL_COLUMNS.filter((name) => !isNone(fields[name]))
   if (column === undefined) return undefined
   if (other !== undefined) throw bad(origin, other, `and ${column} both hold tools: leave one out`)
   const expected = 'must be a list, or JSON of one'

@@ -4,7 +4,7 @@ import { REASONING } from '../content.js'
 import { bad, type Fields, isEmpty, isObject, type Origin, withoutNulls } from '../fields.js'
 import type { JsonData } from '../json-data.js'
 import { speakerIn, speakerOf } from '../roles.js'
-import { callsOf } from '../tools.js'
+import { callsOf, isNone } from '../tools.js'
 import { unmasked } from '../turn-mask.js'
 import { unwrapped } from './langchain.js'
 import { callStep, isAgentPart, isReasoning, reasoningIn, resultStep, type Step, stepsOf } from './parts.js'
@@ -166,7 +166,7 @@ function ofParts(
   )
   if (role !== 'assistant') return ofOthers(steps, base, { at, role }, origin, names)
   const { own, rest } = callsBeside(base, at, origin)
-  for (const { id, name } of own) names.set(id, name)
+  for (const { id, name } of own) if (id !== undefined) names.set(id, name)
   const thought = REASONING.find((name) => !isEmpty(rest[name]))
   const hasResults = steps.some(({ step }) => step.kind === 'result')
   const builder = new TurnBuilder(origin, names)
@@ -208,10 +208,10 @@ interface Called {
 /** Separates the calls in a field of a message from its other fields. */
 function callsBeside(base: Fields, at: string, origin: Origin): { own: Called[]; rest: Fields } {
   const { tool_calls: list, function_call: single, ...rest } = base
-  if (!isEmpty(list) && !isEmpty(single))
+  if (!isNone(list) && !isNone(single))
     throw bad(origin, `${at}.function_call`, 'and tool_calls both hold calls: leave one out')
-  const [field, value] = isEmpty(list) ? ['function_call', single] : ['tool_calls', list]
-  const calls = isEmpty(value) ? [] : callsOf(value, `${at}.${field}`, origin)
+  const [field, value] = isNone(list) ? ['function_call', single] : ['tool_calls', list]
+  const calls = isNone(value) ? [] : callsOf(value, `${at}.${field}`, origin)
   const own = calls.map((call) => {
     const { id, function: called } = call as { id?: JsonData; function: { name: JsonData } }
     return { call, id, name: called.name }

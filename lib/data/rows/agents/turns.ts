@@ -61,7 +61,7 @@ export class TurnBuilder {
         open.reasoning.push(step.text)
         return
       case 'call':
-        this.#names.set(step.id, step.name)
+        if (step.id !== undefined) this.#names.set(step.id, step.name)
         open.calls.push(step.call)
         return
       case 'result':
