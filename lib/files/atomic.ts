@@ -120,6 +120,13 @@ export async function writeFolderAtomic(
   })
   try {
     await repairFolder(target)
+    const there = await stat(target).catch(() => null)
+    // An exchange would put the folder in the place of a file or a device, and remove that.
+    if (there !== null && !there.isDirectory())
+      throw new PosttrainError(
+        'ERR_IO',
+        `${path} is no folder, and is not replaced by one: choose another path`,
+      )
     await mkdir(temporary)
     await fill(temporary)
     await syncFolder(temporary)

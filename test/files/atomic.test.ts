@@ -67,6 +67,23 @@ test('of a link the folder that it names is replaced', async (t) => {
   t.is(content(join(folder, 'link')), 'new')
 })
 
+test('a file, a pipe or a device is never replaced by a folder', async (t) => {
+  const folder = newFolder(t)
+  const exchange = exchangeOf(await loadCore())
+  writeFileSync(join(folder, 'file'), 'kept')
+  symlinkSync('file', join(folder, 'link'))
+  spawnSync('mkfifo', [join(folder, 'pipe')])
+  const before = readdirSync(folder)
+  for (const name of before)
+    for (const replace of [exchange, no, undefined])
+      await t.throwsAsync(writeFolderAtomic(join(folder, name), fill('new'), { replace }), {
+        code: 'ERR_IO',
+        message: /is no folder, and is not replaced by one/,
+      })
+  t.deepEqual(readdirSync(folder), before)
+  t.is(readFileSync(join(folder, 'file'), 'utf8'), 'kept')
+})
+
 test('without an exchange there are two renames, and the old folder is whole if the second fails', async (t) => {
   const path = join(newFolder(t), 'model')
   await writeFolderAtomic(path, fill('old'))

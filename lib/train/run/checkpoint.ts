@@ -1,4 +1,4 @@
-import { readdir, rm } from 'node:fs/promises'
+import { lstat, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { PosttrainError } from '../../errors.js'
 import { type Exchange, ioError, writeFolderAtomic } from '../../files/atomic.js'
@@ -36,6 +36,8 @@ export async function saveCheckpoint(
   replace: Exchange,
 ): Promise<string> {
   const path = checkpointPath(folder, what.step)
+  // A file in the place of a checkpoint is a damaged one.
+  if ((await lstat(path).catch(() => null))?.isFile()) await rm(path, { force: true }).catch(() => undefined)
   await writeFolderAtomic(
     path,
     async (temporary) => {
