@@ -30,11 +30,11 @@ export interface GenerationCalls {
   createSession(
     role: RoleHandle,
     prompts: Int32Array[],
-    /** `maxNewTokens` has a value for each prompt. */
-    options: SamplingOptions & { maxNewTokens: Int32Array },
+    /** `maxNewTokens` has a value for each prompt; `batchSize` of them (default 64) are decoded together. */
+    options: SamplingOptions & { maxNewTokens: Int32Array; batchSize?: number },
     cancel?: CancelHandle,
   ): Promise<SessionHandle>
-  /** Prefills in the first call, then takes up to `tokens` decoding steps. */
+  /** Takes up to `tokens` steps: a token for every row that is decoded, or the first token of prompts that take free places. */
   advance(session: SessionHandle, tokens: number, cancel?: CancelHandle): Promise<SessionAdvance>
   /** Finishes rows early, at a stop text. */
   finish(session: SessionHandle, rows: Int32Array): Promise<void>

@@ -18,6 +18,7 @@ const sampling = lazily((z) => {
   const {
     logProbs: _logProbs,
     stopIds: _stopIds,
+    batchSize: _batchSize,
     rendered: _rendered,
     ...sampling
   } = generateOptions.schema().shape

@@ -46,7 +46,15 @@ const PREFERENCE: Partial<Record<Heading, readonly string[]>> = {
 }
 const POLICY: Partial<Record<Heading, readonly string[]>> = {
   Rollout: [
-    ...['reward', 'rewardTimeoutMs', 'maxNewTokens', 'temperature', 'batchSize', 'groupSize'],
+    ...[
+      'reward',
+      'rewardTimeoutMs',
+      'maxNewTokens',
+      'temperature',
+      'batchSize',
+      'groupSize',
+      'rolloutBatchSize',
+    ],
     ...[
       'missingEosPenalty',
       'overlongTokens',

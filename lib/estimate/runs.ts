@@ -37,6 +37,7 @@ export interface CountedOptions {
   maxLength?: number | undefined
   maxNewTokens?: number | undefined
   maxPromptLength?: number | undefined
+  rolloutBatchSize?: number | undefined
   groupSize?: number | undefined
   miniBatches?: number | undefined
   temperature?: number | undefined
@@ -241,18 +242,14 @@ function policyRun(
     batch: read,
     head: what,
   })
+  const { promptTokens, labels, answers } = sizes
+  const rows = Math.min(answers, run.options.rolloutBatchSize ?? answers)
   return {
     roles: [policy, ...(critic ? [critic] : []), ...rewards, ...(compared ? [compared] : [])],
     phases: [
       {
         phase: 'rollout',
-        jobs: [
-          {
-            kind: 'generate',
-            role: policy,
-            rollout: { rows: sizes.answers, promptTokens: sizes.promptTokens, newTokens: sizes.labels },
-          },
-        ],
+        jobs: [{ kind: 'generate', role: policy, rollout: { rows, promptTokens, newTokens: labels } }],
       },
       {
         phase: 'score',

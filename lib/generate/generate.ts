@@ -137,8 +137,8 @@ class RowStream {
 }
 
 /**
- * Generates a response to each prompt, all in one batch, and streams pieces of text; a piece never ends inside a
- * character.
+ * Generates a response to each prompt, `batchSize` of them together, and streams pieces of text; a piece never ends inside
+ * a character.
  *
  * @throws PosttrainError ERR_INVALID_ARGUMENT for options out of range, empty prompts and prompts longer than the
  * context; AbortError when `signal` aborts.

@@ -39,6 +39,11 @@ export interface GenerateOptions {
   stop?: string | readonly string[] | undefined
   /** Token ids that end a completion. Default: the model's own. */
   stopIds?: readonly number[] | undefined
+  /**
+   * Prompts that are decoded together; where one ends, the next takes its place. An integer of at least 1.
+   * Defaults to `64`.
+   */
+  batchSize?: number | undefined
   /** Return the log-probability of each token. Defaults to `false`. */
   logProbs?: boolean | undefined
   /** Aborts between two tokens. Optional. */

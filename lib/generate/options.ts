@@ -63,6 +63,10 @@ export const generateOptions = {
         z.array(z.int().min(0)).readonly().optional(),
         "Token ids that end a completion (default: the model's own)",
       ),
+      batchSize: option(
+        z.int().min(1).default(64),
+        'Prompts that are decoded together; where one ends, the next takes its place',
+      ),
       logProbs: option(z.boolean().default(false), 'Return the log-probability of each token'),
       signal: option(abortSignal(), 'Aborts between two tokens', false),
     }),

@@ -7,6 +7,7 @@ import { generateOptions } from './options.js'
 
 export interface CheckedOptions extends SamplingOptions {
   maxNewTokens: number
+  batchSize: number
   stop: readonly string[]
   logProbs: boolean
   template?: GenerateOptions['template']

@@ -18,6 +18,8 @@ export interface Response {
 export interface RolloutOptions {
   temperature: number
   maxNewTokens: number
+  /** Responses that are sampled together; all by default. */
+  rolloutBatchSize?: number | undefined
   /** Seed of the sampling. */
   seed: number
   signal?: AbortSignal | undefined
@@ -32,11 +34,11 @@ export async function rollout(
   prompts: readonly PromptItem[],
   options: RolloutOptions,
 ): Promise<Response[]> {
-  const { temperature, maxNewTokens, seed, signal } = options
+  const { temperature, maxNewTokens, rolloutBatchSize: batchSize = prompts.length, seed, signal } = options
   const completions = await generate(
     model,
     prompts.map(({ promptIds }) => promptIds),
-    { temperature, maxNewTokens, seed, logProbs: true, ...(signal && { signal }) },
+    { temperature, maxNewTokens, batchSize, seed, logProbs: true, ...(signal && { signal }) },
   )
   return completions.map(({ text, tokenIds, finishReason, logProbs }, i) => ({
     prompt: prompts[i]!,

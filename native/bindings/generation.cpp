@@ -22,6 +22,7 @@ Napi::Value create_session(const Napi::CallbackInfo& info) {
                       number_field(object, "minP"),
                       number_field(object, "repetitionPenalty"),
                       static_cast<uint64_t>(integer_field(object, "seed"))};
+  if (has_value(object, "batchSize")) options.rows_at_once = integer_field(object, "batchSize");
   for (const int32_t id : int32s_of(object.Get("stopIds"), "stopIds")) options.stop_ids.insert(id);
   const auto& s = options.sampling;
   TORCH_CHECK_VALUE(std::isfinite(s.temperature) && s.temperature >= 0,

@@ -17,7 +17,8 @@
 namespace posttrain::core {
 namespace {
 
-constexpr int64_t kPiece = int64_t{8} << 20;
+/** Bytes that a thread reads and sums at once: they stay in its cache in between. */
+constexpr int64_t kPiece = int64_t{1} << 20;
 
 [[noreturn]] void fail(const std::string& path, const char* doing, int error) {
   throw Error(ErrorCode::io, std::string(doing) + " " + path + " failed: " + std::strerror(error));
@@ -38,22 +39,36 @@ int read_fully(int descriptor, void* target, size_t count, uint64_t offset) {
   return 0;
 }
 
-uint32_t checksum_of(const void* data, int64_t bytes) {
-  const int64_t pieces = (bytes + kPiece - 1) / kPiece;
-  const auto size_of = [&](int64_t piece) { return std::min(kPiece, bytes - piece * kPiece); };
-  std::vector<uint32_t> parts(static_cast<size_t>(pieces));
-  at::parallel_for(0, pieces, 1, [&](int64_t from, int64_t to) {
-    for (int64_t piece = from; piece < to; ++piece) {
-      parts[static_cast<size_t>(piece)] = crc32c(static_cast<const uint8_t*>(data) + piece * kPiece,
-                                                 static_cast<size_t>(size_of(piece)));
-    }
-  });
+int64_t pieces_of(int64_t bytes) { return (bytes + kPiece - 1) / kPiece; }
+
+/** The checksum of `bytes` bytes from those of their pieces. */
+uint32_t joined(const std::vector<uint32_t>& parts, int64_t bytes) {
   uint32_t whole = 0;
-  for (int64_t piece = 0; piece < pieces; ++piece) {
-    whole = crc32c_joined(whole, parts[static_cast<size_t>(piece)],
-                          static_cast<uint64_t>(size_of(piece)));
+  for (int64_t piece = 0; piece < pieces_of(bytes); ++piece) {
+    const auto size = static_cast<uint64_t>(std::min(kPiece, bytes - piece * kPiece));
+    whole = crc32c_joined(whole, parts[static_cast<size_t>(piece)], size);
   }
   return whole;
+}
+
+/** Checksums of the pieces of `bytes` bytes; `prepare` is called for each before it is read. */
+template <class Prepare>
+std::vector<uint32_t> checksums_of(const uint8_t* data, int64_t bytes, const Prepare& prepare) {
+  std::vector<uint32_t> parts(static_cast<size_t>(pieces_of(bytes)));
+  at::parallel_for(0, pieces_of(bytes), 1, [&](int64_t from, int64_t to) {
+    for (int64_t piece = from; piece < to; ++piece) {
+      const int64_t start = piece * kPiece;
+      const auto size = static_cast<size_t>(std::min(kPiece, bytes - start));
+      prepare(start, size);
+      parts[static_cast<size_t>(piece)] = crc32c(data + start, size);
+    }
+  });
+  return parts;
+}
+
+uint32_t checksum_of(const void* data, int64_t bytes) {
+  const auto* from = static_cast<const uint8_t*>(data);
+  return joined(checksums_of(from, bytes, [](int64_t, size_t) {}), bytes);
 }
 
 /** A file being written, removed unless finish() is called. */
@@ -215,18 +230,28 @@ const TensorEntry* TensorFile::find(const std::string& name) const {
 
 at::Tensor TensorFile::read(const TensorEntry& entry) const {
   auto result = at::empty(entry.shape, scalar_type_of(entry.dtype));
-  auto* data = static_cast<uint8_t*>(result.mutable_data_ptr());
+  read_into(entry, result);
+  return result;
+}
+
+void TensorFile::read_into(const TensorEntry& entry, at::Tensor& target) const {
   const auto bytes = static_cast<int64_t>(entry.end - entry.begin);
+  if (!target.is_cpu() || !target.is_contiguous() ||
+      target.scalar_type() != scalar_type_of(entry.dtype)) {
+    target.copy_(read(entry));
+    return;
+  }
+  TORCH_CHECK(static_cast<int64_t>(target.nbytes()) == bytes, "[tensor_file] ", entry.name,
+              " has another size than its target");
+  auto* data = static_cast<uint8_t*>(target.mutable_data_ptr());
   std::atomic<int> error{0};
-  at::parallel_for(0, (bytes + kPiece - 1) / kPiece, 1, [&](int64_t from, int64_t to) {
-    const int64_t start = from * kPiece, end = std::min(to * kPiece, bytes);
-    if (const int failed = read_fully(descriptor_, data + start, static_cast<size_t>(end - start),
-                                      entry.begin + static_cast<uint64_t>(start))) {
+  const auto parts = checksums_of(data, bytes, [&](int64_t start, size_t size) {
+    if (const int failed =
+            read_fully(descriptor_, data + start, size, entry.begin + static_cast<uint64_t>(start)))
       error = failed;
-    }
   });
   if (error != 0) fail(path_, "reading", error);
-  if (entry.checksum && checksum_of(data, bytes) != *entry.checksum) {
+  if (entry.checksum && joined(parts, bytes) != *entry.checksum) {
     throw Error(
         ErrorCode::invalid_file,
         path_ + ": the values of " + entry.name +
@@ -234,7 +259,6 @@ at::Tensor TensorFile::read(const TensorEntry& entry) const {
             "was changed by a program that kept " +
             kChecksums + " in its metadata: remove that)");
   }
-  return result;
 }
 
 void write_tensor_file(const std::string& path, const std::vector<TensorToWrite>& tensors,

@@ -16,6 +16,8 @@ Session::Session(std::shared_ptr<models::Role> role, std::vector<std::vector<int
   TORCH_CHECK_VALUE(options_.max_new_tokens.size() == prompts.size(),
                     "[generate] maxNewTokens has ", options_.max_new_tokens.size(), " values for ",
                     prompts.size(), " prompts");
+  TORCH_CHECK_VALUE(options_.rows_at_once > 0, "[generate] batchSize must be at least 1, got ",
+                    options_.rows_at_once);
   const int64_t vocab = role_->base->spec().vocab_size;
   for (size_t i = 0; i < prompts.size(); ++i) {
     TORCH_CHECK_VALUE(!prompts[i].empty(), "[generate] prompt ", i, " is empty");
@@ -25,60 +27,91 @@ Session::Session(std::shared_ptr<models::Role> role, std::vector<std::vector<int
     }
     const int32_t room = options_.max_new_tokens[i];
     TORCH_CHECK_VALUE(room > 0, "[generate] maxNewTokens must be at least 1, got ", room);
-    rows_.push_back({static_cast<int32_t>(i), std::move(prompts[i]), room});
+    waiting_.push_back({static_cast<int32_t>(i), std::move(prompts[i]), room});
   }
+  std::reverse(waiting_.begin(), waiting_.end());
 }
 
-void Session::reserve(int64_t positions) {
-  if (positions <= capacity_) return;
+void Session::reserve(int64_t rows, int64_t positions) {
+  if (rows <= places_ && positions <= capacity_) return;
   const auto& spec = role_->base->spec();
   const auto options =
       at::TensorOptions().dtype(role_->base->dtype()).device(role_->base->device());
-  // Grows by doubling up to the longest possible row, since most rows end early.
-  int64_t longest = 0;
-  for (const auto& row : rows_)
-    longest = std::max(longest, static_cast<int64_t>(row.history.size()) + row.room);
-  const int64_t capacity =
-      std::max(positions, std::min(longest, std::max<int64_t>(2 * capacity_, positions + 32)));
-  const auto count = static_cast<int64_t>(rows_.size());
+  int64_t capacity = capacity_;
+  if (positions > capacity_) {
+    // Grows by doubling up to the longest possible row, since most rows end early.
+    int64_t longest = 0;
+    for (const auto& row : rows_)
+      longest = std::max(longest, static_cast<int64_t>(row.history.size()) + row.room);
+    capacity =
+        std::max(positions, std::min(longest, std::max<int64_t>(2 * capacity_, positions + 32)));
+  }
+  // Places of rows that ended are kept for prompts that wait.
+  const int64_t places = waiting_.empty() ? rows : std::max(rows, places_);
+  const int64_t kept = std::min(places, places_);
   caches_.resize(spec.layers.size());
   for (size_t i = 0; i < spec.layers.size(); ++i) {
     const auto& layer = spec.layers[i];
     // Zeros where nothing is written yet.
-    auto cache = at::empty({count, capacity, 2, layer.kv_heads, layer.head_dim}, options);
-    if (capacity_ > 0) cache.narrow(1, 0, capacity_).copy_(caches_[i]);
-    cache.narrow(1, capacity_, capacity - capacity_).zero_();
+    auto cache = at::empty({places, capacity, 2, layer.kv_heads, layer.head_dim}, options);
+    if (kept > 0)
+      cache.narrow(0, 0, kept).narrow(1, 0, capacity_).copy_(caches_[i].narrow(0, 0, kept));
+    cache.narrow(0, 0, kept).narrow(1, capacity_, capacity - capacity_).zero_();
+    cache.narrow(0, kept, places - kept).zero_();
     // One layer after another, so that only one is held twice.
     caches_[i] = std::move(cache);
   }
   capacity_ = capacity;
+  places_ = places;
 }
 
-at::Tensor Session::prefill(const core::Cancel& cancel) {
+int64_t Session::longest_history() const {
+  size_t longest = 0;
+  for (const auto& row : rows_) longest = std::max(longest, row.history.size());
+  return static_cast<int64_t>(longest);
+}
+
+int64_t Session::admit() {
+  const auto running = static_cast<int64_t>(rows_.size());
+  const int64_t free = options_.rows_at_once - running;
+  // A forward of prompts reads all weights, as a step of all rows does.
+  if (waiting_.empty() || (running > 0 && free < std::max<int64_t>(1, options_.rows_at_once / 8)))
+    return -1;
+  for (int64_t i = 0; i < free && !waiting_.empty(); ++i) {
+    rows_.push_back(std::move(waiting_.back()));
+    waiting_.pop_back();
+  }
+  changed_ = true;
+  return running;
+}
+
+at::Tensor Session::prefill(size_t first, const core::Cancel& cancel) {
   std::vector<int32_t> ids, offsets{0};
   std::vector<int64_t> last;
-  int64_t longest = 0;
-  for (const auto& row : rows_) {
-    ids.insert(ids.end(), row.history.begin(), row.history.end());
+  for (size_t b = first; b < rows_.size(); ++b) {
+    const auto& history = rows_[b].history;
+    ids.insert(ids.end(), history.begin(), history.end());
     offsets.push_back(static_cast<int32_t>(ids.size()));
     last.push_back(static_cast<int64_t>(ids.size()) - 1);
-    longest = std::max(longest, static_cast<int64_t>(row.history.size()));
   }
-  reserve(longest);
+  reserve(static_cast<int64_t>(rows_.size()), longest_history());
+  const auto from = static_cast<int64_t>(first), count = static_cast<int64_t>(rows_.size()) - from;
+  std::vector<at::Tensor> caches;
+  for (const auto& cache : caches_) caches.push_back(cache.narrow(0, from, count));
   auto& decoder = *role_->base;
   const auto tokens = models::tokens_of(ids, offsets, decoder.spec().vocab_size, decoder.device());
   return decoder.forward(tokens, at::tensor(last, at::kLong).to(decoder.device()),
-                         role_->active_adapter(), nullptr, &caches_, cancel);
+                         role_->active_adapter(), nullptr, &caches, cancel);
 }
 
 void Session::advance_rows() {
   auto& rows = decoding_;
-  const bool same = rows.lengths.size() == rows_.size() && !rows.lengths.empty();
+  const bool same = !changed_;
   const int64_t capacity = capacity_;
   rows.lengths.clear();
   for (const auto& row : rows_) rows.lengths.push_back(static_cast<int64_t>(row.history.size()));
-  rows.longest = *std::max_element(rows.lengths.begin(), rows.lengths.end());
-  reserve(rows.longest);
+  rows.longest = longest_history();
+  reserve(static_cast<int64_t>(rows_.size()), rows.longest);
   if (same) {
     rows.lengths_B.add_(1);
     rows.positions_B.add_(1);
@@ -91,6 +124,7 @@ void Session::advance_rows() {
     rows.offsets_B1 = at::arange(count + 1, rows.lengths_B.options());
   }
   if (!same || capacity_ != capacity) rows.cache_rows_B1 = rows.offsets_B1 * capacity_;
+  changed_ = false;
 }
 
 at::Tensor Session::decode(const core::Cancel& cancel) {
@@ -98,27 +132,30 @@ at::Tensor Session::decode(const core::Cancel& cancel) {
   std::vector<int64_t> ids;
   for (const auto& row : rows_) ids.push_back(row.history.back());
   auto& decoder = *role_->base;
+  std::vector<at::Tensor> caches;
+  for (const auto& cache : caches_)
+    caches.push_back(cache.narrow(0, 0, static_cast<int64_t>(rows_.size())));
   return decoder.decode(at::tensor(ids, at::kLong).to(decoder.device()), decoding_,
-                        role_->active_adapter(), caches_, cancel);
+                        role_->active_adapter(), caches, cancel);
 }
 
-void Session::draw(const at::Tensor& hidden_BD, Advance& result) {
+void Session::draw(const at::Tensor& hidden_BD, size_t first, Advance& result) {
   auto& decoder = *role_->base;
   const auto logits =
       decoder.head(role_->active_adapter()).logits(hidden_BD).to(at::kCPU, at::kFloat).contiguous();
   const auto columns = static_cast<size_t>(logits.size(1));
   const float* values = logits.const_data_ptr<float>();
-  std::vector<Draw> draws(rows_.size());
-  at::parallel_for(0, static_cast<int64_t>(rows_.size()), 1, [&](int64_t from, int64_t to) {
+  std::vector<Draw> draws(rows_.size() - first);
+  at::parallel_for(0, static_cast<int64_t>(draws.size()), 1, [&](int64_t from, int64_t to) {
     for (int64_t b = from; b < to; ++b) {
-      const auto& row = rows_[b];
+      const auto& row = rows_[first + b];
       draws[b] =
           sample({values + b * columns, columns}, row.history, options_.sampling,
                  static_cast<uint32_t>(row.index), static_cast<uint32_t>(row.history.size()));
     }
   });
-  for (size_t b = 0; b < rows_.size(); ++b) {
-    auto& row = rows_[b];
+  for (size_t b = 0; b < draws.size(); ++b) {
+    auto& row = rows_[first + b];
     const auto token = draws[b];
     row.history.push_back(token.id);
     --row.room;
@@ -134,17 +171,21 @@ void Session::draw(const at::Tensor& hidden_BD, Advance& result) {
 }
 
 void Session::compact() {
-  std::vector<int64_t> kept;
-  for (size_t b = 0; b < rows_.size(); ++b) {
-    if (rows_[b].running) kept.push_back(static_cast<int64_t>(b));
+  for (size_t b = rows_.size(); b-- > 0;) {
+    if (rows_[b].running) continue;
+    changed_ = true;
+    const size_t last = rows_.size() - 1;
+    if (b != last) {
+      const auto held = static_cast<int64_t>(rows_[last].history.size());
+      for (auto& cache : caches_)
+        cache.select(0, static_cast<int64_t>(b))
+            .narrow(0, 0, std::min(held, capacity_))
+            .copy_(cache.select(0, static_cast<int64_t>(last))
+                       .narrow(0, 0, std::min(held, capacity_)));
+      rows_[b] = std::move(rows_[last]);
+    }
+    rows_.pop_back();
   }
-  if (kept.size() == rows_.size()) return;
-  std::vector<Row> rows;
-  for (const int64_t b : kept) rows.push_back(std::move(rows_[b]));
-  rows_ = std::move(rows);
-  if (capacity_ == 0) return;
-  const auto index = at::tensor(kept, at::kLong).to(role_->base->device());
-  for (auto& cache : caches_) cache = cache.index_select(0, index);
 }
 
 Advance Session::advance(int64_t tokens, const core::Cancel& cancel) {
@@ -152,11 +193,12 @@ Advance Session::advance(int64_t tokens, const core::Cancel& cancel) {
   TORCH_CHECK(!broken_, "[generate] an earlier call on this session failed: start a new one");
   broken_ = true;
   Advance result;
-  for (int64_t i = 0; i < tokens && !rows_.empty(); ++i) {
+  for (int64_t i = 0; i < tokens; ++i) {
     cancel.check();
-    const auto hidden = prefilled_ ? decode(cancel) : prefill(cancel);
-    prefilled_ = true;
-    draw(hidden, result);
+    const int64_t first = admit();
+    if (rows_.empty()) break;
+    const auto from = static_cast<size_t>(std::max<int64_t>(0, first));
+    draw(first < 0 ? decode(cancel) : prefill(from, cancel), from, result);
     compact();
   }
   broken_ = false;
@@ -168,6 +210,7 @@ void Session::finish(const std::vector<int32_t>& rows) {
     for (auto& row : rows_) {
       if (row.index == index) row.running = false;
     }
+    std::erase_if(waiting_, [&](const Row& row) { return row.index == index; });
   }
   compact();
 }

@@ -13,6 +13,8 @@ struct SessionOptions {
   std::vector<int32_t> max_new_tokens;
   Sampling sampling;
   std::unordered_set<int32_t> stop_ids;
+  /** Rows that are decoded together. */
+  int64_t rows_at_once = 64;
 };
 
 /** Tokens of the rows in order of production; a row's stop token is included. */
@@ -26,15 +28,15 @@ struct Advance {
   std::vector<Finished> finished;
 };
 
-/** Generation from B ragged prompts, advanced by short jobs so that other jobs are not
- * held up. */
+/** Generation from ragged prompts, advanced by short jobs so that other jobs are not held up. Where
+ * rows end, prompts that wait take their places. */
 class Session {
  public:
   Session(std::shared_ptr<models::Role> role, std::vector<std::vector<int32_t>> prompts,
           SessionOptions options);
 
-  /** Prefills at the first call; then up to `tokens` decoding steps over the unfinished rows.
-   */
+  /** Up to `tokens` steps, each a token for every row that is decoded, or the first token of
+   * prompts that take free places. */
   Advance advance(int64_t tokens, const core::Cancel& cancel);
   /** Finishes rows early. */
   void finish(const std::vector<int32_t>& rows);
@@ -46,25 +48,36 @@ class Session {
     int64_t room;                  // tokens that may still be generated
     bool running = true;
   };
-  at::Tensor prefill(const core::Cancel& cancel);
+  /** Reads the prompts of the rows from `first` on into the cache; their last hidden states. */
+  at::Tensor prefill(size_t first, const core::Cancel& cancel);
   at::Tensor decode(const core::Cancel& cancel);
-  /** Draws one token for every row from hidden [B, D]. */
-  void draw(const at::Tensor& hidden_BD, Advance& result);
-  /** Drops finished rows from the caches. */
+  /** Gives waiting prompts free places, if enough are free to be worth a forward; the number of
+   * rows before them, or -1. */
+  int64_t admit();
+  /** Draws one token for every row from `first` on, from hidden [B, D]. */
+  void draw(const at::Tensor& hidden_BD, size_t first, Advance& result);
+  /** Puts the last rows in the places of those that ended. */
   void compact();
-  void reserve(int64_t positions);
+  /** Makes room for so many rows and positions. */
+  void reserve(int64_t rows, int64_t positions);
+  int64_t longest_history() const;
   /** Brings the device's view of the rows to their next token. */
   void advance_rows();
 
   std::shared_ptr<models::Role> role_;
   SessionOptions options_;
+  /** Those that are decoded: row b is row b of the caches, which may have more. */
   std::vector<Row> rows_;
+  /** In reverse order. */
+  std::vector<Row> waiting_;
   /** Of each layer; see device::Kernels. */
   std::vector<at::Tensor> caches_;
   /** What the device knows of the rows that are decoded; advances with them. */
   device::DecodeRows decoding_;
+  int64_t places_ = 0;
   int64_t capacity_ = 0;
-  bool prefilled_ = false;
+  /** Whether `decoding_` is of other rows than these. */
+  bool changed_ = true;
   bool broken_ = false;
 };
 

@@ -69,7 +69,7 @@ nn::Parameter* Decoder::add(const std::string& name, at::IntArrayRef shape, nn::
   if (coded) {
     parameter.coded = std::make_shared<nn::CodedWeight>(shape[0], shape[1], options, &kernels_);
   } else {
-    parameter.value = at::zeros(shape, options);
+    parameter.value = at::empty(shape, options);
   }
   parameter.init = init;
   index_[name] = parameters_.size() - 1;

@@ -34,9 +34,9 @@ std::vector<int64_t> shape_of(const nn::Parameter& parameter, const WeightMapEnt
   return shape;
 }
 
-/** The tensor of the entry. */
-at::Tensor read(const core::TensorFile& file, const std::string& path, const WeightMapEntry& entry,
-                const std::vector<int64_t>& shape) {
+/** The entry of the header, whose shape and dtype are checked. */
+const core::TensorEntry& found_in(const core::TensorFile& file, const std::string& path,
+                                  const WeightMapEntry& entry, const std::vector<int64_t>& shape) {
   const auto* found = file.find(entry.name);
   if (found == nullptr)
     throw core::Error(core::ErrorCode::invalid_file, path + " has no tensor " + entry.name);
@@ -50,7 +50,7 @@ at::Tensor read(const core::TensorFile& file, const std::string& path, const Wei
                                                          found->dtype +
                                                          ", weights must be F32, F16, BF16 or F64");
   }
-  return file.read(*found);
+  return *found;
 }
 
 void set_coded(nn::Parameter& parameter, const WeightMapEntry& entry, const at::Tensor& values,
@@ -95,7 +95,13 @@ void load_weights(Role& role, const std::string& path, const std::vector<WeightM
       if (entry.row_count >= 0) shape[0] = entry.row_count;
       parameter.coded->set(entry.first_row, read_nf4(file, path, entry.name, shape[0], shape[1]));
     } else {
-      set_values(role, entry, read(file, path, entry, shape_of(parameter, entry)));
+      const auto& found = found_in(file, path, entry, shape_of(parameter, entry));
+      if (parameter.coded == nullptr) {
+        auto target = view_of(parameter.value, entry);
+        file.read_into(found, target);
+      } else {
+        set_coded(parameter, entry, file.read(found), role.base->dtype());
+      }
     }
   }
 }
@@ -109,7 +115,7 @@ std::vector<bool> same_weights(Decoder& base, const std::string& path,
     cancel.check();
     const auto& parameter = base.parameter(entry.parameter);
     const auto own = view_of(parameter.values(), entry);
-    const auto tensor = read(file, path, entry, shape_of(parameter, entry));
+    const auto tensor = file.read(found_in(file, path, entry, shape_of(parameter, entry)));
     same.push_back(at::equal(own.to(at::kCPU), tensor.to(own.scalar_type())));
   }
   return same;

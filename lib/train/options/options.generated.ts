@@ -464,6 +464,11 @@ export interface GrpoOptions<Row = Record<string, unknown>> {
   /** Maximum length of a response, in tokens. An integer of at least 1. Defaults to `128`. */
   maxNewTokens?: number | undefined
   /**
+   * Responses that are sampled together; where one ends, the next prompt takes its place. An integer of at
+   * least 1. Default: all of an iteration.
+   */
+  rolloutBatchSize?: number | undefined
+  /**
    * Temperature of sampling and of every log-probability; there is no top-k or top-p. Above 0. Defaults to
    * `1`.
    */
@@ -674,6 +679,11 @@ export interface RlooOptions<Row = Record<string, unknown>> {
   /** Maximum length of a response, in tokens. An integer of at least 1. Defaults to `128`. */
   maxNewTokens?: number | undefined
   /**
+   * Responses that are sampled together; where one ends, the next prompt takes its place. An integer of at
+   * least 1. Default: all of an iteration.
+   */
+  rolloutBatchSize?: number | undefined
+  /**
    * Temperature of sampling and of every log-probability; there is no top-k or top-p. Above 0. Defaults to
    * `1`.
    */
@@ -866,6 +876,11 @@ export interface PpoOptions<Row = Record<string, unknown>> {
   iterations?: number | undefined
   /** Maximum length of a response, in tokens. An integer of at least 1. Defaults to `128`. */
   maxNewTokens?: number | undefined
+  /**
+   * Responses that are sampled together; where one ends, the next prompt takes its place. An integer of at
+   * least 1. Default: all of an iteration.
+   */
+  rolloutBatchSize?: number | undefined
   /**
    * Temperature of sampling and of every log-probability; there is no top-k or top-p. Above 0. Defaults to
    * `1`.

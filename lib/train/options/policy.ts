@@ -61,6 +61,10 @@ export const policyFields = lazily((z) => {
       'Iterations of one rollout and its updates (default: one pass over the prompts)',
     ),
     maxNewTokens: option(count().default(128), 'Maximum length of a response, in tokens'),
+    rolloutBatchSize: option(
+      count().optional(),
+      'Responses that are sampled together; where one ends, the next prompt takes its place (default: all of an iteration)',
+    ),
     temperature: option(
       z.number().gt(0).default(1),
       'Temperature of sampling and of every log-probability; there is no top-k or top-p',
