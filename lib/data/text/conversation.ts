@@ -3,7 +3,7 @@ import type { Prefill } from '../rows/continuation.js'
 import type { Message } from '../rows/messages.js'
 import type { Guard } from './added-tokens.js'
 import type { ChatTemplate, Conversation } from './chat.js'
-import { type Layout, layoutOf, type MarkedLayout } from './layout.js'
+import { type Layout, layoutOf, type MarkedLayout, type Piece } from './layout.js'
 import { Renderer } from './renderer.js'
 import type { Tokenizer } from './tokenizer.js'
 import type { Turn } from './turns.js'
@@ -189,10 +189,14 @@ function begunOf(
     ? [...messages.slice(0, -1), { ...last, content: last.content + PROBE } as Message]
     : messages
   const layout = layoutOf(template.render({ ...conversation, messages: shown }, tokenizer, false), shown)
-  const content = layout.pieces.filter(({ message, field }) => message === index && field === 'content')
-  const own = content.at(-1)
-  if (own !== undefined && layout.text.slice(content[0]!.from, own.to).includes(last.content.trim())) {
-    const found = isBlank ? layout.text.lastIndexOf(PROBE.trim(), own.to - 1) : own.to
+  const { text, pieces } = layout
+  const isOwn = ({ message, field }: Piece) => message === index && field === 'content'
+  const own = pieces.findLast(isOwn)
+  // Another message may quote the turn; a part of the turn, as a mark of reasoning, may be the template's.
+  const first = pieces.findIndex(isOwn)
+  const from = pieces.slice(0, Math.max(first, 0)).findLast(({ message }) => message !== index)?.to ?? 0
+  if (own !== undefined && text.slice(from, own.to).includes(last.content.trim())) {
+    const found = isBlank ? text.lastIndexOf(PROBE.trim(), own.to - 1) : own.to
     return { layout, end: found }
   }
   throw new PosttrainError(
