@@ -133,6 +133,12 @@ const hostile: [what: string, source: string, code: ErrorCode, message: RegExp][
     'ERR_DATA',
     /steps/,
   ],
+  [
+    'comparisons beyond the BMP',
+    '{% set s = "😀a" * 50000 %}{% for i in range(9999) %}{% set x = s < s ~ "a" %}{% endfor %}',
+    'ERR_DATA',
+    /steps/,
+  ],
   ['zeros in groups', '{{ "{:030000000,}".format(1) }}', 'ERR_DATA', /steps/],
   ['parentheses', `{{ ${'('.repeat(5000)}1${')'.repeat(5000)} }}`, 'ERR_INVALID_FILE', /inside each other/],
   ['lists', `{{ ${'['.repeat(5000)}${']'.repeat(5000)} }}`, 'ERR_INVALID_FILE', /inside each other/],
@@ -267,4 +273,11 @@ test('a text that is collected piece by piece costs as much as its pieces', (t) 
     ['p0', 'tools.0.properties.p0'],
     [': ', null],
   ])
+})
+
+test('striptags refuses the names and numbers of characters, and keeps an ampersand that is none', (t) => {
+  const render = (text: string) => JinjaTemplate.parse('{{ s | striptags }}', 'html').render({ s: text }).text
+  t.is(render('AT&T <b>x</b> & R&D Q&A?a=1&b'), 'AT&T x & R&D Q&A?a=1&b')
+  for (const text of ['&lt;', '&amp', '&#65', '&#x41;', '&notit;', '&hellip;'])
+    t.throws(() => render(text), { code: 'ERR_DATA', message: /HTML entities/ }, text)
 })

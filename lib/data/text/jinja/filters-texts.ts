@@ -1,5 +1,6 @@
 import { attributeOf, getAttribute, isUnsafe, missingAttribute } from './access.js'
 import { Failure, typeError, valueError } from './failure.js'
+import { hasEntity } from './html.js'
 import { isIterable, itemsOf, lengthOf } from './iteration.js'
 import { jsonOptions, toJson } from './json.js'
 import { isTrue, rawOf, stringOf } from './kinds.js'
@@ -150,7 +151,7 @@ function stripTags(value: Value): Str {
     at = to + (comment ? 3 : 1)
   }
   const without = parts.join('') + source.slice(at)
-  if (/&[#a-z]/i.test(without)) throw new Failure('TemplateError', 'striptags of HTML entities is refused')
+  if (hasEntity(without)) throw new Failure('TemplateError', 'striptags of HTML entities is refused')
   const words = raw(strings.join(' ', strings.split(without, null, -1)))
   return typeof text === 'string' ? words : marked(words, markAt(text, 0))
 }
