@@ -112,21 +112,13 @@ export async function writeFolderAtomic(
   // Of a link the folder that it names is replaced.
   const target = replace ? await realpath(path).catch(() => path) : path
   const temporary = temporaryName(target)
-  const there = await stat(target).catch(() => null)
-  // A file in the place of one of our own folders is damage; a device, a pipe or a socket is none of ours.
-  if (there !== null && !there.isFile()) await needOrNothing('folder', target)
+  // An exchange would put the folder in the place of a file or a device, and remove that.
+  await needOrNothing('folder', target)
   await makeFolder(dirname(target)).catch((error) => {
     throw ioError('creating the folder of', path, error)
   })
   try {
     await repairFolder(target)
-    const there = await stat(target).catch(() => null)
-    // An exchange would put the folder in the place of a file or a device, and remove that.
-    if (there !== null && !there.isDirectory())
-      throw new PosttrainError(
-        'ERR_IO',
-        `${path} is no folder, and is not replaced by one: choose another path`,
-      )
     await mkdir(temporary)
     await fill(temporary)
     await syncFolder(temporary)

@@ -78,7 +78,7 @@ test('a file, a pipe or a device is never replaced by a folder', async (t) => {
     for (const replace of [exchange, no, undefined])
       await t.throwsAsync(writeFolderAtomic(join(folder, name), fill('new'), { replace }), {
         code: 'ERR_IO',
-        message: /is no folder, and is not replaced by one/,
+        message: /it is there and is not a folder$/,
       })
   t.deepEqual(readdirSync(folder), before)
   t.is(readFileSync(join(folder, 'file'), 'utf8'), 'kept')
