@@ -67,6 +67,7 @@ export async function syncPath(path: string): Promise<void> {
 
 /** Replaces a file atomically: temporary name, sync, rename, sync of the folder. */
 export async function writeFileAtomic(path: string, data: string | Uint8Array): Promise<void> {
+  await needOrNothing('file', path)
   const temporary = temporaryName(path)
   try {
     await makeFolder(dirname(path))

@@ -1,6 +1,7 @@
-import { spawnSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import {
   existsSync,
+  lstatSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -12,7 +13,7 @@ import { rename, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import test from 'ava'
 import { loadCore } from '../../lib/addon/load.js'
-import { makeFolder, repairFolder, writeFolderAtomic } from '../../lib/files/atomic.js'
+import { makeFolder, repairFolder, writeFileAtomic, writeFolderAtomic } from '../../lib/files/atomic.js'
 import { placeOf, thisProcess } from '../../lib/files/owner.js'
 import { removeLeftovers, temporaryName } from '../../lib/files/temporary.js'
 import { exchangeOf } from '../../lib/models/save.js'
@@ -151,4 +152,14 @@ test('what nobody has touched for a day is a leftover too', async (t) => {
   utimesSync(other, 0, 0)
   await removeLeftovers(path)
   t.deepEqual(readdirSync(dirname(path)), [])
+})
+
+test('a file is not written in the place of a pipe or a folder', async (t) => {
+  const folder = newFolder(t)
+  const pipe = join(folder, 'pipe')
+  execFileSync('mkfifo', [pipe])
+  for (const path of [pipe, folder])
+    await t.throwsAsync(writeFileAtomic(path, 'x'), { code: 'ERR_IO', message: /is not a file$/ })
+  t.true(lstatSync(pipe).isFIFO())
+  t.deepEqual(readdirSync(folder), ['pipe'])
 })
