@@ -27,7 +27,16 @@ test(`text, prompts and masks of ${rows.length} conversations by every template 
     return
   }
   const fixtures = JSON.parse(run.stdout) as TemplateFixture[]
-  const sums = { templates: 0, texts: 0, prompts: 0, continued: 0, masks: 0, leftOut: 0, forms: 0 }
+  const sums = {
+    templates: 0,
+    texts: 0,
+    prompts: 0,
+    continued: 0,
+    masks: 0,
+    leftOut: 0,
+    quoted: 0,
+    forms: 0,
+  }
   for (const fixture of fixtures) {
     const counts = compare(t, fixture, fixture.source!, rows)
     sums.templates++

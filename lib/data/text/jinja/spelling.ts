@@ -74,7 +74,7 @@ const ESCAPED_DOUBLE = /[\\\p{C}\p{Z}]/gu
 
 function spellString(built: TextBuilder, text: Str): void {
   const source = raw(text)
-  charge(source.length / 8)
+  charge(source.length / 4)
   const quote = source.includes("'") && !source.includes('"') ? '"' : "'"
   const pattern = quote === '"' ? ESCAPED_DOUBLE : ESCAPED
   const escapeAll = (part: string) => part.replace(pattern, escaped)
