@@ -3,6 +3,7 @@ import { resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { Tokenizer } from '../data/text/tokenizer.js'
 import { PosttrainError } from '../errors.js'
+import { isFile } from '../files/read.js'
 import type { LoadOptions } from '../models/base.js'
 import { CausalLM } from '../models/causal-lm.js'
 import { readConfig } from '../models/folder.js'
@@ -103,6 +104,8 @@ export async function openRewards(
 
 async function rewardFunction(path: string): Promise<RewardFunction> {
   let module: Record<string, unknown>
+  // Node would wait for a named pipe, and read a device without end.
+  await isFile(path)
   try {
     module = (await import(pathToFileURL(resolve(path)).href)) as Record<string, unknown>
   } catch (cause) {

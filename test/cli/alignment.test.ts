@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process'
 import { copyFileSync, cpSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
@@ -229,11 +230,14 @@ test('progress: a line says score, KL and length; the end says them too', async 
 })
 
 test('what fails is one sentence and 1, wrong usage 2', async (t) => {
+  const pipe = join(folder, 'pipe.js')
+  execFileSync('mkfifo', [pipe])
   const empty = file('empty.js', 'export const other = 1')
   const broken = file('broken.js', 'export default () => { throw new Error("no judge today") }')
   const few = file('few.js', 'export default () => [1]')
   const syntax = file('syntax.js', 'export default (')
   const cases: [number, RegExp, ...string[]][] = [
+    [1, /pipe\.js is not a file/, ...rollouts, '--reward', pipe],
     [1, /--reward .*nothing\.js does not exist/, ...rollouts, '--reward', join(folder, 'nothing.js')],
     [1, /--reward .*syntax\.js cannot be loaded: /, ...rollouts, '--reward', syntax],
     [1, /--reward .*empty\.js exports no function: export default/, ...rollouts, '--reward', empty],
