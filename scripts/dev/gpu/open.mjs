@@ -9,7 +9,7 @@ const device = process.argv[2]
 const core = await loadCore()
 console.log(JSON.stringify(await core.info(), null, 2))
 for (const options of [{ dtype: 'float32' }, {}, { quantize: 'nf4' }]) {
-  await using model = await CausalLM.create(tinyConfig, { device, tokenizer: byteTokenizer(), ...options })
+  const model = await CausalLM.create(tinyConfig, { device, tokenizer: byteTokenizer(), ...options })
   if (options.quantize) await model.addAdapter('a', { rank: 4 })
   const ids = Int32Array.from({ length: 48 }, (_, i) => (i * 7) % 256)
   const batch = { inputIds: ids, labels: ids, offsets: Int32Array.of(0, 11, 48) }
@@ -24,4 +24,5 @@ for (const options of [{ dtype: 'float32' }, {}, { quantize: 'nf4' }]) {
   console.log(model.dtype, options.quantize ?? '', losses, [...row.tokenIds])
   if (!losses.every(Number.isFinite) || losses[2] >= losses[0]) throw new Error('the loss did not fall')
   await optimizer.dispose()
+  await model.dispose()
 }

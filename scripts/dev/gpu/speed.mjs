@@ -29,7 +29,7 @@ for (const file of ['tokenizer.json', 'tokenizer_config.json'])
   cpSync(join('test/fixtures/models/llama', file), join(folder, file))
 
 const begun = performance.now()
-await using model = await CausalLM.load(folder, { device, ...(work === 'qlora' && { quantize: 'nf4' }) })
+const model = await CausalLM.load(folder, { device, ...(work === 'qlora' && { quantize: 'nf4' }) })
 const loadSeconds = (performance.now() - begun) / 1000
 const core = await loadCore()
 const vocabulary = model.vocabSize
