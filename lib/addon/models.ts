@@ -32,6 +32,8 @@ export interface WeightMapEntry {
    * of its own, which it keeps. Absent: it is coded when it is read.
    */
   nf4?: boolean
+  /** Other files that have companions of a weight in 4 bits. */
+  companions?: string[]
 }
 
 export interface TensorInfo {

@@ -8,7 +8,7 @@ import { lazily } from '../options/zod.js'
 import { counted, duration, monotonic } from './counts.js'
 import { addFlags, readFlags } from './flags.js'
 import { INTERRUPTED, onInterrupt } from './interrupt.js'
-import { modelFields, placeOf } from './machine.js'
+import { loading, modelFields } from './machine.js'
 import { print } from './train.js'
 import { UsageError } from './usage.js'
 import { visible } from './visible.js'
@@ -62,7 +62,7 @@ export function distillCommand(): Command {
         folder === undefined
           ? null
           : await (await import('./open-model.js')).openModel({
-              ...placeOf(options),
+              ...loading(options),
               model: folder,
               adapter,
             })

@@ -46,7 +46,7 @@ export interface ModelOptions {
 }
 
 /** The device, precision and threads of a command, as models are loaded with them. */
-export function placeOf({ device, dtype, quantize, threads }: Omit<ModelOptions, 'model' | 'adapter'>) {
+export function loading({ device, dtype, quantize, threads }: Omit<ModelOptions, 'model' | 'adapter'>) {
   return {
     device,
     dtype,

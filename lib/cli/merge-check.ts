@@ -45,28 +45,35 @@ function compare(one: Outputs, other: Outputs): { difference: number; largest: n
   }
   let same = 0
   for (let row = 0; row < rows; row++) if (largestAt(one, row) === largestAt(other, row)) same++
-  const short = (value: number) => Number(value.toPrecision(3)).toString()
   const numbers = `at most ${short(difference)}, on average ${short(sum / one.values.length)}, of outputs up to ${short(largest)}`
   const tokens = columns === 1 ? '' : `; the most likely token is the same at ${same} of ${rows} places`
   return { difference, largest, line: `${numbers}${tokens}` }
 }
 
-/** Part of the largest output that rounding the saved weights to bfloat16 may change. */
-const ROUNDING = 0.05
+/** Part of the largest output that rounding of the saved weights may change. */
+const ROUNDING = { float32: 0.001, bfloat16: 0.05, float16: 0.01 }
+
+/** Outputs of a merge: of the saved model, of the adapter upon its base, and of the base alone. */
+interface Merge {
+  merged: Outputs
+  adapted: Outputs
+  base: Outputs
+}
 
 /**
  * One line on how far the merged model is from the adapter upon its base. Throws ERR_INVALID_FILE where they are further
- * apart than rounding explains.
+ * apart than rounding and half of what the adapter changes.
  */
-export function mergeReport(merged: Outputs, adapted: Outputs): string {
+export function mergeReport({ merged, adapted, base }: Merge, dtype: keyof typeof ROUNDING): string {
   const { difference, largest, line } = compare(merged, adapted)
-  if (difference <= ROUNDING * largest) return `Difference to the adapter on its base: ${line}`
-  throw new PosttrainError(
-    'ERR_INVALID_FILE',
-    `the merged model is not that of the adapter; difference: ${line}`,
-  )
+  const effect = compare(adapted, base).difference
+  const report = `Difference to the adapter on its base, which changes outputs by up to ${short(effect)}: ${line}`
+  if (difference <= Math.max(ROUNDING[dtype] * largest, 0.5 * effect)) return report
+  throw new PosttrainError('ERR_INVALID_FILE', `the merged model is not that of the adapter. ${report}`)
 }
 
 /** One line on how far it is from the adapter upon the base in 4 bits, on which it was trained. */
 export const quantizedReport = (merged: Outputs, trained: Outputs): string =>
   `Difference to the adapter on the base in 4 bits: ${compare(merged, trained).line}`
+
+const short = (value: number) => Number(value.toPrecision(3)).toString()

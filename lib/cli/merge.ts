@@ -56,23 +56,31 @@ export function mergeCommand(): Command {
     }
     const open = scored ? openScored : openModel
     const { quantize, ...plain } = options
-    let adapted: Outputs | null = null
+    let before: { adapted: Outputs; base: Outputs } | null = null
+    let dtype = saveDtype ?? ('float32' as const)
     {
       await using model = await open(plain)
-      if (check) adapted = await outputsOf(model)
+      if (check) {
+        const name = model.adapter
+        const adapted = await outputsOf(model)
+        await model.setAdapter(null)
+        before = { adapted, base: await outputsOf(model) }
+        await model.setAdapter(name)
+      }
+      if (saveDtype === undefined && model.dtype !== 'float64') dtype = model.dtype
       await model.mergeAdapter()
       const how = { overwrite, ...(saveDtype && { dtype: saveDtype }) }
       await model.save(output, { ...how, ...(padToken !== undefined && { padToken }) })
     }
     process.stdout.write(`${output}\n`)
-    if (adapted === null) return
+    if (before === null) return
     const { adapter: _, ...saved } = { ...plain, model: output }
     const outputs = async (given: ModelOptions) => {
       await using model = await open(given)
       return await outputsOf(model)
     }
     const merged = await outputs(saved)
-    process.stderr.write(`${mergeReport(merged, adapted)}\n`)
+    process.stderr.write(`${mergeReport({ merged, ...before }, dtype)}\n`)
     if (quantize === undefined) return
     process.stderr.write(`${quantizedReport(merged, await outputs({ ...plain, quantize }))}\n`)
   })

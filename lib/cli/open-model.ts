@@ -11,7 +11,7 @@ import { modelSource } from '../models/hub.js'
 import { readPeftConfig } from '../models/peft-config.js'
 import { isRewardModel, openScoredBase, RewardModel } from '../models/reward-model.js'
 import type { RewardFunction } from '../rollout/rewards.js'
-import { type ModelOptions, placeOf } from './machine.js'
+import { loading, type ModelOptions } from './machine.js'
 
 /** Name of the adapter that a command loads onto its model. */
 const GIVEN = 'given'
@@ -25,7 +25,7 @@ async function openWith<Model extends CausalLM | RewardModel>(
   load: (model: string, options: LoadOptions) => Promise<Model>,
   { model, adapter, ...machine }: ModelOptions,
 ): Promise<Model> {
-  const opened = await load(model, placeOf(machine))
+  const opened = await load(model, loading(machine))
   try {
     if (adapter !== undefined) await opened.loadAdapter(GIVEN, adapter)
     return opened
@@ -76,7 +76,7 @@ export async function openRewards(
       throw new PosttrainError('ERR_INVALID_FILE', `--reward ${path} does not exist`)
     }
     const reward = await RewardModel.load(path, {
-      ...placeOf(machine),
+      ...loading(machine),
       onto: { model: policy, directory: model },
     })
     opened.push(reward)
@@ -142,6 +142,6 @@ export async function createModel(
   return CausalLM.create(config, {
     seed,
     tokenizer: await Tokenizer.load(folder),
-    ...placeOf(machine),
+    ...loading(machine),
   })
 }

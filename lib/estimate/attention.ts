@@ -22,7 +22,9 @@ function callOf(length: number, window: number | null): { queries: number; keys:
 /** The attention of CUDA that takes packed documents in one call, where there is one: see native/device/cuda.cpp. */
 function fusedOf({ machine }: Computed, { headDim }: LayerSpec): 'flash' | 'efficient' | null {
   if (machine.device === 'cpu') return null
-  if (machine.dtype === 'bfloat16') return headDim % 8 === 0 && headDim <= 256 ? 'flash' : null
+  // Not on every device has the backward of these heads.
+  const isServed = headDim % 8 === 0 && headDim <= 256 && (headDim <= 192 || headDim > 224)
+  if (machine.dtype === 'bfloat16') return isServed ? 'flash' : null
   return headDim % 4 === 0 ? 'efficient' : null
 }
 

@@ -8,7 +8,7 @@
 // - Optimizer state is freed by the optimizer's own dispose(), before or after the model's.
 // - The core counts references: a running job keeps what it uses until it ends, and a handle that was never disposed is
 //   freed when JavaScript collects it.
-import type { AdapterHandle, BaseHandle, Core, DecoderSpec, Dtype } from '../addon/addon.js'
+import type { AdapterHandle, BaseHandle, Core, DecoderSpec, Dtype, WeightMapEntry } from '../addon/addon.js'
 import { call } from '../addon/call.js'
 import { loadCore } from '../addon/load.js'
 import { is, needArgument, needOptions } from '../arguments.js'
@@ -19,6 +19,7 @@ import type { Family, HfConfig } from './families/index.js'
 import type { ModelSource } from './hub.js'
 import { type AdapterConfig, adapterSpec } from './lora.js'
 import { type Quantization, quantizationIn } from './quantization.js'
+import { inFourBits } from './weights.js'
 
 /** Device, precision and threads of a model. */
 export interface LoadOptions extends HubOptions {
@@ -51,6 +52,12 @@ export function needLoadOptions(where: string, options: unknown): void {
     threads: is.positive,
   })
 }
+
+/** The options with which a model of files is loaded: weights in 4 bits stay so. */
+export const asStored = (
+  options: LoadOptions,
+  files: readonly { entries: WeightMapEntry[] }[],
+): LoadOptions => (inFourBits(files) ? { ...options, quantize: 'nf4' } : options)
 
 /** Loads the core and sets its threads before the first job. */
 export async function openCore({ threads }: LoadOptions): Promise<Core> {

@@ -3,7 +3,7 @@ import { call } from '../addon/call.js'
 import { is, needArgument, needOptions, shown } from '../arguments.js'
 import { type Batch, Tokenizer, toPacked } from '../data/index.js'
 import { PosttrainError } from '../errors.js'
-import { Base, type LoadOptions, needLoadOptions, openCore } from './base.js'
+import { asStored, Base, type LoadOptions, needLoadOptions, openCore } from './base.js'
 import { familyOf, type HfConfig } from './families/index.js'
 import { readConfig, readGenerationConfig, weightFiles } from './folder.js'
 import { modelSource } from './hub.js'
@@ -61,7 +61,8 @@ export class CausalLM extends Model {
     checkVocabulary(tokenizer, spec)
     const core = await openCore(options)
     const files = await call(core, () => planWeights(core, family, spec, paths))
-    const role = await Role.create(await Base.create(core, { family, spec, config, source }, options))
+    const base = await Base.create(core, { family, spec, config, source }, asStored(options, files))
+    const role = await Role.create(base)
     try {
       await call(core, (cancel) => core.loadTensors(role.handle, files, cancel), options.signal)
     } catch (error) {

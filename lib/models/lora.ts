@@ -20,10 +20,10 @@ import {
 } from './adapter-modules.js'
 import type { LoraOptions } from './options.generated.js'
 
-/** A number for each pattern of module names. */
 /** Largest alpha, far below the largest float32. */
 const MAX_ALPHA = 1e30
 
+/** A number for each pattern of module names. */
 const patterns = (integer: boolean, text: string) =>
   option(
     custom<Record<string, number>>(

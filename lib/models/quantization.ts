@@ -30,9 +30,11 @@ export function quantizationIn({
     )
   }
   if (typeof given !== 'object' || Array.isArray(given)) return refuse(shown(given))
-  const { quant_method, load_in_4bit, bnb_4bit_quant_type } = given as Record<string, unknown>
-  if (quant_method !== 'bitsandbytes') return refuse(`quant_method ${shown(quant_method)}`)
-  if (load_in_4bit !== true) return refuse('8 bits of bitsandbytes')
+  const { quant_method, load_in_4bit, load_in_8bit, bnb_4bit_quant_type } = given as Record<string, unknown>
+  // Files of 2023 have no quant_method.
+  if (quant_method !== 'bitsandbytes' && !(quant_method === undefined && load_in_4bit === true))
+    return refuse(`quant_method ${shown(quant_method)}`)
+  if (load_in_4bit !== true) return refuse(load_in_8bit === true ? '8 bits of bitsandbytes' : 'not in 4 bits')
   if (bnb_4bit_quant_type !== 'nf4')
     return refuse(`bnb_4bit_quant_type ${shown(bnb_4bit_quant_type ?? 'fp4')}`)
   return 'nf4'

@@ -5,7 +5,7 @@ import { is, needArgument, needOptions } from '../arguments.js'
 import { type Batch, Tokenizer, toPacked } from '../data/index.js'
 import { PosttrainError } from '../errors.js'
 import { repositoryOf, repositoryUnlessPath } from '../files/hub/id.js'
-import { Base, type LoadOptions, needLoadOptions, openCore } from './base.js'
+import { asStored, Base, type LoadOptions, needLoadOptions, openCore } from './base.js'
 import { CausalLM, checkVocabulary } from './causal-lm.js'
 import { familyOf, type HfConfig } from './families/index.js'
 import { readConfig, weightFiles } from './folder.js'
@@ -139,7 +139,7 @@ export class RewardModel extends Model {
     checkVocabulary(tokenizer, spec)
     const core = await openCore(options)
     const files = await call(core, () => planWeights(core, family, spec, paths, true))
-    const base = await Base.create(core, { family, spec, config, source }, options)
+    const base = await Base.create(core, { family, spec, config, source }, asStored(options, files))
     const role = await Role.create(base, { score: {} })
     try {
       await call(core, (cancel) => core.loadTensors(role.handle, files, cancel), options.signal)

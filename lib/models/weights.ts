@@ -79,7 +79,7 @@ export async function planWeights(
       owner.set(name, { path, shape })
     }
   }
-  const inFourBits = [...owner.keys()].some((name) => name.endsWith(STATE))
+  const hasCodes = [...owner.keys()].some((name) => name.endsWith(STATE))
   const known = new Set<string>()
   const missing: string[] = []
   const byFile = new Map<string, WeightMapEntry[]>()
@@ -94,8 +94,17 @@ export async function planWeights(
     known.add(name)
     const { path, shape } = owner.get(name)!
     if (owner.has(`${name}${STATE}`)) {
-      for (const part of companionsOf(name)) known.add(part)
-      byFile.set(path, [...(byFile.get(path) ?? []), { ...entry, name, nf4: true }])
+      if (!isQuantized(entry.parameter)) {
+        throw new PosttrainError(
+          'ERR_UNSUPPORTED_MODEL',
+          `${path}: ${name} is in 4 bits; only linear layers of the blocks are read so`,
+        )
+      }
+      const parts = companionsOf(name).filter((part) => owner.has(part))
+      for (const part of parts) known.add(part)
+      const others = new Set(parts.map((part) => owner.get(part)!.path).filter((other) => other !== path))
+      const companions = others.size > 0 && { companions: [...others] }
+      byFile.set(path, [...(byFile.get(path) ?? []), { ...entry, name, nf4: true, ...companions }])
       continue
     }
     const asked = shapeInFile(spec, entry)
@@ -105,7 +114,7 @@ export async function planWeights(
         `${path}: ${name} has shape [${shape.join(', ')}], the config requires [${asked.join(', ')}]`,
       )
     }
-    const kept = inFourBits && isQuantized(entry.parameter) && { nf4: false }
+    const kept = hasCodes && isQuantized(entry.parameter) && { nf4: false }
     byFile.set(path, [...(byFile.get(path) ?? []), { ...entry, name, ...kept }])
   }
   if (missing.length > 0) {
@@ -129,6 +138,10 @@ export async function planWeights(
   }
   return [...byFile].map(([path, entries]) => ({ path, entries }))
 }
+
+/** Whether files have weights in 4 bits. */
+export const inFourBits = (files: readonly { entries: WeightMapEntry[] }[]): boolean =>
+  files.some(({ entries }) => entries.some(({ nf4 }) => nf4 === true))
 
 const BYTES: Record<Dtype, number> = { float32: 4, bfloat16: 2, float16: 2, float64: 8 }
 

@@ -208,6 +208,11 @@ models::WeightMapEntry weight_map_entry_of(const Napi::Value& value) {
   if (has_value(object, "nf4")) {
     using Coding = models::WeightMapEntry::Coding;
     entry.coding = boolean_field(object, "nf4", false) ? Coding::in_file : Coding::none;
+    if (has_value(object, "companions")) {
+      const auto files = object.Get("companions").As<Napi::Array>();
+      for (uint32_t i = 0; i < files.Length(); ++i)
+        entry.companions.push_back(string_of(files.Get(i), "companions[i]"));
+    }
   }
   return entry;
 }

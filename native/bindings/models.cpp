@@ -236,7 +236,7 @@ Napi::Value set_tensor(const Napi::CallbackInfo& info) {
   const auto entry = weight_map_entry_of(info[1]);
   auto values = floats_of(info[2], "values");
   return submit(info.Env(), {role}, nullptr, [=, values = std::move(values)](const core::Cancel&) {
-    const auto shape = models::view_of(*role->object, entry, false).sizes().vec();
+    const auto shape = models::shape_of(*role->object, entry);
     const auto tensor = at::tensor(values, at::kFloat);
     TORCH_CHECK_VALUE(tensor.numel() == c10::multiply_integers(shape), "[setParameter] ",
                       entry.name, " has ", c10::multiply_integers(shape), " values, got ",

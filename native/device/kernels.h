@@ -67,7 +67,7 @@ struct DecodeRows {
  * capability. All else is torch's operations. T tokens, D columns, V tokens of the vocabulary.
  *
  * Keys and values of one layer are cached as [B, S, 2, kv_heads, head_dim] for B rows of S
- * positions: finite where nothing of the row was written.
+ * positions, zeros where nothing was written.
  */
 struct Kernels {
   /** y [T, D], and 1 / sqrt(mean(x^2) + eps) of each row. */

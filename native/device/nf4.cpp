@@ -6,6 +6,9 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <map>
+#include <mutex>
+#include <string>
 
 #include "core/dynamic_code.h"
 
@@ -19,15 +22,22 @@ std::array<float, 15> limits() {
   return result;
 }
 
-/** float32 [256, 2]: the two values of a byte. */
-at::Tensor values_of_bytes() {
-  auto result = at::empty({256, 2}, at::kFloat);
-  auto* values = result.mutable_data_ptr<float>();
-  for (size_t byte = 0; byte < 256; ++byte) {
-    values[2 * byte] = kNf4[byte >> 4];
-    values[2 * byte + 1] = kNf4[byte & 15];
+/** The table of a device, one for all matrices on it. */
+at::Tensor values_of_bytes(at::Device device) {
+  static std::mutex mutex;
+  static std::map<std::string, at::Tensor> tables;
+  const std::lock_guard lock(mutex);
+  auto& table = tables[device.str()];
+  if (!table.defined()) {
+    auto values = at::empty({256, 2}, at::kFloat);
+    auto* pair = values.mutable_data_ptr<float>();
+    for (size_t byte = 0; byte < 256; ++byte) {
+      pair[2 * byte] = kNf4[byte >> 4];
+      pair[2 * byte + 1] = kNf4[byte & 15];
+    }
+    table = values.to(device);
   }
-  return result;
+  return table;
 }
 
 // Codes of one block, a byte each
@@ -48,6 +58,7 @@ Nf4 Nf4::to(at::Device device) const {
   auto moved = *this;
   for (auto* tensor : {&moved.codes, &moved.scales, &moved.scale_code, &moved.scale_scales})
     if (tensor->defined()) *tensor = tensor->to(device);
+  moved.values_of_byte = values_of_bytes(device);
   return moved;
 }
 
@@ -117,7 +128,7 @@ at::Tensor nf4_scales(const Nf4& matrix) {
 void nf4_values(const Nf4& matrix, at::Tensor& out_RC) {
   // A piece at a time bounds what it holds.
   constexpr int64_t kPiece = int64_t{1} << 24;
-  const auto pairs = values_of_bytes().to(matrix.codes.device());
+  const auto& pairs = matrix.values_of_byte;
   const auto scales = nf4_scales(matrix);
   auto out = out_RC.view(-1);
   for (int64_t begin = 0; begin < matrix.values(); begin += kPiece) {

@@ -44,10 +44,13 @@ struct Nf4 {
   at::Tensor scales;
   at::Tensor scale_code;    // float32 [256]
   at::Tensor scale_scales;  // float32
+  /** float32 [256, 2] on the device: the two values of a byte. */
+  at::Tensor values_of_byte;
   float scale_offset = 0;
 
   int64_t values() const { return rows * columns; }
   int64_t blocks() const { return (values() + kNf4Block - 1) / kNf4Block; }
+  /** On a device, ready to be decoded there. */
   Nf4 to(at::Device device) const;
 };
 

@@ -97,7 +97,12 @@ at::Tensor Session::prefill(size_t first, const core::Cancel& cancel) {
   reserve(static_cast<int64_t>(rows_.size()), longest_history());
   const auto from = static_cast<int64_t>(first), count = static_cast<int64_t>(rows_.size()) - from;
   std::vector<at::Tensor> caches;
-  for (const auto& cache : caches_) caches.push_back(cache.narrow(0, from, count));
+  for (const auto& cache : caches_) {
+    caches.push_back(cache.narrow(0, from, count));
+    // Rows that ended here may have left what is not finite.
+    if (used_) caches.back().zero_();
+  }
+  used_ = true;
   auto& decoder = *role_->base;
   const auto tokens = models::tokens_of(ids, offsets, decoder.spec().vocab_size, decoder.device());
   return decoder.forward(tokens, at::tensor(last, at::kLong).to(decoder.device()),

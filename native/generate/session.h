@@ -78,6 +78,8 @@ class Session {
   int64_t capacity_ = 0;
   /** Whether `decoding_` is of other rows than these. */
   bool changed_ = true;
+  /** Whether rows were in the caches before. */
+  bool used_ = false;
   bool broken_ = false;
 };
 

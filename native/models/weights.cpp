@@ -78,13 +78,20 @@ void set_values(Role& role, const WeightMapEntry& entry, const at::Tensor& value
   if (parameter.coded == nullptr) {
     view_of(parameter.value, entry).copy_(values);
   } else {
-    set_coded(parameter, entry, values, role.base->dtype());
+    auto kept = entry;
+    if (parameter.coded->is_plain(entry.first_row)) kept.coding = WeightMapEntry::Coding::none;
+    set_coded(parameter, kept, values, role.base->dtype());
   }
+}
+
+std::vector<int64_t> shape_of(Role& role, const WeightMapEntry& entry) {
+  return shape_of(role.parameter(entry.parameter), entry);
 }
 
 void load_weights(Role& role, const std::string& path, const std::vector<WeightMapEntry>& entries,
                   const core::Cancel& cancel) {
   const core::TensorFile file(path);
+  std::map<std::string, core::TensorFile> others;
   for (const auto& entry : entries) {
     cancel.check();
     auto& parameter = role.parameter(entry.parameter);
@@ -93,7 +100,10 @@ void load_weights(Role& role, const std::string& path, const std::vector<WeightM
                         " is not in 4 bits");
       auto shape = parameter.sizes().vec();
       if (entry.row_count >= 0) shape[0] = entry.row_count;
-      parameter.coded->set(entry.first_row, read_nf4(file, path, entry.name, shape[0], shape[1]));
+      std::vector<const core::TensorFile*> files{&file};
+      for (const auto& other : entry.companions)
+        files.push_back(&others.try_emplace(other, other).first->second);
+      parameter.coded->set(entry.first_row, read_nf4(files, path, entry.name, shape[0], shape[1]));
     } else {
       const auto& found = found_in(file, path, entry, shape_of(parameter, entry));
       if (parameter.coded == nullptr) {

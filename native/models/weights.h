@@ -20,11 +20,16 @@ struct WeightMapEntry {
    * when it is read; in 4 bits; or in a dtype of its own, which it keeps. */
   enum class Coding { on_reading, in_file, none };
   Coding coding = Coding::on_reading;
+  /** Other files that have tensors beside one in 4 bits. */
+  std::vector<std::string> companions;
 };
 
 /** The part of the parameter's value (or gradient) that the entry maps, in the layout of the file:
  * a view, or a temporary of a weight in 4 bits. */
 at::Tensor view_of(Role& role, const WeightMapEntry& entry, bool gradient);
+
+/** Shape of the part that the entry maps, in the layout of the file. */
+std::vector<int64_t> shape_of(Role& role, const WeightMapEntry& entry);
 
 /** Sets the part of the parameter's value that the entry maps, from values in the layout of the
  * file. */

@@ -36,6 +36,12 @@ void CodedWeight::set(int64_t first, const at::Tensor& rows) {
   put({first, rows.size(0), rows.to(options_.device(), options_.dtype().toScalarType()).clone()});
 }
 
+bool CodedWeight::is_plain(int64_t first) const {
+  return std::any_of(parts_.begin(), parts_.end(), [&](const Part& part) {
+    return part.first == first && std::holds_alternative<at::Tensor>(part.content);
+  });
+}
+
 at::Tensor CodedWeight::values() const {
   int64_t covered = 0;
   for (const auto& part : parts_) covered += part.rows;
@@ -56,7 +62,8 @@ at::Tensor CodedWeight::product(const at::Tensor& x_TI) const {
     const auto* coded = std::get_if<device::Nf4>(&part.content);
     return coded == nullptr || coded->columns % device::kNf4Block == 0;
   };
-  if (x_TI.size(0) > kernels_->nf4_tokens || !std::all_of(parts_.begin(), parts_.end(), few))
+  if (kernels_->nf4_product == nullptr || x_TI.size(0) > kernels_->nf4_tokens ||
+      !std::all_of(parts_.begin(), parts_.end(), few))
     return core::product(x_TI, values().t());
   auto result = at::zeros({x_TI.size(0), sizes_[0]}, options_);
   for (const auto& [first, rows, content] : parts_) {

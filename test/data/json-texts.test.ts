@@ -106,3 +106,14 @@ test('a response may be JSON of one message, beside a prompt that is messages', 
   for (const prompt of [json(user('a')), json({ role: 'user', text: 'a', at: 3 })])
     t.like(readRow({ prompt, completion: 'b' }, origin), { kind: 'completion', prompt })
 })
+
+test('a response in JSON of another speaker, or with `from` alone, is trained as it is written', (t) => {
+  for (const completion of [
+    '{"role":"user","content":"x"}',
+    '{"role":"system","content":"x"}',
+    '{"from":"bot","message":"y"}',
+  ]) {
+    const { messages } = readRow({ prompt: [user('a')], completion }, origin) as { messages: object[] }
+    t.like(messages.at(-1), { role: 'assistant', content: completion })
+  }
+})

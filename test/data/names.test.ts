@@ -254,7 +254,7 @@ test('responses with equal scores make no pair', async (t) => {
     ],
   )
   await t.throwsAsync(loadPreferences([{ prompt: 'a', responses: ['b', 'c'], scores: [1] }], options), {
-    message: 'rows:1: scores must be a list of 2 numbers, one for each response',
+    message: /^rows:1: scores must be a list of 2 numbers, one for each response/,
   })
 })
 

@@ -261,3 +261,14 @@ test('3,000 spoiled .jsonl files give rows or typed errors', async (t) => {
   }
   t.true(refusals > 1000, `${refusals} refusals`)
 })
+
+test('a passage in objects is missed like one in a text, and found in a question with other spaces', (t) => {
+  const about = { query: 'Which town?', answer: 'Ulm' }
+  for (const passage of [
+    { documents: [{ title: 't', text: 'some text here' }] },
+    { passages: { passage_text: ['some text here'] } },
+  ])
+    t.throws(() => readRow({ ...about, ...passage }, origin), { message: /has no place beside query/ })
+  const held = { question: 'Read:\nfoo  bar\n\nQ', passage: 'foo bar', answer: 's' }
+  t.like(readRow(held, origin), { completion: 's' })
+})

@@ -172,16 +172,20 @@ function inForm(row: Row, form: (typeof FORMS)[number]): Row {
       ...(form !== 'text' && content === '' && { content: null }),
     }
   })
-  const read = readRow({ messages, tools: row.tools }, { source: 'conversations.json', line: 1 })
+  // Without the tools, by which null arguments are told from those that a table puts in.
+  const read = readRow({ messages }, { source: 'conversations.json', line: 1 })
   if (read.kind !== 'messages') throw new Error('a conversation expected')
   return { ...row, messages: read.messages }
 }
 
-/** JSON with Python's spaces, of objects without any in their values' punctuation. */
-const pythonJson = (value: object) =>
-  `{${Object.entries(value)
-    .map(([key, item]) => `${JSON.stringify(key)}: ${JSON.stringify(item)}`)
+/** JSON with Python's spaces. */
+function pythonJson(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(pythonJson).join(', ')}]`
+  if (typeof value !== 'object' || value === null) return JSON.stringify(value)
+  return `{${Object.entries(value)
+    .map(([key, item]) => `${JSON.stringify(key)}: ${pythonJson(item)}`)
     .join(', ')}}`
+}
 
 interface Comparison {
   t: ExecutionContext

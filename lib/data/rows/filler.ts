@@ -1,5 +1,3 @@
-import { objectIn } from './calls.js'
-import { jsonOf } from './exact-json.js'
 import { isObject } from './fields.js'
 import type { JsonData } from './json-data.js'
 import type { Message } from './messages.js'
@@ -7,7 +5,8 @@ import { entriesOf } from './schemas.js'
 
 /**
  * Removes the null arguments that a table puts into calls, where other rows have an argument of that name. A call has
- * them if one is null that its tool does not define; a null of a call without such ones is a value.
+ * them if one is null that its tool does not define; a null of a call without such ones is a value. Arguments in JSON text
+ * stay as they are: a table has no columns for them.
  */
 export function withoutFiller(messages: Message[], tools: readonly JsonData[] | undefined): Message[] {
   if (tools === undefined || !messages.some(({ tool_calls: calls }) => Array.isArray(calls))) return messages
@@ -32,14 +31,12 @@ function parametersOf(tool: JsonData): [string, ReadonlySet<string>][] {
 
 function cleanedCall(call: JsonData, known: ReadonlyMap<string, ReadonlySet<string>>): JsonData {
   const called = field(call, 'function')
-  const [name, written] = [field(called, 'name'), field(called, 'arguments')]
-  const args = typeof written === 'string' ? (objectIn(written) as JsonData) : written
+  const [name, args] = [field(called, 'name'), field(called, 'arguments')]
   const parameters = known.get(String(name))
   if (!isObject(called) || !isObject(args) || parameters === undefined) return call
   const entries = entriesOf(args)
   if (!entries.some(([key, value]) => value === null && !parameters.has(key))) return call
   const kept = entries.filter(([, value]) => value !== null) as [string, JsonData][]
   const cleaned = args instanceof Map ? new Map(kept) : Object.fromEntries(kept)
-  const rewritten = typeof written === 'string' ? jsonOf(cleaned) : cleaned
-  return { ...(call as object), function: { ...(called as object), arguments: rewritten } }
+  return { ...(call as object), function: { ...(called as object), arguments: cleaned } }
 }

@@ -1,6 +1,7 @@
 import { isDialog } from './common-start.js'
 import { bad, type Fields, fieldsOf, isEmpty, isObject, kindOf, type Origin, withoutNulls } from './fields.js'
-import { isMessage, messageInText, messagesInText } from './messages.js'
+import { readTexts } from './json-texts.js'
+import { isMessage, messagesInText } from './messages.js'
 import { CALLS, knownRole, speakerIn } from './roles.js'
 
 /** Names of the columns; of several with a value the first counts. */
@@ -38,7 +39,15 @@ const FITS: Readonly<Record<string, (value: unknown) => boolean>> = {
   sample_weight: (value) => kindOf(value) === 'a number',
   loss_weight: (value) => kindOf(value) === 'a number',
   rank: Array.isArray,
-  ...Object.fromEntries(NAMES.scores.slice(1).map((name) => [name, Array.isArray])),
+  ...Object.fromEntries(NAMES.scores.slice(1).map((name) => [name, holdsNumber])),
+}
+
+/** Whether a list may order responses: objects and lists in it say other things. */
+function holdsNumber(value: unknown): boolean {
+  return (
+    Array.isArray(value) &&
+    value.some((item) => kindOf(item) === 'a number' || Number(item || Number.NaN) >= 0)
+  )
 }
 
 function isList(value: unknown): boolean {
@@ -240,26 +249,6 @@ function isCalls({ answers, tools }: Fields): boolean {
   if (isEmpty(tools) || isEmpty(answers)) return false
   if (typeof answers === 'string') return /^\s*\[\s*\{\s*"(?:name|arguments)"/.test(answers)
   return Array.isArray(answers) && answers.every((item) => isObject(item) && 'name' in item)
-}
-
-/**
- * Reads messages in JSON, which tables have where other rows have messages; a response beside a text stays a text, but
- * where both of a pair are lists.
- */
-function readTexts(fields: Record<string, unknown>): void {
-  const { completion, chosen, rejected } = fields
-  const asked = messagesInText(fields.prompt)
-  if (asked !== undefined) fields.prompt = asked
-  const { prompt } = fields
-  if (Array.isArray(prompt)) fields.completion = readResponse(completion, prompt) ?? completion
-  const pair = [chosen, rejected].map((response) => readResponse(response, prompt))
-  if (pair[0] !== undefined && pair[1] !== undefined) [fields.chosen, fields.rejected] = pair
-}
-
-/** A response that is a message or messages, also in JSON; undefined for a text. */
-function readResponse(value: unknown, prompt: unknown): unknown {
-  if (typeof value !== 'string') return value
-  return messagesInText(value) ?? (typeof prompt === 'string' ? undefined : messageInText(value))
 }
 
 /**

@@ -142,7 +142,11 @@ function scoresOf(fields: Fields, count: number, origin: Origin): number[] | und
   const given = fields[name]
   const values = Array.isArray(given) ? given.map(numberIn) : []
   if (values.length !== count || values.includes(undefined))
-    throw bad(origin, name, `must be a list of ${count} numbers, one for each response`)
+    throw bad(
+      origin,
+      name,
+      `must be a list of ${count} numbers, one for each response: leave responses without one out, or rename the column if it is no order`,
+    )
   return (values as number[]).map((value) => (name === 'scores' ? value : -value))
 }
 

@@ -165,13 +165,15 @@ function turnsOf(fields: Fields, name: string, role: string, origin: Origin): Me
   return [{ role, content: text(fields, name, origin) }]
 }
 
-/** Whether a text holds all texts in a value, but for spaces around them. */
+/** Whether a text holds all texts in a value, but for white space. */
 function holds(text: string, value: unknown, levels = MAX_DEPTH): boolean {
-  if (typeof value === 'string') return text.includes(value.trim())
+  if (typeof value === 'string') return text.includes(value.trim()) || spaced(text).includes(spaced(value))
   if (typeof value !== 'object' || value === null) return true
   const items: Iterable<unknown> = value instanceof Map ? value.values() : Object.values(value)
   return levels > 0 && [...items].every((item) => holds(text, item, levels - 1))
 }
+
+const spaced = (text: string) => text.trim().replace(/\s+/g, ' ')
 
 /** Texts beside a prompt that may belong into it. */
 const CONTEXT = ['context', 'input']
@@ -189,9 +191,11 @@ const PASSAGES = [
 /** Names of a prompt that holds a bare question. */
 const QUESTIONS = ['question', 'query', 'problem', 'input', 'inputs']
 
-function isProse(value: unknown): boolean {
+function isProse(value: unknown, levels = 4): boolean {
   if (typeof value === 'string') return /\S\s+\S/.test(value)
-  return Array.isArray(value) && value.some((item) => typeof item === 'string' && isProse(item))
+  if (typeof value !== 'object' || value === null || levels === 0) return false
+  const items: Iterable<unknown> = value instanceof Map ? value.values() : Object.values(value)
+  return [...items].some((item) => isProse(item, levels - 1))
 }
 
 /** Throws ERR_DATA for a text beside a prompt or an instruction that would be left out. */

@@ -60,10 +60,9 @@ function endpointOf(env: Env): Pick<HubSettings, 'endpoint' | 'login'> {
   const given = (env.HF_ENDPOINT || HUB_ORIGIN).trim().replace(/\/+$/, '')
   const endpoint = given.replace(/^(\w+:\/\/)[^/]*@/, '$1')
   if (!URL.canParse(given) || !/^https?:/.test(given)) {
-    throw new PosttrainError(
-      'ERR_INVALID_ARGUMENT',
-      `HF_ENDPOINT is ${endpoint}, which is not an http(s) URL`,
-    )
+    // What stands before an @ may be a password.
+    const shown = endpoint.includes('@') ? '' : ` is ${endpoint}, which`
+    throw new PosttrainError('ERR_INVALID_ARGUMENT', `HF_ENDPOINT${shown} is not an http(s) URL`)
   }
   const { username, password } = new URL(given)
   if (username === '' && password === '') return { endpoint, login: null }

@@ -104,10 +104,10 @@ await stage('versions', async () => {
     node: process.version,
     cores: availableParallelism(),
   }
-  const commit = join(root, '.cache/gpu/commit')
-  report.commit = existsSync(commit)
-    ? readFileSync(commit, 'utf8').trim()
-    : await of('git', 'rev-parse', 'HEAD')
+  const packed = join(root, '.cache/gpu/commit')
+  const commit = await of('git', 'rev-parse', 'HEAD')
+  const isKnown = /^[0-9a-f]{40}$/.test(commit)
+  report.commit = isKnown || !existsSync(packed) ? commit : readFileSync(packed, 'utf8').trim()
   return { code: 0, text: JSON.stringify(report.versions, null, 2) }
 })
 

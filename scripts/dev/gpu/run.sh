@@ -2,7 +2,7 @@
 # Builds this checkout against the torch of this machine's python3, checks the CUDA half and times it:
 #   bash scripts/dev/gpu/run.sh [--minutes 9] [--output docs/gpu/DIR] [--rehearse]
 # Needs a C++ compiler, cmake, ninja and a python3 with torch; Node 20 or, from pack.sh, .cache/gpu. Nothing is fetched,
-# the checkout stays as it is, and no failure ends the run: OUTPUT/report.json is written anew after every stage.
+# the checkout gets the report alone, and no failure ends the run: OUTPUT/report.json is written anew after every stage.
 set -uo pipefail
 cd "$(dirname "$0")/../../.."
 work=${POSTTRAIN_GPU_WORK:-/tmp/posttrain-gpu}
