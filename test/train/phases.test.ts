@@ -48,7 +48,12 @@ test('GRPO tells when it samples, scores and updates', async (t) => {
 
 test('DPO of all weights tells when it computes the log-probabilities of its reference', async (t) => {
   await using model = await CausalLM.create(policyConfig, { seed: 1, tokenizer, device: 'cpu' })
-  const data = [...'abcdefgh'].map((prompt) => ({ prompt, chosen: 'ab', rejected: 'c' }))
+  // Many passes of the reference, between which the event loop is free.
+  const data = Array.from({ length: 96 }, (_, i) => ({
+    prompt: 'abcdefgh'[i % 8]!.repeat(1 + (i >> 3)),
+    chosen: 'ab',
+    rejected: 'c',
+  }))
   const phases = await phasesOf(dpo({ model, data, template: 'none', maxSteps: 2 }))
   t.true(phases.indexOf('reference') > phases.indexOf('reading'))
   t.true(phases.indexOf('training') > phases.indexOf('reference'))
