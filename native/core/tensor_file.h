@@ -25,8 +25,8 @@ class TensorFile {
   const TensorEntry* find(const std::string& name) const;
   /** A CPU tensor of the file's own dtype and shape. */
   at::Tensor read(const TensorEntry& entry) const;
-  /** Reads the values into a tensor of the entry's shape: straight into its place where that has the
-   * bytes of the file. */
+  /** Reads the values into a tensor of the entry's shape: straight into its place where that has
+   * the bytes of the file. */
   void read_into(const TensorEntry& entry, at::Tensor& target) const;
 
  private:
