@@ -229,7 +229,9 @@ function compareRow(
     // White space before a blank content stays, since it is part of the prompt of generation.
     const isBlank = row.messages.at(-1)!.content.trim() === ''
     const shown = (text: string | null) => (isBlank ? (text?.trimEnd() ?? null) : text)
-    if (isQuoted(rendering, expected.continued, row)) {
+    // Of a content that is a mark alone transformers takes the template's own.
+    const isMark = begun === null && /^(<\/?think>\s*)+$/.test(row.messages.at(-1)!.content.trim())
+    if (isMark || isQuoted(rendering, expected.continued, row)) {
       t.is(begun, null, `${name}: continued`)
       counts.quoted++
     } else t.is(shown(begun), shown(expected.continued), `${name}: continued`)
