@@ -34,8 +34,10 @@ test('GRPO tells when it samples, scores and updates', async (t) => {
     groupSize: 4,
     maxNewTokens: 8,
     iterations: 2,
-    reward: (samples) => {
+    reward: async (samples) => {
       during.push(run.phase)
+      // The event loop is free while the reward is computed.
+      await new Promise((resolve) => setTimeout(resolve, 20))
       return wished(samples)
     },
   })
