@@ -90,9 +90,13 @@ export function needOptions(where: string, options: unknown, rules: Readonly<Rec
   }
 }
 
+/** A text of at most so many characters, and dots where there were more. */
+export const shorten = (text: string, most: number): string =>
+  text.length > most ? `${text.slice(0, most)}...` : text
+
 /** A value in an error message, short and never failing. */
 export function shown(value: unknown): string {
-  if (typeof value === 'string') return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}...` : value)
+  if (typeof value === 'string') return JSON.stringify(shorten(value, 60))
   if (typeof value === 'bigint') return `${value}n`
   if (typeof value === 'function') return 'a function'
   if (Array.isArray(value)) return 'an array'

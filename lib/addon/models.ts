@@ -36,6 +36,15 @@ export interface WeightMapEntry {
   companions?: string[]
 }
 
+export interface NativeParameter {
+  parameter: string
+  shape: number[]
+  /** `'nf4'`: in 4 bits, but for the parts that begin at `plainRows`. */
+  dtype: Dtype | 'nf4'
+  plainRows: number[]
+  trainable: boolean
+}
+
 export interface TensorInfo {
   name: string
   /** safetensors' own names: F32, BF16, F16, F64, I64, ... */
@@ -115,9 +124,7 @@ export interface ModelCalls {
     cancel?: CancelHandle,
   ): Promise<void>
   /** Native parameters in order: base, adapter, scalar head. */
-  parameters(
-    role: RoleHandle,
-  ): Promise<{ parameter: string; shape: number[]; dtype: Dtype | 'nf4'; trainable: boolean }[]>
+  parameters(role: RoleHandle): Promise<NativeParameter[]>
   /** A copy as float32, in the layout of the file. */
   getTensor(
     role: RoleHandle,

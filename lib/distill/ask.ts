@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { shorten } from '../arguments.js'
 import type { Message } from '../data/index.js'
 import type { TemplateArguments } from '../data/text/template.js'
 import { AbortError } from '../errors.js'
@@ -6,6 +7,9 @@ import { hash32 } from '../random.js'
 import type { DistillRetryEvent } from './events.js'
 import type { ResolvedDistillOptions } from './options.js'
 import { type Question, type Reply, type Teacher, TeacherFailure } from './teacher.js'
+
+/** Most characters of a refusal in a message. */
+const MAX_REFUSAL = 100
 
 /** Delay before the first retry; doubles with each further one. */
 const BACKOFF_MS = 500
@@ -108,7 +112,10 @@ export class Asker {
     const text = reply.text.trim()
     switch (reply.finish) {
       case 'refused':
-        throw new TeacherFailure('answer', `the teacher refused${text === '' ? '' : `: ${shorten(text)}`}`)
+        throw new TeacherFailure(
+          'answer',
+          `the teacher refused${text === '' ? '' : `: ${shorten(text, MAX_REFUSAL)}`}`,
+        )
       case 'length':
         throw new TeacherFailure(
           'answer',
@@ -141,8 +148,4 @@ export class Asker {
       throw this.#signal.aborted ? new AbortError(this.#signal.reason) : new Unfinished()
     })
   }
-}
-
-export function shorten(text: string, most = 100): string {
-  return text.length > most ? `${text.slice(0, most)}...` : text
 }

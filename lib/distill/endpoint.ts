@@ -1,6 +1,6 @@
 import type { APIError, OpenAI } from 'openai'
+import { shorten } from '../arguments.js'
 import { AbortError, PosttrainError } from '../errors.js'
-import { shorten } from './ask.js'
 import type { ResolvedDistillOptions } from './options.js'
 import { type Question, type Reply, type Teacher, TeacherFailure } from './teacher.js'
 

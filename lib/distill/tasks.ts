@@ -1,6 +1,6 @@
+import { shorten } from '../arguments.js'
 import type { Message } from '../data/index.js'
 import type { Asker } from './ask.js'
-import { shorten } from './ask.js'
 import type { DistilledRow } from './events.js'
 import { chooseExamples, proposalMessages, readProposals } from './extend.js'
 import type { ResolvedDistillOptions } from './options.js'
@@ -113,7 +113,7 @@ export function extending(context: Context): Tasks {
     } catch (error) {
       taken--
       if (!(error instanceof TeacherFailure)) throw error
-      context.failed({ seedId: id, origin: `round ${number}, ${shorten(instruction)}` }, error)
+      context.failed({ seedId: id, origin: `round ${number}, ${shorten(instruction, 100)}` }, error)
     }
   }
 

@@ -195,8 +195,8 @@ export class Role {
 
   /** All parameters by their names in the files; what is tied is listed once. */
   async parameters(): Promise<Parameter[]> {
-    const { core } = this.base
-    return listParameters(this.#entries(), await call(core, () => core.parameters(this.handle)))
+    const { core, dtype } = this.base
+    return listParameters(this.#entries(), await call(core, () => core.parameters(this.handle)), dtype)
   }
 
   async getTensor(

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { Core, DecoderSpec, Dtype, WeightMapEntry } from '../addon/addon.js'
+import type { Core, DecoderSpec, Dtype, NativeParameter, WeightMapEntry } from '../addon/addon.js'
 import { PosttrainError } from '../errors.js'
 import type { Family } from './families/index.js'
 import type { WeightFile } from './folder.js'
@@ -15,10 +15,11 @@ export interface Parameter {
   trainable: boolean
 }
 
-/** The parameters behind tensors of files, each once: what is tied stands under its first name. */
+/** The parameters behind tensors of files, each once: what is tied stands under its first name. `plain`: dtype of the base. */
 export function listParameters(
   entries: readonly WeightMapEntry[],
-  native: readonly { parameter: string; shape: number[]; dtype: Dtype | 'nf4'; trainable: boolean }[],
+  native: readonly NativeParameter[],
+  plain: Dtype,
 ): Parameter[] {
   const known = new Map(native.map((item) => [item.parameter, item]))
   const listed = new Set<string>()
@@ -26,7 +27,8 @@ export function listParameters(
     const part = `${parameter} ${rows}`
     if (listed.has(part)) return []
     listed.add(part)
-    const { shape: whole, dtype, trainable } = known.get(parameter)!
+    const { shape: whole, plainRows, trainable, ...kept } = known.get(parameter)!
+    const dtype = plainRows.includes(rows?.[0] ?? 0) ? plain : kept.dtype
     const shape = rows === undefined ? whole : [rows[1], ...whole.slice(1)]
     return [{ name, shape: transpose === true ? shape.toReversed() : shape, dtype, trainable }]
   })

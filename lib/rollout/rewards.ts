@@ -1,4 +1,4 @@
-import { is, needArgument, needOptions, shown } from '../arguments.js'
+import { is, needArgument, needOptions, shorten, shown } from '../arguments.js'
 import type { Message, PromptItem } from '../data/index.js'
 import { AbortError, PosttrainError } from '../errors.js'
 import type { CausalLM } from '../models/causal-lm.js'
@@ -267,8 +267,7 @@ const MAX_MESSAGE = 1000
 /** Message of whatever a function threw, short and never failing. */
 function messageOf(cause: unknown): string {
   try {
-    const text = String(cause instanceof Error ? cause.message : cause)
-    return text.length > MAX_MESSAGE ? `${text.slice(0, MAX_MESSAGE)}...` : text
+    return shorten(String(cause instanceof Error ? cause.message : cause), MAX_MESSAGE)
   } catch {
     return 'an object without a text'
   }

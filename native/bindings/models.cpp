@@ -183,14 +183,16 @@ Napi::Value parameters(const Napi::CallbackInfo& info) {
       std::vector<int64_t> shape;
       std::string dtype;
       bool trainable;
+      std::vector<int64_t> plain_rows;
     };
     std::vector<Item> items;
     for (const auto* parameter : role->object->parameters())
-      items.push_back({parameter->name, parameter->sizes().vec(),
-                       parameter->coded == nullptr
-                           ? core::name_of_scalar_type(parameter->value.scalar_type())
-                           : "nf4",
-                       parameter->trainable});
+      items.push_back(
+          {parameter->name, parameter->sizes().vec(),
+           parameter->coded == nullptr ? core::name_of_scalar_type(parameter->value.scalar_type())
+                                       : "nf4",
+           parameter->trainable,
+           parameter->coded == nullptr ? std::vector<int64_t>() : parameter->coded->plain_rows()});
     return [items = std::move(items)](Napi::Env env) -> Napi::Value {
       auto result = Napi::Array::New(env, items.size());
       for (size_t i = 0; i < items.size(); ++i) {
@@ -201,6 +203,10 @@ Napi::Value parameters(const Napi::CallbackInfo& info) {
           shape.Set(static_cast<uint32_t>(d), static_cast<double>(items[i].shape[d]));
         item.Set("shape", shape);
         item.Set("dtype", items[i].dtype);
+        auto plain = Napi::Array::New(env, items[i].plain_rows.size());
+        for (size_t d = 0; d < items[i].plain_rows.size(); ++d)
+          plain.Set(static_cast<uint32_t>(d), static_cast<double>(items[i].plain_rows[d]));
+        item.Set("plainRows", plain);
         item.Set("trainable", items[i].trainable);
         result.Set(static_cast<uint32_t>(i), item);
       }

@@ -79,7 +79,9 @@ void set_values(Role& role, const WeightMapEntry& entry, const at::Tensor& value
     view_of(parameter.value, entry).copy_(values);
   } else {
     auto kept = entry;
-    if (parameter.coded->is_plain(entry.first_row)) kept.coding = WeightMapEntry::Coding::none;
+    const auto plain = parameter.coded->plain_rows();
+    if (std::find(plain.begin(), plain.end(), entry.first_row) != plain.end())
+      kept.coding = WeightMapEntry::Coding::none;
     set_coded(parameter, kept, values, role.base->dtype());
   }
 }
@@ -110,7 +112,13 @@ void load_weights(Role& role, const std::string& path, const std::vector<WeightM
         auto target = view_of(parameter.value, entry);
         file.read_into(found, target);
       } else {
-        set_coded(parameter, entry, file.read(found), role.base->dtype());
+        const auto values = file.read(found);
+        if (!at::isfinite(values).all().item<bool>()) {
+          throw core::Error(core::ErrorCode::invalid_file,
+                            path + ": " + entry.name +
+                                " has a value that is not finite, which 4 bits cannot hold");
+        }
+        set_coded(parameter, entry, values, role.base->dtype());
       }
     }
   }

@@ -36,10 +36,11 @@ void CodedWeight::set(int64_t first, const at::Tensor& rows) {
   put({first, rows.size(0), rows.to(options_.device(), options_.dtype().toScalarType()).clone()});
 }
 
-bool CodedWeight::is_plain(int64_t first) const {
-  return std::any_of(parts_.begin(), parts_.end(), [&](const Part& part) {
-    return part.first == first && std::holds_alternative<at::Tensor>(part.content);
-  });
+std::vector<int64_t> CodedWeight::plain_rows() const {
+  std::vector<int64_t> result;
+  for (const auto& part : parts_)
+    if (std::holds_alternative<at::Tensor>(part.content)) result.push_back(part.first);
+  return result;
 }
 
 at::Tensor CodedWeight::values() const {

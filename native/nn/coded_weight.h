@@ -30,8 +30,8 @@ class CodedWeight {
   /** Sets rows from `first` on, in place of rows of the same range. */
   void set(int64_t first, device::Nf4 rows);
   void set(int64_t first, const at::Tensor& rows);
-  /** Whether the rows from `first` on are kept as they are, not in 4 bits. */
-  bool is_plain(int64_t first) const;
+  /** First rows of what is kept as it is, not in 4 bits. */
+  std::vector<int64_t> plain_rows() const;
   /** The values [out, in] in the compute dtype: a temporary. */
   at::Tensor values() const;
   /** y [T, out] = x W^T. */

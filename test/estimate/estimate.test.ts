@@ -83,6 +83,28 @@ test('LoRA of 8B with 4,096 tokens needs less than 24 GB upon 4 bits, and less t
   })
 })
 
+test('heads that no fused attention takes need memory that grows with the square of a document', (t) => {
+  const growth = (head_dim: number) => {
+    const model = shapeOf({
+      model_type: 'llama',
+      vocab_size: 512,
+      hidden_size: 512,
+      intermediate_size: 512,
+      num_hidden_layers: 1,
+      num_attention_heads: 8,
+      head_dim,
+      max_position_embeddings: 16384,
+      rms_norm_eps: 1e-5,
+      hidden_act: 'silu',
+    })
+    const peak = (maxLength: number) =>
+      estimateMemory(run('sft', model, { activationCheckpointing: false, batchSize: 1, maxLength })).peak
+    return peak(16384) / peak(8192)
+  }
+  for (const head of [64, 192, 256]) t.true(growth(head) < 2.1, `${head}: ${growth(head)}`)
+  for (const head of [200, 224, 264]) t.true(growth(head) > 3.5, `${head}: ${growth(head)}`)
+})
+
 test('ppo of 7B upon 4 bits, on one base with adapters, needs less than 24 GB', (t) => {
   const { family, spec } = llama7B
   const config = adapterConfig({ family, spec, scored: true }, { rank: 16 })

@@ -319,6 +319,14 @@ test.serial('grpo with a reference, LoRA upon 4 bits', async (t) => {
   )
 })
 
+test.serial('grpo that samples two responses at once', async (t) => {
+  await using model = await create('llama')
+  const options = { ...groups, rolloutBatchSize: 2 }
+  await comparePolicy(t, 'grpo', options, model, (judge, data) =>
+    grpo({ ...common, ...options, model, data, reward: judge }),
+  )
+})
+
 test.serial('rloo with a reference, LoRA', async (t) => {
   await using model = await create('qwen3')
   await comparePolicy(t, 'rloo', groups, model, (judge, data) =>

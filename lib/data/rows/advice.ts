@@ -1,3 +1,4 @@
+import { shorten } from '../../arguments.js'
 import { PosttrainError } from '../../errors.js'
 import { bad, type Fields, isObject, nameIn, type Origin } from './fields.js'
 
@@ -9,7 +10,7 @@ function columnsIn(fields: Fields, origin: Origin): string {
   const names = Object.keys(fields)
     .filter((name) => fields[name] !== undefined)
     .map((name) => nameIn(origin, name))
-    .map((name) => (name.length > MAX_NAME ? `${name.slice(0, MAX_NAME)}...` : name))
+    .map((name) => shorten(name, MAX_NAME))
   return `${names.slice(0, 8).join(', ') || '(none)'}${names.length > 8 ? ` and ${names.length - 8} more` : ''}`
 }
 

@@ -1,4 +1,5 @@
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers'
+import { shorten } from '../../arguments.js'
 import { PosttrainError } from '../../errors.js'
 import { byteLetters } from './byte-level.js'
 import { LinearRegex } from './linear-regex.js'
@@ -133,7 +134,7 @@ function replaced(text: string, part: Part, content: string, growth: Growth): st
 function linear(part: Part, source: string | undefined): void {
   if (!(part.pattern instanceof RegExp) || source === undefined || KNOWN_PATTERNS.has(source)) return
   const parsed = parsePattern(part.pattern.source)
-  const name = JSON.stringify(source.length > 80 ? `${source.slice(0, 77)}...` : source)
+  const name = JSON.stringify(shorten(source, 80))
   if (!plainlyBounded(parsed)) part.pattern = new LinearRegex(compile(parsed, name), name)
 }
 

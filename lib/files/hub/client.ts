@@ -1,4 +1,4 @@
-import { shown as shownValue } from '../../arguments.js'
+import { shorten, shown as shownValue } from '../../arguments.js'
 import { PosttrainError } from '../../errors.js'
 import { type Answer, discard, requestAgain, shown, textOf } from '../http.js'
 import { isSafePath, nameOf, type Repository } from './id.js'
@@ -19,8 +19,6 @@ export const LFS_JSON = 'application/vnd.git-lfs+json'
 const SECRET = 8
 /** Most characters of what a server says. */
 const MAX_SAID = 1000
-
-const shorten = (text: string, most: number) => (text.length > most ? `${text.slice(0, most)}...` : text)
 
 const isRecord = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
