@@ -15,49 +15,21 @@ const EARLY = ['--single-threaded-gc', '--optimize-for-size']
 // Words that are tokens of the fixture: each token takes memory of its own beside its text.
 const prose = (length: number) => ' what opposite colour name this tell the'.repeat(length / 40)
 const word = (length: number) => 'whatoppositecolournametell'.repeat(length / 26)
+/** A row of two turns, the last of them long. */
+const turns = (roles: [string, string], content: string) =>
+  JSON.stringify({
+    messages: [
+      { role: roles[0], content: 'b' },
+      { role: roles[1], content },
+    ],
+  })
 const forms: [string, (length: number) => string][] = [
   ['a row of text', (length) => JSON.stringify({ text: prose(length) })],
   ['a row of one word', (length) => JSON.stringify({ text: word(length) })],
-  [
-    'a message of one word',
-    (length) =>
-      JSON.stringify({
-        messages: [
-          { role: 'user', content: 'b' },
-          { role: 'assistant', content: word(length) },
-        ],
-      }),
-  ],
-  [
-    'a message of spaces',
-    (length) =>
-      JSON.stringify({
-        messages: [
-          { role: 'assistant', content: 'b' },
-          { role: 'user', content: ' '.repeat(length) },
-        ],
-      }),
-  ],
-  [
-    'a message of the assistant',
-    (length) =>
-      JSON.stringify({
-        messages: [
-          { role: 'user', content: 'b' },
-          { role: 'assistant', content: prose(length) },
-        ],
-      }),
-  ],
-  [
-    'a message of the user',
-    (length) =>
-      JSON.stringify({
-        messages: [
-          { role: 'assistant', content: 'b' },
-          { role: 'user', content: prose(length) },
-        ],
-      }),
-  ],
+  ['a message of one word', (length) => turns(['user', 'assistant'], word(length))],
+  ['a message of spaces', (length) => turns(['assistant', 'user'], ' '.repeat(length))],
+  ['a message of the assistant', (length) => turns(['user', 'assistant'], prose(length))],
+  ['a message of the user', (length) => turns(['assistant', 'user'], prose(length))],
 ]
 
 for (const [what, line] of forms) {
