@@ -52,6 +52,7 @@ function ascii(text: string): string {
   charge(text.length / 4)
   const from = skipSpace(text, 0)
   return text.slice(from, spaceBefore(text, text.length, from)).replace(/\P{ASCII}/gu, (character) => {
+    charge(1)
     if (!/\p{Nd}/u.test(character)) return character
     // Decimal digits lie in groups of ten from 0 on.
     let zero = character.codePointAt(0)!

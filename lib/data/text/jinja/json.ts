@@ -57,7 +57,11 @@ class Writer {
   #escaped(text: Str): void {
     const source = raw(text)
     charge(source.length / 8)
-    const escapeAll = (part: string) => escapeJson(part, this.options.ascii)
+    const escapeAll = (part: string) => {
+      const escaped = escapeJson(part, this.options.ascii)
+      charge((escaped.length - part.length) / 8)
+      return escaped
+    }
     if (typeof text === 'string') {
       this.built.addAs(escapeAll(text), null)
       return

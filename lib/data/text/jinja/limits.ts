@@ -78,7 +78,7 @@ export function checkNesting(depth: number): void {
 
 /** Runs the body of a macro or a recursive loop. */
 export function called<T>(run: () => T): T {
-  charge(10)
+  charge(20)
   if (calls >= limits.calls) throw new LimitError(`more than ${limits.calls} calls are inside each other`)
   calls++
   try {

@@ -125,9 +125,11 @@ interface Shape {
   readonly defaults: readonly Evaluate[]
 }
 
+const NONE: Map<string, Value> = new Map()
+
 function bind(shape: Shape, frame: Frame, args: readonly Value[], keywords: Keywords | null): void {
   const { names, slots, extra } = shape
-  const left = new Map(keywords ?? [])
+  const left = keywords === null ? NONE : new Map(keywords)
   for (let i = 0; i < names.length; i++) {
     let value = args[i]
     if (value === undefined) {
