@@ -115,11 +115,12 @@ export class TextBuilder {
   }
 
   addAs(text: string, mark: Mark): void {
-    if (text !== '') this.#append(text, [{ to: text.length, mark }])
+    this.#append(text, [{ to: text.length, mark }])
   }
 
   /** Appends the text as a whole: cutting its runs out would copy a long text that was just joined. */
   #append(text: string, runs: readonly TextRun[]): void {
+    if (text === '') return
     const from = this.text.length
     this.text += text
     checkLength(this.text.length)
