@@ -15,12 +15,16 @@ export interface CudaDevice {
   /** Live tensors of this process. Reserved: these and the memory cached for reuse, which `dispose` releases. */
   allocatedBytes: number
   reservedBytes: number
+  /** Peak of allocatedBytes since the last resetPeak(). */
+  peakAllocatedBytes: number
 }
 
 export interface EngineInfo {
   /** Such as 2.13.0. */
   libtorch: string
   threads: number
+  /** Whether CUDA adds up every sum in one order. */
+  deterministic: boolean
   cuda: { opened: boolean; devices: CudaDevice[] }
   /** Bytes of live tensors that this package allocated on the CPU. */
   allocatedBytes: number
@@ -31,8 +35,11 @@ export interface EngineInfo {
 
 /** The torch thread, memory and lifetimes of handles. */
 export interface EngineCalls {
-  /** Sets the threads once per process, before the first job; a later call with another value is an error. */
-  configure(options: { threads?: number }): Promise<void>
+  /**
+   * Sets the threads once per process, before the first job; a later call with another value is an error. `deterministic`
+   * holds for the process from then on.
+   */
+  configure(options: { threads?: number; deterministic?: boolean }): Promise<void>
   info(): Promise<EngineInfo>
   resetPeak(): Promise<void>
   createCancel(): CancelHandle

@@ -26,7 +26,16 @@ const GROUPS: Partial<Record<Heading, readonly string[]>> = {
   LoRA: ['lora', 'adapter'],
   Evaluation: ['validation', 'evaluation', 'earlyStopping', 'keep', 'samples'],
   Checkpoints: ['output', 'checkpoints', 'resume', 'overwrite', 'takeLock', 'saveDtype', 'padToken'],
-  Machine: ['device', 'dtype', 'quantize', 'threads', 'activationCheckpointing', 'memory', 'probe'],
+  Machine: [
+    'device',
+    'dtype',
+    'quantize',
+    'threads',
+    'deterministic',
+    'activationCheckpointing',
+    'memory',
+    'probe',
+  ],
   General: ['config', 'json', 'quiet'],
 }
 const PREFERENCE: Partial<Record<Heading, readonly string[]>> = {

@@ -23,6 +23,10 @@ export const deviceFields = lazily((z) => ({
     'Keep the weights of the base frozen in 4 bits; adapters are trained upon them (QLoRA)',
   ),
   threads: option(z.int().min(1).optional(), 'CPU threads (default: one for each core)'),
+  deterministic: option(
+    z.boolean().default(false),
+    'On CUDA, add up every sum in one order: a run repeats to the bit, more slowly',
+  ),
 }))
 
 /** Flags of every command that opens a model. */
@@ -43,14 +47,22 @@ export interface ModelOptions {
   dtype: 'auto' | 'float32' | 'bfloat16'
   quantize?: 'nf4' | undefined
   threads?: number | undefined
+  deterministic?: boolean | undefined
 }
 
 /** The device, precision and threads of a command, as models are loaded with them. */
-export function loading({ device, dtype, quantize, threads }: Omit<ModelOptions, 'model' | 'adapter'>) {
+export function loading({
+  device,
+  dtype,
+  quantize,
+  threads,
+  deterministic,
+}: Omit<ModelOptions, 'model' | 'adapter'>) {
   return {
     device,
     dtype,
     ...(quantize !== undefined && { quantize }),
     ...(threads !== undefined && { threads }),
+    ...(deterministic && { deterministic }),
   }
 }

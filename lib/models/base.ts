@@ -35,6 +35,11 @@ export interface LoadOptions extends HubOptions {
   quantize?: 'nf4'
   /** Threads of torch, set once per process. An integer of at least 1. Default: OMP_NUM_THREADS, else the physical cores of this process. */
   threads?: number
+  /**
+   * Sums on CUDA in one order, so that a run repeats to the bit on the same machine, at some cost in speed; for the whole
+   * process, from the first model that asks for it. The CPU always does. Defaults to `false`.
+   */
+  deterministic?: boolean
   /** Aborts loading (between two tensors) and downloads. Optional. */
   signal?: AbortSignal
 }
@@ -50,6 +55,7 @@ export function needLoadOptions(where: string, options: unknown): void {
     dtype: is.oneOf('auto', 'float32', 'bfloat16', 'float64'),
     quantize: is.oneOf('nf4'),
     threads: is.positive,
+    deterministic: is.flag,
   })
 }
 
@@ -59,10 +65,11 @@ export const asStored = (
   files: readonly { entries: WeightMapEntry[] }[],
 ): LoadOptions => (inFourBits(files) ? { ...options, quantize: 'nf4' } : options)
 
-/** Loads the core and sets its threads before the first job. */
-export async function openCore({ threads }: LoadOptions): Promise<Core> {
+/** Loads the core and sets, before the first job, what holds for the process. */
+export async function openCore({ threads, deterministic = false }: LoadOptions): Promise<Core> {
   const core = await loadCore()
-  if (threads !== undefined) await call(core, () => core.configure({ threads }))
+  if (threads !== undefined || deterministic)
+    await call(core, () => core.configure({ ...(threads !== undefined && { threads }), deterministic }))
   return core
 }
 

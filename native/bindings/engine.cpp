@@ -95,7 +95,8 @@ void end_client(void* data) {
 
 Napi::Value configure(const Napi::CallbackInfo& info) {
   TORCH_CHECK_VALUE(info[0].IsObject(), "[configure] options must be an object");
-  const auto threads = info[0].As<Napi::Object>().Get("threads");
+  const auto options = info[0].As<Napi::Object>();
+  const auto threads = options.Get("threads");
   if (!threads.IsUndefined()) {
     TORCH_CHECK_VALUE(threads.IsNumber(), "[configure] threads must be a number");
     const double count = threads.As<Napi::Number>().DoubleValue();
@@ -103,7 +104,9 @@ Napi::Value configure(const Napi::CallbackInfo& info) {
                       "[configure] threads must be a whole number, got ", count);
     TorchThread::instance().set_threads(static_cast<int64_t>(count));
   }
-  return submit(info.Env(), {}, nullptr, [](const core::Cancel&) {
+  const bool deterministic = options.Get("deterministic").ToBoolean();
+  return submit(info.Env(), {}, nullptr, [deterministic](const core::Cancel&) {
+    if (deterministic) core::set_deterministic();
     return [](Napi::Env env) -> Napi::Value { return env.Undefined(); };
   });
 }

@@ -25,11 +25,13 @@ Napi::Value engine_info(const Napi::CallbackInfo& info) {
     std::vector<core::CudaMemory> memory;
     for (size_t i = 0; i < devices.size(); ++i)
       memory.push_back(core::cuda_memory(static_cast<int>(i)));
-    return [text, threads = at::get_num_threads(), cuda, devices,
+    return [text, threads = at::get_num_threads(),
+            deterministic = at::globalContext().deterministicAlgorithms(), cuda, devices,
             memory](Napi::Env env) -> Napi::Value {
       auto result = Napi::Object::New(env);
       result.Set("libtorch", text);
       result.Set("threads", threads);
+      result.Set("deterministic", deterministic);
       auto list = Napi::Array::New(env);
       for (uint32_t i = 0; i < devices.size(); ++i) {
         auto device = Napi::Object::New(env);
@@ -39,6 +41,7 @@ Napi::Value engine_info(const Napi::CallbackInfo& info) {
                    std::to_string(devices[i].major) + "." + std::to_string(devices[i].minor));
         device.Set("allocatedBytes", static_cast<double>(memory[i].allocated_bytes));
         device.Set("reservedBytes", static_cast<double>(memory[i].reserved_bytes));
+        device.Set("peakAllocatedBytes", static_cast<double>(memory[i].peak_allocated_bytes));
         list.Set(i, device);
       }
       auto object = Napi::Object::New(env);
@@ -56,6 +59,7 @@ Napi::Value engine_info(const Napi::CallbackInfo& info) {
 Napi::Value reset_peak(const Napi::CallbackInfo& info) {
   return submit(info.Env(), {}, nullptr, [](const core::Cancel&) {
     core::reset_peak_allocated_bytes();
+    core::reset_cuda_peaks();
     return [](Napi::Env env) -> Napi::Value { return env.Undefined(); };
   });
 }

@@ -5,6 +5,8 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <dlfcn.h>
 
+#include <cstdlib>
+
 namespace posttrain::core {
 namespace {
 
@@ -16,6 +18,11 @@ c10::DeviceAllocator* cuda_allocator() {
   if (!at::hasCUDA()) return nullptr;
   auto* allocator = c10::getDeviceAllocator(c10::kCUDA);
   return allocator->initialized() ? allocator : nullptr;
+}
+
+// Devices with an allocator
+int device_count() {
+  return cuda_allocator() == nullptr ? 0 : c10::impl::VirtualGuardImpl(c10::kCUDA).deviceCount();
 }
 
 }  // namespace
@@ -55,15 +62,19 @@ CudaMemory cuda_memory(int device) {
   if (allocator == nullptr) return {};
   const auto stats = allocator->getDeviceStats(static_cast<c10::DeviceIndex>(device));
   constexpr auto kAll = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
-  return {stats.allocated_bytes[kAll].current, stats.reserved_bytes[kAll].current};
+  return {stats.allocated_bytes[kAll].current, stats.reserved_bytes[kAll].current,
+          stats.allocated_bytes[kAll].peak};
 }
 
 int64_t cuda_allocated_bytes() {
-  if (cuda_allocator() == nullptr) return 0;
   int64_t bytes = 0;
-  const int count = c10::impl::VirtualGuardImpl(c10::kCUDA).deviceCount();
-  for (int i = 0; i < count; ++i) bytes += cuda_memory(i).allocated_bytes;
+  for (int i = 0; i < device_count(); ++i) bytes += cuda_memory(i).allocated_bytes;
   return bytes;
+}
+
+void reset_cuda_peaks() {
+  for (int i = 0; i < device_count(); ++i)
+    cuda_allocator()->resetPeakStats(static_cast<c10::DeviceIndex>(i));
 }
 
 void release_cuda_memory() {
@@ -73,6 +84,14 @@ void release_cuda_memory() {
     allocator->emptyCache();
   } catch (const c10::Error&) {
   }
+}
+
+void set_deterministic() {
+  // cuBLAS reads it with its first handle, and without it torch refuses its products.
+  setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", 0);
+  at::globalContext().setDeterministicAlgorithms(true, false);
+  // Memory that nothing reads before it is written needs no values.
+  at::globalContext().setDeterministicFillUninitializedMemory(false);
 }
 
 }  // namespace posttrain::core

@@ -16,14 +16,20 @@ struct CudaDevice {
 std::vector<CudaDevice> cuda_devices();
 
 struct CudaMemory {
-  int64_t allocated_bytes = 0;  // of live tensors
-  int64_t reserved_bytes = 0;   // those, and memory kept for reuse
+  int64_t allocated_bytes = 0;       // of live tensors
+  int64_t reserved_bytes = 0;        // those, and memory kept for reuse
+  int64_t peak_allocated_bytes = 0;  // since the last reset
 };
 /** Memory of this process on one device. */
 CudaMemory cuda_memory(int device);
 /** Bytes of this process's live tensors on all devices. */
 int64_t cuda_allocated_bytes();
+/** Begins the peaks of all devices anew. */
+void reset_cuda_peaks();
 /** Returns memory kept for reuse to the devices; a lost device has none to give. */
 void release_cuda_memory();
+
+/** Sums of every operation on a device in one order, so that a run repeats to the bit. */
+void set_deterministic();
 
 }  // namespace posttrain::core

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <mutex>
 #include <string>
 
@@ -70,7 +71,18 @@ struct Opened {
   std::string cuda_error;
 };
 
+// Segments of torch's CUDA allocator that grow: what one batch leaves serves a longer one. Set
+// before libtorch is opened, which reads them once; what the user has set stays. (torch has them on
+// Linux.)
+void prefer_growing_segments() {
+#ifdef __linux__
+  if (std::getenv("PYTORCH_CUDA_ALLOC_CONF") == nullptr)
+    setenv("PYTORCH_ALLOC_CONF", "expandable_segments:True", 0);
+#endif
+}
+
 Opened open_libtorch(const std::string& folder, const std::string& cuda, bool announce) {
+  prefer_growing_segments();
   for (const char* name : {"libcudart.so.13", "libcupti.so.13"}) {
     if (loader::file_exists(folder + "/" + name)) open_or_fail(folder + "/" + name, announce);
   }

@@ -175,6 +175,7 @@ await stage('kernels', () => tests(['test/device/kernels.test.ts'], 90))
 await stage('parity', () => tests(['test/cuda/libraries.test.ts', 'test/cuda/parity.test.ts'], 90))
 // Its tests are of bfloat16 and of the memory of a device.
 if (!values.rehearse) await stage('training', () => tests(['test/cuda/training.test.ts'], 60))
+await stage('deterministic', () => tests(['test/cuda/deterministic.test.ts'], 40))
 await stage('generation', () => tests(['test/generate/unwritten.test.ts'], 40))
 
 const size = values.rehearse ? 'tiny' : 'full'
