@@ -17,6 +17,7 @@ import {
   type RunShape,
   rowLimit,
 } from '../estimate/runs.js'
+import { autoDtype } from '../models/base.js'
 import { familyOf } from '../models/families/index.js'
 import { readConfig } from '../models/folder.js'
 import { modelSource } from '../models/hub.js'
@@ -123,12 +124,14 @@ async function machineOf({ device, dtype, threads, memory }: Options) {
     const core = await loadCore()
     return await call(core, () => core.info())
   }
-  const devices = device === 'auto' ? (await info()).cuda.devices : null
-  const kind = device === 'auto' ? (devices!.length > 0 ? 'cuda' : 'cpu') : device.replace(/:\d+$/, '')
+  // A run may be for another machine, whose devices nothing tells.
+  const here = device === 'auto' ? await info() : device === 'cpu' ? null : await info().catch(() => null)
+  const devices = here?.cuda.devices ?? []
+  const kind = device === 'auto' ? (devices.length > 0 ? 'cuda' : 'cpu') : device.replace(/:\d+$/, '')
   const at = Number(/:(\d+)$/.exec(device)?.[1] ?? 0)
   const machine = {
     device: kind as 'cpu' | 'cuda',
-    dtype: dtype === 'auto' ? (kind === 'cpu' ? ('float32' as const) : ('bfloat16' as const)) : dtype,
+    dtype: dtype === 'auto' ? autoDtype(kind === 'cpu' ? kind : `cuda:${at}`, devices) : dtype,
     threads: threads ?? availableParallelism(),
   }
   if (kind === 'cpu' && machine.dtype === 'bfloat16') {
@@ -139,8 +142,7 @@ async function machineOf({ device, dtype, threads, memory }: Options) {
   }
   if (kind === 'cpu') return { machine, memory: (memory ?? freemem()) - PROCESS_BYTES }
   if (memory !== undefined) return { machine, memory }
-  const known = (devices ?? (await info().catch(() => null))?.cuda.devices)?.[at]
-  return { machine, memory: known?.totalBytes ?? null }
+  return { machine, memory: devices[at]?.totalBytes ?? null }
 }
 
 async function estimate(

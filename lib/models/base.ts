@@ -226,6 +226,16 @@ export class Base {
   }
 }
 
+/** The dtype of `'auto'` on a device: before Ampere bfloat16 is emulated. A device that is not here has it. */
+export function autoDtype(
+  device: string,
+  devices: readonly { capability: string }[],
+): 'float32' | 'bfloat16' {
+  if (device === 'cpu') return 'float32'
+  const found = devices[Number(device.split(':')[1] ?? 0)]
+  return Number(found?.capability ?? 8) >= 8 ? 'bfloat16' : 'float32'
+}
+
 /** Device and dtype of the options; 'auto' resolved. */
 async function placeOf(core: Core, options: LoadOptions): Promise<Omit<Place, 'quantize'>> {
   const { cuda } = await call(core, () => core.info())
@@ -237,11 +247,8 @@ async function placeOf(core: Core, options: LoadOptions): Promise<Omit<Place, 'q
       `device ${device} is not available: no CUDA device was found (posttrain doctor tells why)`,
     )
   }
-  // Before Ampere bfloat16 is emulated.
-  const { capability } = cuda.devices[Number(device.split(':')[1] ?? 0)] ?? {}
-  const fast = device !== 'cpu' && Number(capability ?? 8) >= 8
   const given = options.dtype ?? 'auto'
-  const dtype = given !== 'auto' ? given : fast ? 'bfloat16' : 'float32'
+  const dtype = given === 'auto' ? autoDtype(device, cuda.devices) : given
   if (device === 'cpu' && dtype === 'bfloat16') {
     throw new PosttrainError(
       'ERR_INVALID_ARGUMENT',

@@ -4,6 +4,7 @@ import { estimateMemory, largestBatch } from '../../lib/estimate/estimate.js'
 import { blockSize, Ledger } from '../../lib/estimate/ledger.js'
 import type { CountedOptions, ModelShape, RunShape } from '../../lib/estimate/runs.js'
 import { CausalLM, RewardModel } from '../../lib/index.js'
+import { autoDtype } from '../../lib/models/base.js'
 import { familyOf } from '../../lib/models/families/index.js'
 import { adapterConfig } from '../../lib/models/lora.js'
 import type { RecipeName } from '../../lib/train/recipes.js'
@@ -203,6 +204,14 @@ test('each option changes what it should', (t) => {
   t.is(weights({ klCoef: 0.1, lora: { rank: 1 } }, 'grpo'), 1)
   t.is(weights({ loss: 'kto', maxLength: 64 }, 'dpo'), 2)
   t.is(weights({ loss: 'sigmoid', maxLength: 64 }, 'dpo'), 1)
+})
+
+test("'auto' is bfloat16 from Ampere on, also for a device that is not here, and float32 elsewhere", (t) => {
+  const devices = [{ capability: '7.5' }, { capability: '8.6' }, { capability: '12.0' }]
+  t.deepEqual(
+    ['cpu', 'cuda', 'cuda:0', 'cuda:1', 'cuda:2', 'cuda:3'].map((device) => autoDtype(device, devices)),
+    ['float32', 'float32', 'float32', 'bfloat16', 'bfloat16', 'bfloat16'],
+  )
 })
 
 test('blocks are as large as the allocator makes them', (t) => {
