@@ -4,7 +4,7 @@ import type { Family } from '../models/families/index.js'
 import type { AdapterConfig } from '../models/lora.js'
 import { isQuantized } from '../models/quantization.js'
 import { parameterShape } from '../models/shapes.js'
-import { type Computed, codedBytes, FLOAT, linearShape, type Machine } from './layers.js'
+import { type Computed, codedBytes, computesWide, FLOAT, linearShape, type Machine } from './layers.js'
 import { type Bytes, Ledger, type Part } from './ledger.js'
 import {
   type Batch,
@@ -119,8 +119,10 @@ const sizesOf = (base: CountedBase): number[] => parametersIn(base).map(({ size 
 
 /** Values of the tensors of an adapter. */
 interface AdapterSizes {
-  /** A [rank, in], B [out, rank], and with DoRA a length [out] of each module; in float32. */
+  /** A [rank, in], B [out, rank], and with DoRA a length [out] of each module. */
   updates: number[]
+  /** Those of them that compute in the dtype of the base, and have float32 master values. */
+  rounded: number[]
   /** What PiSSA and OLoRA took out of the base, as frozen A and B. */
   takenOut: number[]
   /** Copies of parameters in the dtype of the base. One of some rows of a fused parameter holds all of its rows. */
@@ -145,11 +147,14 @@ function adapterSizes({ config }: CountedAdapter, { spec }: CountedBase): Adapte
   const values = (shape: readonly number[]) => shape.reduce((product, n) => product * n, 1)
   const copied = (of: typeof config.copies) =>
     [...new Set(of.map(({ parameters }) => parameters[0]!))].map((name) => values(parameterShape(spec, name)))
-  return {
-    updates: config.modules.flatMap((module) => {
+  const updatesOf = (modules: readonly AdapterModule[]) =>
+    modules.flatMap((module) => {
       const [a, b, magnitude] = matrices(module)
       return [...(module.sharedWith === undefined ? [a, b] : []), ...(config.dora ? [magnitude] : [])]
-    }),
+    })
+  return {
+    updates: updatesOf(config.modules),
+    rounded: updatesOf(config.modules.filter((module) => !computesWide(config, module))),
     takenOut: config.modules.flatMap((module) =>
       module.takenOut === undefined ? [] : matrices(module).slice(0, 2),
     ),
@@ -181,9 +186,15 @@ export function countMemory(run: CountedRun): MemoryCount {
   const adapters = new Map<CountedAdapter, CountedBase>()
   for (const { base, adapter } of run.roles) if (adapter !== null) adapters.set(adapter, base)
   for (const [adapter, base] of adapters) {
-    const { updates, takenOut, copies } = adapterSizes(adapter, base)
+    const { updates, rounded, takenOut, copies } = adapterSizes(adapter, base)
+    const values = width === FLOAT ? [] : rounded
     const bytes = (sizes: readonly number[], each: number) => sizes.map((size) => size * each)
-    hold('adapters', adapter.name, [...bytes([...updates, ...takenOut], FLOAT), ...bytes(copies, width)], 1)
+    hold(
+      'adapters',
+      adapter.name,
+      [...bytes([...updates, ...takenOut], FLOAT), ...bytes([...values, ...copies], width)],
+      1,
+    )
   }
   for (const { base, head } of run.roles)
     if (head !== null) hold('heads', head, [base.spec.hiddenSize], FLOAT)

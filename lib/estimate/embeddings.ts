@@ -5,16 +5,12 @@ import type { Held } from './ledger.js'
 const modulesOf = (of: Computed, linear: 'embed' | 'positions' | 'head') =>
   (of.adapter?.modules ?? []).filter((module) => module.linear === linear)
 
-/** Whether the adapter trains a copy of a parameter. */
-export const trainsCopy = (of: Computed, parameter: string) =>
-  of.adapter?.copies.some(({ parameters, trainable }) => trainable && parameters.includes(parameter)) === true
-
 /** Updates of the rows of an embedding that T tokens look up. */
 export function embeddingUpdates(of: Computed, linear: 'embed' | 'positions', tokens: number): void {
   const { ledger, spec } = of
-  const wide = valueBytes(of) === FLOAT ? [] : [tokens * spec.hiddenSize * FLOAT]
-  for (const { rows, rank } of updatesOf(modulesOf(of, linear), spec.vocabSize)) {
-    const low = tokens * rank * FLOAT
+  for (const { rows, rank, bytes } of updatesOf(of, modulesOf(of, linear), spec.vocabSize)) {
+    const wide = valueBytes(of) === bytes ? [] : [tokens * spec.hiddenSize * bytes]
+    const low = tokens * rank * bytes
     if (of.adapter!.dora) {
       ledger.pass('activations', low, rows * spec.hiddenSize * FLOAT)
       ledger.pass('activations', low, tokens * spec.hiddenSize * FLOAT, ...wide)
@@ -25,10 +21,10 @@ export function embeddingUpdates(of: Computed, linear: 'embed' | 'positions', to
 /** Gradients of those updates. */
 export function embeddingUpdatesBackward(of: Computed, linear: 'embed' | 'positions', tokens: number): void {
   const { ledger, spec } = of
-  const width = tokens * spec.hiddenSize * FLOAT
-  const wide = valueBytes(of) === FLOAT ? [] : [width]
-  for (const { rows, rank } of updatesOf(modulesOf(of, linear), spec.vocabSize)) {
-    const low = tokens * rank * FLOAT
+  for (const { rows, rank, bytes } of updatesOf(of, modulesOf(of, linear), spec.vocabSize)) {
+    const width = tokens * spec.hiddenSize * bytes
+    const wide = valueBytes(of) === bytes ? [] : [width]
+    const low = tokens * rank * bytes
     if (of.adapter!.dora) {
       ledger.pass('activations', low, ...wide, rows * spec.hiddenSize * FLOAT)
       ledger.pass('activations', low, ...wide, width, width)
@@ -40,11 +36,11 @@ export function embeddingUpdatesBackward(of: Computed, linear: 'embed' | 'positi
 /** What the chunks of a pass of the head share: [R, r] of each update, with a gradient twice. */
 export function headUpdates(of: Computed, rows: number, gradient: boolean): Held[] {
   const { ledger, spec } = of
-  const wide = valueBytes(of) === FLOAT ? [] : [rows * spec.hiddenSize * FLOAT]
-  return updatesOf(modulesOf(of, 'head'), spec.vocabSize).flatMap(({ rank }) => {
-    const low = rows * rank * FLOAT
+  return updatesOf(of, modulesOf(of, 'head'), spec.vocabSize).flatMap(({ rank, bytes }) => {
+    const wide = valueBytes(of) === bytes ? [] : [rows * spec.hiddenSize * bytes]
+    const low = rows * rank * bytes
     if (of.adapter!.dora) ledger.pass('loss', spec.vocabSize * spec.hiddenSize * FLOAT)
-    return [...wide, low, ...(gradient ? [low] : [])].map((bytes) => ledger.take('loss', bytes))
+    return [...wide, low, ...(gradient ? [low] : [])].map((size) => ledger.take('loss', size))
   })
 }
 
@@ -52,11 +48,9 @@ export function headUpdates(of: Computed, rows: number, gradient: boolean): Held
 export function headUpdatesChunk(of: Computed, rows: number, gradient: boolean): void {
   const { ledger, spec } = of
   const chunk = rows * spec.vocabSize * FLOAT
-  const half = valueBytes(of) !== FLOAT
-  for (const { rank } of updatesOf(modulesOf(of, 'head'), spec.vocabSize)) {
-    if (half) ledger.pass('loss', chunk)
+  for (const { rank, bytes } of updatesOf(of, modulesOf(of, 'head'), spec.vocabSize)) {
     if (!gradient) continue
     if (of.adapter!.dora) ledger.pass('loss', chunk, chunk, chunk)
-    ledger.pass('loss', rows * rank * FLOAT, ...(half ? [chunk] : []))
+    ledger.pass('loss', rows * rank * bytes, ...(valueBytes(of) === bytes ? [] : [chunk]))
   }
 }

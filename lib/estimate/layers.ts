@@ -51,16 +51,21 @@ export function linearShape(layer: LayerSpec, hidden: number, linear: BlockLinea
   }
 }
 
-/** One low-rank product: the rows of the layer that it updates, and its rank. */
+/** One low-rank product: the rows of the layer that it updates, its rank, and the bytes of its values. */
 interface Update {
   rows: number
   rank: number
+  bytes: number
 }
 
+/** Adapters compute in float32 on a base of half precision too. */
+export const computesWide = (_config: Pick<AdapterConfig, 'dora'>, _module: AdapterModule) => true
+
 /** Low-rank products of the modules of a layer: PiSSA and OLoRA have one more for what they took out of the base. */
-export const updatesOf = (modules: readonly AdapterModule[], rows: number): Update[] =>
+export const updatesOf = (of: Computed, modules: readonly AdapterModule[], rows: number): Update[] =>
   modules.flatMap((module) => {
-    const update = { rows: module.rows?.[1] ?? rows, rank: module.rank }
+    const bytes = of.adapter !== null && computesWide(of.adapter, module) ? FLOAT : valueBytes(of)
+    const update = { rows: module.rows?.[1] ?? rows, rank: module.rank, bytes }
     return module.takenOut === undefined ? [update] : [update, update]
   })
 
@@ -77,13 +82,13 @@ export function linearPass(of: Computed, index: number, linear: BlockLinear, row
   const modules = (of.adapter?.modules ?? []).filter(
     (module) => module.layer === index && module.linear === linear,
   )
-  return { rows, out, in: columns, updates: updatesOf(modules, out) }
+  return { rows, out, in: columns, updates: updatesOf(of, modules, out) }
 }
 
-/** Bytes of the parts of a matrix in 4 bits: its codes, the codes of their scales, and what those are made from. */
+/** Bytes of the parts of a matrix in 4 bits: its codes, the codes of their scales, and the scales of those. */
 export function codedBytes(values: number): number[] {
   const blocks = Math.ceil(values / 64)
-  return [Math.ceil(values / 2), blocks, 256 * FLOAT, Math.ceil(blocks / 256) * FLOAT]
+  return [Math.ceil(values / 2), blocks, Math.ceil(blocks / 256) * FLOAT]
 }
 
 /** Values of a piece that torch's operations decode at once: native/device/nf4.cpp. */
@@ -108,16 +113,17 @@ export function linearForward(of: Computed, pass: LinearPass): Held {
   const y = ledger.take('activations', pass.rows * pass.out * s)
   const readAgain = of.adapter?.dora === true && pass.updates.length > 0
   if (!readAgain) ledger.give(weight)
-  for (const { rows: updated, rank } of pass.updates) {
-    const input = s === FLOAT ? null : ledger.take('activations', pass.rows * pass.in * FLOAT)
-    const low = ledger.take('activations', pass.rows * rank * FLOAT)
+  for (const { rows: updated, rank, bytes } of pass.updates) {
+    const copied = s !== bytes
+    const input = copied ? ledger.take('activations', pass.rows * pass.in * bytes) : null
+    const low = ledger.take('activations', pass.rows * rank * bytes)
     if (of.adapter!.dora) {
-      const copies = s === FLOAT ? [] : [0]
+      const copies = copied ? [0] : []
       const rows = pass.rows * updated * FLOAT
       ledger.pass('activations', ...[0, ...copies].map(() => updated * pass.in * FLOAT))
       ledger.pass('activations', rows, rows, ...copies.map(() => rows))
-    } else if (s !== FLOAT) {
-      ledger.pass('activations', pass.rows * updated * FLOAT)
+    } else if (copied) {
+      ledger.pass('activations', pass.rows * updated * bytes)
     }
     ledger.give(input, low)
   }
@@ -129,24 +135,23 @@ export function linearForward(of: Computed, pass: LinearPass): Held {
 export function linearBackward(of: Computed, pass: LinearPass): Held {
   const { ledger } = of
   const s = valueBytes(of)
-  // Half precision adds a product of its own to the float32 buffer.
-  if (of.trained && s !== FLOAT) ledger.pass('activations', pass.out * pass.in * s)
   const weight = of.coded ? decoded(of, pass, false) : null
   const scaled =
     of.adapter?.dora && pass.updates.length > 0 ? ledger.take('activations', pass.rows * pass.out * s) : null
   const dx = ledger.take('activations', pass.rows * pass.in * s)
   ledger.give(scaled)
-  for (const { rows: updated, rank } of pass.updates) {
-    const wide = s === FLOAT ? [] : [pass.rows * pass.in * FLOAT, pass.rows * updated * FLOAT]
-    const held = [pass.rows * rank * FLOAT, ...wide].map((bytes) => ledger.take('activations', bytes))
+  for (const { rows: updated, rank, bytes } of pass.updates) {
+    const low = pass.rows * rank * bytes
+    const copies = s === bytes ? [] : [pass.rows * pass.in * bytes, pass.rows * updated * bytes]
+    const held = [low, ...copies].map((size) => ledger.take('activations', size))
     if (of.adapter!.dora) {
       const rows = pass.rows * updated * FLOAT
       ledger.pass('activations', updated * pass.in * FLOAT)
       ledger.pass('activations', rows, rows)
       held.push(ledger.take('activations', rows))
     }
-    ledger.pass('activations', pass.rows * rank * FLOAT)
-    if (s !== FLOAT) ledger.pass('activations', pass.rows * rank * FLOAT, pass.rows * pass.in * FLOAT)
+    ledger.pass('activations', low)
+    if (s !== bytes) ledger.pass('activations', low, pass.rows * pass.in * bytes)
     ledger.give(...held)
   }
   ledger.give(weight)

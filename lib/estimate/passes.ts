@@ -2,13 +2,7 @@
 // native/train/pass.cpp, native/losses and native/generate/session.cpp.
 import type { TermKind } from '../models/terms.js'
 import { blockBackward, blockForward } from './blocks.js'
-import {
-  embeddingUpdates,
-  embeddingUpdatesBackward,
-  headUpdates,
-  headUpdatesChunk,
-  trainsCopy,
-} from './embeddings.js'
+import { embeddingUpdates, embeddingUpdatesBackward, headUpdates, headUpdatesChunk } from './embeddings.js'
 import { type Computed, FLOAT, normBackward, normForward, valueBytes } from './layers.js'
 import type { Held } from './ledger.js'
 
@@ -79,32 +73,32 @@ function forwardOnly(of: Computed, batch: Batch): Held {
   return hidden!
 }
 
+/** Rows that the head takes at once: chunk_rows of native/device. */
+function chunkRows({ machine, spec: { vocabSize } }: Computed): number {
+  if (machine.device === 'cpu') return Math.max(16, Math.min(1024, Math.floor(2 ** 23 / vocabSize)))
+  return Math.max(256, Math.min(8192, 256 * Math.floor(2 ** 26 / vocabSize / 256)))
+}
+
 /** Loss and, with `gradient`, its derivative by the hidden states; returned where there is one. */
-function headLoss(of: Computed, rows: number, gradient: boolean): Held | null {
+function headLoss(of: Computed, rows: number, gradient: boolean, tempered: boolean): Held | null {
   const { ledger, machine, spec } = of
   const s = valueBytes(of)
   const columns = spec.vocabSize
   const dhidden = gradient ? ledger.take('loss', rows * spec.hiddenSize * s) : null
-  const logits = machine.device === 'cuda' ? 2 ** 26 : 2 ** 23
-  const step = Math.min(Math.max(16, Math.min(1024, Math.floor(logits / columns))), rows)
+  const step = Math.min(chunkRows(of), rows)
+  // Hidden states of half precision are not divided: their logits are, in place.
+  const divided = tempered && s === FLOAT ? ledger.take('loss', rows * spec.hiddenSize * s) : null
   const shared = headUpdates(of, rows, gradient)
-  const buffer = ledger.take('loss', step * Math.ceil(columns / 64) * 64 * s)
+  const padded = step * Math.ceil(columns / 64) * 64
+  const buffers = [padded * FLOAT, ...(gradient && s !== FLOAT ? [padded * s] : [])]
+  const held = buffers.map((bytes) => ledger.take('loss', bytes))
   const chunk = step * columns * FLOAT
-  const wide = s === FLOAT ? null : ledger.take('loss', chunk)
-  const capped = gradient && spec.logitSoftCap ? ledger.take('loss', step * columns * s) : null
-  if (machine.device === 'cuda') {
-    // log_softmax and exp, then the products of the gradient.
-    const products = gradient ? [chunk, chunk, chunk, chunk, chunk] : [chunk]
-    ledger.pass('loss', chunk, chunk, ...products)
-  }
-  if (gradient && s !== FLOAT) {
-    ledger.pass('loss', step * columns * s)
-    if (of.trained || trainsCopy(of, 'head.weight'))
-      ledger.pass('loss', step * columns * s, columns * spec.hiddenSize * s)
-  }
-  if (capped !== null) ledger.pass('loss', step * columns * s)
+  const capped = gradient && spec.logitSoftCap ? ledger.take('loss', chunk) : null
+  // log p, p and their product.
+  if (machine.device === 'cuda') ledger.pass('loss', chunk, chunk, chunk)
+  if (capped !== null) ledger.pass('loss', chunk)
   headUpdatesChunk(of, step, gradient)
-  ledger.give(buffer, wide, capped, ...shared)
+  ledger.give(...held, capped, divided, ...shared)
   return dhidden
 }
 
@@ -112,7 +106,7 @@ function fullKl(of: Computed, reference: Computed, batch: Batch): Held {
   const { ledger, spec } = of
   const compared = forwardOnly(reference, batch)
   const dhidden = ledger.take('loss', batch.labels * spec.hiddenSize * valueBytes(of))
-  const step = Math.min(Math.max(16, Math.min(512, Math.floor(2 ** 22 / spec.vocabSize))), batch.labels)
+  const step = Math.min(Math.max(16, Math.floor(chunkRows(of) / 2)), batch.labels)
   const chunk = step * spec.vocabSize * FLOAT
   // log p, log q, p, their difference, and three products; with a soft-cap its tanh and one more.
   ledger.pass('loss', ...Array.from({ length: spec.logitSoftCap ? 9 : 7 }, () => chunk))
@@ -139,15 +133,15 @@ export function countBackward(of: Computed, batch: Batch, loss: LossShape, check
   }
   const last = x
   const [hidden, ...kept] = normForward(of, batch.labels, spec.hiddenSize, spec.norm)
-  const tempered = loss.temperature === 1 ? null : ledger.take('activations', rowWidth)
+  const tempered = loss.temperature !== 1
 
   const reads = new Set(loss.terms.map((kind) => READS[kind]))
   const twice = reads.has('allLabels')
   const gradients: (Held | null)[] = []
-  if (twice) headLoss(of, batch.labels, false)
-  else if (reads.has('eachLabel')) gradients.push(headLoss(of, batch.labels, true))
+  if (twice) headLoss(of, batch.labels, false, tempered)
+  else if (reads.has('eachLabel')) gradients.push(headLoss(of, batch.labels, true, tempered))
   if (reads.has('hidden')) gradients.push(fullKl(of, loss.reference!, batch))
-  if (twice) gradients.push(headLoss(of, batch.labels, true))
+  if (twice) gradients.push(headLoss(of, batch.labels, true, tempered))
   if (reads.has('scalarHead')) {
     const wide = s === FLOAT ? [] : [rowWidth * 2]
     ledger.pass('loss', ...wide)
@@ -171,7 +165,7 @@ export function countBackward(of: Computed, batch: Batch, loss: LossShape, check
   }
   if (spec.learnedPositions !== null) embeddingUpdatesBackward(of, 'positions', tokens)
   embeddingUpdatesBackward(of, 'embed', tokens)
-  ledger.give(dx, last, hidden!, ...kept, tempered, dhidden ?? null, ...given)
+  ledger.give(dx, last, hidden!, ...kept, dhidden ?? null, ...given)
 }
 
 /** logProbs(), values() or scores(): a forward, and the head upon the rows it is read at. */
@@ -187,9 +181,7 @@ export function countForward(
   const hidden = forwardOnly(of, batch)
   const rowWidth = batch.labels * spec.hiddenSize * s
   if (head === 'logProbs') {
-    const divided = temperature === 1 ? null : ledger.take('activations', rowWidth)
-    headLoss(of, batch.labels, false)
-    ledger.give(divided)
+    headLoss(of, batch.labels, false, temperature !== 1)
   } else if (s !== FLOAT) {
     ledger.pass('activations', rowWidth * 2)
   }
@@ -220,9 +212,8 @@ export function countSession(of: Computed, { rows, promptTokens, newTokens }: Ro
     })
   }
   const logits = () => {
-    const wide = s === FLOAT ? 0 : rows * spec.vocabSize * FLOAT
     const shared = headUpdates(of, rows, false)
-    ledger.pass('activations', rows * spec.vocabSize * s, machineCopy(of, wide))
+    ledger.pass('activations', rows * spec.vocabSize * FLOAT)
     ledger.give(...shared)
   }
 
@@ -243,9 +234,4 @@ export function countSession(of: Computed, { rows, promptTokens, newTokens }: Ro
     ledger.give(state)
   }
   ledger.give(...caches)
-}
-
-/** A device holds only the copy in its own dtype of what goes to the CPU. */
-function machineCopy({ machine }: Computed, bytes: number): number {
-  return machine.device === 'cpu' ? bytes : 0
 }

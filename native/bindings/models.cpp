@@ -4,6 +4,7 @@
 #include "bindings/owned.h"
 #include "core/dtype.h"
 #include "core/tensor_file.h"
+#include "core/transfer.h"
 #include "models/weights.h"
 
 namespace posttrain::bindings {
@@ -223,8 +224,7 @@ Napi::Value get_tensor(const Napi::CallbackInfo& info) {
                     "[boundary] which must be value or gradient, got ", which);
   const bool gradient = which == "gradient";
   return submit(info.Env(), {role}, nullptr, [=](const core::Cancel&) -> Reply {
-    const auto values =
-        models::view_of(*role->object, entry, gradient).to(at::kCPU, at::kFloat).contiguous();
+    const auto values = core::on_host(models::view_of(*role->object, entry, gradient), at::kFloat);
     return [values](Napi::Env env) -> Napi::Value {
       auto result = Napi::Object::New(env);
       auto shape = Napi::Array::New(env);

@@ -23,8 +23,8 @@ at::Tensor code_values(bool is_signed) {
 
 }  // namespace
 
-DynamicCode::DynamicCode(bool is_signed) {
-  const auto code = code_values(is_signed);
+DynamicCode::DynamicCode(bool is_signed) : tensor_([is_signed] { return code_values(is_signed); }) {
+  const auto code = tensor(at::kCPU);
   std::memcpy(values_.data(), code.const_data_ptr<float>(), sizeof(values_));
   for (size_t i = 0; i < 255; ++i) limits_[i] = (values_[i] + values_[i + 1]) / 2;
   limits_[255] = INFINITY;
@@ -43,11 +43,7 @@ const DynamicCode& DynamicCode::of(bool is_signed) {
   return is_signed ? with_sign : without;
 }
 
-at::Tensor DynamicCode::tensor() const {
-  auto result = at::empty({256}, at::kFloat);
-  std::memcpy(result.mutable_data_ptr<float>(), values_.data(), sizeof(values_));
-  return result;
-}
+at::Tensor DynamicCode::tensor(at::Device device) const { return tensor_.on(device); }
 
 void DynamicCode::encode(const float* values, int64_t count, uint8_t* codes, float* scale) const {
   float largest = 0;

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/transfer.h"
+
 namespace posttrain::core {
 
 /** A scale without a finite inverse counts as zero: 2^-128, whose inverse is infinite in float32.
@@ -23,8 +25,8 @@ class DynamicCode {
   static const DynamicCode& of(bool is_signed);
 
   const std::array<float, 256>& values() const { return values_; }
-  /** float32 [256]. */
-  at::Tensor tensor() const;
+  /** float32 [256] on a device, uploaded once. */
+  at::Tensor tensor(at::Device device = at::kCPU) const;
   /** The code of the value nearest to x in [-1, 1]. */
   uint8_t nearest(float x) const {
     uint32_t bits;
@@ -40,6 +42,7 @@ class DynamicCode {
 
  private:
   std::array<float, 256> values_;
+  mutable Constant tensor_;
   /** Halfway between a value and the next: a number above it is nearer to the next. */
   std::array<float, 256> limits_;
   /** By the upper 17 bits of a float, its sign, exponent and 8 bits of its fraction: the code of

@@ -1,14 +1,20 @@
 #include "core/matmul.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 
 #include <algorithm>
 #include <cstdlib>
+#include <map>
+#include <mutex>
+#include <string>
 #include <string_view>
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <cpuid.h>
 #endif
+
+#include "core/transfer.h"
 
 // Exported by libtorch_cpu since 1.10, but its header is not shipped:
 // result = beta * result + alpha * a b
@@ -94,13 +100,68 @@ void multiply_in_blocks(const at::Tensor& out_TN, const at::Tensor& x_TK, const 
   }
 }
 
+/** Products of half factors whose result is float32. */
+struct WideProducts {
+  bool multiply = false;
+  bool add = false;
+};
+
+// Runs a product of ones, 16 by 16, that should leave `expected` everywhere
+bool gives(double expected, const at::TensorOptions& options,
+           void (*run)(at::Tensor& out, const at::Tensor& ones)) {
+  try {
+    const auto ones = at::ones({16, 16}, options);
+    auto out = at::ones({16, 16}, options.dtype(at::kFloat));
+    run(out, ones);
+    return number_of(out.eq(expected).all()) == 1;
+  } catch (const c10::Error&) {
+    return false;
+  }
+}
+
+// Older versions of libtorch refuse a float32 summand, and the CPU has neither.
+WideProducts probed(const at::Tensor& x) {
+  const auto served = [&](const char* name) {
+    const auto op = c10::Dispatcher::singleton().findSchema({name, "dtype_out"});
+    return op.has_value() && op->hasKernelForDispatchKey(x.is_cuda() ? c10::DispatchKey::CUDA
+                                                                     : c10::DispatchKey::CPU);
+  };
+  WideProducts found;
+  found.multiply =
+      served("aten::mm") && gives(16, x.options(), [](at::Tensor& out, const at::Tensor& ones) {
+        at::mm_out(out, ones, ones, at::kFloat);
+      });
+  found.add =
+      served("aten::addmm") && gives(17, x.options(), [](at::Tensor& out, const at::Tensor& ones) {
+        at::addmm_out(out, out, ones, ones, at::kFloat);
+      });
+  return found;
+}
+
+const WideProducts& wide_products(const at::Tensor& x) {
+  static std::mutex mutex;
+  static std::map<std::string, WideProducts> known;
+  const std::lock_guard lock(mutex);
+  const auto key = x.device().str() + c10::toString(x.scalar_type());
+  const auto found = known.find(key);
+  return found != known.end() ? found->second : known.emplace(key, probed(x)).first->second;
+}
+
+bool is_wide(const at::Tensor& out, const at::Tensor& x) {
+  return out.scalar_type() == at::kFloat && at::isReducedFloatingType(x.scalar_type());
+}
+
 }  // namespace
 
 void multiply(at::Tensor& out_TN, const at::Tensor& x_TK, const at::Tensor& w_KN) {
   if (onednn_serves(x_TK, w_KN.size(0), w_KN.size(1))) {
     multiply_in_blocks(out_TN, x_TK, w_KN, 0, 1);
-  } else {
+  } else if (out_TN.scalar_type() == x_TK.scalar_type()) {
     at::mm_out(out_TN, x_TK, w_KN);
+  } else if (is_wide(out_TN, x_TK) && wide_products(x_TK).multiply) {
+    at::mm_out(out_TN, x_TK, w_KN, at::kFloat);
+  } else {
+    out_TN.copy_(at::mm(x_TK, w_KN));
   }
 }
 
@@ -113,7 +174,9 @@ at::Tensor product(const at::Tensor& x_TK, const at::Tensor& w_KN, const at::Ten
 }
 
 void add_product(at::Tensor& out_TN, const at::Tensor& x_TK, const at::Tensor& w_KN, double scale) {
-  if (out_TN.scalar_type() != x_TK.scalar_type()) {
+  if (is_wide(out_TN, x_TK) && wide_products(x_TK).add) {
+    at::addmm_out(out_TN, out_TN, x_TK, w_KN, at::kFloat, 1, scale);
+  } else if (out_TN.scalar_type() != x_TK.scalar_type()) {
     out_TN.add_(at::mm(x_TK, w_KN), scale);
   } else if (onednn_serves(x_TK, w_KN.size(0), w_KN.size(1))) {
     multiply_in_blocks(out_TN, x_TK, w_KN, 1, static_cast<float>(scale));
@@ -124,6 +187,10 @@ void add_product(at::Tensor& out_TN, const at::Tensor& x_TK, const at::Tensor& w
 
 void add_transposed_product(at::Tensor& out_MN, const at::Tensor& a_TM, const at::Tensor& b_TN,
                             double scale) {
+  if (is_wide(out_MN, a_TM) && wide_products(a_TM).add) {
+    at::addmm_out(out_MN, out_MN, a_TM.t(), b_TN, at::kFloat, 1, scale);
+    return;
+  }
   if (out_MN.scalar_type() != a_TM.scalar_type()) {
     out_MN.add_(at::mm(a_TM.t(), b_TN), scale);
     return;

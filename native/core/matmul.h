@@ -10,7 +10,11 @@ namespace posttrain::core {
  * tokens are taken in blocks of a few fixed sizes, whatever their number.
  *
  * POSTTRAIN_MATMUL=torch|onednn overrides the choice; it is read once.
+ *
+ * Half factors add to a float32 matrix in the product itself where the device has such a product
+ * (CUDA; probed once), else their rounded product is added.
  */
+/** out = x w, also of half factors into a float32 out: CUDA adds up and stores in float32. */
 void multiply(at::Tensor& out_TN, const at::Tensor& x_TK, const at::Tensor& w_KN);
 /** The bias may be undefined. */
 at::Tensor product(const at::Tensor& x_TK, const at::Tensor& w_KN, const at::Tensor& bias_N = {});

@@ -46,6 +46,14 @@ at::Tensor heads_of(const at::Tensor& x_TW, int64_t from, int64_t to, int64_t fi
       .unsqueeze(0);
 }
 
+Qkv packed_qkv(const at::Tensor& qkv_TW, const AttentionShape& s) {
+  const auto of = [&](int64_t first, int64_t heads) {
+    return qkv_TW.narrow(1, first * s.head_dim, heads * s.head_dim)
+        .view({qkv_TW.size(0), heads, s.head_dim});
+  };
+  return {of(0, s.heads), of(s.heads, s.kv_heads), of(s.heads + s.kv_heads, s.kv_heads)};
+}
+
 Qkv qkv_of(const at::Tensor& qkv_TW, const Piece& p, const AttentionShape& s) {
   return {heads_of(qkv_TW, p.q_from, p.q_to, 0, s.heads, s.head_dim),
           heads_of(qkv_TW, p.k_from, p.q_to, s.heads, s.kv_heads, s.head_dim),

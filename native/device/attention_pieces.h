@@ -22,15 +22,18 @@ std::vector<Piece> pieces_of(const std::vector<int64_t>& offsets, std::optional<
 at::Tensor visible_mask(const Piece& piece, std::optional<int64_t> window,
                         const at::TensorOptions& options);
 
-/** Columns of rows [from, to) as [1, heads, rows, head_dim], a view. */
-at::Tensor heads_of(const at::Tensor& x_TW, int64_t from, int64_t to, int64_t first_head,
-                    int64_t heads, int64_t head_dim);
-
-/** Views of a piece, [1, heads, rows, head_dim]. */
+/** Views of queries, keys and values. */
 struct Qkv {
   at::Tensor q, k, v;
 };
+/** Of all tokens, [T, heads, head_dim]. */
+Qkv packed_qkv(const at::Tensor& qkv_TW, const AttentionShape& shape);
+/** Of a piece, [1, heads, rows, head_dim]. */
 Qkv qkv_of(const at::Tensor& qkv_TW, const Piece& piece, const AttentionShape& shape);
+
+/** Columns of rows [from, to) as [1, heads, rows, head_dim], a view. */
+at::Tensor heads_of(const at::Tensor& x_TW, int64_t from, int64_t to, int64_t first_head,
+                    int64_t heads, int64_t head_dim);
 
 /** Keys and values of each row of qkv, [T, 2, kv_heads, head_dim], a view. */
 inline at::Tensor keys_and_values(const at::Tensor& qkv_TW, const AttentionShape& shape) {

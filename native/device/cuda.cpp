@@ -1,5 +1,6 @@
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/philox.h"
@@ -29,19 +30,6 @@ bool efficient_serves(const at::Tensor& x, const AttentionShape& shape) {
   return x.scalar_type() == at::kFloat && shape.head_dim % 4 == 0;
 }
 
-struct Heads {
-  at::Tensor q, k, v;
-};
-
-// Views [T, heads, head_dim] of the columns of qkv
-Heads heads_of(const at::Tensor& qkv_TW, const AttentionShape& s) {
-  const auto of = [&](int64_t first, int64_t heads) {
-    return qkv_TW.narrow(1, first * s.head_dim, heads * s.head_dim)
-        .view({qkv_TW.size(0), heads, s.head_dim});
-  };
-  return {of(0, s.heads), of(s.heads, s.kv_heads), of(s.heads + s.kv_heads, s.kv_heads)};
-}
-
 std::optional<int64_t> window_left(const AttentionShape& shape) {
   return shape.window.has_value() ? std::optional<int64_t>(*shape.window - 1) : std::nullopt;
 }
@@ -69,7 +57,7 @@ at::Tensor attention(const at::Tensor& qkv_TW, const Documents& documents,
                      const AttentionShape& shape, std::vector<at::Tensor>* kept,
                      const core::Cancel& cancel) {
   cancel.check();
-  const auto x = heads_of(qkv_TW, shape);
+  const auto x = packed_qkv(qkv_TW, shape);
   const auto& offsets = documents.offsets_D1;
   const int64_t longest = documents.longest;
   at::Tensor out;
@@ -97,7 +85,7 @@ at::Tensor attention_backward(const at::Tensor& dout_TO, const at::Tensor& qkv_T
                               const AttentionShape& shape, const std::vector<at::Tensor>& kept,
                               const core::Cancel& cancel) {
   cancel.check();
-  const auto x = heads_of(qkv_TW, shape);
+  const auto x = packed_qkv(qkv_TW, shape);
   const auto& offsets = documents.offsets_D1;
   const int64_t longest = documents.longest, tokens = qkv_TW.size(0);
   const auto dout = dout_TO.view({tokens, shape.heads, shape.head_dim});
@@ -120,7 +108,7 @@ at::Tensor attention_backward(const at::Tensor& dout_TO, const at::Tensor& qkv_T
                                                   cancel);
   }
   auto dqkv_TW = at::empty_like(qkv_TW);
-  const auto target = heads_of(dqkv_TW, shape);
+  const auto target = packed_qkv(dqkv_TW, shape);
   target.q.copy_(dq);
   target.k.copy_(dk);
   target.v.copy_(dv);
@@ -138,7 +126,7 @@ at::Tensor attention_decode(const at::Tensor& qkv_BW, const at::Tensor& cache_BS
     return cache_BS2KE.select(2, which).view({-1, shape.kv_heads, shape.head_dim});
   };
   const auto out = std::get<0>(at::_flash_attention_forward(
-      heads_of(qkv_BW, shape).q, cached(0), cached(1), rows.offsets_B1, rows.cache_rows_B1, 1,
+      packed_qkv(qkv_BW, shape).q, cached(0), cached(1), rows.offsets_B1, rows.cache_rows_B1, 1,
       rows.longest, 0.0, true, false, shape.softmax_scale(), window_left(shape),
       window_right(shape), rows.lengths_B));
   return out.reshape({count, shape.heads * shape.head_dim});
@@ -181,13 +169,17 @@ at::Tensor dropout(const at::Tensor& x, at::ScalarType dtype, double p, uint64_t
       .view(x.sizes());
 }
 
+// 256 MB of float32 logits, in rows of whole blocks of a product
+int64_t chunk_rows(int64_t columns) {
+  return std::clamp<int64_t>((int64_t{64} << 20) / columns / 256 * 256, 256, 8192);
+}
+
 }  // namespace
 
 Kernels cuda_kernels(at::ScalarType dtype, int capability_major) {
   auto kernels = reference_kernels();
   kernels.dropout = dropout;
-  // 256 MB of float32 logits, with seven times that in temporaries
-  kernels.logits_of_chunk = int64_t{64} << 20;
+  kernels.chunk_rows = chunk_rows;
   // FlashAttention-2 needs Ampere; before it half precision has no kernel for packed documents.
   if (capability_major < 8 && dtype != at::kFloat) return kernels;
   kernels.attention = attention;

@@ -114,9 +114,16 @@ struct Kernels {
   void (*add_rows)(at::Tensor& grad_VD, const at::Tensor& ids_T, const at::Tensor& dy_TD,
                    std::optional<int64_t> padding_id);
   /** Losses of C rows of logits in float32 or float64, the first of them row `first` of
-   * `scale_of`; where that is given the logits are replaced by their gradient. */
+   * `scale_of`; where that is given the logits are replaced by their gradient. Null where logits
+   * lie on a device: its losses are those of label_losses. */
   void (*label_rows)(at::Tensor& logits_CV, const int64_t* targets_C, int64_t first,
                      const ScaleOf& scale_of, double* nll_C, double* entropy_C, uint8_t* correct_C);
+  /** Cross-entropy of each target, entropy, and 1 where the target was the most probable token,
+   * [3, C], of C rows of logits in float32 or float64. Where scales of the first two are given,
+   * [2, C], their gradient by the logits goes to `dlogits`, in its dtype; it may be the logits.
+   * Losses and scales are float64. */
+  void (*label_losses)(const at::Tensor& logits_CV, const at::Tensor& targets_C,
+                       const at::Tensor& scales_2C, at::Tensor& losses_3C, at::Tensor& dlogits_CV);
   /** Columns of a buffer for rows of V logits: padded where products are faster then. */
   int64_t (*logit_columns)(int64_t columns);
   /** The values of a matrix in 4 bits in `out` [rows, columns]. */
@@ -126,8 +133,8 @@ struct Kernels {
   void (*nf4_product)(const Nf4& matrix, const at::Tensor& x_TC, at::Tensor& out_TR);
   /** 0: no product of its own. */
   int64_t nf4_tokens;
-  /** Logits of a chunk of rows, of the output projection and its loss. */
-  int64_t logits_of_chunk;
+  /** Rows that the output projection and its loss take at once, of logits with so many columns. */
+  int64_t (*chunk_rows)(int64_t columns);
   /** 0 with probability p, else 1 / (1 - p), [T, D]: each value depends on seed, stream and its
    * place alone, on every device. */
   at::Tensor (*dropout)(const at::Tensor& x_TD, at::ScalarType dtype, double p, uint64_t seed,

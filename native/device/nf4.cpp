@@ -6,11 +6,9 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <map>
-#include <mutex>
-#include <string>
 
 #include "core/dynamic_code.h"
+#include "core/transfer.h"
 
 namespace posttrain::device {
 namespace {
@@ -24,20 +22,16 @@ std::array<float, 15> limits() {
 
 /** The table of a device, one for all matrices on it. */
 at::Tensor values_of_bytes(at::Device device) {
-  static std::mutex mutex;
-  static std::map<std::string, at::Tensor> tables;
-  const std::lock_guard lock(mutex);
-  auto& table = tables[device.str()];
-  if (!table.defined()) {
+  static core::Constant table([] {
     auto values = at::empty({256, 2}, at::kFloat);
     auto* pair = values.mutable_data_ptr<float>();
     for (size_t byte = 0; byte < 256; ++byte) {
       pair[2 * byte] = kNf4[byte >> 4];
       pair[2 * byte + 1] = kNf4[byte & 15];
     }
-    table = values.to(device);
-  }
-  return table;
+    return values;
+  });
+  return table.on(device);
 }
 
 // Codes of one block, a byte each
@@ -54,10 +48,14 @@ void encode(const float* values, int64_t count, float largest, uint8_t* codes) {
 
 }  // namespace
 
-Nf4 Nf4::to(at::Device device) const {
+Nf4 Nf4::on(at::Device device) const {
   auto moved = *this;
+  // The code of scales that were quantized here is one tensor for all matrices.
+  const auto& code = core::DynamicCode::of(true);
+  const bool own_code = scale_code.defined() && scale_code.is_same(code.tensor());
+  if (own_code) moved.scale_code = code.tensor(device);
   for (auto* tensor : {&moved.codes, &moved.scales, &moved.scale_code, &moved.scale_scales})
-    if (tensor->defined()) *tensor = tensor->to(device);
+    if (tensor->defined() && tensor->device() != device) *tensor = core::on_device(*tensor, device);
   moved.values_of_byte = values_of_bytes(device);
   return moved;
 }
@@ -97,7 +95,7 @@ Nf4 nf4_of(const at::Tensor& matrix_RC) {
 
   const auto& code = core::DynamicCode::of(true);
   const auto mean = largest.mean();
-  result.scale_offset = mean.item<float>();
+  result.scale_offset = static_cast<float>(core::number_of(mean));
   const auto centered = largest - mean;
   result.scales = at::empty({blocks}, at::kByte);
   result.scale_code = code.tensor();

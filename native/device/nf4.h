@@ -51,7 +51,7 @@ struct Nf4 {
   int64_t values() const { return rows * columns; }
   int64_t blocks() const { return (values() + kNf4Block - 1) / kNf4Block; }
   /** On a device, ready to be decoded there. */
-  Nf4 to(at::Device device) const;
+  Nf4 on(at::Device device) const;
 };
 
 /** The matrix on the CPU, of float32, bfloat16 or float16 values, whose scales are quantized too.

@@ -1,6 +1,9 @@
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
 #include "core/philox.h"
+#include "core/transfer.h"
 #include "device/kernels.h"
 #include "device/reference_attention.h"
 
@@ -62,37 +65,25 @@ void add_rows(at::Tensor& grad, const at::Tensor& ids, const at::Tensor& dy,
                                          padding_id.value_or(-1), false));
 }
 
-void label_rows(at::Tensor& logits, const int64_t* targets, int64_t first, const ScaleOf& scale_of,
-                double* nll, double* entropy, uint8_t* correct) {
-  const int64_t rows = logits.size(0);
-  const auto device = logits.device();
-  const auto target =
-      at::tensor(at::ArrayRef<int64_t>(targets, rows), at::kLong).to(device).unsqueeze(1);
-  const auto log_p = at::log_softmax(logits, -1);
+void label_losses(const at::Tensor& logits, const at::Tensor& targets, const at::Tensor& scales,
+                  at::Tensor& losses, at::Tensor& dlogits) {
+  const auto target = targets.unsqueeze(1);
+  auto log_p = at::log_softmax(logits, -1);
   const auto p = log_p.exp();
-  // One download for all three
-  const auto found = at::stack({log_p.gather(1, target).neg().squeeze(1).to(at::kDouble),
-                                (p * log_p).sum(-1).neg().to(at::kDouble),
-                                logits.argmax(-1, true).eq(target).squeeze(1).to(at::kDouble)})
-                         .cpu();
-  const auto* values = found.const_data_ptr<double>();
-  for (int64_t r = 0; r < rows; ++r) {
-    nll[r] = values[r];
-    entropy[r] = values[rows + r];
-    correct[r] = values[2 * rows + r] != 0;
-  }
-  if (!scale_of) return;
-  auto scales = at::empty({2, rows, 1}, at::kDouble);
-  auto* scale_values = scales.mutable_data_ptr<double>();
-  for (int64_t r = 0; r < rows; ++r) {
-    const auto scale = scale_of(first + r, {nll[r], entropy[r], correct[r] != 0});
-    scale_values[r] = scale.nll;
-    scale_values[rows + r] = scale.entropy;
-  }
-  scales = scales.to(device, p.scalar_type());
-  const auto entropy_R1 = (p * log_p).sum(-1, true).neg();
-  logits.copy_(p.scatter_add(1, target, at::full_like(target, -1, p.options())) * scales[0] -
-               p * (log_p + entropy_R1) * scales[1]);
+  const auto entropy_C1 = (p * log_p).sum(-1, true).neg_();
+  losses[0].copy_(log_p.gather(1, target).squeeze(1).neg_());
+  losses[1].copy_(entropy_C1.squeeze(1));
+  losses[2].copy_(logits.gather(1, target).squeeze(1).eq(logits.amax(-1)));
+  if (!scales.defined()) return;
+  // d H / dx = -p (log p + H)
+  const auto scales_2C1 = scales.to(p.scalar_type()).unsqueeze(2);
+  const auto nll_C1 = scales_2C1[0], of_entropy_C1 = scales_2C1[1];
+  log_p.add_(entropy_C1).mul_(of_entropy_C1).neg_().add_(nll_C1).mul_(p);
+  dlogits.copy_(log_p.scatter_add_(1, target, nll_C1.neg()));
+}
+
+int64_t chunk_rows(int64_t columns) {
+  return std::clamp<int64_t>((int64_t{8} << 20) / columns, 16, 1024);
 }
 
 int64_t logit_columns(int64_t columns) { return (columns + 63) / 64 * 64; }
@@ -101,7 +92,7 @@ at::Tensor dropout(const at::Tensor& x, at::ScalarType dtype, double p, uint64_t
                    uint32_t stream) {
   auto mask = at::empty(x.sizes(), at::kFloat);
   core::fill_dropout(mask.mutable_data_ptr<float>(), mask.numel(), p, seed, stream);
-  return mask.to(x.device(), dtype);
+  return core::on_device(mask.to(dtype), x.device());
 }
 
 }  // namespace
@@ -113,12 +104,13 @@ Kernels reference_kernels() {
                   .swiglu = swiglu,
                   .swiglu_backward = swiglu_backward,
                   .add_rows = add_rows,
-                  .label_rows = label_rows,
+                  .label_rows = nullptr,
+                  .label_losses = label_losses,
                   .logit_columns = logit_columns,
                   .nf4_values = nf4_values,
                   .nf4_product = nullptr,
                   .nf4_tokens = 0,
-                  .logits_of_chunk = int64_t{8} << 20,
+                  .chunk_rows = chunk_rows,
                   .dropout = dropout};
   use_reference_attention(kernels);
   return kernels;

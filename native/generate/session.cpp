@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "core/transfer.h"
 #include "models/tokens.h"
 
 namespace posttrain::generate {
@@ -105,7 +106,7 @@ at::Tensor Session::prefill(size_t first, const core::Cancel& cancel) {
   used_ = true;
   auto& decoder = *role_->base;
   const auto tokens = models::tokens_of(ids, offsets, decoder.spec().vocab_size, decoder.device());
-  return decoder.forward(tokens, at::tensor(last, at::kLong).to(decoder.device()),
+  return decoder.forward(tokens, core::on_device(at::tensor(last, at::kLong), decoder.device()),
                          role_->active_adapter(), nullptr, &caches, cancel);
 }
 
@@ -123,7 +124,7 @@ void Session::advance_rows() {
   } else {
     const auto device = role_->base->device();
     const auto count = static_cast<int64_t>(rows_.size());
-    rows.positions_B = at::tensor(rows.lengths, at::kLong).sub_(1).to(device);
+    rows.positions_B = core::on_device(at::tensor(rows.lengths, at::kLong).sub_(1), device);
     rows.lengths_B = (rows.positions_B + 1).to(at::kInt);
     rows.rows_B = at::arange(count, rows.positions_B.options());
     rows.offsets_B1 = at::arange(count + 1, rows.lengths_B.options());
@@ -140,14 +141,14 @@ at::Tensor Session::decode(const core::Cancel& cancel) {
   std::vector<at::Tensor> caches;
   for (const auto& cache : caches_)
     caches.push_back(cache.narrow(0, 0, static_cast<int64_t>(rows_.size())));
-  return decoder.decode(at::tensor(ids, at::kLong).to(decoder.device()), decoding_,
+  return decoder.decode(core::on_device(at::tensor(ids, at::kLong), decoder.device()), decoding_,
                         role_->active_adapter(), caches, cancel);
 }
 
 void Session::draw(const at::Tensor& hidden_BD, size_t first, Advance& result) {
   auto& decoder = *role_->base;
   const auto logits =
-      decoder.head(role_->active_adapter()).logits(hidden_BD).to(at::kCPU, at::kFloat).contiguous();
+      core::on_host(decoder.head(role_->active_adapter()).logits(hidden_BD), at::kFloat);
   const auto columns = static_cast<size_t>(logits.size(1));
   const float* values = logits.const_data_ptr<float>();
   std::vector<Draw> draws(rows_.size() - first);

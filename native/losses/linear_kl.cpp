@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "core/matmul.h"
+#include "core/transfer.h"
 
 namespace posttrain::losses {
 
@@ -17,39 +17,39 @@ LinearKl linear_kl(const at::Tensor& hidden_RD, const nn::Head& head,
                     " tokens, the model ", columns);
   LinearKl result{std::vector<double>(rows), {}};
   if (gradient) result.dhidden_RD = at::empty_like(hidden_RD);
-  const int64_t step = std::clamp<int64_t>((int64_t{4} << 20) / columns, 16, 512);
+  // Both models' logits are there at once.
+  const int64_t step = std::max<int64_t>(16, head.kernels->chunk_rows(columns) / 2);
+  const auto wide = hidden_RD.options().dtype(device::wide_type(hidden_RD));
+  auto kl_R = at::empty({rows}, wide);
+  at::Tensor scales_R1;
+  if (gradient)
+    scales_R1 = core::on_device(at::tensor(scales, at::kDouble).to(wide.dtype()), wide.device())
+                    .unsqueeze(1);
   nn::HeadPass pass(head, hidden_RD), reference_pass(reference_head, reference_RD);
-  const auto logits_of = [&](nn::HeadPass& of, const at::Tensor& hidden, int64_t from,
-                             int64_t count, at::Tensor* tanh) {
-    auto logits_CV = at::empty({count, columns}, hidden.options());
+  const auto log_softmax_of = [&](nn::HeadPass& of, int64_t from, int64_t count, at::Tensor* tanh) {
+    auto logits_CV = at::empty({count, columns}, wide);
     of.logits(logits_CV, from, count, tanh);
-    return logits_CV;
-  };
-  const auto log_softmax = [](const at::Tensor& logits) {
-    return at::log_softmax(logits, -1,
-                           logits.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
+    return at::log_softmax(logits_CV, -1);
   };
   for (int64_t from = 0; from < rows; from += step) {
     cancel.check();
     const int64_t count = std::min(step, rows - from);
     at::Tensor tanh;
-    const auto log_p =
-        log_softmax(logits_of(pass, hidden_RD, from, count, gradient ? &tanh : nullptr));
-    const auto log_q = log_softmax(logits_of(reference_pass, reference_RD, from, count, nullptr));
+    const auto log_p = log_softmax_of(pass, from, count, gradient ? &tanh : nullptr);
+    const auto log_q = log_softmax_of(reference_pass, from, count, nullptr);
     const auto p = log_p.exp();
     const auto difference = log_p - log_q;
     const auto kl_R1 = (forward ? log_q.exp().mul(difference).neg() : p * difference).sum(-1, true);
-    const auto on_cpu = kl_R1.to(at::kCPU, at::kDouble).contiguous();
-    std::copy_n(on_cpu.const_data_ptr<double>(), count, result.kl.begin() + from);
+    kl_R.narrow(0, from, count).copy_(kl_R1.squeeze(1));
     if (!gradient) continue;
-    const auto scale = at::tensor(at::ArrayRef<double>(scales.data() + from, count), at::kDouble)
-                           .to(p.device(), p.scalar_type())
-                           .unsqueeze(1);
+    const auto scale = scales_R1.narrow(0, from, count);
     auto dlogits = ((forward ? p - log_q.exp() : p * (difference - kl_R1)) * scale)
                        .to(hidden_RD.scalar_type());
     pass.backward(dlogits, from, count, tanh, result.dhidden_RD);
   }
   if (gradient) pass.finish(result.dhidden_RD);
+  const auto kl = core::on_host(kl_R, at::kDouble);
+  std::copy_n(kl.const_data_ptr<double>(), rows, result.kl.begin());
   return result;
 }
 

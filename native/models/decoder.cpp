@@ -4,6 +4,7 @@
 #include <c10/core/DeviceGuard.h>
 
 #include "core/philox.h"
+#include "core/transfer.h"
 #include "nn/embedding.h"
 
 namespace posttrain::models {
@@ -25,7 +26,7 @@ Decoder::Decoder(DecoderSpec spec, at::Device device, at::ScalarType dtype, bool
       spec_.tied ? layers_.embed : add("head.weight", {spec_.vocab_size, width}, nn::Init::matrix);
   if (spec_.embedding_multiplier.has_value()) {
     embedding_multiplier_ =
-        at::scalar_tensor(*spec_.embedding_multiplier, at::kFloat).to(dtype_).item<double>();
+        core::number_of(at::scalar_tensor(*spec_.embedding_multiplier, at::kFloat).to(dtype_));
   }
   if (coded_) freeze();
 }

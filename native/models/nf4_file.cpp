@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "core/transfer.h"
 
 namespace posttrain::models {
 namespace {
@@ -50,7 +51,8 @@ class Reader {
   }
   at::Tensor finite(const std::string& part, int64_t count) const {
     const auto tensor = flat(part, at::kFloat, count);
-    if (!at::isfinite(tensor).all().item<bool>()) fail(part + " has a value that is not finite");
+    if (core::number_of(at::isfinite(tensor).all()) == 0)
+      fail(part + " has a value that is not finite");
     return tensor;
   }
   /** The bytes of a tensor. */
@@ -113,7 +115,7 @@ device::Nf4 read_nf4(const std::vector<const core::TensorFile*>& files, const st
   result.scale_scales = reader.finite(
       ".nested_absmax", (result.blocks() + device::kNf4ScaleBlock - 1) / device::kNf4ScaleBlock);
   result.scale_offset = static_cast<float>(reader.number(state, "nested_offset"));
-  if (!at::isfinite(device::nf4_scales(result)).all().item<bool>())
+  if (core::number_of(at::isfinite(device::nf4_scales(result)).all()) == 0)
     reader.fail(" has a scale that is not finite");
   return result;
 }

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "core/philox.h"
+#include "core/transfer.h"
 
 namespace posttrain::models {
 
@@ -15,7 +16,8 @@ void Role::add_score(std::optional<uint64_t> seed) {
     core::fill_normal(values.mutable_data_ptr<float>(), width, *seed, 0x5C0E);
     values.mul_(1 / std::sqrt(static_cast<double>(width) + 1));
   }
-  score->value = values.to(base->device(), base->dtype() == at::kDouble ? at::kDouble : at::kFloat);
+  score->value = core::on_device(values.to(base->dtype() == at::kDouble ? at::kDouble : at::kFloat),
+                                 base->device());
   score_ = std::move(score);
 }
 
@@ -38,9 +40,11 @@ std::vector<nn::Parameter*> Role::parameters() {
 }
 
 void Role::zero_grad() {
+  std::vector<at::Tensor> gradients;
   for (auto* parameter : parameters()) {
-    if (parameter->grad.defined()) parameter->grad.zero_();
+    if (parameter->grad.defined()) gradients.push_back(parameter->grad);
   }
+  if (!gradients.empty()) at::_foreach_zero_(gradients);
   gradients_dirty = false;
 }
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/transfer.h"
+
 namespace posttrain::models {
 
 Tokens tokens_of(const std::vector<int32_t>& ids, const std::vector<int32_t>& offsets,
@@ -29,9 +31,9 @@ Tokens tokens_of(const std::vector<int32_t>& ids, const std::vector<int32_t>& of
     documents.longest = std::max(documents.longest, to - from);
   }
   documents.offsets.push_back(count);
-  documents.offsets_D1 = at::tensor(offsets, at::kInt).to(device);
-  result.ids_T = ids_T.to(device);
-  result.positions_T = positions_T.to(device);
+  documents.offsets_D1 = core::on_device(at::tensor(offsets, at::kInt), device);
+  result.ids_T = core::on_device(ids_T, device);
+  result.positions_T = core::on_device(positions_T, device);
   return result;
 }
 

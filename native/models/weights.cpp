@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/tensor_file.h"
+#include "core/transfer.h"
 #include "models/nf4_file.h"
 
 namespace posttrain::models {
@@ -56,7 +57,7 @@ const core::TensorEntry& found_in(const core::TensorFile& file, const std::strin
 void set_coded(nn::Parameter& parameter, const WeightMapEntry& entry, const at::Tensor& values,
                at::ScalarType dtype) {
   // Coded from the dtype in which they compute, as by transformers.
-  const auto rows = (entry.transpose ? values.t() : values).to(at::kCPU, dtype);
+  const auto rows = core::on_host(entry.transpose ? values.t() : values, dtype);
   if (entry.coding == WeightMapEntry::Coding::none) {
     parameter.coded->set(entry.first_row, rows);
   } else {
@@ -113,7 +114,7 @@ void load_weights(Role& role, const std::string& path, const std::vector<WeightM
         file.read_into(found, target);
       } else {
         const auto values = file.read(found);
-        if (!at::isfinite(values).all().item<bool>()) {
+        if (core::number_of(at::isfinite(values).all()) == 0) {
           throw core::Error(core::ErrorCode::invalid_file,
                             path + ": " + entry.name +
                                 " has a value that is not finite, which 4 bits cannot hold");
@@ -134,7 +135,7 @@ std::vector<bool> same_weights(Decoder& base, const std::string& path,
     const auto& parameter = base.parameter(entry.parameter);
     const auto own = view_of(parameter.values(), entry);
     const auto tensor = file.read(found_in(file, path, entry, shape_of(parameter, entry)));
-    same.push_back(at::equal(own.to(at::kCPU), tensor.to(own.scalar_type())));
+    same.push_back(at::equal(core::on_host(own, own.scalar_type()), tensor.to(own.scalar_type())));
   }
   return same;
 }
@@ -146,7 +147,7 @@ void save_weights(Role& role, const std::string& path, const std::vector<WeightM
   for (const auto& entry : entries) {
     const auto view = view_of(role, entry, false);
     tensors.push_back({entry.name, dtype, view.sizes().vec(),
-                       [view, dtype] { return view.to(at::kCPU, dtype).contiguous(); }});
+                       [view, dtype] { return core::on_host(view, dtype); }});
   }
   core::write_tensor_file(path, tensors, metadata, cancel);
 }

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/matmul.h"
+#include "core/transfer.h"
 
 namespace posttrain::nn {
 
@@ -29,11 +30,12 @@ void CodedWeight::put(Part part) {
 
 void CodedWeight::set(int64_t first, device::Nf4 rows) {
   const int64_t count = rows.rows;
-  put({first, count, rows.to(options_.device())});
+  put({first, count, rows.on(options_.device())});
 }
 
 void CodedWeight::set(int64_t first, const at::Tensor& rows) {
-  put({first, rows.size(0), rows.to(options_.device(), options_.dtype().toScalarType()).clone()});
+  const auto values = rows.to(options_.dtype().toScalarType()).clone();
+  put({first, rows.size(0), core::on_device(values, options_.device())});
 }
 
 std::vector<int64_t> CodedWeight::plain_rows() const {

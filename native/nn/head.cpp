@@ -5,25 +5,35 @@
 namespace posttrain::nn {
 
 // c tanh(z / c) / t = (c / t) tanh((z / t) / (c / t))
-Head Head::at_temperature(double temperature) const {
+Head Head::at_temperature(double of_logits) const {
   auto head = *this;
-  if (soft_cap.has_value() && temperature != 1) head.soft_cap = *soft_cap / temperature;
+  head.temperature = of_logits;
+  if (soft_cap.has_value() && of_logits != 1) head.soft_cap = *soft_cap / of_logits;
   return head;
 }
 
 at::Tensor Head::logits(const at::Tensor& hidden_RD) const {
-  auto logits_RV = at::empty({hidden_RD.size(0), weight->value.size(0)}, hidden_RD.options());
+  auto logits_RV = at::empty({hidden_RD.size(0), weight->value.size(0)},
+                             hidden_RD.options().dtype(device::wide_type(hidden_RD)));
   HeadPass(*this, hidden_RD).logits(logits_RV, 0, hidden_RD.size(0), nullptr);
   return logits_RV;
 }
 
 HeadPass::HeadPass(const Head& head, const at::Tensor& hidden_RD)
     : head_(head), hidden_RD_(hidden_RD) {
+  if (head.temperature != 1) {
+    // A quotient in half precision would be rounded: the float32 logits are divided instead, as
+    // by the sampler.
+    if (at::isReducedFloatingType(hidden_RD.scalar_type()))
+      scale_ = 1 / head.temperature;
+    else
+      hidden_RD_ = hidden_RD / head.temperature;
+  }
   if (head.adapter.empty()) return;
   for (const auto& module : *head.adapter.modules) {
     Update update{};
     update.module = &module;
-    update.input_RD = low_rank_input(hidden_RD, module, head.adapter, &update.mask);
+    update.input_RD = low_rank_input(hidden_RD_, module, head.adapter, &update.mask);
     update.low_RK = core::product(update.input_RD, module.a->value.t());
     if (module.magnitude != nullptr)
       update.ratio_V = magnitude_ratio(head.weight->value, module, &update.norms_V);
@@ -39,6 +49,7 @@ void HeadPass::logits(at::Tensor& logits_CV, int64_t from, int64_t count, at::Te
                       module.scale);
     if (update.ratio_V.defined()) logits_CV.mul_(update.ratio_V);
   }
+  if (scale_ != 1) logits_CV.mul_(scale_);
   if (head_.multiplier.has_value()) logits_CV.mul_(*head_.multiplier);
   if (!head_.soft_cap.has_value()) return;
   logits_CV.div_(*head_.soft_cap).tanh_();
@@ -60,7 +71,7 @@ void HeadPass::backward(at::Tensor& dlogits_CV, int64_t from, int64_t count, con
       if (module.magnitude->trainable) {
         auto rows_CV = at::mm(widened(hidden_CD, module), widened(head_.weight->value, module).t());
         rows_CV = at::addmm(rows_CV, low_CK, b.t(), 1, module.scale);
-        module.magnitude->gradient().add_((wide_CV * rows_CV).sum(0) / update.norms_V);
+        module.magnitude->gradient().add_((wide_CV * rows_CV).sum(0) / update.norms_V, scale_);
       }
       dlogits_CV.mul_(update.ratio_V);
     }
@@ -68,12 +79,12 @@ void HeadPass::backward(at::Tensor& dlogits_CV, int64_t from, int64_t count, con
     const auto wide_CV = widened(dlogits_CV, module);
     update.dlow_RK.narrow(0, from, count).copy_(core::product(wide_CV, b).mul_(module.scale));
     if (module.b->trainable)
-      core::add_transposed_product(module.b->gradient(), wide_CV, low_CK, module.scale);
+      core::add_transposed_product(module.b->gradient(), wide_CV, low_CK, module.scale * scale_);
   }
   auto dhidden_CD = dhidden_RD.narrow(0, from, count);
   core::multiply(dhidden_CD, dlogits_CV, head_.weight->value);
   if (head_.weight->trainable)
-    core::add_transposed_product(head_.weight->gradient(), dlogits_CV, hidden_CD);
+    core::add_transposed_product(head_.weight->gradient(), dlogits_CV, hidden_CD, scale_);
 }
 
 void HeadPass::finish(at::Tensor& dhidden_RD) {
@@ -81,13 +92,15 @@ void HeadPass::finish(at::Tensor& dhidden_RD) {
     if (!update.dlow_RK.defined()) continue;
     const auto& a = update.module->a->value;
     if (update.module->a->trainable)
-      core::add_transposed_product(update.module->a->gradient(), update.dlow_RK, update.input_RD);
+      core::add_transposed_product(update.module->a->gradient(), update.dlow_RK, update.input_RD,
+                                   scale_);
     if (update.mask.defined()) {
       dhidden_RD.add_(core::product(update.dlow_RK, a).mul_(update.mask));
     } else {
       core::add_product(dhidden_RD, update.dlow_RK, a);
     }
   }
+  if (head_.temperature != 1) dhidden_RD.div_(head_.temperature);
 }
 
 }  // namespace posttrain::nn

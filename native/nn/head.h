@@ -18,10 +18,12 @@ struct Head {
   /** Low-rank updates of W; none by default. */
   LinearAdapter adapter;
   const device::Kernels* kernels = nullptr;
+  /** The logits are divided by it. */
+  double temperature = 1;
 
-  /** The head that gives logits / temperature for hidden states / temperature. */
-  Head at_temperature(double temperature) const;
-  /** [R, V] of a few rows. */
+  /** The head whose logits are divided by a temperature. */
+  Head at_temperature(double of_logits) const;
+  /** [R, V] of a few rows, float32 or float64. */
   at::Tensor logits(const at::Tensor& hidden_RD) const;
 };
 
@@ -33,14 +35,15 @@ class HeadPass {
  public:
   HeadPass(const Head& head, const at::Tensor& hidden_RD);
 
-  /** Writes the logits of `count` rows from `from` on, [count, V]. With a soft-cap tanh(z / c),
-   * which the gradient needs, is kept in `tanh` unless null. */
+  /** Writes the logits of `count` rows from `from` on, [count, V], float32 or float64. With a
+   * soft-cap tanh(z / c), which the gradient needs, is kept in `tanh` unless null. */
   void logits(at::Tensor& logits_CV, int64_t from, int64_t count, at::Tensor* tanh);
   /** Adds the chunk's gradients to the buffers of the weight and its updates and writes its rows
    * of dhidden [R, D]; overwrites the gradient of the logits. */
   void backward(at::Tensor& dlogits_CV, int64_t from, int64_t count, const at::Tensor& tanh,
                 at::Tensor& dhidden_RD);
-  /** Adds what the updates contribute to dhidden, after the last chunk. */
+  /** Adds what the updates contribute to dhidden, after the last chunk, and divides it by the
+   * temperature. */
   void finish(at::Tensor& dhidden_RD);
 
  private:
@@ -54,6 +57,8 @@ class HeadPass {
 
   Head head_;
   at::Tensor hidden_RD_;
+  /** Factor of the logits that is not in the hidden states. */
+  double scale_ = 1;
   std::vector<Update> updates_;
 };
 

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numbers>
 
+#include "core/transfer.h"
+
 namespace posttrain::nn {
 namespace {
 
@@ -111,8 +113,8 @@ void Rotary::reserve(int64_t positions) {
   // Angles are rounded to float32 as in the reference implementations; cosine and sine are
   // exact.
   const auto angles = at::outer(at::arange(rows, at::kFloat), inverse_frequency_).to(at::kDouble);
-  cos_PD_ = (angles.cos() * attention_factor_).to(dtype_).to(device_);
-  sin_PD_ = (angles.sin() * attention_factor_).to(dtype_).to(device_);
+  cos_PD_ = core::on_device((angles.cos() * attention_factor_).to(dtype_), device_);
+  sin_PD_ = core::on_device((angles.sin() * attention_factor_).to(dtype_), device_);
 }
 
 void Rotary::apply(const at::Tensor& x_TW, const at::Tensor& positions_T, int64_t heads,

@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/tensor_file.h"
+#include "core/transfer.h"
 
 namespace posttrain::optim {
 namespace {
@@ -66,7 +67,7 @@ StepResult AdamW::step(double learning_rate, double max_grad_norm) {
   std::vector<at::Tensor> grads;
   for (auto& slot : slots_) grads.push_back(slot.parameter->gradient());
   const auto norms = at::_foreach_norm(grads, 2);
-  const double norm = at::linalg_vector_norm(at::stack(norms).to(at::kDouble), 2).item<double>();
+  const double norm = core::number_of(at::linalg_vector_norm(at::stack(norms).to(at::kDouble), 2));
   if (!std::isfinite(norm)) return {norm, false};
 
   // Clipping multiplies by max / (norm + 1e-6); the fused update divides by its scale.
@@ -112,22 +113,32 @@ void AdamW::update(const std::vector<size_t>& indices, double learning_rate, dou
                     options_.beta2, weight_decay, options_.eps, false, false,
                     grad_scale.defined() ? std::optional<at::Tensor>(grad_scale) : std::nullopt,
                     std::nullopt);
+  round_masters(indices);
+}
+
+void AdamW::round_masters(const std::vector<size_t>& indices) {
+  std::vector<at::Tensor> values, masters;
   for (const size_t i : indices) {
-    auto& slot = slots_[i];
-    if (slot.master.defined()) slot.parameter->value.copy_(slot.master);
+    if (!slots_[i].master.defined()) continue;
+    values.push_back(slots_[i].parameter->value);
+    masters.push_back(slots_[i].master);
   }
+  if (!values.empty()) at::_foreach_copy_(values, masters);
 }
 
 void AdamW::update_coded(double learning_rate, double grad_scale) {
-  for (auto& slot : slots_) {
+  std::vector<size_t> coded;
+  for (size_t i = 0; i < slots_.size(); ++i) {
+    auto& slot = slots_[i];
     if (slot.first.defined()) continue;
+    coded.push_back(i);
     auto& value = slot.master.defined() ? slot.master : slot.parameter->value;
     const double decay = slot.decays ? options_.weight_decay : 0;
     adamw_blockwise(
         value, slot.parameter->gradient(), slot.coded_first, slot.coded_second,
         {learning_rate, decay, options_.beta1, options_.beta2, options_.eps, steps_, grad_scale});
-    if (slot.master.defined()) slot.parameter->value.copy_(slot.master);
   }
+  round_masters(coded);
 }
 
 template <typename Visit>
@@ -152,7 +163,7 @@ void AdamW::save(const std::string& path, const core::Cancel& cancel) const {
   std::vector<core::TensorToWrite> tensors;
   each_tensor([&](const std::string& name, const at::Tensor& tensor) {
     tensors.push_back({name, tensor.scalar_type(), tensor.sizes().vec(),
-                       [tensor] { return tensor.cpu().contiguous(); }});
+                       [tensor] { return core::on_host(tensor, tensor.scalar_type()); }});
   });
   core::write_tensor_file(
       path, tensors, {{"steps", std::to_string(steps_)}, {"format", "posttrain-adamw"}}, cancel);

@@ -57,6 +57,8 @@ class AdamW {
   void update(const std::vector<size_t>& slots, double learning_rate, double weight_decay,
               const at::Tensor& grad_scale);
   void update_coded(double learning_rate, double grad_scale);
+  /** Rounds master weights to the values that compute. */
+  void round_masters(const std::vector<size_t>& slots);
   /** Calls visit(name, tensor) for every tensor of the state. */
   template <typename Visit>
   void each_tensor(const Visit& visit) const;

@@ -109,8 +109,8 @@ void adamw_blockwise_by_operations(at::Tensor& value, const at::Tensor& grad, Co
   const Factors f(step);
   // A piece at a time bounds what it holds.
   constexpr int64_t kPiece = int64_t{1} << 24;
-  const auto signed_code = DynamicCode::of(true).tensor().to(value.device()),
-             unsigned_code = DynamicCode::of(false).tensor().to(value.device());
+  const auto signed_code = DynamicCode::of(true).tensor(value.device()),
+             unsigned_code = DynamicCode::of(false).tensor(value.device());
   const auto values = value.view(-1), grads = grad.view(-1);
   for (int64_t begin = 0; begin < values.numel(); begin += kPiece) {
     const int64_t end = std::min(begin + kPiece, values.numel());

@@ -257,7 +257,33 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> efficient_backward(
   return {d.dq.unsqueeze(0), d.dk.unsqueeze(0), d.dv.unsqueeze(0), Tensor()};
 }
 
+void check_wide(const Tensor& a, const Tensor& b, at::ScalarType dtype, const Tensor& out) {
+  TORCH_CHECK(a.dim() == 2 && b.dim() == 2 && a.size(1) == b.size(0),
+              "shapes cannot be multiplied");
+  TORCH_CHECK(a.scalar_type() == b.scalar_type(), "mat1 and mat2 must have the same dtype");
+  TORCH_CHECK(dtype == a.scalar_type() ||
+                  (dtype == at::kFloat && at::isReducedFloatingType(a.scalar_type())),
+              "out_dtype must be the same as input dtype or fp32 for fp16/bf16 inputs");
+  TORCH_CHECK(out.scalar_type() == dtype && out.size(0) == a.size(0) && out.size(1) == b.size(1),
+              "out_dtype must be the same as the dtype of the provided out tensor");
+}
+
+Tensor& wide_mm(const Tensor& a, const Tensor& b, at::ScalarType dtype, Tensor& out) {
+  check_wide(a, b, dtype, out);
+  return out.copy_(at::mm(a.to(at::kFloat), b.to(at::kFloat)));
+}
+
+Tensor& wide_addmm(const Tensor& self, const Tensor& a, const Tensor& b, at::ScalarType dtype,
+                   const at::Scalar& beta, const at::Scalar& alpha, Tensor& out) {
+  check_wide(a, b, dtype, out);
+  TORCH_CHECK(self.scalar_type() == dtype || self.scalar_type() == a.scalar_type(),
+              "self dtype must match either out_dtype or mat1 dtype");
+  return out.copy_(at::addmm(self.to(at::kFloat), a.to(at::kFloat), b.to(at::kFloat), beta, alpha));
+}
+
 TORCH_LIBRARY_IMPL(aten, CPU, m) {
+  m.impl("mm.dtype_out", TORCH_FN(wide_mm));
+  m.impl("addmm.dtype_out", TORCH_FN(wide_addmm));
   m.impl("_flash_attention_forward", TORCH_FN(flash_forward));
   m.impl("_flash_attention_backward", TORCH_FN(flash_backward));
   m.impl("_efficient_attention_forward", TORCH_FN(efficient_forward));

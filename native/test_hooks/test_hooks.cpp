@@ -19,6 +19,7 @@
 #include "core/error.h"
 #include "core/philox.h"
 #include "device/kernels.h"
+#include "test_hooks/launches.h"
 #include "test_hooks/optim.h"
 
 namespace posttrain::bindings {
@@ -251,6 +252,7 @@ void register_test_hooks(Napi::Env env, Napi::Object exports) {
   hooks.Set("dropout", synchronous_method(env, dropout));
   hooks.Set("normals", synchronous_method(env, normals));
   hooks.Set("defaultThreads", synchronous_method(env, default_threads));
+  add_launch_hooks(env, hooks);
   add_optim_hooks(env, hooks);
   exports.Set("testHooks", hooks);
 }

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "core/transfer.h"
 #include "losses/linear_cross_entropy.h"
 #include "train/scalar_head.h"
 
@@ -15,7 +16,7 @@ at::Tensor hidden_of(models::Role& role, const Batch& batch, const std::vector<i
   const auto tokens =
       models::tokens_of(batch.input_ids, batch.offsets, base.spec().vocab_size, base.device());
   const auto rows_R =
-      rows == nullptr ? at::Tensor() : at::tensor(*rows, at::kLong).to(base.device());
+      rows == nullptr ? at::Tensor() : core::on_device(at::tensor(*rows, at::kLong), base.device());
   return base.forward(tokens, rows_R, role.active_adapter(), nullptr, nullptr, cancel);
 }
 
@@ -32,10 +33,7 @@ std::vector<double> at_labels(const std::vector<double>& values, const Labels& l
 
 at::Tensor logits(models::Role& role, const Batch& batch, const core::Cancel& cancel) {
   const auto hidden = hidden_of(role, batch, nullptr, cancel);
-  return role.base->head(role.active_adapter())
-      .logits(hidden)
-      .to(at::kCPU, at::kFloat)
-      .contiguous();
+  return core::on_host(role.base->head(role.active_adapter()).logits(hidden), at::kFloat);
 }
 
 LabelLogProbs log_probs(models::Role& role, const Batch& batch, double temperature,
@@ -45,11 +43,11 @@ LabelLogProbs log_probs(models::Role& role, const Batch& batch, double temperatu
   const auto labels = labels_of(batch, kIgnoreIndex, role.base->spec().vocab_size);
   losses::LinearCrossEntropy loss;
   if (!labels.targets.empty()) {
-    auto hidden = hidden_of(role, batch, &labels.rows.tokens, cancel);
-    if (temperature != 1) hidden = hidden / temperature;
+    const auto hidden = hidden_of(role, batch, &labels.rows.tokens, cancel);
     loss = losses::linear_cross_entropy(
         hidden, role.base->head(role.active_adapter()).at_temperature(temperature), labels.targets,
         {}, cancel);
+    loss.read();
   }
   for (double& nll : loss.nll) nll = -nll;
   return {at_labels(loss.nll, labels, batch), at_labels(loss.entropy, labels, batch)};

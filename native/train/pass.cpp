@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/transfer.h"
 #include "train/scalar_head.h"
 #include "train/terms/hidden_states.h"
 
@@ -72,6 +73,11 @@ bool Pass::any(bool (*reads)(Reads)) const {
                      [&](const Needs& needs) { return reads(needs.reads); });
 }
 
+bool Pass::only_linear() const {
+  return std::all_of(needs_.begin(), needs_.end(),
+                     [](const Needs& needs) { return needs.reads == Reads::linear_label; });
+}
+
 std::vector<losses::Sums> Pass::sums(const HiddenStates* hidden) {
   const Outputs outputs{.log_probs = log_probs_,
                         .entropy = entropy_,
@@ -99,7 +105,7 @@ std::vector<losses::Sums> Pass::run() {
   if (count == 0) return sums(nullptr);
   const bool scalar = any(reads_scalar_head);
   if (scalar) scalar_head_of(role_);
-  const auto rows_R = at::tensor(labels_.rows.tokens, at::kLong).to(decoder.device());
+  const auto rows_R = core::on_device(at::tensor(labels_.rows.tokens, at::kLong), decoder.device());
   models::DecoderTrace trace;
   trace.checkpointing = options_.checkpointing;
   // A successful backward adds to gradients that a failed one may have left incomplete: only
@@ -109,17 +115,19 @@ std::vector<losses::Sums> Pass::run() {
   const auto adapter = role_.active_adapter(options_.dropout_seed);
   hidden_RD_ = decoder.forward(tokens_, rows_R, adapter, options_.gradient ? &trace : nullptr,
                                nullptr, cancel_);
-  tempered_RD_ = options_.temperature == 1 ? hidden_RD_ : hidden_RD_ / options_.temperature;
 
+  losses::LinearCrossEntropy losses;
   if (any(reads_log_probs)) {
     // Where a label's gradient depends on that label alone, its logits are computed once.
     const bool at_once = !any([](Reads reads) { return reads == Reads::all_labels; });
     if (options_.gradient && at_once) {
-      read_log_probs([&](int64_t r, const device::RowLoss& loss) {
+      const auto of = [&](int64_t r, const device::RowLoss& loss) {
         return scale_of(static_cast<size_t>(r), loss);
-      });
+      };
+      const bool known = !any([](Reads reads) { return reads == Reads::each_label; });
+      losses = label_losses({of, known});
     } else {
-      read_log_probs({});
+      losses = label_losses({});
       if (options_.gradient) {
         dlog_probs_.assign(count, 0);
         dentropy_.assign(count, 0);
@@ -130,40 +138,49 @@ std::vector<losses::Sums> Pass::run() {
     values_ = read_scalar_head(hidden_RD_, scalar_head_of(role_));
     if (options_.gradient) dvalues_.assign(count, 0);
   }
-  const HiddenStates states{tokens_,
-                            rows_R,
-                            tempered_RD_,
-                            options_.temperature,
-                            decoder.head(adapter).at_temperature(options_.temperature),
-                            cancel_};
-  auto results = sums(&states);
+  const HiddenStates states{tokens_, rows_R, hidden_RD_,
+                            decoder.head(adapter).at_temperature(options_.temperature), cancel_};
+  // No gradient waits for losses that it does not depend on.
+  const bool later = options_.gradient && only_linear();
+  std::vector<losses::Sums> results;
+  if (!later) {
+    read(losses);
+    results = sums(&states);
+  }
   if (!options_.gradient) return results;
   if (!dlog_probs_.empty()) {
-    read_log_probs([&](int64_t r, const device::RowLoss&) {
+    const auto of = [&](int64_t r, const device::RowLoss&) {
       return device::RowScale{-dlog_probs_[r], dentropy_[r]};
-    });
+    };
+    label_losses({of, true});
   }
   if (!dvalues_.empty())
     add_to(dhidden_RD_, scalar_head_backward(dvalues_, hidden_RD_, scalar_head_of(role_)));
   if (dhidden_RD_.defined())
     decoder.backward(tokens_, rows_R, adapter, dhidden_RD_, trace, cancel_);
+  if (later) {
+    read(losses);
+    results = sums(&states);
+  }
   role_.gradients_dirty = spoilt;
   return results;
 }
 
-void Pass::read_log_probs(const device::ScaleOf& scale_of) {
-  auto loss =
-      losses::linear_cross_entropy(tempered_RD_,
+losses::LinearCrossEntropy Pass::label_losses(const losses::RowScales& scales) {
+  auto losses =
+      losses::linear_cross_entropy(hidden_RD_,
                                    role_.base->head(role_.active_adapter(options_.dropout_seed))
                                        .at_temperature(options_.temperature),
-                                   labels_.targets, scale_of, cancel_);
-  log_probs_.clear();
-  for (const double nll : loss.nll) log_probs_.push_back(-nll);
-  entropy_ = std::move(loss.entropy);
-  correct_ = std::move(loss.correct);
-  if (!scale_of) return;
-  add_to(dhidden_RD_,
-         options_.temperature == 1 ? loss.dhidden_RD : loss.dhidden_RD.div_(options_.temperature));
+                                   labels_.targets, scales, cancel_);
+  if (losses.dhidden_RD.defined()) add_to(dhidden_RD_, losses.dhidden_RD);
+  return losses;
+}
+
+void Pass::read(losses::LinearCrossEntropy& losses) {
+  losses.read();
+  for (const double nll : losses.nll) log_probs_.push_back(-nll);
+  entropy_ = std::move(losses.entropy);
+  correct_ = std::move(losses.correct);
 }
 
 device::RowScale Pass::scale_of(size_t row, const device::RowLoss& loss) const {

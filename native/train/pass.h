@@ -37,9 +37,12 @@ class Pass {
   int64_t ignore_index() const;
   void read_of_tokens(const OfTokens& vector) const;
   bool any(bool (*reads)(Reads)) const;
+  bool only_linear() const;
   std::vector<losses::Sums> sums(const HiddenStates* hidden);
-  /** Log-probabilities of the labels; with `scale_of` their gradient too. */
-  void read_log_probs(const device::ScaleOf& scale_of);
+  /** Losses of the labels; with scales their gradient too. */
+  losses::LinearCrossEntropy label_losses(const losses::RowScales& scales);
+  /** Waits for the losses of the labels. */
+  void read(losses::LinearCrossEntropy& losses);
   /** Gradient scale of one label, from its own loss. */
   device::RowScale scale_of(size_t row, const device::RowLoss& loss) const;
 
@@ -52,7 +55,6 @@ class Pass {
   models::Tokens tokens_;
   Labels labels_;
   at::Tensor hidden_RD_;
-  at::Tensor tempered_RD_;                            // hidden / temperature
   std::vector<double> log_probs_, entropy_, values_;  // [R]
   std::vector<uint8_t> correct_;
   std::vector<double> dlog_probs_, dentropy_, dvalues_;  // [R], or empty: no gradient

@@ -1,6 +1,7 @@
 #include "train/scalar_head.h"
 
 #include "core/matmul.h"
+#include "core/transfer.h"
 
 namespace posttrain::train {
 
@@ -10,17 +11,17 @@ nn::Parameter& scalar_head_of(models::Role& role) {
 }
 
 std::vector<double> read_scalar_head(const at::Tensor& hidden_RD, const nn::Parameter& head) {
-  const auto values = at::mv(hidden_RD.to(head.value.scalar_type()), head.value.squeeze(0))
-                          .to(at::kCPU, at::kDouble)
-                          .contiguous();
+  const auto values = core::on_host(
+      at::mv(hidden_RD.to(head.value.scalar_type()), head.value.squeeze(0)), at::kDouble);
   return {values.const_data_ptr<double>(), values.const_data_ptr<double>() + values.numel()};
 }
 
 at::Tensor scalar_head_backward(const std::vector<double>& derivatives, const at::Tensor& hidden_RD,
                                 nn::Parameter& head) {
-  const auto derivatives_R1 = at::tensor(derivatives, at::kDouble)
-                                  .to(head.value.device(), head.value.scalar_type())
-                                  .unsqueeze(1);
+  const auto derivatives_R1 =
+      core::on_device(at::tensor(derivatives, at::kDouble).to(head.value.scalar_type()),
+                      head.value.device())
+          .unsqueeze(1);
   if (head.trainable)
     core::add_transposed_product(head.gradient(), derivatives_R1,
                                  hidden_RD.to(head.value.scalar_type()));

@@ -95,8 +95,19 @@ function* checkDevices(root) {
   }
 }
 
+/** Copies between host and device are made in one file, which counts them. */
+function* checkTransfers(root) {
+  const copies = /\.item<|\.cpu\(\)|\.cuda\(\)|\.to\((at::)?kCPU|\.to\([^;()]*\bdevice(\(\)|_|\b)/
+  for (const { name, text } of sourcesOf(root, ['native'])) {
+    if (name === 'native/core/transfer.cpp' || roomOf(name) === 'test_hooks') continue
+    for (const [i, line] of text.split('\n').entries())
+      if (copies.test(line))
+        yield `${name}:${i + 1}: copies between host and device are those of core/transfer.h, which are counted`
+  }
+}
+
 export function wrongDirections(root) {
-  return [...checkLib(root), ...checkNative(root), ...checkDevices(root)]
+  return [...checkLib(root), ...checkNative(root), ...checkDevices(root), ...checkTransfers(root)]
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

@@ -35,6 +35,10 @@ export interface Hooks {
     options: BlockwiseOptions,
   ): BlockwiseState[]
   dynamicCode(isSigned: boolean): Float32Array
+  /** Begins to count. */
+  countLaunches(): void
+  /** Launches by operation since then, and how often the host waited for the device. */
+  launches(): { operations: Record<string, number>; waits: number }
 }
 
 export type BlockwiseState = Record<

@@ -9,7 +9,7 @@ CrossEntropyTerm CrossEntropyTerm::read(const Fields& fields) {
 }
 
 Needs CrossEntropyTerm::needs() const {
-  return {.reads = Reads::each_label, .ignore_index = ignore_index};
+  return {.reads = Reads::linear_label, .ignore_index = ignore_index};
 }
 
 losses::Sums CrossEntropyTerm::loss(const Outputs& outputs, const Gradient& gradient) const {

@@ -9,10 +9,8 @@ namespace posttrain::train {
 struct HiddenStates {
   const models::Tokens& tokens;
   const at::Tensor& rows_R;
-  /** Divided by the temperature. */
   const at::Tensor& hidden_RD;
-  double temperature;
-  /** Gradient by the hidden states divided by the temperature. */
+  /** At the temperature of the pass. */
   nn::Head head;
   const core::Cancel& cancel;
 };

@@ -19,6 +19,9 @@ struct HiddenStates;
 
 /** The parts of the forward that a term reads. */
 enum class Reads {
+  /** Log-probability of a label, in which its loss is linear: the gradient by it is known before
+   * the logits are. */
+  linear_label,
   /** Log-probability and entropy of a label. The loss of a label depends on that label alone, so
    * its gradient is known at once and its logits are computed once. */
   each_label,
@@ -35,6 +38,7 @@ enum class Reads {
 
 constexpr bool reads_log_probs(Reads reads) {
   switch (reads) {
+    case Reads::linear_label:
     case Reads::each_label:
     case Reads::all_labels:
       return true;
@@ -51,6 +55,7 @@ constexpr bool reads_scalar_head(Reads reads) {
     case Reads::values:
     case Reads::scores:
       return true;
+    case Reads::linear_label:
     case Reads::each_label:
     case Reads::all_labels:
     case Reads::hidden:

@@ -7,7 +7,7 @@ WeightedLogProbTerm WeightedLogProbTerm::read(const Fields& fields) {
 }
 
 Needs WeightedLogProbTerm::needs() {
-  return {.reads = Reads::each_label, .of_tokens = {{"weights", &weights}}};
+  return {.reads = Reads::linear_label, .of_tokens = {{"weights", &weights}}};
 }
 
 losses::Sums WeightedLogProbTerm::loss(const Outputs& outputs, const Gradient& gradient) const {
