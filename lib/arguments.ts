@@ -11,13 +11,23 @@ const inherits = (prototype: object, value: object): boolean =>
   Object.prototype.isPrototypeOf.call(prototype, value)
 const isInteger = (value: unknown): value is number => Number.isSafeInteger(value)
 
+/** NUL is no part of a name in any file system. */
+const isName = (value: unknown): value is string =>
+  typeof value === 'string' && value.trim() !== '' && !value.includes('\0')
+
+/**
+ * Beginnings that a shell or a browser would expand. The file system takes them for names: a folder `file:` or `~` in the
+ * current one. (Such a folder can be named `./~`.)
+ */
+export const NOT_EXPANDED = /^(?:file:|~(?:[/\\]|$))/i
+
 /** Rules of arguments and of options. Those of options allow undefined as well. */
 export const is = {
   text: rule((value) => typeof value === 'string', 'a string'),
-  /** A path, or a name of which NUL is no part. */
+  name: rule(isName, 'a string that is not empty'),
   path: rule(
-    (value) => typeof value === 'string' && value.trim() !== '' && !value.includes('\0'),
-    'a path (a string that is not empty)',
+    (value) => isName(value) && !NOT_EXPANDED.test(value),
+    'a path (not empty, no file: URL, and with the home folder written out in place of ~)',
   ),
   flag: rule((value) => typeof value === 'boolean', 'true or false'),
   number: rule((value) => typeof value === 'number' && Number.isFinite(value), 'a finite number'),

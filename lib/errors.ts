@@ -44,3 +44,8 @@ export class AbortError extends Error {
     this.name = 'AbortError'
   }
 }
+
+/** Throws an AbortError if the signal is aborted. */
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw new AbortError(signal.reason)
+}

@@ -15,6 +15,7 @@ export function describePrompts(report: PromptReport): string[] {
       `Data: ${counted(lost, 'prompt')} left out: ${dropped.badRow} bad, ${dropped.tooLong} too long, ${dropped.empty} empty`,
     )
   if (firstBadRow) lines.push(`Data: the first bad row is ${firstBadRow}`)
+  for (const note of report.notes) lines.push(`Data: ${note}`)
   return [...lines, ...describeStrings(report).map((line) => `Data: ${line}`)]
 }
 

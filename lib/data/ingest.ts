@@ -2,6 +2,7 @@ import { AbortError, PosttrainError } from '../errors.js'
 import type { ReadOptions } from './formats/format.js'
 import type { Origin } from './rows/fields.js'
 import { type Columns, columnsOf } from './rows/names.js'
+import { printedMessages } from './rows/printed.js'
 import type { RowKind } from './rows/row-kind.js'
 import { unreadColumns } from './rows/unread.js'
 import { type RowSource, readRows } from './sources.js'
@@ -9,7 +10,6 @@ import { type RowSource, readRows } from './sources.js'
 /** Reader, encoder and store for the rows of one kind. */
 export interface Ingestion<Item, Encoded extends object> extends ReadOptions {
   onBadRow: 'error' | 'skip'
-  signal?: AbortSignal | undefined
   /** Rows that are encoded at once. */
   slice: number
   /** Reads the columns of a row, which is `plain` in JavaScript's own values; throws ERR_DATA naming file, line and field. */
@@ -20,7 +20,7 @@ export interface Ingestion<Item, Encoded extends object> extends ReadOptions {
   keep(item: Item, encoded: Encoded, origin: Origin): void | Promise<void>
   /** Counts a skipped bad row. */
   skip(message: string): void
-  /** Takes a sentence about a file for the report. */
+  /** Takes a sentence about a source for the report. */
   note?(sentence: string): void
   /** Kind of the rows, and what takes the columns of one that its reader does not look at. */
   unread?: { kind: RowKind; take(columns: readonly string[]): void }
@@ -49,6 +49,8 @@ export async function ingest<Item, Encoded extends object>(
     }
     slice = []
   }
+  // Once for a source: where one row is so, all are.
+  let toldOfPrinted = false
   let since = performance.now()
   for await (const { row, exact, origin, failure, note } of readRows(source, into)) {
     if (into.signal?.aborted) throw new AbortError(into.signal.reason)
@@ -61,6 +63,11 @@ export async function ingest<Item, Encoded extends object>(
       if (failure !== undefined) throw failure
       const columns = columnsOf(exact ?? row, origin)
       slice.push({ item: into.read(columns, row), origin })
+      if (!toldOfPrinted && into.note !== undefined) {
+        const sentence = printedMessages(columns.fields, columns.at)
+        toldOfPrinted = sentence !== undefined
+        if (sentence !== undefined) into.note(sentence)
+      }
       if (into.unread !== undefined) into.unread.take(unreadColumns(columns, into.unread.kind))
     } catch (error) {
       refuse(error)

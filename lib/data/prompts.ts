@@ -52,6 +52,8 @@ export interface PromptReport {
   example: string
   /** Error message of the first skipped bad row; null without any. */
   firstBadRow: string | null
+  /** What rows may have been meant to hold other than what was read, in a sentence each. */
+  notes: string[]
 }
 
 export interface PromptOptions extends StringForm {
@@ -94,6 +96,7 @@ export async function loadPrompts(source: PromptSource, options: PromptOptions):
       encode: async (rows) => rows.map(({ content }) => attempt(() => encodePrompt(content, options))),
       keep: ({ row }, encoded, origin) => set.keep(row, encoded, origin),
       skip: (message) => set.skip(message),
+      note: (sentence) => set.note(sentence),
     })
   }
   return set.finish()
@@ -128,6 +131,7 @@ class SetBuilder {
     specialMarks: 0,
     stringPrompts: { turn: 0, raw: 0, rendered: 0 },
     firstBadRow: null as string | null,
+    notes: [] as string[],
   }
 
   constructor(options: PromptOptions) {
@@ -138,6 +142,10 @@ class SetBuilder {
     this.#report.read++
     this.#report.dropped.badRow++
     this.#report.firstBadRow ??= message
+  }
+
+  note(sentence: string): void {
+    this.#report.notes.push(sentence)
   }
 
   keep(row: Read['row'], encoded: EncodedPrompt, { source, line }: Origin): void {

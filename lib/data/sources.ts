@@ -1,6 +1,7 @@
+import type { Stats } from 'node:fs'
 import { open, rename, stat } from 'node:fs/promises'
 import { shown } from '../arguments.js'
-import { PosttrainError } from '../errors.js'
+import { AbortError, PosttrainError } from '../errors.js'
 import { isHubFile } from '../files/hub/id.js'
 import { isRows } from '../options/kinds.js'
 import type { Documents, ReadOptions, SourceRow } from './formats/format.js'
@@ -92,8 +93,14 @@ export function checkDocuments(
   throw new PosttrainError('ERR_INVALID_ARGUMENT', 'documents has an effect on .txt files only: leave it out')
 }
 
-/** Throws ERR_INVALID_ARGUMENT where an iterable returns no iterator, or its iterator no results; passes on its own errors. */
-function iterated(source: Exclude<RowSource, string>): AsyncIterable<unknown> | Iterable<unknown> {
+/**
+ * Throws ERR_INVALID_ARGUMENT where an iterable returns no iterator, or its iterator no results, and an AbortError also
+ * while it is waited for; passes on its own errors.
+ */
+function iterated(
+  source: Exclude<RowSource, string>,
+  signal: AbortSignal | undefined,
+): AsyncIterable<unknown> | Iterable<unknown> {
   if (!(Symbol.asyncIterator in source)) return source
   const need = <Value>(value: Value, test: (value: object) => boolean, what: string): Value => {
     if (typeof value === 'object' && value !== null && test(value)) return value
@@ -109,10 +116,44 @@ function iterated(source: Exclude<RowSource, string>): AsyncIterable<unknown> | 
       )
       return {
         next: async () =>
-          need(await rows.next(), () => true, 'have an iterator whose next() must return { value, done }'),
+          need(
+            await unlessAborted(async () => await rows.next(), signal).catch((error) => {
+              // Nobody returns an iterator whose next() failed, and this one did not fail.
+              if (signal?.aborted) void close(rows)
+              throw error
+            }),
+            () => true,
+            'have an iterator whose next() must return { value, done }',
+          ),
         return: async (value) => (await rows.return?.(value)) ?? { done: true, value },
       }
     },
+  }
+}
+
+/** Lets an iterator clean up; nothing waits for it, nor hears of its failure. */
+async function close(rows: AsyncIterator<unknown>): Promise<void> {
+  try {
+    await rows.return?.()
+  } catch {}
+}
+
+/** What a function resolves to, or an AbortError as soon as the signal is aborted. */
+async function unlessAborted<Value>(
+  task: () => Promise<Value>,
+  signal: AbortSignal | undefined,
+): Promise<Value> {
+  if (signal === undefined) return await task()
+  let onAbort: (() => void) | undefined
+  const aborted = new Promise<never>((_, reject) => {
+    onAbort = () => reject(new AbortError(signal.reason))
+    if (signal.aborted) onAbort()
+    else signal.addEventListener('abort', onAbort, { once: true })
+  })
+  try {
+    return await Promise.race([aborted, task()])
+  } finally {
+    signal.removeEventListener('abort', onAbort!)
   }
 }
 
@@ -120,22 +161,31 @@ function iterated(source: Exclude<RowSource, string>): AsyncIterable<unknown> | 
 export async function* readRows(source: RowSource, options: ReadOptions = {}): AsyncGenerator<SourceRow> {
   if (typeof source !== 'string') {
     let line = 0
-    for await (const row of iterated(source)) yield { row, origin: { source: 'rows', line: ++line } }
+    for await (const row of iterated(source, options.signal))
+      yield { row, origin: { source: 'rows', line: ++line } }
     return
   }
   await refuseFolder(source)
   const format = formatOf(source)
   const path = isHubFile(source) ? await (await import('../files/hub/snapshot.js')).hubFile(source) : source
-  await needFile(path)
+  const before = await needFile(path)
   yield* format.read(path, options)
+  const after = await stat(path).catch(() => null)
+  // Of a file that is being written the rows would be some that were never together in it, or that another read lacks.
+  if (after?.size !== before.size || after.mtimeMs !== before.mtimeMs)
+    throw new PosttrainError(
+      'ERR_DATA',
+      `${path} was changed, replaced or removed while it was read: start again when nothing writes it, or pass a copy`,
+    )
 }
 
-async function needFile(path: string): Promise<void> {
+async function needFile(path: string): Promise<Stats> {
   const found = await stat(path).catch((cause: unknown) => {
     const pattern = /[*?]/.test(path) ? ': patterns are not expanded, so name each file' : ''
     throw new PosttrainError('ERR_DATA', `${path} does not exist or cannot be read${pattern}`, { cause })
   })
   if (!found.isFile()) throw new PosttrainError('ERR_DATA', `${path} is not a file`)
+  return found
 }
 
 async function refuseFolder(path: string): Promise<void> {

@@ -7,7 +7,7 @@ import type { SeedSource } from './options.js'
 export interface DistillOptions {
   /** Seeds: rows with instruction, prompt or messages, or paragraphs of a .txt file. Required. */
   data: SeedSource
-  /** Output file of rows, one JSON object per line. Required. */
+  /** Output file of rows, one JSON object per line. Not empty. Required. */
   output: string
   /**
    * answer: answer the seeds; extend: write new instructions and answer them (self-instruct); rank: rank

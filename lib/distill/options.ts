@@ -1,5 +1,5 @@
 import type { CausalLM } from '../models/causal-lm.js'
-import { abortSignal, count, isObject, isRows, templateArguments, text } from '../options/kinds.js'
+import { abortSignal, count, isObject, isRows, path, templateArguments, text } from '../options/kinds.js'
 import { type Conflict, custom, type OptionSet, option, type ResolvedOptions } from '../options/option.js'
 import { lazily } from '../options/zod.js'
 
@@ -52,7 +52,7 @@ export const distillOptions = {
         text('FILE'),
       ),
       output: option(
-        z.string().regex(/\.(jsonl|ndjson)$/i, 'must end in .jsonl'),
+        path().regex(/\.(jsonl|ndjson)$/i, 'must end in .jsonl'),
         'Output file of rows, one JSON object per line',
         text('FILE'),
       ),

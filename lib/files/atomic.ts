@@ -66,7 +66,8 @@ export async function syncPath(path: string): Promise<void> {
 }
 
 /** Replaces a file atomically: temporary name, sync, rename, sync of the folder. */
-export async function writeFileAtomic(path: string, data: string | Uint8Array): Promise<void> {
+export async function writeFileAtomic(given: string, data: string | Uint8Array): Promise<void> {
+  const path = resolve(given)
   await needOrNothing('file', path)
   const temporary = temporaryName(path)
   try {
@@ -82,7 +83,7 @@ export async function writeFileAtomic(path: string, data: string | Uint8Array): 
     await syncPath(dirname(path))
   } catch (error) {
     await rm(temporary, { force: true }).catch(() => {})
-    throw ioError('writing', path, error)
+    throw ioError('writing', given, error)
   }
 }
 
@@ -111,7 +112,8 @@ export async function writeFolderAtomic(
 ): Promise<void> {
   const { replace } = options
   // Of a link the folder that it names is replaced.
-  const target = replace ? await realpath(path).catch(() => path) : path
+  const whole = resolve(path)
+  const target = replace ? await realpath(whole).catch(() => whole) : whole
   const temporary = temporaryName(target)
   // An exchange would put the folder in the place of a file or a device, and remove that.
   await needOrNothing('folder', target)

@@ -32,17 +32,18 @@ export interface Lock {
 }
 
 /**
- * Takes the lock file `path`. That of a dead process is taken over; of a process on another host or in another PID
+ * Takes the lock file `given`. That of a dead process is taken over; of a process on another host or in another PID
  * namespace, and of another thread of this one, only the touches tell, and with `anyPlace` its lock is taken in any case. Throws the error of `refuse` while
  * this process or another holds it.
  */
 export async function takeLock(
-  path: string,
+  given: string,
   refuse: (holder: Holder) => Error,
   { anyPlace = false } = {},
 ): Promise<Lock> {
+  const path = resolve(given)
   // One folder may have several names.
-  const folder = await realpath(dirname(path)).catch(() => resolve(dirname(path)))
+  const folder = await realpath(dirname(path)).catch(() => dirname(path))
   const key = join(folder, basename(path))
   if (held.has(key)) throw refuse({ pid: process.pid, name: `process ${process.pid}`, isElsewhere: false })
   held.add(key)

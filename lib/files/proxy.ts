@@ -27,7 +27,12 @@ export function proxyFor(url: URL, env: Env = process.env): URL | null {
   if (proxy === '') return null
   const address = /^[a-z][a-z\d+.-]*:\/\//i.test(proxy) ? proxy : `http://${proxy}`
   if (URL.canParse(address) && /^https?:/i.test(address)) return new URL(address)
-  // Without the value, which may hold a password.
+  // Neither error has the value, which may hold a password.
+  if (/^socks/i.test(address))
+    throw new PosttrainError(
+      'ERR_INVALID_ARGUMENT',
+      'the proxy of the environment (HTTPS_PROXY, HTTP_PROXY or ALL_PROXY) is a SOCKS proxy, which is not supported: set HTTPS_PROXY and HTTP_PROXY to an http(s) proxy, or NO_PROXY to the hosts that are reached without one',
+    )
   throw new PosttrainError(
     'ERR_INVALID_ARGUMENT',
     'the proxy of the environment (HTTPS_PROXY, HTTP_PROXY or ALL_PROXY) is not an http(s) URL',

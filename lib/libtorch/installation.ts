@@ -2,9 +2,10 @@ import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs'
 import { cp, rename, rm } from 'node:fs/promises'
 import { basename, join, relative } from 'node:path'
 import { is, needOptions } from '../arguments.js'
-import { AbortError, PosttrainError } from '../errors.js'
+import { PosttrainError, throwIfAborted } from '../errors.js'
 import { writeFileAtomic } from '../files/atomic.js'
 import { download } from '../files/download.js'
+import { Listeners } from '../files/listeners.js'
 import { unzip } from '../files/unzip.mjs'
 import { archiveFor, archives, suitableVariant, type Variant } from './archives.js'
 import { damagedLibraries } from './find/damage.js'
@@ -41,7 +42,7 @@ export interface InstallOptions {
   from?: string
   /** Installs again what is there. Defaults to `false`. */
   force?: boolean
-  /** Called with what is being done, for a progress bar. Optional. */
+  /** Called with what is being done, for a progress bar; what it throws ends the installation, as it is. Optional. */
   onEvent?: (event: InstallEvent) => void
   /** Aborts downloads and unpacking; nothing is left in the cache then. Optional. */
   signal?: AbortSignal
@@ -67,6 +68,7 @@ export class Installation {
   readonly #env: Env
   readonly #asked: 'auto' | Variant
   readonly #given: Given
+  readonly #told: Listeners<InstallEvent>
 
   constructor(options: InstallOptions, env: Env) {
     needOptions('installLibtorch', options, {
@@ -78,13 +80,14 @@ export class Installation {
     })
     this.#options = options
     this.#env = env
+    this.#told = new Listeners(() => [options.onEvent])
     this.#asked = options.variant ?? 'auto'
     const nothing = { tree: null, archive: null, wheels: [] }
     this.#given = options.from === undefined ? nothing : lookAtGiven(options.from, this.#asked)
   }
 
   async run(): Promise<Installed> {
-    const { force, onEvent, signal } = this.#options
+    const { force, signal } = this.#options
     const ownFiles = this.#given.tree !== null || this.#given.archive !== null
     // The files tell what they are.
     const choice = this.#asked === 'auto' && !ownFiles ? suitableVariant() : null
@@ -108,7 +111,10 @@ export class Installation {
     }
     const before = await there()
     if (before !== null) return before
-    const release = await lockShelf(this.#env, { signal, onWait: (pid) => onEvent?.({ type: 'wait', pid }) })
+    const release = await lockShelf(this.#env, {
+      signal,
+      onWait: (pid) => this.#told.tell({ type: 'wait', pid }),
+    })
     const home = temporaryHome(this.#env)
     try {
       const meanwhile = await there()
@@ -172,7 +178,6 @@ export class Installation {
   }
 
   async #fetchArchive(variant: Variant): Promise<string> {
-    const { onEvent, signal } = this.#options
     const { url, name, bytes, sha256 } = archiveFor(variant, this.#env)
     const path = join(downloadsFolder(this.#env), name)
     // Whole from an earlier time, when something after it failed.
@@ -188,10 +193,10 @@ export class Installation {
     await download(url, path, {
       sha256,
       expectedBytes: bytes,
-      signal,
+      signal: this.#options.signal,
       onProgress: ({ receivedBytes }) =>
-        onEvent?.({ type: 'download', url, receivedBytes, totalBytes: bytes }),
-      onRetry: (reason) => onEvent?.({ type: 'retry', reason: reason.message }),
+        this.#told.tell({ type: 'download', url, receivedBytes, totalBytes: bytes }),
+      onRetry: (reason) => this.#told.tell({ type: 'retry', reason: reason.message }),
     }).catch((cause) => {
       if (!(cause instanceof PosttrainError) || cause.code !== 'ERR_NETWORK') throw cause
       const more = 'or copy the file here manually and run `posttrain libtorch install --from FILE`'
@@ -217,18 +222,18 @@ export class Installation {
     wanted: (name: string) => boolean,
     rename?: (name: string) => string,
   ): Promise<void> {
-    const { onEvent, signal } = this.#options
-    const totalBytes = statSync(archive).size
+    const { signal } = this.#options
+    const [totalBytes, file] = [statSync(archive).size, basename(archive)]
     let readBytes = 0
     const onEntry = (bytes: number) => {
-      if (signal?.aborted) throw new AbortError(signal.reason)
+      throwIfAborted(signal)
       readBytes += bytes
-      onEvent?.({ type: 'unpack', file: basename(archive), readBytes, totalBytes })
+      this.#told.tell({ type: 'unpack', file, readBytes, totalBytes })
     }
     try {
       await unzip(archive, home, wanted, { onEntry, ...(rename && { rename }) })
     } catch (cause) {
-      if (signal?.aborted || 'syscall' in (cause as Error)) throw cause
+      if (signal?.aborted || this.#told.failure !== null || 'syscall' in (cause as Error)) throw cause
       throw new PosttrainError(
         'ERR_INVALID_FILE',
         `${archive} cannot be unpacked: ${(cause as Error).message}; delete it and download it again.`,
@@ -267,10 +272,10 @@ export class Installation {
 
   async #pip(requirements: string[], folder: string): Promise<string | null> {
     if (this.#env.POSTTRAIN_OFFLINE === '1') return 'POSTTRAIN_OFFLINE=1 forbids downloading them'
-    this.#options.onEvent?.({ type: 'pip', requirements })
+    this.#told.tell({ type: 'pip', requirements })
     const { signal } = this.#options
     const problem = await pipDownload(requirements, folder, signal)
-    if (signal?.aborted) throw new AbortError(signal.reason)
+    throwIfAborted(signal)
     return problem
   }
 

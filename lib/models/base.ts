@@ -73,8 +73,6 @@ export async function openCore({ threads, deterministic = false }: LoadOptions):
   return core
 }
 
-const NAME = { ...is.path, expected: 'a string that is not empty' }
-
 interface BaseParts {
   family: Family
   spec: DecoderSpec
@@ -171,7 +169,7 @@ export class Base {
 
   /** The adapter of a name. Throws ERR_INVALID_ARGUMENT if there is none. */
   adapter(name: string): Adapter {
-    needArgument('the model', 'the name of an adapter', name, NAME)
+    needArgument('the model', 'the name of an adapter', name, is.name)
     const adapter = this.#adapters.get(name)
     if (adapter !== undefined) return adapter
     const known = [...this.#adapters.keys()].join(', ')
@@ -183,7 +181,7 @@ export class Base {
 
   /** Creates an adapter, which freezes the base. Throws ERR_INVALID_ARGUMENT for a name already in use. */
   async addAdapter(name: string, config: AdapterConfig): Promise<Adapter> {
-    needArgument('the model', 'the name of an adapter', name, NAME)
+    needArgument('the model', 'the name of an adapter', name, is.name)
     const { core } = this
     if (this.#adapters.has(name)) {
       throw new PosttrainError('ERR_INVALID_ARGUMENT', `the model already has an adapter ${name}`)

@@ -268,7 +268,13 @@ export abstract class Model {
     await this.#role.saveTrained(path, signal)
   }
 
-  /** Reads a file that saveWeights wrote. */
+  /**
+   * Reads a file that saveWeights wrote. The names, shapes and dtypes of its tensors are checked before the first weight
+   * changes. Values that differ from their checksum, and a file that cannot be read to its end, are found out when their
+   * turn comes: the weights are then partly those of the file, so load a sound one before the model is used.
+   *
+   * @throws PosttrainError ERR_INVALID_FILE naming the tensor, ERR_IO.
+   */
   async loadWeights(path: string): Promise<void> {
     await this.#role.loadTrained(path)
   }

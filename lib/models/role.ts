@@ -16,7 +16,7 @@ import type { Base } from './base.js'
 import { type AdapterConfig, adapterConfig } from './lora.js'
 import type { LoraOptions } from './options.generated.js'
 import type { PeftAdapter } from './peft.js'
-import { listParameters, type Parameter, planWeights, SCORE } from './weights.js'
+import { listParameters, needTensors, type Parameter, planWeights, SCORE } from './weights.js'
 
 /**
  * The native part of a model: a base that it may share with others, an optional adapter and an optional scalar head.
@@ -230,17 +230,17 @@ export class Role {
     )
   }
 
-  /** Reads a file that saveTrained wrote. */
+  /** Reads a file that saveTrained wrote; its header is checked before the first weight changes. */
   async loadTrained(path: string): Promise<void> {
     const { core, family, spec } = this.base
-    if (this.adapterConfig !== null) {
-      await call(core, (cancel) =>
-        core.loadTensors(this.handle, [{ path, entries: this.#trainedEntries() }], cancel),
-      )
-      return
-    }
     await call(core, async (cancel) => {
-      const files = await planWeights(core, family, spec, [{ path }], this.scored)
+      const { tensors } = await core.readHeader(path)
+      const files =
+        this.adapterConfig === null
+          ? await planWeights(core, family, spec, [{ path }], this.scored)
+          : [{ path, entries: this.#trainedEntries() }]
+      const entries = files.flatMap((file) => file.entries)
+      needTensors(path, tensors, entries, await core.parameters(this.handle))
       await core.loadTensors(this.handle, files, cancel)
     })
   }

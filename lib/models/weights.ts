@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { Core, DecoderSpec, Dtype, NativeParameter, WeightMapEntry } from '../addon/addon.js'
+import type { Core, DecoderSpec, Dtype, NativeParameter, TensorInfo, WeightMapEntry } from '../addon/addon.js'
 import { PosttrainError } from '../errors.js'
 import type { Family } from './families/index.js'
 import type { WeightFile } from './folder.js'
@@ -23,15 +23,46 @@ export function listParameters(
 ): Parameter[] {
   const known = new Map(native.map((item) => [item.parameter, item]))
   const listed = new Set<string>()
-  return entries.flatMap(({ name, parameter, rows, transpose }) => {
+  return entries.flatMap((entry) => {
+    const { name, parameter, rows } = entry
     const part = `${parameter} ${rows}`
     if (listed.has(part)) return []
     listed.add(part)
     const { shape: whole, plainRows, trainable, ...kept } = known.get(parameter)!
     const dtype = plainRows.includes(rows?.[0] ?? 0) ? plain : kept.dtype
-    const shape = rows === undefined ? whole : [rows[1], ...whole.slice(1)]
-    return [{ name, shape: transpose === true ? shape.toReversed() : shape, dtype, trainable }]
+    return [{ name, shape: shapeOf(entry, whole), dtype, trainable }]
   })
+}
+
+/** Shape of a tensor in a file, of a parameter whose shape is `whole`. */
+function shapeOf({ rows, transpose }: WeightMapEntry, whole: readonly number[]): number[] {
+  const shape = rows === undefined ? [...whole] : [rows[1], ...whole.slice(1)]
+  return transpose === true ? shape.toReversed() : shape
+}
+
+/** safetensors' names of the dtypes that weights have. */
+const WEIGHT_DTYPES = ['F32', 'BF16', 'F16', 'F64']
+
+/** Throws ERR_INVALID_FILE unless a file has each entry, by its header, in the shape of its parameter and as numbers. */
+export function needTensors(
+  path: string,
+  tensors: readonly TensorInfo[],
+  entries: readonly WeightMapEntry[],
+  native: readonly NativeParameter[],
+): void {
+  const present = new Map(tensors.map((tensor) => [tensor.name, tensor]))
+  const shapes = new Map(native.map(({ parameter, shape }) => [parameter, shape]))
+  const wrong = (what: string) => new PosttrainError('ERR_INVALID_FILE', `${path} ${what}`)
+  const missing = entries.filter(({ name }) => !present.has(name)).map(({ name }) => name)
+  if (missing.length > 0) throw wrong(`has no ${listed(missing)}: it is not of what is trained here`)
+  for (const entry of entries) {
+    const { name, dtype, shape } = present.get(entry.name)!
+    const asked = shapeOf(entry, shapes.get(entry.parameter)!)
+    if (shape.length !== asked.length || shape.some((size, d) => size !== asked[d]))
+      throw wrong(`has ${name} in the shape [${shape.join(', ')}], where the model has [${asked.join(', ')}]`)
+    if (entry.nf4 !== true && !WEIGHT_DTYPES.includes(dtype))
+      throw wrong(`has ${name} as ${dtype}; weights must be ${WEIGHT_DTYPES.join(', ')}`)
+  }
 }
 
 /** The scalar head of a sequence classifier. */

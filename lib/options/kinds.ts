@@ -9,6 +9,9 @@ export const text = (placeholder: string, help?: string): FlagReader => ({
   ...(help !== undefined && { help }),
 })
 
+/** The path of a file or folder. */
+export const path = () => zod().string().min(1).refine(is.path.test, `must be ${is.path.expected}`)
+
 /** An integer of at least 1. */
 export const count = () => zod().int().min(1)
 

@@ -1,4 +1,4 @@
-import { count, text } from './kinds.js'
+import { count, path, text } from './kinds.js'
 import { type Conflict, option } from './option.js'
 import { lazily } from './zod.js'
 
@@ -35,7 +35,7 @@ const optimizerFields = lazily((z) => ({
 /** Options of every supervised recipe that are plain values. */
 export const trainingFields = lazily((z) => ({
   output: option(
-    z.string().min(1).optional(),
+    path().optional(),
     'Run folder: config, metrics, checkpoints and the trained model',
     text('DIR'),
   ),

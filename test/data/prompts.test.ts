@@ -109,6 +109,7 @@ test('prompts that are too long are an error, or dropped and counted', async (t)
     stringPrompts: { turn: 0, raw: 2, rendered: 0 },
     example: '1234',
     firstBadRow: null,
+    notes: [],
   })
   await t.throwsAsync(loadPrompts([{ prompt: '12345' }], { ...strict, overflow: 'drop' }), {
     message: /no usable prompts: of 1 rows 0 are bad, 1 too long and 0 empty/,

@@ -374,10 +374,24 @@ test.serial('https goes through a tunnel of the proxy', async (t) => {
 
 test('a proxy that is no http(s) URL is an error without its password', (t) => {
   const url = new URL('https://hub.example')
-  for (const https_proxy of ['http://[::', 'http://me:s3cret@bad host:1', 'socks5://me:s3cret@host:1']) {
+  for (const https_proxy of ['http://[::', 'http://me:s3cret@bad host:1', 'ftp://me:s3cret@host:1']) {
     const error = t.throws(() => proxyFor(url, { https_proxy }), { code: 'ERR_INVALID_ARGUMENT' })
     t.regex(error!.message, /^the proxy of the environment .* is not an http\(s\) URL$/)
   }
   t.is(proxyFor(url, { HTTPS_PROXY: ' ' }), null)
   t.is(proxyFor(url, { HTTPS_PROXY: ' proxy.example:3128 ' })?.host, 'proxy.example:3128')
+})
+
+test('a SOCKS proxy is an error that says what to set, without its password', (t) => {
+  const urls = ['https://hub.example', 'http://hub.example'].map((url) => new URL(url))
+  for (const proxy of ['socks5://me:s3cret@host:1', 'SOCKS5H://host:1', 'socks4a://host', 'socks://host:1']) {
+    for (const name of ['all_proxy', 'ALL_PROXY', 'https_proxy']) {
+      const error = t.throws(() => urls.map((url) => proxyFor(url, { [name]: proxy })), {
+        code: 'ERR_INVALID_ARGUMENT',
+        message: /SOCKS proxy, which is not supported: set HTTPS_PROXY and HTTP_PROXY .*, or NO_PROXY/,
+      })
+      t.notRegex(error!.message, /s3cret/)
+    }
+  }
+  t.is(proxyFor(urls[0]!, { ALL_PROXY: 'socks5://host:1', NO_PROXY: 'hub.example' }), null)
 })

@@ -126,7 +126,7 @@ test('local paths take precedence, and anything that looks like a path is one', 
   mkdirSync(join('org', 'tiny'), { recursive: true })
   await t.throwsAsync(CausalLM.load('org/tiny'), { message: 'org/tiny/config.json does not exist' })
   await t.throwsAsync(CausalLM.load('org/tiny', { revision: 'v1' }), { code: 'ERR_INVALID_ARGUMENT' })
-  for (const path of ['./x', '/x', 'a/b/c', '../x/y', '~/x', 'gpt2', '.cache/x', 'a\\b'])
+  for (const path of ['./x', '/x', 'a/b/c', '../x/y', 'gpt2', '.cache/x', 'a\\b'])
     await t.throwsAsync(CausalLM.load(path), {
       code: 'ERR_INVALID_FILE',
       message: `${path} does not exist; give a folder, or org/name on the Hub`,

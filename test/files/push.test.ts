@@ -1,4 +1,4 @@
-import { cpSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import anyTest, { type TestFn } from 'ava'
 import { CausalLM, type HubEvent, push } from '../../lib/index.js'
@@ -220,4 +220,44 @@ test('posttrain push', async (t) => {
   t.is(code, 0, stderr)
   t.regex(stdout, /^http:.*\/org\/tiny\/commit\/\w{40}\n$/)
   t.regex(stderr, /^Sent org\/tiny: http/m)
+})
+
+test('what a listener throws ends a push as it is, and nothing is committed', async (t) => {
+  const { hub } = await startHub(t)
+  process.env.HF_TOKEN = 'hf_write'
+  const folder = modelFolder()
+  writeFileSync(join(folder, 'model.safetensors'), Buffer.alloc(2 ** 20, 1))
+  for (const parts of [null, 2 ** 18]) {
+    hub.partBytes = parts
+    const mine = new Error('mine')
+    const onHub = (event: HubEvent) => {
+      if (event.type === 'progress' && event.receivedBytes > 0) throw mine
+    }
+    t.is(await t.throwsAsync(push(folder, 'org/listened', { onHub })), mine)
+    const late = async (event: HubEvent) => onHub(event)
+    t.is(await t.throwsAsync(push(folder, 'org/listened', { onHub: late })), mine)
+  }
+  t.deepEqual(hub.sent, [])
+})
+
+test('a file that is cut or removed while it is sent is an error that names it, at once', async (t) => {
+  const { hub } = await startHub(t)
+  process.env.HF_TOKEN = 'hf_write'
+  const changes: [(path: string) => void, RegExp][] = [
+    [
+      (path) => truncateSync(path, 2 ** 19),
+      /reading .*model\.safetensors failed: it became shorter while it was sent/,
+    ],
+    [(path) => rmSync(path), /reading .*model\.safetensors failed: ENOENT/],
+  ]
+  for (const [change, message] of changes) {
+    const folder = modelFolder()
+    const path = join(folder, 'model.safetensors')
+    writeFileSync(path, Buffer.alloc(2 ** 22, 1))
+    const onHub = (event: HubEvent) => {
+      if (event.type === 'start') change(path)
+    }
+    await t.throwsAsync(push(folder, 'org/cut', { onHub }), { code: 'ERR_IO', message })
+  }
+  t.deepEqual(hub.sent, [])
 })

@@ -193,11 +193,14 @@ function answer(
   else sendFile(request, response, file, `"${gitSha1Of(file)}"`)
 }
 
-const bodyOf = async (request: IncomingMessage) => {
-  const pieces: Buffer[] = []
-  for await (const piece of request) pieces.push(piece as Buffer)
-  return Buffer.concat(pieces)
-}
+/** All that is sent; never where the sender breaks off. */
+const bodyOf = (request: IncomingMessage) =>
+  new Promise<Buffer>((resolve) => {
+    const pieces: Buffer[] = []
+    request.on('data', (piece: Buffer) => pieces.push(piece))
+    request.on('end', () => resolve(Buffer.concat(pieces)))
+    request.on('error', () => undefined)
+  })
 
 /** A large file, or a part of one. */
 async function put(

@@ -142,3 +142,59 @@ test('shards of one save are loaded, one of another save is refused', async (t) 
     })
   }
 })
+
+test('a file of weights that lacks a tensor, or has one of another shape or dtype, changes no weight', async (t) => {
+  const folder = newFolder(t)
+  await using model = await tinyModel(1)
+  await using other = await tinyModel(2)
+  let made = 0
+  /** The file with another header; its values stay. */
+  const changed = (
+    path: string,
+    change: (header: Record<string, { shape: number[]; dtype: string }>) => void,
+  ) => {
+    const bytes = readFileSync(path)
+    const end = 8 + Number(bytes.readBigUInt64LE(0))
+    const header = JSON.parse(bytes.toString('utf8', 8, end))
+    delete header.__metadata__
+    change(header)
+    let text = JSON.stringify(header)
+    while (text.length % 8 !== 0) text += ' '
+    const size = Buffer.alloc(8)
+    size.writeBigUInt64LE(BigInt(text.length))
+    const changedPath = `${path}.${made++}`
+    writeFileSync(changedPath, Buffer.concat([size, Buffer.from(text), bytes.subarray(end)]))
+    return changedPath
+  }
+  const last = (header: object) => Object.keys(header).at(-1)!
+  for (const adapted of [false, true]) {
+    if (adapted)
+      for (const each of [model, other])
+        await each.addAdapter('one', { rank: 2, seed: each === model ? 3 : 4 })
+    const path = join(folder, String(adapted))
+    await other.saveWeights(path)
+    const before = await weightsOf(model)
+    const files: [string, RegExp][] = [
+      [
+        changed(path, (header) => {
+          header.another = header[last(header)]!
+          delete header[Object.keys(header).at(-2)!]
+        }),
+        /have no |has no /,
+      ],
+      [changed(path, (header) => header[last(header)]!.shape.unshift(1)), /shape \[1, /],
+      [
+        changed(path, (header) => {
+          header[last(header)]!.dtype = 'I32'
+        }),
+        / as I32; weights must be F32, BF16, F16, F64$/,
+      ],
+    ]
+    for (const [file, message] of files) {
+      await t.throwsAsync(model.loadWeights(file), { code: 'ERR_INVALID_FILE', message })
+      t.deepEqual(await weightsOf(model), before)
+    }
+    await model.loadWeights(path)
+    t.deepEqual(await weightsOf(model), await weightsOf(other))
+  }
+})

@@ -20,6 +20,7 @@ export type Documents = 'paragraph' | 'line'
 export interface ReadOptions {
   /** Default `paragraph`. */
   documents?: Documents | undefined
+  signal?: AbortSignal | undefined
 }
 
 /** A kind of data file. To add one, add a file to this folder and a line to index.ts. */

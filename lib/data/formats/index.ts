@@ -1,3 +1,4 @@
+import { NOT_EXPANDED } from '../../arguments.js'
 import { PosttrainError } from '../../errors.js'
 import type { Format } from './format.js'
 import { json } from './json.js'
@@ -29,6 +30,7 @@ const ELSEWHERE: readonly [form: RegExp, advice: string][] = [
     /^https?:/i,
     'is not read: download the file, or name one on the Hugging Face Hub as hf://datasets/org/name/file.jsonl',
   ],
+  [NOT_EXPANDED, 'is no path: write out the folder in place of ~ or file:'],
   [/^(?:-|\/dev\/(?:stdin|fd\/\d+))$/, 'is not read: data are read twice, so write the rows to a file'],
 ]
 

@@ -1,4 +1,5 @@
 import { is, needArgument } from '../../arguments.js'
+import { Listeners } from '../listeners.js'
 
 /** Events of downloads from and uploads to the Hub; `repository` is `org/name`, with @revision if it is not main. */
 export type HubEvent =
@@ -70,7 +71,8 @@ export type HubListener = (event: HubEvent) => void
 const listeners = new Set<HubListener>()
 
 /**
- * Calls `listener` with every Hub event of this process, data files included. Call the returned function to stop.
+ * Calls `listener` with every Hub event of this process, data files included. Call the returned function to stop. What a
+ * listener throws ends the transfer, as it is.
  */
 export function onHubEvent(listener: HubListener): () => void {
   needArgument('onHubEvent', 'the listener', listener, is.callable)
@@ -81,13 +83,13 @@ export function onHubEvent(listener: HubListener): () => void {
 /** Emits the events of one repository. */
 export class Told {
   readonly #repository: string
-  readonly #own: HubListener | undefined
+  readonly #listeners: Listeners<HubEvent>
   readonly #received = new Map<string, number>()
   #total = 0
 
   constructor(repository: string, own: HubListener | undefined) {
     this.#repository = repository
-    this.#own = own
+    this.#listeners = new Listeners(() => [own, ...listeners])
   }
 
   start(direction: HubStartEvent['direction'], files: readonly { path: string; bytes: number }[]): void {
@@ -95,7 +97,7 @@ export class Told {
     for (const { path } of files) this.#received.set(path, 0)
     this.#total = files.reduce((sum, { bytes }) => sum + bytes, 0)
     const listed = files.map(({ path, bytes }) => ({ path, bytes }))
-    this.#tell({
+    this.#listeners.tell({
       type: 'start',
       repository: this.#repository,
       direction,
@@ -108,31 +110,31 @@ export class Told {
     if (this.#received.get(path) === bytes) return
     this.#received.set(path, bytes)
     const receivedBytes = [...this.#received.values()].reduce((sum, value) => sum + value, 0)
-    this.#tell({ type: 'progress', repository: this.#repository, receivedBytes, totalBytes: this.#total })
+    this.#listeners.tell({
+      type: 'progress',
+      repository: this.#repository,
+      receivedBytes,
+      totalBytes: this.#total,
+    })
   }
 
   retry(path: string, reason: string): void {
-    this.#tell({ type: 'retry', repository: this.#repository, path, reason })
+    this.#listeners.tell({ type: 'retry', repository: this.#repository, path, reason })
   }
 
   wait(path: string, pid: number): void {
-    this.#tell({ type: 'wait', repository: this.#repository, path, pid })
+    this.#listeners.tell({ type: 'wait', repository: this.#repository, path, pid })
   }
 
   unreachable(reason: string): void {
-    this.#tell({ type: 'unreachable', repository: this.#repository, reason })
+    this.#listeners.tell({ type: 'unreachable', repository: this.#repository, reason })
   }
 
   warning(message: string): void {
-    this.#tell({ type: 'warning', repository: this.#repository, message })
+    this.#listeners.tell({ type: 'warning', repository: this.#repository, message })
   }
 
   end(direction: HubEndEvent['direction'], path: string): void {
-    this.#tell({ type: 'end', repository: this.#repository, direction, path })
-  }
-
-  #tell(event: HubEvent): void {
-    this.#own?.(event)
-    for (const listener of listeners) listener(event)
+    this.#listeners.tell({ type: 'end', repository: this.#repository, direction, path })
   }
 }

@@ -1,6 +1,7 @@
 import { createReadStream } from 'node:fs'
-import { Transform } from 'node:stream'
+import { type Readable, Transform } from 'node:stream'
 import { PosttrainError } from '../../errors.js'
+import { ioError } from '../atomic.js'
 import { type Answer, discard, requestAgain, shown } from '../http.js'
 import { type HubClient, LFS_JSON } from './client.js'
 
@@ -86,12 +87,22 @@ export async function upload(
     end: number,
     more: Record<string, string>,
   ): Promise<Answer> => {
+    const ending = new AbortController()
+    // A failure here is none of the network's, and is not tried again.
+    let failed: { error: unknown } | null = null
+    const onFailure = (error: unknown) => {
+      failed ??= { error }
+      ending.abort()
+    }
     const answer = await requestAgain(url, {
       method: 'PUT',
       headers: { ...more, 'Content-Length': String(end - from) },
-      body: () => counted(file.from, from, end, onProgress),
-      signal,
+      body: () => counted(file.from, { from, end }, { onProgress, onFailure }),
+      signal: signal === undefined ? ending.signal : AbortSignal.any([signal, ending.signal]),
       retries: 5,
+    }).catch((error) => {
+      if (failed !== null) throw failed.error
+      throw error
     })
     discard(answer)
     if (answer.status >= 200 && answer.status < 300) return answer
@@ -134,17 +145,36 @@ export async function upload(
     })
 }
 
-/** Stream of a byte range of a file that reports progress. */
-function counted(path: string, from: number, end: number, onProgress: (bytes: number) => void) {
+/** Stream of a byte range of a file that reports progress, and what fails here: the file or `onProgress`. */
+function counted(
+  path: string,
+  { from, end }: { from: number; end: number },
+  told: { onProgress: (bytes: number) => void; onFailure: (error: unknown) => void },
+): Readable {
   let sent = from
+  const stopped = new Error('the file is not sent further')
   const counter = new Transform({
     transform(piece: Buffer, _, done) {
       sent += piece.length
-      onProgress(sent)
-      done(null, piece)
+      try {
+        told.onProgress(sent)
+        done(null, piece)
+      } catch (error) {
+        told.onFailure(error)
+        done(stopped)
+      }
+    },
+    flush(done) {
+      if (sent === end) return done()
+      told.onFailure(ioError('reading', path, new Error('it became shorter while it was sent')))
+      done(stopped)
     },
   })
   const file = createReadStream(path, { start: from, end: end - 1 })
-  file.on('error', (error) => counter.destroy(error))
+  file.on('error', (error) => {
+    told.onFailure(ioError('reading', path, error))
+    counter.destroy(stopped)
+  })
+  counter.on('close', () => file.destroy())
   return file.pipe(counter)
 }

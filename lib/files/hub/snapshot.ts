@@ -15,7 +15,7 @@ export interface HubOptions {
   revision?: string | undefined
   /** Access token of the Hub. Default: HF_TOKEN, or the token stored by `hf auth login`. */
   token?: string | undefined
-  /** Called with the progress of downloads and uploads. Optional. */
+  /** Called with the progress of downloads and uploads; what it throws ends them, as it is. Optional. */
   onHub?: ((event: HubEvent) => void) | undefined
   /** Aborts requests and downloads. Optional. */
   signal?: AbortSignal | undefined

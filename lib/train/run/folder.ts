@@ -1,6 +1,6 @@
 import { existsSync, readdirSync } from 'node:fs'
 import { readFile, rename, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { join, relative, resolve } from 'node:path'
 import { PosttrainError } from '../../errors.js'
 import { ioError, makeFolder, repairFolder, writeFileAtomic } from '../../files/atomic.js'
 import type { Lock } from '../../files/lock.js'
@@ -19,9 +19,13 @@ interface FolderMode {
   lengthOptions: readonly string[]
 }
 
-/** The folder of one run: config.json, metrics.jsonl, checkpoints/, and model/, or adapter/ with LoRA. */
+/**
+ * The folder of one run: config.json, metrics.jsonl, checkpoints/, and model/, or adapter/ with LoRA. Its paths are
+ * absolute: the working folder of the process may change while the run lasts.
+ */
 export class RunFolder {
   readonly path: string
+  readonly #asGiven: string
   readonly checkpoints: string
   readonly model: string
   readonly adapter: string
@@ -32,8 +36,10 @@ export class RunFolder {
   #config = ''
   #lock: Lock | null = null
 
-  constructor(path: string) {
+  constructor(given: string) {
+    const path = resolve(given)
     this.path = path
+    this.#asGiven = given
     this.checkpoints = join(path, 'checkpoints')
     this.model = join(path, 'model')
     this.adapter = join(path, 'adapter')
@@ -50,7 +56,7 @@ export class RunFolder {
     try {
       await makeFolder(this.path)
     } catch (cause) {
-      const message = `The run folder ${this.path} cannot be created: ${(cause as Error).message}`
+      const message = `The run folder ${this.#asGiven} cannot be created: ${(cause as Error).message}`
       throw new PosttrainError('ERR_IO', message, { cause })
     }
     this.#lock = await lockRunFolder(this.path, mode.takeLock)
@@ -58,8 +64,13 @@ export class RunFolder {
       await this.#take(config, mode)
     } catch (error) {
       await this.close()
-      throw ioError('preparing', this.path, error)
+      throw ioError('preparing', this.#asGiven, error)
     }
+  }
+
+  /** A path in the folder, or its own, beginning as the caller wrote that of the folder. */
+  shown(path: string): string {
+    return path === this.path ? this.#asGiven : join(this.#asGiven, relative(this.path, path))
   }
 
   /** Unlocks the folder. */
@@ -86,7 +97,7 @@ export class RunFolder {
     if (isHeld === false) {
       throw new PosttrainError(
         'ERR_INVALID_ARGUMENT',
-        `The folder ${this.path} is in use by another run, which took its lock: this one writes nothing more into it`,
+        `The folder ${this.#asGiven} is in use by another run, which took its lock: this one writes nothing more into it`,
       )
     }
     if (!existsSync(this.#configPath)) {
@@ -101,7 +112,7 @@ export class RunFolder {
     await this.#repair()
     const there = this.#content()
     if (mode.resume && there.includes('config.json')) {
-      refuseOtherRun(await this.#readConfig(), config, this.path, mode.lengthOptions)
+      refuseOtherRun(await this.#readConfig(), config, this.#asGiven, mode.lengthOptions)
     } else if (there.length > 1 || (there.length === 1 && !(await this.#hasOnlyConfig(there)))) {
       if (!mode.overwrite) throw this.#holdsAnotherRun(there, mode)
       if (!this.#hasCheckpoints()) await this.#readConfig()
@@ -155,8 +166,8 @@ export class RunFolder {
     return new PosttrainError(
       'ERR_INVALID_ARGUMENT',
       resume
-        ? `Cannot resume ${this.path}: it has ${list}, and no config.json, with which the options of a resumed run are compared; restore it, set option overwrite to start over, or choose another output`
-        : `The folder ${this.path} holds another run (${list}): set option resume to continue it, option overwrite to replace it, or choose another output`,
+        ? `Cannot resume ${this.#asGiven}: it has ${list}, and no config.json, with which the options of a resumed run are compared; restore it, set option overwrite to start over, or choose another output`
+        : `The folder ${this.#asGiven} holds another run (${list}): set option resume to continue it, option overwrite to replace it, or choose another output`,
     )
   }
 
@@ -174,7 +185,7 @@ export class RunFolder {
     if (typeof recipe !== 'string' || typeof options !== 'object' || options === null) {
       throw new PosttrainError(
         'ERR_INVALID_FILE',
-        `${path} is not the config of a run: the folder ${this.path} is not a run folder, choose another output`,
+        `${path} is not the config of a run: the folder ${this.#asGiven} is not a run folder, choose another output`,
       )
     }
     return config as RunConfig

@@ -29,9 +29,11 @@ export async function rowForm(
   /** The template that the model takes over for generation and saving; null where no row was rendered by it. */
   adopted(rows: { templated: boolean }): Template | null
 }> {
-  const chosen = await chooseTemplate(options.template, model)
-  const { strings, name } = chosen
   const before = await configBefore(options)
+  // The run gave this model a template; a resume on the model itself goes on as the run began.
+  const begunWithout = before?.options?.template === 'none' && model.adoptedTemplate !== null
+  const chosen = await chooseTemplate(options.template ?? (begunWithout ? 'none' : undefined), model)
+  const { strings, name } = chosen
   const time = chosen.template.tellsTime ? startTime(options.templateTime, before) : undefined
   const template = chosen.template.with({
     arguments: options.templateArguments,

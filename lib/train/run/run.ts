@@ -1,11 +1,13 @@
 import type { DataReport } from '../../data/index.js'
-import { AbortError, PosttrainError } from '../../errors.js'
+import { PosttrainError } from '../../errors.js'
 import type { EndEvent, EvaluationBase, EvaluationEvent, StepBase, StepEvent, TrainEvent } from './events.js'
 
 /** Link between a run and its recipe: requests of the run, and what the recipe offers between two steps. */
 export interface RunControl {
   /** Aborted by `stop()`: the recipe ends after the current step as after its last one. */
   readonly stop: AbortSignal
+  /** Whether the consumer left the run: `stop` is aborted too, and nothing more is saved. */
+  left: boolean
   /** Set by the recipe at its start event, with a run folder: writes a checkpoint and returns its path. */
   save: (() => Promise<string>) | null
   /** Set by the recipe at its start event: the end event for the current state. */
@@ -59,6 +61,7 @@ export class Run<
   readonly #stop = new AbortController()
   readonly #control: RunControl = {
     stop: this.#stop.signal,
+    left: false,
     save: null,
     summary: null,
     phase: 'reading',
@@ -122,7 +125,8 @@ export class Run<
 
   /**
    * Writes a checkpoint after the current step (at once while the run is paused) and returns its path.
-   * Throws ERR_INVALID_ARGUMENT before the start event, after the end, and for a run without `output`.
+   * Throws ERR_INVALID_ARGUMENT before the start event, after the end, and for a run without `output`. A reward function
+   * may call it, and must not wait for it: the step waits for the function.
    */
   save(): Promise<string> {
     return this.#enqueue(() => {
@@ -171,9 +175,13 @@ export class Run<
   }
 
   #end(): Promise<void> {
+    if (this.#state !== 'ended') {
+      // At once: a pull may be waiting for a reward function, or be in one.
+      this.#control.left = true
+      this.#stop.abort()
+    }
     return this.#enqueue(async () => {
       if (this.#state === 'ended') return
-      this.#stop.abort()
       this.#last = this.#control.summary?.('stopped') ?? null
       this.#close()
       // The recipe is between two steps: its `finally` blocks run, and it yields no further event.
@@ -191,9 +199,4 @@ export class Run<
     this.#queue = result.catch(() => undefined)
     return result
   }
-}
-
-/** Throws an AbortError if the signal is aborted. */
-export function throwIfAborted(signal: AbortSignal | undefined): void {
-  if (signal?.aborted) throw new AbortError(signal.reason)
 }

@@ -1,4 +1,4 @@
-import { PosttrainError } from '../../errors.js'
+import { PosttrainError, throwIfAborted } from '../../errors.js'
 import { exchangeOf } from '../../models/save.js'
 import { type Fingerprint, refuseOtherModels } from '../roles/fingerprint.js'
 import { saveResult } from '../roles/save-result.js'
@@ -18,7 +18,7 @@ import type { CheckpointEvent, EndEvent, StartEvent, WarningEvent } from './even
 import { RunFolder } from './folder.js'
 import { countParameters } from './parameters.js'
 import type { SessionPlan } from './plan.js'
-import { type RunPhase, throwIfAborted } from './run.js'
+import type { RunPhase } from './run.js'
 import type { SessionState } from './state.js'
 import { unreadMarks } from './warnings.js'
 
@@ -92,14 +92,15 @@ export class Session<State extends SessionState> implements AsyncDisposable {
         this.state = before
         this.#noteSaved()
         this.#damaged = found.damaged.map(({ step }) => step)
-        if (this.#damaged.length > 0) this.#found.push(passedOver(found, before.step))
+        if (this.#damaged.length > 0)
+          this.#found.push(passedOver({ ...found, path: this.folder.shown(found.path) }, before.step))
         for (const message of differences(before, { totalSteps, environment }))
           this.#found.push({ code: 'resumeDiffers', message })
       }
       const { step } = this.state
       await this.folder.metrics.rewind(
         this.state,
-        found ? { type: 'checkpoint', step, path: found.path } : undefined,
+        found ? { type: 'checkpoint', step, path: this.folder.shown(found.path) } : undefined,
       )
     }
     this.state = { ...this.state, totalSteps, environment, ...fingerprint }
@@ -213,7 +214,7 @@ export class Session<State extends SessionState> implements AsyncDisposable {
     this.#damaged = this.#damaged.filter((damaged) => damaged !== step)
     await this.#rotate()
     this.#damaged = []
-    return path
+    return this.folder!.shown(path)
   }
 
   async #rotate(): Promise<void> {
@@ -227,6 +228,7 @@ export class Session<State extends SessionState> implements AsyncDisposable {
     const { model, options, parts, padToken, saveOthers } = this.#plan
     const { folder } = this
     throwIfAborted(options.signal)
+    if (this.#plan.control.left) return this.#summary('stopped')
     if (folder) {
       if (!this.isSaved) yield* this.checkpoint()
       // A kill may have come between the last checkpoint and the removal of an old one, which harms nothing.
@@ -261,8 +263,8 @@ export class Session<State extends SessionState> implements AsyncDisposable {
       ...this.#plan.progress(state),
       seconds: (performance.now() - this.#startedAt) / 1000,
       ...(folder && {
-        output: folder.path,
-        model: this.#adapter === null ? folder.model : folder.adapter,
+        output: folder.shown(folder.path),
+        model: folder.shown(this.#adapter === null ? folder.model : folder.adapter),
         modelStep: this.#bestStep() ?? state.step,
       }),
     }
