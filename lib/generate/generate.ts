@@ -138,7 +138,7 @@ class RowStream {
 
 /**
  * Generates a response to each prompt, `batchSize` of them together, and streams pieces of text; a piece never ends inside
- * a character.
+ * a character, and has the log-probabilities of its tokens also without `logProbs`.
  *
  * @throws PosttrainError ERR_INVALID_ARGUMENT for options out of range, empty prompts and prompts longer than the
  * context; AbortError when `signal` aborts.

@@ -3,6 +3,7 @@ import { call } from '../addon/call.js'
 import { is, needArgument, needOptions, shown } from '../arguments.js'
 import { type Batch, Tokenizer, toPacked } from '../data/index.js'
 import { PosttrainError } from '../errors.js'
+import type { HubOptions } from '../files/hub/snapshot.js'
 import { asStored, Base, type LoadOptions, needLoadOptions, openCore } from './base.js'
 import { familyOf, type HfConfig } from './families/index.js'
 import { readConfig, readGenerationConfig, weightFiles } from './folder.js'
@@ -13,8 +14,8 @@ import { type SaveOptions, writeModelFolder } from './save.js'
 import { needRows } from './token-rows.js'
 import { planWeights } from './weights.js'
 
-/** Options of `CausalLM.create`. */
-export interface CreateOptions extends LoadOptions {
+/** Options of `CausalLM.create`, which reads no files. */
+export interface CreateOptions extends Omit<LoadOptions, keyof HubOptions> {
   /** Random seed of the weights. An integer of at least 0. Defaults to `0`. */
   seed?: number
   /** Must have no more tokens than the embedding has rows. Required. */

@@ -64,3 +64,11 @@ sft({ model, data: 'x.jsonl', learningrate: 1 })
 `)
   t.regex(wrong.errors().join(), /'learningrate' does not exist in type 'SftOptions'\. Did you mean/)
 })
+
+test('a model of new weights, which reads no files, takes no option of the Hub', (t) => {
+  const hub = "import type { CreateOptions, HubOptions } from 'posttrain'\n"
+  const errors = new UserProgram(
+    `${hub}export const none: Extract<keyof CreateOptions, keyof HubOptions> extends never ? true : false = true`,
+  ).errors()
+  t.deepEqual(errors, [])
+})
