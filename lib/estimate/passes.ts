@@ -195,6 +195,9 @@ export interface RolloutShape {
   newTokens: number
 }
 
+/** Bytes beside each logit while tokens are drawn on a device, with top-p, which sorts them. */
+const DRAWING = 36
+
 /** A session from its prefill to its last token, where no row ends early. */
 export function countSession(of: Computed, { rows, promptTokens, newTokens }: RolloutShape): void {
   const { ledger, spec } = of
@@ -213,7 +216,8 @@ export function countSession(of: Computed, { rows, promptTokens, newTokens }: Ro
   }
   const logits = () => {
     const shared = headUpdates(of, rows, false)
-    ledger.pass('activations', rows * spec.vocabSize * FLOAT)
+    const drawing = of.machine.device === 'cuda' ? rows * spec.vocabSize * DRAWING : 0
+    ledger.pass('activations', rows * spec.vocabSize * FLOAT, drawing)
     ledger.give(...shared)
   }
 

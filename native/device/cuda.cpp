@@ -180,6 +180,7 @@ Kernels cuda_kernels(at::ScalarType dtype, int capability_major) {
   auto kernels = reference_kernels();
   kernels.dropout = dropout;
   kernels.chunk_rows = chunk_rows;
+  kernels.draws_on_device = true;
   // FlashAttention-2 needs Ampere; before it half precision has no kernel for packed documents.
   if (capability_major < 8 && dtype != at::kFloat) return kernels;
   kernels.attention = attention;

@@ -133,6 +133,8 @@ struct Kernels {
   void (*nf4_product)(const Nf4& matrix, const at::Tensor& x_TC, at::Tensor& out_TR);
   /** 0: no product of its own. */
   int64_t nf4_tokens;
+  /** Whether tokens are drawn on the device, so that the host waits once for several steps. */
+  bool draws_on_device = false;
   /** Rows that the output projection and its loss take at once, of logits with so many columns. */
   int64_t (*chunk_rows)(int64_t columns);
   /** 0 with probability p, else 1 / (1 - p), [T, D]: each value depends on seed, stream and its

@@ -6,7 +6,6 @@
 #include <numeric>
 #include <unordered_set>
 
-#include "core/error.h"
 #include "core/philox.h"
 #include "core/simd.h"
 
@@ -106,11 +105,7 @@ void narrow(Candidates& candidates, std::span<const float> logits, const Samplin
 Draw sample(std::span<const float> logits, const std::vector<int32_t>& history,
             const Sampling& options, uint32_t row, uint32_t position) {
   const float highest = highest_of(logits.data(), static_cast<int64_t>(logits.size()));
-  if (!std::isfinite(highest)) {
-    throw core::Error(core::ErrorCode::non_finite,
-                      "[generate] the model returned non-finite logits: its weights are "
-                      "damaged or training diverged");
-  }
+  if (!std::isfinite(highest)) throw non_finite_logits();
   const double temperature = options.temperature > 0 ? options.temperature : 1;
   auto candidates = all_tokens(logits, highest, temperature);
   const auto draw = [&, lse = std::log(candidates.total)](int32_t id) {
@@ -146,6 +141,12 @@ Draw sample(std::span<const float> logits, const std::vector<int32_t>& history,
     if (left < 0) break;
   }
   return draw(ids.empty() ? static_cast<int32_t>(chosen) : ids[chosen]);
+}
+
+core::Error non_finite_logits() {
+  return {core::ErrorCode::non_finite,
+          "[generate] the model returned non-finite logits: its weights are damaged or training "
+          "diverged"};
 }
 
 }  // namespace posttrain::generate

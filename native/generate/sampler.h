@@ -4,6 +4,8 @@
 #include <utility>
 #include <vector>
 
+#include "core/error.h"
+
 namespace posttrain::generate {
 
 struct Sampling {
@@ -30,5 +32,8 @@ struct Draw {
  */
 Draw sample(std::span<const float> logits, const std::vector<int32_t>& history,
             const Sampling& options, uint32_t row, uint32_t position);
+
+/** The error of logits that are not finite. */
+core::Error non_finite_logits();
 
 }  // namespace posttrain::generate

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "core/philox.h"
 #include "core/transfer.h"
 #include "models/tokens.h"
 
@@ -12,7 +13,12 @@ namespace posttrain::generate {
 
 Session::Session(std::shared_ptr<models::Role> role, std::vector<std::vector<int32_t>> prompts,
                  SessionOptions options)
-    : role_(std::move(role)), options_(std::move(options)) {
+    : role_(std::move(role)),
+      options_(std::move(options)),
+      // The sums from which it draws have no order of their own on a device.
+      draws_on_device_(
+          role_->base->kernels().draws_on_device &&
+          !(options_.sampling.temperature > 0 && at::globalContext().deterministicAlgorithms())) {
   TORCH_CHECK_VALUE(!prompts.empty(), "[generate] no prompts");
   TORCH_CHECK_VALUE(options_.max_new_tokens.size() == prompts.size(),
                     "[generate] maxNewTokens has ", options_.max_new_tokens.size(), " values for ",
@@ -69,7 +75,7 @@ void Session::reserve(int64_t rows, int64_t positions) {
 int64_t Session::longest_history() const {
   size_t longest = 0;
   for (const auto& row : rows_) longest = std::max(longest, row.history.size());
-  return static_cast<int64_t>(longest);
+  return static_cast<int64_t>(longest) + pending_;
 }
 
 int64_t Session::admit() {
@@ -115,7 +121,8 @@ void Session::advance_rows() {
   const bool same = !changed_;
   const int64_t capacity = capacity_;
   rows.lengths.clear();
-  for (const auto& row : rows_) rows.lengths.push_back(static_cast<int64_t>(row.history.size()));
+  for (const auto& row : rows_)
+    rows.lengths.push_back(static_cast<int64_t>(row.history.size()) + pending_);
   rows.longest = longest_history();
   reserve(static_cast<int64_t>(rows_.size()), rows.longest);
   if (same) {
@@ -134,21 +141,21 @@ void Session::advance_rows() {
 }
 
 at::Tensor Session::decode(const core::Cancel& cancel) {
-  advance_rows();
-  std::vector<int64_t> ids;
-  for (const auto& row : rows_) ids.push_back(row.history.back());
   auto& decoder = *role_->base;
+  if (changed_ || !draws_on_device_) {
+    std::vector<int64_t> ids;
+    for (const auto& row : rows_) ids.push_back(row.history.back());
+    ids_B_ = core::on_device(at::tensor(ids, at::kLong), decoder.device());
+  }
+  advance_rows();
   std::vector<at::Tensor> caches;
   for (const auto& cache : caches_)
     caches.push_back(cache.narrow(0, 0, static_cast<int64_t>(rows_.size())));
-  return decoder.decode(core::on_device(at::tensor(ids, at::kLong), decoder.device()), decoding_,
-                        role_->active_adapter(), caches, cancel);
+  return decoder.decode(ids_B_, decoding_, role_->active_adapter(), caches, cancel);
 }
 
-void Session::draw(const at::Tensor& hidden_BD, size_t first, Advance& result) {
-  auto& decoder = *role_->base;
-  const auto logits =
-      core::on_host(decoder.head(role_->active_adapter()).logits(hidden_BD), at::kFloat);
+void Session::draw(const at::Tensor& logits_BV, size_t first, Advance& result) {
+  const auto logits = core::on_host(logits_BV, at::kFloat);
   const auto columns = static_cast<size_t>(logits.size(1));
   const float* values = logits.const_data_ptr<float>();
   std::vector<Draw> draws(rows_.size() - first);
@@ -160,20 +167,96 @@ void Session::draw(const at::Tensor& hidden_BD, size_t first, Advance& result) {
                  static_cast<uint32_t>(row.index), static_cast<uint32_t>(row.history.size()));
     }
   });
-  for (size_t b = 0; b < draws.size(); ++b) {
-    auto& row = rows_[first + b];
-    const auto token = draws[b];
-    row.history.push_back(token.id);
-    --row.room;
-    result.rows.push_back(row.index);
-    result.ids.push_back(token.id);
-    result.log_probs.push_back(token.log_prob);
-    const bool stopped = options_.stop_ids.contains(token.id);
-    if (stopped || row.room == 0) {
-      row.running = false;
-      result.finished.push_back({row.index, stopped});
+  for (size_t b = 0; b < draws.size(); ++b) accept(rows_[first + b], draws[b], result);
+}
+
+void Session::accept(Row& row, const Draw& token, Advance& result) {
+  row.history.push_back(token.id);
+  --row.room;
+  result.rows.push_back(row.index);
+  result.ids.push_back(token.id);
+  result.log_probs.push_back(token.log_prob);
+  const bool stopped = options_.stop_ids.contains(token.id);
+  if (stopped || row.room == 0) {
+    row.running = false;
+    result.finished.push_back({row.index, stopped});
+  }
+}
+
+void Session::draw_on_device(const at::Tensor& logits_BV, size_t first, int64_t steps,
+                             std::vector<DeviceDraws>& drawn) {
+  const auto device = logits_BV.device();
+  const auto& sampling = options_.sampling;
+  const auto count = static_cast<int64_t>(rows_.size() - first);
+  const auto step = static_cast<int64_t>(drawn.size());
+  if (step == 0 && sampling.temperature > 0) {
+    std::vector<double> uniforms;
+    for (int64_t i = 0; i < steps; ++i) {
+      for (size_t b = first; b < rows_.size(); ++b)
+        uniforms.push_back(core::uniform(sampling.seed, core::Stream::sampling,
+                                         static_cast<uint32_t>(rows_[b].index),
+                                         static_cast<uint32_t>(rows_[b].history.size() + i)));
+    }
+    uniforms_SB_ = core::on_device(at::tensor(uniforms, at::kDouble).view({steps, count}), device);
+  }
+  if (step == 0 && sampling.repetition_penalty != 1) {
+    std::vector<int64_t> places;
+    for (size_t b = first; b < rows_.size(); ++b) {
+      for (const int32_t id : rows_[b].history)
+        places.push_back(static_cast<int64_t>(b - first) * logits_BV.size(1) + id);
+    }
+    seen_BV_ = at::zeros({count * logits_BV.size(1)}, logits_BV.options().dtype(at::kBool));
+    seen_BV_.index_fill_(0, core::on_device(at::tensor(places, at::kLong), device), true);
+    seen_BV_ = seen_BV_.view({count, logits_BV.size(1)});
+  } else if (seen_BV_.defined()) {
+    seen_BV_.scatter_(1, drawn.back().ids_B.unsqueeze(1), true);
+  }
+  drawn.push_back(sample_on_device(
+      logits_BV, seen_BV_, sampling.temperature > 0 ? uniforms_SB_.select(0, step) : at::Tensor(),
+      sampling));
+}
+
+void Session::take(const std::vector<DeviceDraws>& drawn, size_t first, Advance& result) {
+  std::vector<at::Tensor> columns;
+  for (const auto& step : drawn) {
+    columns.push_back(step.ids_B.to(at::kDouble));
+    columns.push_back(step.log_probs_B);
+  }
+  const auto values = core::on_host(at::stack(columns), at::kDouble);
+  pending_ = 0;
+  const auto count = static_cast<int64_t>(rows_.size() - first);
+  const double* value = values.const_data_ptr<double>();
+  for (size_t step = 0; step < drawn.size(); ++step, value += 2 * count) {
+    for (int64_t b = 0; b < count; ++b) {
+      auto& row = rows_[first + b];
+      if (!row.running) continue;
+      if (std::isnan(value[count + b])) throw non_finite_logits();
+      accept(row, {static_cast<int32_t>(value[b]), static_cast<float>(value[count + b])}, result);
     }
   }
+}
+
+int64_t Session::step(int64_t first, int64_t most, Advance& result, const core::Cancel& cancel) {
+  const bool prompts = first >= 0;
+  const auto from = static_cast<size_t>(prompts ? first : 0);
+  const auto next = [&] {
+    const auto hidden_BD = prompts ? prefill(from, cancel) : decode(cancel);
+    return role_->base->head(role_->active_adapter()).logits(hidden_BD);
+  };
+  if (!draws_on_device_) {
+    draw(next(), from, result);
+    return 1;
+  }
+  int64_t steps = prompts ? 1 : most;
+  for (const auto& row : rows_) steps = std::min(steps, row.room);
+  std::vector<DeviceDraws> drawn;
+  for (int64_t i = 0; i < steps; ++i) {
+    draw_on_device(next(), from, steps, drawn);
+    ids_B_ = drawn.back().ids_B;
+    ++pending_;
+  }
+  take(drawn, from, result);
+  return steps;
 }
 
 void Session::compact() {
@@ -199,12 +282,11 @@ Advance Session::advance(int64_t tokens, const core::Cancel& cancel) {
   TORCH_CHECK(!broken_, "[generate] an earlier call on this session failed: start a new one");
   broken_ = true;
   Advance result;
-  for (int64_t i = 0; i < tokens; ++i) {
+  for (int64_t left = tokens; left > 0;) {
     cancel.check();
     const int64_t first = admit();
     if (rows_.empty()) break;
-    const auto from = static_cast<size_t>(std::max<int64_t>(0, first));
-    draw(first < 0 ? decode(cancel) : prefill(from, cancel), from, result);
+    left -= step(first, left, result, cancel);
     compact();
   }
   broken_ = false;

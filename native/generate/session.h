@@ -3,6 +3,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "generate/device_sampler.h"
 #include "generate/sampler.h"
 #include "models/role.h"
 
@@ -54,8 +55,19 @@ class Session {
   /** Gives waiting prompts free places, if enough are free to be worth a forward; the number of
    * rows before them, or -1. */
   int64_t admit();
-  /** Draws one token for every row from `first` on, from hidden [B, D]. */
-  void draw(const at::Tensor& hidden_BD, size_t first, Advance& result);
+  /** Draws one token for every row from `first` on, from logits [B, V]. */
+  void draw(const at::Tensor& logits_BV, size_t first, Advance& result);
+  /** The first token of the prompts from `first` on, or the next tokens of all rows where it is
+   * negative: up to `most` where they are drawn on the device, which is asked once. Returns how
+   * many. */
+  int64_t step(int64_t first, int64_t most, Advance& result, const core::Cancel& cancel);
+  /** Draws on the device; the steps before this one in a burst are in `drawn`. */
+  void draw_on_device(const at::Tensor& logits_BV, size_t first, int64_t steps,
+                      std::vector<DeviceDraws>& drawn);
+  /** Takes what the device drew for the rows from `first` on. */
+  void take(const std::vector<DeviceDraws>& drawn, size_t first, Advance& result);
+  /** Adds a row's next token. */
+  void accept(Row& row, const Draw& token, Advance& result);
   /** Puts the last rows in the places of those that ended. */
   void compact();
   /** Makes room for so many rows and positions. */
@@ -78,6 +90,13 @@ class Session {
   int64_t capacity_ = 0;
   /** Whether `decoding_` is of other rows than these. */
   bool changed_ = true;
+  /** Whether tokens are drawn where the logits lie. */
+  bool draws_on_device_;
+  /** What is drawn on the device for each row of `decoding_`: the last ids, the uniforms of a burst
+   * [steps, B], the tokens of each history [B, V]. */
+  at::Tensor ids_B_, uniforms_SB_, seen_BV_;
+  /** Tokens a row that the device drew and no history has yet. */
+  int64_t pending_ = 0;
   /** Whether rows were in the caches before. */
   bool used_ = false;
   bool broken_ = false;

@@ -83,7 +83,7 @@ test.serial('a step of fine-tuning all weights keeps to its launches a layer, an
   t.true(sum <= 105, `${sum}`)
 })
 
-test.serial('a decoded token keeps to its launches a layer, and waits once, for its logits', async (t) => {
+test.serial('a decoded token keeps to its launches a layer, and several of them wait once', async (t) => {
   const runs: Counted[] = []
   for (const layers of [4, 2]) {
     const { base, role } = await made(specOf(layers), 'bfloat16', 'cuda')
@@ -100,6 +100,7 @@ test.serial('a decoded token keeps to its launches a layer, and waits once, for 
     await core.advance(session, 3)
     runs.push(await counted(() => core.advance(session, 1)))
     t.is(runs.at(-1)!.waits, 1)
+    t.is((await counted(() => core.advance(session, 8))).waits, 1)
     for (const handle of [session, role, base]) await core.dispose(handle)
   }
   const { sum, operations } = ofOneLayer(runs[0]!, runs[1]!)
