@@ -8,7 +8,7 @@ export interface OptimizerOptions {
   /** Which parameters decay. */
   decay: 'all' | 'matrices'
   /** Precision of the moments. */
-  moments: 'float32' | '8bit'
+  moments: 'float32' | 'bfloat16' | '8bit'
 }
 
 export interface StepResult {

@@ -62,7 +62,7 @@ export interface CountedRun {
   checkpointing: boolean
   temperature: number
   /** Precision of the optimizer's moments. */
-  moments: 'float32' | '8bit'
+  moments: 'float32' | 'bfloat16' | '8bit'
 }
 
 export interface MemoryCount {
@@ -78,6 +78,7 @@ export interface MemoryCount {
 
 /** Bytes of the two moments of a parameter, each tensor by itself: native/optim/adamw.cpp. */
 function momentBytes({ size, embedding }: Trained, moments: CountedRun['moments']): number[] {
+  if (moments === 'bfloat16') return [size * 2, size * 2]
   if (moments === 'float32' || embedding || size < 4096) return [size * FLOAT, size * FLOAT]
   const scales = Math.ceil(size / 256) * FLOAT
   return [size, scales, size, scales]

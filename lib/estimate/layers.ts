@@ -58,8 +58,9 @@ interface Update {
   bytes: number
 }
 
-/** Adapters compute in float32 on a base of half precision too. */
-export const computesWide = (_config: Pick<AdapterConfig, 'dora'>, _module: AdapterModule) => true
+/** DoRA, PiSSA and OLoRA compute in float32 on a base of half precision. */
+export const computesWide = ({ dora }: Pick<AdapterConfig, 'dora'>, { takenOut }: AdapterModule) =>
+  dora || takenOut !== undefined
 
 /** Low-rank products of the modules of a layer: PiSSA and OLoRA have one more for what they took out of the base. */
 export const updatesOf = (of: Computed, modules: readonly AdapterModule[], rows: number): Update[] =>
@@ -105,6 +106,12 @@ function decoded(of: Computed, { rows, out, in: columns }: LinearPass, forward: 
   return values
 }
 
+/** Bytes of [R, K] of the updates that read x in one product: in half precision those of a layer do. */
+const togetherBytes = ({ rows, updates }: LinearPass, s: number) =>
+  s !== FLOAT && updates.length > 1 && updates.every(({ bytes }) => bytes === s)
+    ? rows * updates.reduce((sum, { rank }) => sum + rank, 0) * s
+    : null
+
 /** y [R, out]. */
 export function linearForward(of: Computed, pass: LinearPass): Held {
   const { ledger } = of
@@ -113,6 +120,11 @@ export function linearForward(of: Computed, pass: LinearPass): Held {
   const y = ledger.take('activations', pass.rows * pass.out * s)
   const readAgain = of.adapter?.dora === true && pass.updates.length > 0
   if (!readAgain) ledger.give(weight)
+  const together = togetherBytes(pass, s)
+  if (together !== null) {
+    ledger.pass('activations', together)
+    return y
+  }
   for (const { rows: updated, rank, bytes } of pass.updates) {
     const copied = s !== bytes
     const input = copied ? ledger.take('activations', pass.rows * pass.in * bytes) : null
@@ -140,6 +152,12 @@ export function linearBackward(of: Computed, pass: LinearPass): Held {
     of.adapter?.dora && pass.updates.length > 0 ? ledger.take('activations', pass.rows * pass.out * s) : null
   const dx = ledger.take('activations', pass.rows * pass.in * s)
   ledger.give(scaled)
+  const together = togetherBytes(pass, s)
+  if (together !== null) {
+    ledger.pass('activations', together, together)
+    ledger.give(weight)
+    return dx
+  }
   for (const { rows: updated, rank, bytes } of pass.updates) {
     const low = pass.rows * rank * bytes
     const copies = s === bytes ? [] : [pass.rows * pass.in * bytes, pass.rows * updated * bytes]

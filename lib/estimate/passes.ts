@@ -94,8 +94,9 @@ function headLoss(of: Computed, rows: number, gradient: boolean, tempered: boole
   const held = buffers.map((bytes) => ledger.take('loss', bytes))
   const chunk = step * columns * FLOAT
   const capped = gradient && spec.logitSoftCap ? ledger.take('loss', chunk) : null
-  // log p, p and their product.
-  if (machine.device === 'cuda') ledger.pass('loss', chunk, chunk, chunk)
+  // log p, p and their product; a softmax copies rows that are padded.
+  const copied = columns % 64 === 0 ? 0 : chunk
+  if (machine.device === 'cuda') ledger.pass('loss', copied, chunk, chunk, chunk)
   if (capped !== null) ledger.pass('loss', chunk)
   headUpdatesChunk(of, step, gradient)
   ledger.give(...held, capped, divided, ...shared)

@@ -5,6 +5,7 @@ import { type AdapterConfig, adapterConfig, criticLora } from '../models/lora.js
 import type { LoraOptions } from '../models/options.generated.js'
 import { referenceFreeLosses } from '../options/pair-losses.js'
 import { RECIPES, type RecipeName } from '../train/recipes.js'
+import { MOMENTS } from '../train/roles/optimizer.js'
 import type { CountedAdapter, CountedBase, CountedRole, CountedRun, Job } from './count.js'
 import type { Machine } from './layers.js'
 import type { DataLengths } from './lengths.js'
@@ -31,7 +32,7 @@ export interface CountedOptions {
   lora?: Omit<LoraOptions, 'seed'> | undefined
   activationCheckpointing: boolean
   /** `'adamw'` where it is absent. */
-  optimizer?: 'adamw' | 'adamw8bit' | undefined
+  optimizer?: keyof typeof MOMENTS | undefined
   batchSize?: number | undefined
   batchTokens?: number | undefined
   maxLength?: number | undefined
@@ -155,7 +156,7 @@ export function countedRun(run: RunShape, sizes: Sizes): CountedRun {
     machine,
     checkpointing: options.activationCheckpointing,
     temperature: options.temperature ?? 1,
-    moments: options.optimizer === 'adamw8bit' ? ('8bit' as const) : ('float32' as const),
+    moments: MOMENTS[options.optimizer ?? 'adamw'],
   }
   /** The policy as it was at the start. */
   const reference = (): CountedRole => {

@@ -19,8 +19,8 @@ const optimizerFields = lazily((z) => ({
     'warmupStableDecay: fraction of all steps that the decay takes (default: 0.2)',
   ),
   optimizer: option(
-    z.enum(['adamw', 'adamw8bit']).default('adamw'),
-    'adamw8bit keeps the moments of AdamW in 8 bits, a quarter of their memory, those of embeddings in 32',
+    z.enum(['adamw', 'adamw16bit', 'adamw8bit']).default('adamw'),
+    'adamw8bit keeps the moments of AdamW in 8 bits, a quarter of their memory, those of embeddings in 32; adamw16bit keeps all in bfloat16, half of their memory',
   ),
   beta1: option(z.number().min(0).lt(1).default(0.9), 'AdamW: decay rate of the first moment'),
   beta2: option(z.number().min(0).lt(1).default(0.999), 'AdamW: decay rate of the second moment'),

@@ -13,12 +13,16 @@ Napi::Value create_optimizer(const Napi::CallbackInfo& info) {
   TORCH_CHECK_VALUE(decay == "all" || decay == "matrices",
                     "[adamw] decay must be all or matrices, got ", decay);
   const auto moments = string_field(object, "moments");
-  TORCH_CHECK_VALUE(moments == "float32" || moments == "8bit",
-                    "[adamw] moments must be float32 or 8bit, got ", moments);
-  const optim::AdamWOptions options{
-      number_field(object, "beta1"), number_field(object, "beta2"),
-      number_field(object, "eps"),   number_field(object, "weightDecay"),
-      decay == "matrices",           moments == "8bit"};
+  TORCH_CHECK_VALUE(moments == "float32" || moments == "bfloat16" || moments == "8bit",
+                    "[adamw] moments must be float32, bfloat16 or 8bit, got ", moments);
+  const optim::AdamWOptions options{number_field(object, "beta1"),
+                                    number_field(object, "beta2"),
+                                    number_field(object, "eps"),
+                                    number_field(object, "weightDecay"),
+                                    decay == "matrices",
+                                    moments == "8bit"       ? optim::Moments::bits8
+                                    : moments == "bfloat16" ? optim::Moments::bfloat16
+                                                            : optim::Moments::exact};
   return submit(info.Env(), {role}, nullptr, [role, options](const core::Cancel&) {
     return handle_reply(kOptimizer, std::make_shared<optim::AdamW>(role->object, options));
   });

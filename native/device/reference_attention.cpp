@@ -96,25 +96,31 @@ void append_cache(at::Tensor& cache_BS2KE, const at::Tensor& qkv_BW, const Decod
   cache_BS2KE.index_put_({rows.rows_B, rows.positions_B}, keys_and_values(qkv_BW, shape));
 }
 
-// [B, K, G, E] x [B, K, E, S], positions that a row cannot see masked
+// The keys and values of a group of heads are read where they lie: one product for all groups would
+// copy the cache for every token.
 at::Tensor attention_decode(const at::Tensor& qkv_BW, const at::Tensor& cache_BS2KE,
                             const DecodeRows& rows, const AttentionShape& shape) {
   const int64_t count = qkv_BW.size(0), width = shape.head_dim;
-  const auto seen = cache_BS2KE.narrow(1, 0, rows.longest);
-  const auto keys_BKES = seen.select(2, 0).permute({0, 2, 3, 1});
-  const auto values_BKSE = seen.select(2, 1).permute({0, 2, 1, 3});
-  const auto q = qkv_BW.narrow(1, 0, shape.heads * width)
-                     .reshape({count, shape.kv_heads, shape.heads / shape.kv_heads, width});
-  const auto length = rows.lengths_B.view({count, 1, 1, 1});
-  const auto position = at::arange(rows.longest, length.options()).view({1, 1, 1, rows.longest});
-  auto hidden = position.ge(length);
+  const int64_t group = shape.heads / shape.kv_heads;
+  const auto seen_BS2KE = cache_BS2KE.narrow(1, 0, rows.longest);
+  const auto length = rows.lengths_B.view({count, 1, 1});
+  const auto position = at::arange(rows.longest, length.options()).view({1, 1, rows.longest});
+  auto hidden_B1S = position.ge(length);
   if (shape.window.has_value())
-    hidden = at::logical_or(hidden, position.lt(length - *shape.window));
-  auto scores = at::matmul(q, keys_BKES).to(wide_type(qkv_BW));
-  scores = (scores * shape.softmax_scale())
-               .masked_fill(hidden, -std::numeric_limits<double>::infinity());
-  return at::matmul(at::softmax(scores, -1).to(qkv_BW.scalar_type()), values_BKSE)
-      .reshape({count, shape.heads * width});
+    hidden_B1S = at::logical_or(hidden_B1S, position.lt(length - *shape.window));
+  auto out_BO = at::empty({count, shape.heads * width}, qkv_BW.options());
+  for (int64_t k = 0; k < shape.kv_heads; ++k) {
+    const auto heads = [&](const at::Tensor& x) {
+      return x.narrow(1, k * group * width, group * width).view({count, group, width});
+    };
+    const auto cached_BSE = [&](int64_t which) { return seen_BS2KE.select(2, which).select(2, k); };
+    auto scores_BGS = at::bmm(heads(qkv_BW), cached_BSE(0).transpose(1, 2)).to(wide_type(qkv_BW));
+    scores_BGS.mul_(shape.softmax_scale())
+        .masked_fill_(hidden_B1S, -std::numeric_limits<double>::infinity());
+    heads(out_BO).copy_(
+        at::bmm(at::softmax(scores_BGS, -1).to(qkv_BW.scalar_type()), cached_BSE(1)));
+  }
+  return out_BO;
 }
 
 }  // namespace

@@ -23,6 +23,23 @@ at::Tensor own_values(const nn::Parameter& parameter) {
   return parameter.coded == nullptr ? parameter.value.clone() : parameter.values();
 }
 
+// Lays the A that read one input one behind another, so that one product serves them. In full
+// precision they stay apart: a product of another shape may differ in its last bit.
+void lay_together(const std::vector<nn::LowRank>& updates) {
+  int64_t rows = 0;
+  for (const auto& low : updates) {
+    if (!low.a->master.defined()) return;
+    rows += low.a->value.size(0);
+  }
+  if (updates.size() < 2) return;
+  const auto all_KI = at::zeros({rows, updates[0].a->value.size(1)}, updates[0].a->value.options());
+  int64_t from = 0;
+  for (const auto& low : updates) {
+    low.a->value = all_KI.narrow(0, from, low.a->value.size(0));
+    from += low.a->value.size(0);
+  }
+}
+
 bool same_update(const nn::LowRank& one, const nn::LowRank& other) {
   return one.a == other.a && one.b == other.b && one.scale == other.scale &&
          one.magnitude == nullptr && other.magnitude == nullptr;
@@ -68,17 +85,23 @@ Adapter::Adapter(std::shared_ptr<Decoder> base, AdapterSpec spec)
   for (const auto& copy : spec_.copies) add_copy(copy);
   uint32_t stream = 0;
   for (const auto& module : spec_.modules) add_module(module, stream++);
+  for (auto& block : blocks_) {
+    lay_together(block.qkv);
+    lay_together(block.up);
+  }
   base_->freeze();
 }
 
-nn::Parameter* Adapter::add(const std::string& name, at::IntArrayRef shape) {
+nn::Parameter* Adapter::add(const std::string& name, at::IntArrayRef shape, bool wide) {
   TORCH_CHECK_VALUE(!index_.contains(name), "[adapter] ", name, " is listed twice");
   auto& parameter = parameters_.emplace_back();
   parameter.name = name;
-  parameter.value =
-      at::zeros(shape, at::TensorOptions()
-                           .dtype(base_->dtype() == at::kDouble ? at::kDouble : at::kFloat)
-                           .device(base_->device()));
+  const auto exact = at::TensorOptions()
+                         .dtype(base_->dtype() == at::kDouble ? at::kDouble : at::kFloat)
+                         .device(base_->device());
+  const bool rounded = !wide && exact.dtype() != base_->dtype();
+  parameter.value = at::zeros(shape, rounded ? exact.dtype(base_->dtype()) : exact);
+  if (rounded) parameter.master = at::zeros(shape, exact);
   index_[name] = parameters_.size() - 1;
   return &parameter;
 }
@@ -142,8 +165,9 @@ void Adapter::add_module(const AdapterModule& module, uint32_t stream) {
   low.stream = stream;
   low.of_columns = is_embedding(module);
   if (module.shared_with.empty()) {
-    low.a = add(module.name + ".lora_A", {module.rank, in});
-    low.b = add(module.name + ".lora_B", {rows, module.rank});
+    const bool wide = spec_.dora || module.initial != Initial::none;
+    low.a = add(module.name + ".lora_A", {module.rank, in}, wide);
+    low.b = add(module.name + ".lora_B", {rows, module.rank}, wide);
   } else {
     low.a = find(module.shared_with + ".lora_A");
     low.b = find(module.shared_with + ".lora_B");
@@ -152,7 +176,7 @@ void Adapter::add_module(const AdapterModule& module, uint32_t stream) {
                       module.shared_with);
   }
   if (spec_.dora)
-    low.magnitude = add(module.name + ".lora_magnitude_vector", {low.of_columns ? in : rows});
+    low.magnitude = add(module.name + ".lora_magnitude_vector", {low.of_columns ? in : rows}, true);
   auto& updates = updates_of(module);
   updates.push_back(low);
   if (module.initial != Initial::none) updates.push_back(taken_out(weight.values(), low, module));
@@ -221,8 +245,11 @@ void Adapter::initialize(uint64_t seed) {
         core::fill_uniform(values.mutable_data_ptr<float>(), values.numel(),
                            1 / std::sqrt(static_cast<double>(a->value.size(1))), seed, of_module);
       }
-      a->value.copy_(values);
-      find(module.name + ".lora_B")->value.zero_();
+      auto* b = find(module.name + ".lora_B");
+      a->exact().copy_(values);
+      b->exact().zero_();
+      a->round();
+      b->round();
     }
     const auto* weight = weight_of(module);
     for (auto& low : updates_of(module)) {
@@ -238,7 +265,8 @@ void Adapter::copy_from(Adapter& other) {
     TORCH_CHECK_VALUE(source != nullptr && source->value.sizes() == parameter.value.sizes(),
                       "[adapter] ", parameter.name,
                       " is missing or has another shape in the other adapter");
-    parameter.value.copy_(source->value);
+    parameter.exact().copy_(source->exact());
+    parameter.round();
   }
 }
 

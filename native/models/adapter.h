@@ -54,9 +54,10 @@ struct AdapterSpec {
 /**
  * Low-rank updates of some layers of one base, and copies of some of its parameters. Parameters
  * are `<module>.lora_A` [r, in], `<module>.lora_B` [out, r] and, for DoRA,
- * `<module>.lora_magnitude_vector` [out], float32, float64 on a float64 base; of an embedding
- * [V, D], whose rows are looked up, A is [r, D], B [V, r] and the magnitudes [D]. Copies have the
- * dtype of the base. The base is frozen while it has an adapter.
+ * `<module>.lora_magnitude_vector` [out]; of an embedding [V, D], whose rows are looked up, A is
+ * [r, D], B [V, r] and the magnitudes [D]. They and copies have the dtype of the base; A and B of
+ * a base in half precision are roundings of float32 master values, and with DoRA, PiSSA and OLoRA
+ * float32 themselves. The base is frozen while it has an adapter.
  */
 class Adapter {
  public:
@@ -89,7 +90,8 @@ class Adapter {
   void merge_into_base(bool reads_head);
 
  private:
-  nn::Parameter* add(const std::string& name, at::IntArrayRef shape);
+  /** `wide`: float32 where the base has half precision. */
+  nn::Parameter* add(const std::string& name, at::IntArrayRef shape, bool wide);
   void add_copy(const AdapterCopy& copy);
   void add_module(const AdapterModule& module, uint32_t stream);
   /** The negative of what the initialization took out of the weight. */

@@ -71,13 +71,15 @@ at::Tensor view_of(Role& role, const WeightMapEntry& entry, bool gradient) {
   auto& parameter = role.parameter(entry.parameter);
   TORCH_CHECK_VALUE(!gradient || parameter.coded == nullptr, "[weights] ", entry.name,
                     " is frozen in 4 bits and has no gradient");
-  return view_of(gradient ? parameter.gradient() : parameter.values(), entry);
+  if (gradient) return view_of(parameter.gradient(), entry);
+  return view_of(parameter.coded == nullptr ? parameter.exact() : parameter.values(), entry);
 }
 
 void set_values(Role& role, const WeightMapEntry& entry, const at::Tensor& values) {
   auto& parameter = role.parameter(entry.parameter);
   if (parameter.coded == nullptr) {
-    view_of(parameter.value, entry).copy_(values);
+    view_of(parameter.exact(), entry).copy_(values);
+    parameter.round();
   } else {
     auto kept = entry;
     const auto plain = parameter.coded->plain_rows();
@@ -110,8 +112,9 @@ void load_weights(Role& role, const std::string& path, const std::vector<WeightM
     } else {
       const auto& found = found_in(file, path, entry, shape_of(parameter, entry));
       if (parameter.coded == nullptr) {
-        auto target = view_of(parameter.value, entry);
+        auto target = view_of(parameter.exact(), entry);
         file.read_into(found, target);
+        parameter.round();
       } else {
         const auto values = file.read(found);
         if (core::number_of(at::isfinite(values).all()) == 0) {

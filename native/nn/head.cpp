@@ -34,6 +34,7 @@ HeadPass::HeadPass(const Head& head, const at::Tensor& hidden_RD)
     Update update{};
     update.module = &module;
     update.input_RD = low_rank_input(hidden_RD_, module, head.adapter, &update.mask);
+    update.scale = scale_of(module, head.adapter, update.input_RD.scalar_type());
     update.low_RK = core::product(update.input_RD, module.a->value.t());
     if (module.magnitude != nullptr)
       update.ratio_V = magnitude_ratio(head.weight->value, module, &update.norms_V);
@@ -46,7 +47,7 @@ void HeadPass::logits(at::Tensor& logits_CV, int64_t from, int64_t count, at::Te
   for (const auto& update : updates_) {
     const auto& module = *update.module;
     core::add_product(logits_CV, update.low_RK.narrow(0, from, count), module.b->value.t(),
-                      module.scale);
+                      update.scale);
     if (update.ratio_V.defined()) logits_CV.mul_(update.ratio_V);
   }
   if (scale_ != 1) logits_CV.mul_(scale_);
@@ -70,16 +71,16 @@ void HeadPass::backward(at::Tensor& dlogits_CV, int64_t from, int64_t count, con
       auto wide_CV = widened(dlogits_CV, module);
       if (module.magnitude->trainable) {
         auto rows_CV = at::mm(widened(hidden_CD, module), widened(head_.weight->value, module).t());
-        rows_CV = at::addmm(rows_CV, low_CK, b.t(), 1, module.scale);
+        rows_CV = at::addmm(rows_CV, low_CK, b.t(), 1, update.scale);
         module.magnitude->gradient().add_((wide_CV * rows_CV).sum(0) / update.norms_V, scale_);
       }
       dlogits_CV.mul_(update.ratio_V);
     }
     if (!update.dlow_RK.defined()) update.dlow_RK = at::zeros_like(update.low_RK);
     const auto wide_CV = widened(dlogits_CV, module);
-    update.dlow_RK.narrow(0, from, count).copy_(core::product(wide_CV, b).mul_(module.scale));
+    update.dlow_RK.narrow(0, from, count).copy_(core::product(wide_CV, b).mul_(update.scale));
     if (module.b->trainable)
-      core::add_transposed_product(module.b->gradient(), wide_CV, low_CK, module.scale * scale_);
+      core::add_transposed_product(module.b->gradient(), wide_CV, low_CK, update.scale * scale_);
   }
   auto dhidden_CD = dhidden_RD.narrow(0, from, count);
   core::multiply(dhidden_CD, dlogits_CV, head_.weight->value);

@@ -50,6 +50,7 @@ class HeadPass {
   /** One low-rank update in this pass. */
   struct Update {
     const LowRank* module;
+    double scale;
     at::Tensor mask, input_RD;
     at::Tensor low_RK, dlow_RK;   // K: rank
     at::Tensor ratio_V, norms_V;  // DoRA only

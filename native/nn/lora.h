@@ -11,6 +11,9 @@ namespace posttrain::nn {
  * et al. 2021, arXiv 2106.09685): y += scale * B A dropout(x). With `magnitude` (DoRA, Liu et al.
  * 2024, arXiv 2402.09353) the rows become m (W + scale B A) / ||W + scale B A||, the norm held
  * constant in the gradient, as the paper and PEFT do.
+ *
+ * A and B have the dtype of the layer, so that its products with x are those of the layer; with
+ * magnitudes, or for what an initialization took out of the weight, float32 at least.
  */
 struct LowRank {
   int64_t first_row = 0;
@@ -41,6 +44,9 @@ bool reads_weight(const LinearAdapter& adapter);
 
 /** y in the dtype of the adapter, for a product with its matrices. */
 at::Tensor widened(const at::Tensor& y, const LowRank& module);
+
+/** Factor of B A: what dropout's 1 / (1 - p) loses in half precision is made up for here. */
+double scale_of(const LowRank& module, const LinearAdapter& adapter, at::ScalarType dtype);
 
 /** What a module's A is multiplied with: x [T, in], dropped out. Sets `mask` where there is
  * dropout.

@@ -22,12 +22,21 @@ struct Parameter {
   std::shared_ptr<CodedWeight> coded;
   /** Same shape; float32 where the value is half precision. Undefined until the first backward. */
   at::Tensor grad;
+  /** float32 values of an adapter, whose rounding is the value; undefined where the value is all.
+   * Those of a base are its optimizer's. */
+  at::Tensor master;
   bool trainable = true;
   Init init = Init::matrix;
 
   at::IntArrayRef sizes() const { return coded == nullptr ? value.sizes() : coded->sizes(); }
   /** The value, or a temporary with those of a coded weight. */
   at::Tensor values() const { return coded == nullptr ? value : coded->values(); }
+  /** What is trained, saved and set: the master values, else the value. */
+  const at::Tensor& exact() const { return master.defined() ? master : value; }
+  /** Takes over a change of the exact values. */
+  void round() {
+    if (master.defined()) value.copy_(master);
+  }
 
   at::ScalarType grad_dtype() const {
     return value.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;

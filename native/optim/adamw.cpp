@@ -38,17 +38,19 @@ AdamW::AdamW(std::shared_ptr<models::Role> role, const AdamWOptions& options)
     const auto wide = parameter.value.options().dtype(parameter.grad_dtype());
     Slot slot{
         &parameter, {}, {}, {}, {}, {}, !options.decay_matrices_only || parameter.value.dim() >= 2};
-    if (options.moments_8bit && parameter.value.numel() >= kSmallest8bit &&
+    TORCH_CHECK_VALUE(options.moments == Moments::exact || parameter.grad_dtype() == at::kFloat,
+                      "[adamw] rounded moments are for models of 32 or 16 bits, not float64");
+    if (options.moments == Moments::bits8 && parameter.value.numel() >= kSmallest8bit &&
         !is_embedding(*role_, trained)) {
-      TORCH_CHECK_VALUE(parameter.grad_dtype() == at::kFloat,
-                        "[adamw] moments in 8 bits are for models of 32 or 16 bits, not float64");
       slot.coded_first = zero_state(parameter.value, /*is_signed=*/true);
       slot.coded_second = zero_state(parameter.value, /*is_signed=*/false);
     } else {
-      slot.first = at::zeros(parameter.value.sizes(), wide);
-      slot.second = at::zeros(parameter.value.sizes(), wide);
+      const auto of = options.moments == Moments::bfloat16 ? wide.dtype(at::kBFloat16) : wide;
+      slot.first = at::zeros(parameter.value.sizes(), of);
+      slot.second = at::zeros(parameter.value.sizes(), of);
     }
-    if (parameter.value.scalar_type() != parameter.grad_dtype())
+    slot.master = parameter.master;
+    if (!slot.master.defined() && parameter.value.scalar_type() != parameter.grad_dtype())
       slot.master = parameter.value.to(parameter.grad_dtype());
     slots_.push_back(std::move(slot));
   }
@@ -85,12 +87,12 @@ StepResult AdamW::step(double learning_rate, double max_grad_norm) {
   }
   std::vector<size_t> decaying, others;
   for (size_t i = 0; i < slots_.size(); ++i)
-    if (slots_[i].first.defined()) (slots_[i].decays ? decaying : others).push_back(i);
+    if (slots_[i].exact()) (slots_[i].decays ? decaying : others).push_back(i);
   broken_ = true;
   ++steps_;
   update(decaying, learning_rate, options_.weight_decay, grad_scale);
   update(others, learning_rate, 0, grad_scale);
-  update_coded(learning_rate, scale);
+  update_rounded(learning_rate, scale);
   broken_ = false;
   return {norm, true};
 }
@@ -126,19 +128,24 @@ void AdamW::round_masters(const std::vector<size_t>& indices) {
   if (!values.empty()) at::_foreach_copy_(values, masters);
 }
 
-void AdamW::update_coded(double learning_rate, double grad_scale) {
-  std::vector<size_t> coded;
+void AdamW::update_rounded(double learning_rate, double grad_scale) {
+  std::vector<size_t> rounded;
   for (size_t i = 0; i < slots_.size(); ++i) {
     auto& slot = slots_[i];
-    if (slot.first.defined()) continue;
-    coded.push_back(i);
+    if (slot.exact()) continue;
+    rounded.push_back(i);
     auto& value = slot.master.defined() ? slot.master : slot.parameter->value;
     const double decay = slot.decays ? options_.weight_decay : 0;
-    adamw_blockwise(
-        value, slot.parameter->gradient(), slot.coded_first, slot.coded_second,
-        {learning_rate, decay, options_.beta1, options_.beta2, options_.eps, steps_, grad_scale});
+    const AdamWStep step{learning_rate, decay,  options_.beta1, options_.beta2,
+                         options_.eps,  steps_, grad_scale};
+    auto& grad = slot.parameter->gradient();
+    if (slot.first.defined()) {
+      adamw_half_moments(value, grad, slot.first, slot.second, step, static_cast<uint32_t>(i));
+    } else {
+      adamw_blockwise(value, grad, slot.coded_first, slot.coded_second, step);
+    }
   }
-  round_masters(coded);
+  round_masters(rounded);
 }
 
 template <typename Visit>

@@ -6,8 +6,18 @@
 #include "core/cancel.h"
 #include "models/role.h"
 #include "optim/blockwise.h"
+#include "optim/half_moments.h"
 
 namespace posttrain::optim {
+
+enum class Moments {
+  /** float32, float64 for a model in it. */
+  exact,
+  bfloat16,
+  /** Those of matrices and vectors of at least 4,096 values in 8 bits, in blocks; those of
+   * embeddings stay in float32. */
+  bits8,
+};
 
 struct AdamWOptions {
   double beta1 = 0.9;
@@ -16,9 +26,7 @@ struct AdamWOptions {
   double weight_decay = 0.01;
   /** Decays only parameters of two or more dimensions; otherwise all. */
   bool decay_matrices_only = false;
-  /** Keeps the moments of matrices and vectors of at least 4,096 values in 8 bits, in blocks;
-   * those of embeddings stay in float32. */
-  bool moments_8bit = false;
+  Moments moments = Moments::exact;
 };
 
 struct StepResult {
@@ -49,14 +57,17 @@ class AdamW {
  private:
   struct Slot {
     nn::Parameter* parameter;
-    at::Tensor first, second;  // moments; undefined where they are coded
+    at::Tensor first, second;  // moments, in bfloat16 too; undefined where they are coded
     CodedState coded_first, coded_second;
     at::Tensor master;  // undefined for parameters of full precision
     bool decays;
+
+    bool exact() const { return first.defined() && first.scalar_type() != at::kBFloat16; }
   };
   void update(const std::vector<size_t>& slots, double learning_rate, double weight_decay,
               const at::Tensor& grad_scale);
-  void update_coded(double learning_rate, double grad_scale);
+  /** Of those whose moments are not exact. */
+  void update_rounded(double learning_rate, double grad_scale);
   /** Rounds master weights to the values that compute. */
   void round_masters(const std::vector<size_t>& slots);
   /** Calls visit(name, tensor) for every tensor of the state. */

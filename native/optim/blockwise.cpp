@@ -12,24 +12,6 @@ namespace {
 
 using core::DynamicCode;
 
-/** The factors of a step, as the loops use them. */
-struct Factors {
-  /** `rest1` and `rest2` are 1 - beta, rounded once. */
-  float keep, beta1, beta2, rest1, rest2, rate, root, eps, scale;
-  explicit Factors(const BlockwiseStep& step)
-      : keep(static_cast<float>(1 - step.learning_rate * step.weight_decay)),
-        beta1(static_cast<float>(step.beta1)),
-        beta2(static_cast<float>(step.beta2)),
-        rest1(static_cast<float>(1 - step.beta1)),
-        rest2(static_cast<float>(1 - step.beta2)),
-        rate(static_cast<float>(step.learning_rate /
-                                (1 - std::pow(step.beta1, static_cast<double>(step.step))))),
-        root(static_cast<float>(
-            std::sqrt(1 - std::pow(step.beta2, static_cast<double>(step.step))))),
-        eps(static_cast<float>(step.eps)),
-        scale(static_cast<float>(step.grad_scale)) {}
-};
-
 struct Pointers {
   float* value;
   const float* grad;
@@ -37,7 +19,7 @@ struct Pointers {
   float *first_scale, *second_scale;
 };
 
-void blocks(const Pointers& at, const Factors& f, int64_t count, int64_t begin, int64_t end) {
+void blocks(const Pointers& at, const AdamWFactors& f, int64_t count, int64_t begin, int64_t end) {
   const auto &signed_code = DynamicCode::of(true), &unsigned_code = DynamicCode::of(false);
   std::array<float, kBlock> m, v;
   for (int64_t block = begin; block < end; ++block) {
@@ -93,9 +75,9 @@ CodedState zero_state(const at::Tensor& like, bool is_signed) {
 }
 
 void adamw_blockwise(at::Tensor& value, const at::Tensor& grad, CodedState& first,
-                     CodedState& second, const BlockwiseStep& step) {
+                     CodedState& second, const AdamWStep& step) {
   if (!value.is_cpu()) return adamw_blockwise_by_operations(value, grad, first, second, step);
-  const Factors factors(step);
+  const AdamWFactors factors(step);
   const Pointers at{value.data_ptr<float>(),         grad.const_data_ptr<float>(),
                     first.codes.data_ptr<uint8_t>(), second.codes.data_ptr<uint8_t>(),
                     first.scales.data_ptr<float>(),  second.scales.data_ptr<float>()};
@@ -105,8 +87,8 @@ void adamw_blockwise(at::Tensor& value, const at::Tensor& grad, CodedState& firs
 }
 
 void adamw_blockwise_by_operations(at::Tensor& value, const at::Tensor& grad, CodedState& first,
-                                   CodedState& second, const BlockwiseStep& step) {
-  const Factors f(step);
+                                   CodedState& second, const AdamWStep& step) {
+  const AdamWFactors f(step);
   // A piece at a time bounds what it holds.
   constexpr int64_t kPiece = int64_t{1} << 24;
   const auto signed_code = DynamicCode::of(true).tensor(value.device()),

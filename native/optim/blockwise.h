@@ -1,6 +1,8 @@
 #pragma once
 #include <ATen/ATen.h>
 
+#include "optim/step.h"
+
 namespace posttrain::optim {
 
 /** Values of one block of a coded state: they share a scale. */
@@ -19,25 +21,15 @@ struct CodedState {
 /** The state of zeros for a parameter; of signed values, or of values that are never negative. */
 CodedState zero_state(const at::Tensor& like, bool is_signed);
 
-struct BlockwiseStep {
-  double learning_rate;
-  double weight_decay;
-  double beta1, beta2, eps;
-  /** From 1. */
-  int64_t step;
-  /** Gradients are divided by it. */
-  double grad_scale;
-};
-
 /**
  * AdamW of one float32 parameter whose moments are coded: decodes a block, computes the step in
  * float32, updates the value with the moments before they are rounded, and codes them to the
  * nearest value.
  */
 void adamw_blockwise(at::Tensor& value, const at::Tensor& grad, CodedState& first,
-                     CodedState& second, const BlockwiseStep& step);
+                     CodedState& second, const AdamWStep& step);
 /** The same by torch's operations, for any device. */
 void adamw_blockwise_by_operations(at::Tensor& value, const at::Tensor& grad, CodedState& first,
-                                   CodedState& second, const BlockwiseStep& step);
+                                   CodedState& second, const AdamWStep& step);
 
 }  // namespace posttrain::optim

@@ -7,13 +7,13 @@ import { alignWithFeedback } from './alignment.mjs'
 import { conversation, Printer, respond, train } from './stage.mjs'
 
 const folder = fileURLToPath(new URL('.', import.meta.url))
-const rowsOf = (name) =>
+export const rowsOf = (name) =>
   readFileSync(join(folder, name), 'utf8')
     .trim()
     .split('\n')
     .map((line) => JSON.parse(line))
 
-const CONFIG = {
+export const CONFIG = {
   model_type: 'llama',
   vocab_size: 512,
   hidden_size: 192,
@@ -26,7 +26,7 @@ const CONFIG = {
   rope_theta: 10000,
   tie_word_embeddings: true,
 }
-const TRAINING = {
+export const TRAINING = {
   learningRate: 2e-3,
   beta2: 0.99,
   batchSize: 16,
@@ -34,9 +34,9 @@ const TRAINING = {
   maxLength: 256,
 }
 /** Thresholds: exact match on all held-out rows and on each task, and CPU seconds of training. */
-const GATE = { all: 0.97, task: 0.85, cpuSeconds: 120 }
+export const GATE = { all: 0.97, task: 0.85, cpuSeconds: 120 }
 
-async function exactMatch(model, rows, signal) {
+export async function exactMatch(model, rows, signal) {
   const responses = await respond(
     model,
     rows.map((row) => plainTemplate.prompt(row)),

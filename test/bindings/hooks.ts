@@ -34,6 +34,12 @@ export interface Hooks {
     grads: readonly Float32Array[],
     options: BlockwiseOptions,
   ): BlockwiseState[]
+  /** The same with moments in bfloat16. */
+  adamwHalfMoments(
+    values: Float32Array,
+    grads: readonly Float32Array[],
+    options: BlockwiseOptions,
+  ): Record<'value' | 'first' | 'second', Float32Array>[]
   dynamicCode(isSigned: boolean): Float32Array
   /** Begins to count. */
   countLaunches(): void

@@ -83,6 +83,40 @@ test.serial('a step of fine-tuning all weights keeps to its launches a layer, an
   t.true(sum <= 105, `${sum}`)
 })
 
+/** LoRA on all linear layers of a block: first row and rows of each in the fused layer. */
+const ADAPTED = [
+  ['qkv', 0, 64],
+  ['qkv', 64, 32],
+  ['qkv', 96, 32],
+  ['out', 0, 64],
+  ['up', 0, 96],
+  ['up', 96, 96],
+  ['down', 0, 64],
+] as const
+
+test.serial('a backward of LoRA keeps to its launches a layer: one A for what reads one input', async (t) => {
+  const runs: Counted[] = []
+  for (const layers of [4, 2]) {
+    const { base, role } = await made(specOf(layers), 'bfloat16', 'cuda')
+    const modules = Array.from({ length: layers }, (_, layer) =>
+      ADAPTED.map(([linear, first, count], i) => ({
+        ...{ name: `${layer}.${i}`, layer, linear, rows: [first, count] as [number, number] },
+        ...{ rank: 8, scale: 2 },
+      })),
+    ).flat()
+    const adapter = await core.createAdapter(base, { modules, copies: [], dropout: 0, dora: false, seed: 1 })
+    await core.setAdapter(role, adapter)
+    const backward = () => core.backward(role, batch, [{ kind: 'crossEntropy' }], { normalizer: 94 })
+    await backward()
+    runs.push(await counted(backward))
+    t.is(runs.at(-1)!.waits, 1)
+    for (const handle of [role, adapter, base]) await core.dispose(handle)
+  }
+  const { sum, operations } = ofOneLayer(runs[0]!, runs[1]!)
+  t.log(`${sum} launches a layer: ${operations.map(([name, count]) => `${count} ${name}`).join(', ')}`)
+  t.true(sum <= 140, `${sum}`)
+})
+
 test.serial('a decoded token keeps to its launches a layer, and several of them wait once', async (t) => {
   const runs: Counted[] = []
   for (const layers of [4, 2]) {
@@ -145,4 +179,30 @@ test.serial('a loss that depends on its log-probabilities waits once, whatever t
   const [expected, actual] = results
   close(t, actual!.loss, expected!.loss, { relative: 1e-5 }, 'loss')
   t.true(distance(actual!.gradient, expected!.gradient) < 1e-4 * norm(expected!.gradient))
+})
+
+test.serial('a token that the reference decodes copies no keys and values', async (t) => {
+  const { base, role } = await made(specOf(1), 'float64', 'cpu')
+  const positions = 2000
+  const session = await core.createSession(
+    role,
+    [5, 6].map((id) => new Int32Array(positions).fill(id)),
+    {
+      ...{ temperature: 1, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, seed: 0 },
+      maxNewTokens: Int32Array.of(20, 20),
+      stopIds: new Int32Array(),
+    },
+  )
+  await core.advance(session, 3)
+  await core.resetPeak()
+  const { allocatedBytes } = await core.info()
+  await core.advance(session, 1)
+  const { peakAllocatedBytes } = await core.info()
+  // Keys and values of two heads of 16 in each row.
+  const cached = 2 * positions * 2 * 2 * 16 * 8
+  t.true(
+    peakAllocatedBytes - allocatedBytes < cached / 2,
+    `${peakAllocatedBytes - allocatedBytes} of ${cached}`,
+  )
+  for (const handle of [session, role, base]) await core.dispose(handle)
 })

@@ -141,9 +141,9 @@ test('ppo of 7B on one base with adapters needs less than 24 GB, with four model
   close(t, weights[0]!.bytes, 13_476_831_232, { relative: 1e-5 })
   const bytes = (part: string) =>
     shared.held.filter((item) => item.part === part).reduce((sum, item) => sum + item.bytes, 0)
-  // Rank 16 on seven matrices of 32 layers in float32; the actor's and the critic's are trained
+  // Rank 16 on seven matrices of 32 layers, in float32 and as bfloat16 values; the actor's and the critic's are trained
   const adapter = 32 * 16 * (4 * (4096 + 4096) + 3 * (4096 + 11008)) * 4
-  close(t, bytes('adapters'), 3 * adapter, { relative: 1e-3 })
+  close(t, bytes('adapters'), 3 * 1.5 * adapter, { relative: 1e-3 })
   close(t, bytes('gradients'), 2 * adapter, { relative: 1e-3 })
   close(t, bytes('optimizer'), 4 * adapter, { relative: 1e-3 })
   // 8 responses of 1024 positions, keys and values of 32 layers; while they grow one layer is there twice
@@ -193,6 +193,14 @@ test('each option changes what it should', (t) => {
   )
   // Two float32 moments and a float32 master of each bfloat16 weight
   close(t, part(base, 'optimizer'), 3 * part(base, 'gradients'), { relative: 1e-3 })
+  // Moments in bfloat16 are half of those, in 8 bits (but of the embedding) a quarter, with a scale for each 256.
+  const optimizer = (name: CountedOptions['optimizer']) => part({ ...base, optimizer: name }, 'optimizer')
+  const embedding = 32000 * 4096
+  const each = part(base, 'gradients') / 4
+  close(t, optimizer('adamw16bit'), 8 * each, { relative: 1e-3 })
+  close(t, optimizer('adamw8bit'), 4 * each + 8 * embedding + 2 * (1 + 4 / 256) * (each - embedding), {
+    relative: 1e-3,
+  })
   // Pairs are two documents each.
   t.true(part(base, 'activations', 'dpo') > 1.9 * part(base, 'activations'))
   const weights = (options: Partial<CountedOptions>, recipe: RecipeName) =>

@@ -126,6 +126,7 @@ const supervised: [string, RecipeName, Name, CountedOptions, 'nf4'?][] = [
   ['all weights', 'sft', 'gemma3', { ...plain, batchSize: 4 }],
   ['LoRA, checkpointing', 'sft', 'gemma3', { ...plain, activationCheckpointing: true, lora: { rank: 8 } }],
   ['moments in 8 bits', 'sft', 'gpt2', { ...plain, batchSize: 4, optimizer: 'adamw8bit' }],
+  ['moments in bfloat16', 'sft', 'gpt2', { ...plain, batchSize: 4, optimizer: 'adamw16bit' }],
   ['moments in 8 bits, LoRA', 'sft', 'llama', { ...plain, optimizer: 'adamw8bit', lora: { rank: 32 } }],
   ['a sliding window', 'sft', 'mistral', { ...plain, batchSize: 4 }],
   ['checkpointing', 'sft', 'llama', { ...plain, activationCheckpointing: true }],

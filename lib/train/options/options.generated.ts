@@ -96,10 +96,10 @@ export interface PretrainOptions {
   /** warmupStableDecay: fraction of all steps that the decay takes. In (0, 1]. Default: 0.2. */
   decayRatio?: number | undefined
   /**
-   * adamw8bit keeps the moments of AdamW in 8 bits, a quarter of their memory, those of embeddings in 32.
-   * Defaults to `'adamw'`.
+   * adamw8bit keeps the moments of AdamW in 8 bits, a quarter of their memory, those of embeddings in 32;
+   * adamw16bit keeps all in bfloat16, half of their memory. Defaults to `'adamw'`.
    */
-  optimizer?: 'adamw' | 'adamw8bit' | undefined
+  optimizer?: 'adamw' | 'adamw16bit' | 'adamw8bit' | undefined
   /** AdamW: decay rate of the first moment. In [0, 1). Defaults to `0.9`. */
   beta1?: number | undefined
   /** AdamW: decay rate of the second moment. In [0, 1). Defaults to `0.999`. */
@@ -301,10 +301,10 @@ export interface SftOptions {
   /** warmupStableDecay: fraction of all steps that the decay takes. In (0, 1]. Default: 0.2. */
   decayRatio?: number | undefined
   /**
-   * adamw8bit keeps the moments of AdamW in 8 bits, a quarter of their memory, those of embeddings in 32.
-   * Defaults to `'adamw'`.
+   * adamw8bit keeps the moments of AdamW in 8 bits, a quarter of their memory, those of embeddings in 32;
+   * adamw16bit keeps all in bfloat16, half of their memory. Defaults to `'adamw'`.
    */
-  optimizer?: 'adamw' | 'adamw8bit' | undefined
+  optimizer?: 'adamw' | 'adamw16bit' | 'adamw8bit' | undefined
   /** AdamW: decay rate of the first moment. In [0, 1). Defaults to `0.9`. */
   beta1?: number | undefined
   /** AdamW: decay rate of the second moment. In [0, 1). Defaults to `0.999`. */
@@ -508,10 +508,10 @@ export interface GrpoOptions<Row = Record<string, unknown>> {
   /** warmupStableDecay: fraction of all steps that the decay takes. In (0, 1]. Default: 0.2. */
   decayRatio?: number | undefined
   /**
-   * adamw8bit keeps the moments of AdamW in 8 bits, a quarter of their memory, those of embeddings in 32.
-   * Defaults to `'adamw'`.
+   * adamw8bit keeps the moments of AdamW in 8 bits, a quarter of their memory, those of embeddings in 32;
+   * adamw16bit keeps all in bfloat16, half of their memory. Defaults to `'adamw'`.
    */
-  optimizer?: 'adamw' | 'adamw8bit' | undefined
+  optimizer?: 'adamw' | 'adamw16bit' | 'adamw8bit' | undefined
   /** AdamW: decay rate of the first moment. In [0, 1). Defaults to `0.9`. */
   beta1?: number | undefined
   /** AdamW: decay rate of the second moment. In [0, 1). Defaults to `0.999`. */
@@ -723,10 +723,10 @@ export interface RlooOptions<Row = Record<string, unknown>> {
   /** warmupStableDecay: fraction of all steps that the decay takes. In (0, 1]. Default: 0.2. */
   decayRatio?: number | undefined
   /**
-   * adamw8bit keeps the moments of AdamW in 8 bits, a quarter of their memory, those of embeddings in 32.
-   * Defaults to `'adamw'`.
+   * adamw8bit keeps the moments of AdamW in 8 bits, a quarter of their memory, those of embeddings in 32;
+   * adamw16bit keeps all in bfloat16, half of their memory. Defaults to `'adamw'`.
    */
-  optimizer?: 'adamw' | 'adamw8bit' | undefined
+  optimizer?: 'adamw' | 'adamw16bit' | 'adamw8bit' | undefined
   /** AdamW: decay rate of the first moment. In [0, 1). Defaults to `0.9`. */
   beta1?: number | undefined
   /** AdamW: decay rate of the second moment. In [0, 1). Defaults to `0.999`. */
@@ -921,10 +921,10 @@ export interface PpoOptions<Row = Record<string, unknown>> {
   /** warmupStableDecay: fraction of all steps that the decay takes. In (0, 1]. Default: 0.2. */
   decayRatio?: number | undefined
   /**
-   * adamw8bit keeps the moments of AdamW in 8 bits, a quarter of their memory, those of embeddings in 32.
-   * Defaults to `'adamw'`.
+   * adamw8bit keeps the moments of AdamW in 8 bits, a quarter of their memory, those of embeddings in 32;
+   * adamw16bit keeps all in bfloat16, half of their memory. Defaults to `'adamw'`.
    */
-  optimizer?: 'adamw' | 'adamw8bit' | undefined
+  optimizer?: 'adamw' | 'adamw16bit' | 'adamw8bit' | undefined
   /** AdamW: decay rate of the first moment. In [0, 1). Defaults to `0.9`. */
   beta1?: number | undefined
   /** AdamW: decay rate of the second moment. In [0, 1). Defaults to `0.999`. */
@@ -1201,10 +1201,10 @@ export interface DpoOptions {
   /** warmupStableDecay: fraction of all steps that the decay takes. In (0, 1]. Default: 0.2. */
   decayRatio?: number | undefined
   /**
-   * adamw8bit keeps the moments of AdamW in 8 bits, a quarter of their memory, those of embeddings in 32.
-   * Defaults to `'adamw'`.
+   * adamw8bit keeps the moments of AdamW in 8 bits, a quarter of their memory, those of embeddings in 32;
+   * adamw16bit keeps all in bfloat16, half of their memory. Defaults to `'adamw'`.
    */
-  optimizer?: 'adamw' | 'adamw8bit' | undefined
+  optimizer?: 'adamw' | 'adamw16bit' | 'adamw8bit' | undefined
   /** AdamW: decay rate of the first moment. In [0, 1). Defaults to `0.9`. */
   beta1?: number | undefined
   /** AdamW: decay rate of the second moment. In [0, 1). Defaults to `0.999`. */
@@ -1390,10 +1390,10 @@ export interface RewardOptions {
   /** warmupStableDecay: fraction of all steps that the decay takes. In (0, 1]. Default: 0.2. */
   decayRatio?: number | undefined
   /**
-   * adamw8bit keeps the moments of AdamW in 8 bits, a quarter of their memory, those of embeddings in 32.
-   * Defaults to `'adamw'`.
+   * adamw8bit keeps the moments of AdamW in 8 bits, a quarter of their memory, those of embeddings in 32;
+   * adamw16bit keeps all in bfloat16, half of their memory. Defaults to `'adamw'`.
    */
-  optimizer?: 'adamw' | 'adamw8bit' | undefined
+  optimizer?: 'adamw' | 'adamw16bit' | 'adamw8bit' | undefined
   /** AdamW: decay rate of the first moment. In [0, 1). Defaults to `0.9`. */
   beta1?: number | undefined
   /** AdamW: decay rate of the second moment. In [0, 1). Defaults to `0.999`. */
