@@ -9,6 +9,7 @@ import { familyOf, type HfConfig } from './families/index.js'
 import { readConfig, readGenerationConfig, weightFiles } from './folder.js'
 import { modelSource } from './hub.js'
 import { Model, type ModelParts } from './model.js'
+import { readRole } from './reading.js'
 import { Role } from './role.js'
 import { type SaveOptions, writeModelFolder } from './save.js'
 import { needRows } from './token-rows.js'
@@ -54,23 +55,19 @@ export class CausalLM extends Model {
     const config = await readConfig(directory)
     const family = familyOf(config)
     const spec = family.decoder(config)
-    const [tokenizer, generationConfig, paths] = await Promise.all([
-      Tokenizer.load(directory),
-      readGenerationConfig(directory),
-      weightFiles(directory),
-    ])
-    checkVocabulary(tokenizer, spec)
+    const paths = await weightFiles(directory)
     const core = await openCore(options)
     const files = await call(core, () => planWeights(core, family, spec, paths))
     const base = await Base.create(core, { family, spec, config, source }, asStored(options, files))
-    const role = await Role.create(base)
-    try {
-      await call(core, (cancel) => core.loadTensors(role.handle, files, cancel), options.signal)
-    } catch (error) {
-      await role.dispose()
-      throw error
+    const others = async () => {
+      const [tokenizer, generation] = await Promise.all([
+        Tokenizer.load(directory),
+        readGenerationConfig(directory),
+      ])
+      checkVocabulary(tokenizer, spec)
+      return newParts(config, tokenizer, generation)
     }
-    return new CausalLM(role, newParts(config, tokenizer, generationConfig))
+    return new CausalLM(...(await readRole(base, files, others, { signal: options.signal })))
   }
 
   /** Creates a model with random weights from a config.json object; a seed gives the same weights on every machine. */

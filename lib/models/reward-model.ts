@@ -12,6 +12,7 @@ import { readConfig, weightFiles } from './folder.js'
 import { type ModelSource, modelSource } from './hub.js'
 import { Model, type ModelParts } from './model.js'
 import { readPeftConfig } from './peft-config.js'
+import { readRole } from './reading.js'
 import { Role } from './role.js'
 import { type SaveOptions, writeModelFolder } from './save.js'
 import { needRows } from './token-rows.js'
@@ -135,18 +136,16 @@ export class RewardModel extends Model {
     const family = familyOf(config)
     // A classifier has no output projection.
     const spec = { ...family.decoder(config), tied: true }
-    const [tokenizer, paths] = await Promise.all([Tokenizer.load(directory), weightFiles(directory)])
-    checkVocabulary(tokenizer, spec)
+    const paths = await weightFiles(directory)
     const core = await openCore(options)
     const files = await call(core, () => planWeights(core, family, spec, paths, true))
     const base = await Base.create(core, { family, spec, config, source }, asStored(options, files))
-    const role = await Role.create(base, { score: {} })
-    try {
-      await call(core, (cancel) => core.loadTensors(role.handle, files, cancel), options.signal)
-    } catch (error) {
-      await role.dispose()
-      throw error
+    const others = async () => {
+      const tokenizer = await Tokenizer.load(directory)
+      checkVocabulary(tokenizer, spec)
+      return tokenizer
     }
+    const [role, tokenizer] = await readRole(base, files, others, { score: {}, signal: options.signal })
     const eos = [config.eos_token_id, tokenizer.eosId].flat()
     const stopIds = [...new Set(eos.filter((id): id is number => typeof id === 'number'))]
     return new RewardModel(role, { tokenizer, chatTemplate: tokenizer.chatTemplate, stopIds })

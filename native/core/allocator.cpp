@@ -99,6 +99,14 @@ class Blocks {
     return true;
   }
 
+  void enlarge_pages([[maybe_unused]] const void* block) {
+#ifdef MADV_HUGEPAGE
+    const std::lock_guard lock(mutex_);
+    const auto found = sizes_.find(const_cast<void*>(block));
+    if (found != sizes_.end()) madvise(found->first, found->second, MADV_HUGEPAGE);
+#endif
+  }
+
   void release_kept() {
     const std::lock_guard lock(mutex_);
     while (!free_.empty()) unmap(free_.begin());
@@ -202,6 +210,8 @@ void install_allocator() {
   static auto* allocator = new Allocator();
   c10::SetCPUAllocator(allocator, 1);
 }
+
+void use_large_pages(const void* block) { blocks().enlarge_pages(block); }
 
 int64_t allocated_bytes() { return in_use; }
 

@@ -1,6 +1,7 @@
 #include "core/matmul.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 
 #include <algorithm>
@@ -14,6 +15,7 @@
 #include <cpuid.h>
 #endif
 
+#include "core/few_tokens.h"
 #include "core/transfer.h"
 
 // Exported by libtorch_cpu since 1.10, but its header is not shipped:
@@ -28,6 +30,10 @@ namespace {
 
 constexpr int64_t kBlocks[] = {256, 64, 16, 8};
 constexpr int64_t kSmallestBlock = 8;
+/** Tokens up to which reading the weights takes as long as computing with them. */
+constexpr int64_t kFewTokens = 64;
+/** Weights of a thread at least, in rows of 4. */
+constexpr int64_t kFewGrain = int64_t{1} << 16;
 
 bool amd_with_avx512() {
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -170,6 +176,24 @@ at::Tensor product(const at::Tensor& x_TK, const at::Tensor& w_KN, const at::Ten
     return bias_N.defined() ? at::addmm(bias_N, x_TK, w_KN) : at::mm(x_TK, w_KN);
   auto out = at::empty({x_TK.size(0), w_KN.size(1)}, x_TK.options());
   multiply_in_blocks(out, x_TK, w_KN, 0, 1);
+  return bias_N.defined() ? out.add_(bias_N) : out;
+}
+
+at::Tensor product_of_few(const at::Tensor& x_TK, const at::Tensor& w_NK,
+                          const at::Tensor& bias_N) {
+  const int64_t tokens = x_TK.size(0), rows = w_NK.size(0), columns = w_NK.size(1);
+  if (tokens > kFewTokens || !x_TK.is_cpu() || x_TK.scalar_type() != at::kFloat ||
+      !w_NK.is_contiguous())
+    return product(x_TK, w_NK.t(), bias_N);
+  const auto x = x_TK.contiguous();
+  auto out = at::empty({tokens, rows}, x.options());
+  const float *xp = x.const_data_ptr<float>(), *wp = w_NK.const_data_ptr<float>();
+  float* op = out.mutable_data_ptr<float>();
+  const int64_t fours = (rows + 3) / 4, grain = std::max<int64_t>(1, kFewGrain / (4 * columns));
+  at::parallel_for(0, fours, grain, [&](int64_t begin, int64_t end) {
+    const int64_t from = 4 * begin, count = std::min(4 * end, rows) - from;
+    multiply_few(wp + from * columns, columns, count, columns, xp, tokens, op + from, rows);
+  });
   return bias_N.defined() ? out.add_(bias_N) : out;
 }
 

@@ -18,6 +18,13 @@ namespace posttrain::core {
 void multiply(at::Tensor& out_TN, const at::Tensor& x_TK, const at::Tensor& w_KN);
 /** The bias may be undefined. */
 at::Tensor product(const at::Tensor& x_TK, const at::Tensor& w_KN, const at::Tensor& bias_N = {});
+/**
+ * x w^T of few tokens with w [N, K], whose rows are read once, at the speed of the memory: a row of
+ * the result depends on no other row and not on the number of threads. Another dtype or device,
+ * and more than 64 tokens, go to product(). The bias may be undefined.
+ */
+at::Tensor product_of_few(const at::Tensor& x_TK, const at::Tensor& w_NK,
+                          const at::Tensor& bias_N = {});
 /** out += scale x w, also into an out of another dtype. */
 void add_product(at::Tensor& out_TN, const at::Tensor& x_TK, const at::Tensor& w_KN,
                  double scale = 1);

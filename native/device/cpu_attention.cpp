@@ -4,8 +4,10 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 
+#include "core/few_tokens.h"
 #include "core/simd.h"
 #include "device/attention_pieces.h"
 
@@ -75,49 +77,75 @@ void fill_cache(at::Tensor& cache_BS2KE, const at::Tensor& qkv_TW, const Documen
 
 void append_cache(at::Tensor& cache_BS2KE, const at::Tensor& qkv_BW, const DecodeRows& rows,
                   const AttentionShape& shape) {
-  const auto kv_B2KE = keys_and_values(qkv_BW, shape);
+  const auto value = static_cast<int64_t>(qkv_BW.element_size());
+  const int64_t width = 2 * shape.kv_heads * shape.head_dim * value;
+  const auto* from =
+      static_cast<const char*>(qkv_BW.const_data_ptr()) + shape.heads * shape.head_dim * value;
+  auto* to = static_cast<char*>(cache_BS2KE.mutable_data_ptr());
   for (size_t b = 0; b < rows.lengths.size(); ++b) {
     const auto row = static_cast<int64_t>(b);
-    cache_BS2KE.select(0, row).select(0, rows.lengths[b] - 1).copy_(kv_B2KE.select(0, row));
+    std::memcpy(to + (row * cache_BS2KE.stride(0) * value) + (rows.lengths[b] - 1) * width,
+                from + row * qkv_BW.stride(0) * value, static_cast<size_t>(width));
   }
 }
 
-// All query heads of one key / value head: softmax(q k^T) v over positions [from, to), which lie
-// `stride` apart and are read once for all of them. scores [group, to - from]
-POSTTRAIN_SIMD void decode_group(const float* q, const float* keys, const float* values, float* out,
-                                 float* scores, int64_t group, int64_t head_dim, int64_t stride,
-                                 int64_t from, int64_t to, float scale) {
-  const int64_t count = to - from;
-  for (int64_t s = 0; s < count; ++s) {
-    const float* k = keys + (from + s) * stride;
-    for (int64_t g = 0; g < group; ++g) {
-      const float* qg = q + g * head_dim;
-      float dot = 0;
-#pragma omp simd reduction(+ : dot)
-      for (int64_t e = 0; e < head_dim; ++e) dot += qg[e] * k[e];
-      scores[g * count + s] = dot * scale;
-    }
-  }
-  for (int64_t g = 0; g < group; ++g) {
-    float* sg = scores + g * count;
-    float highest = -std::numeric_limits<float>::infinity();
-    for (int64_t s = 0; s < count; ++s) highest = std::max(highest, sg[s]);
-    float sum = 0;
+// Weights of softmax(scale x) without their divisor, in place; returns that
+POSTTRAIN_SIMD float exponentials(float* x, int64_t count, float scale) {
+  float highest = -std::numeric_limits<float>::infinity();
+#pragma omp simd reduction(max : highest)
+  for (int64_t s = 0; s < count; ++s) highest = x[s] > highest ? x[s] : highest;
+  float sum = 0;
 #pragma omp simd reduction(+ : sum)
-    for (int64_t s = 0; s < count; ++s) {
-      sg[s] = core::exp_f32(sg[s] - highest);
-      sum += sg[s];
-    }
-    for (int64_t s = 0; s < count; ++s) sg[s] /= sum;
-  }
-  for (int64_t e = 0; e < group * head_dim; ++e) out[e] = 0;
   for (int64_t s = 0; s < count; ++s) {
-    const float* v = values + (from + s) * stride;
-    for (int64_t g = 0; g < group; ++g) {
-      const float p = scores[g * count + s];
-      float* og = out + g * head_dim;
+    x[s] = core::exp_f32((x[s] - highest) * scale);
+    sum += x[s];
+  }
+  return sum;
+}
+
+constexpr int64_t kTogether = 8;
+
+// out += the sum over positions of p[s] v[s], kTogether of them at a time; values `stride` apart
+POSTTRAIN_SIMD void add_values(const float* p, const float* values, int64_t stride, int64_t count,
+                               float* out, int64_t head_dim) {
+  int64_t s = 0;
+  for (; s + kTogether <= count; s += kTogether) {
+    const float* v = values + s * stride;
+    const float* ps = p + s;
 #pragma omp simd
-      for (int64_t e = 0; e < head_dim; ++e) og[e] += p * v[e];
+    for (int64_t e = 0; e < head_dim; ++e) {
+      float sum = out[e];
+      for (int64_t i = 0; i < kTogether; ++i) sum += ps[i] * v[i * stride + e];
+      out[e] = sum;
+    }
+  }
+  for (; s < count; ++s) {
+    const float* v = values + s * stride;
+#pragma omp simd
+    for (int64_t e = 0; e < head_dim; ++e) out[e] += p[s] * v[e];
+  }
+}
+
+// All query heads of one key / value head over `count` positions `stride` apart: their keys and
+// values are read once. scores [group, count]
+void decode_group(const float* q, const float* keys, const float* values, float* out, float* scores,
+                  int64_t group, int64_t head_dim, int64_t stride, int64_t count, float scale) {
+  core::multiply_few(keys, stride, count, head_dim, q, group, scores, count);
+  float sums[kTogether];
+  std::fill(out, out + group * head_dim, 0.0f);
+  for (int64_t first = 0; first < group; first += kTogether) {
+    const int64_t end = std::min(group, first + kTogether);
+    for (int64_t g = first; g < end; ++g)
+      sums[g - first] = exponentials(scores + g * count, count, scale);
+    // Values of some positions are in the cache for all heads.
+    constexpr int64_t kPositions = 64;
+    for (int64_t s = 0; s < count; s += kPositions) {
+      for (int64_t g = first; g < end; ++g)
+        add_values(scores + g * count + s, values + s * stride, stride,
+                   std::min(kPositions, count - s), out + g * head_dim, head_dim);
+    }
+    for (int64_t g = first; g < end; ++g) {
+      for (int64_t e = 0; e < head_dim; ++e) out[g * head_dim + e] /= sums[g - first];
     }
   }
 }
@@ -137,10 +165,10 @@ at::Tensor attention_decode(const at::Tensor& qkv_BW, const at::Tensor& cache_BS
       const int64_t b = i / shape.kv_heads, h = i % shape.kv_heads;
       const int64_t to = rows.lengths[b],
                     from = shape.window.has_value() ? std::max<int64_t>(0, to - *shape.window) : 0;
-      const float* keys = cache + b * cache_BS2KE.stride(0) + h * width;
+      const float* keys = cache + b * cache_BS2KE.stride(0) + from * stride + h * width;
       decode_group(q + b * qkv_BW.stride(0) + h * group * width, keys, keys + values,
                    op + (b * shape.heads + h * group) * width, scores.data(), group, width, stride,
-                   from, to, static_cast<float>(shape.softmax_scale()));
+                   to - from, static_cast<float>(shape.softmax_scale()));
     }
   });
   return out;

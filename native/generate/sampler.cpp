@@ -1,6 +1,7 @@
 #include "generate/sampler.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -36,6 +37,32 @@ POSTTRAIN_SIMD float exponentials(const float* x, int64_t n, float highest, floa
     sum += e;
   }
   return sum;
+}
+
+// The first place of a value that is there
+POSTTRAIN_SIMD int64_t place_of(float value, const float* x, int64_t n) {
+  constexpr int64_t kStep = 64;
+  int64_t i = 0;
+  for (; i + kStep <= n; i += kStep) {
+    int found = 0;
+#pragma omp simd reduction(| : found)
+    for (int64_t j = 0; j < kStep; ++j) found |= x[i + j] == value;
+    if (found != 0) break;
+  }
+  while (i + 1 < n && x[i] != value) ++i;
+  return i;
+}
+
+// The sum of all weights relative to the most probable token
+double total_of(std::span<const float> logits, float highest, double temperature) {
+  std::array<float, kBlock> weights;
+  double total = 0;
+  const auto size = static_cast<int64_t>(logits.size());
+  for (int64_t from = 0; from < size; from += kBlock) {
+    total += exponentials(logits.data() + from, std::min(kBlock, size - from), highest,
+                          static_cast<float>(1 / temperature), weights.data());
+  }
+  return total;
 }
 
 /** Unnormalized distribution: a weight for each candidate, and their sum. */
@@ -107,15 +134,20 @@ Draw sample(std::span<const float> logits, const std::vector<int32_t>& history,
   const float highest = highest_of(logits.data(), static_cast<int64_t>(logits.size()));
   if (!std::isfinite(highest)) throw non_finite_logits();
   const double temperature = options.temperature > 0 ? options.temperature : 1;
-  auto candidates = all_tokens(logits, highest, temperature);
-  const auto draw = [&, lse = std::log(candidates.total)](int32_t id) {
+  const bool greedy = options.temperature == 0, penalizes = options.repetition_penalty != 1;
+  // The weights themselves only where one is drawn of them.
+  Candidates candidates;
+  if (!greedy && !penalizes) candidates = all_tokens(logits, highest, temperature);
+  const double total_weight =
+      greedy || penalizes ? total_of(logits, highest, temperature) : candidates.total;
+  const auto draw = [&, lse = std::log(total_weight)](int32_t id) {
     const double relative = (static_cast<double>(logits[id]) - highest) / temperature;
     return Draw{id, static_cast<float>(relative - lse)};
   };
 
   std::vector<float> penalised;
   auto bent = logits;
-  if (options.repetition_penalty != 1) {
+  if (penalizes) {
     penalised.assign(logits.begin(), logits.end());
     for (const int32_t id : std::unordered_set<int32_t>(history.begin(), history.end())) {
       auto& value = penalised[id];
@@ -124,11 +156,10 @@ Draw sample(std::span<const float> logits, const std::vector<int32_t>& history,
     }
     bent = penalised;
   }
-  if (options.temperature == 0) {
-    return draw(static_cast<int32_t>(std::max_element(bent.begin(), bent.end()) - bent.begin()));
-  }
-  if (!penalised.empty())
-    candidates = all_tokens(bent, *std::max_element(bent.begin(), bent.end()), temperature);
+  const auto size = static_cast<int64_t>(bent.size());
+  const float best = penalizes ? *std::max_element(bent.begin(), bent.end()) : highest;
+  if (greedy) return draw(static_cast<int32_t>(place_of(best, bent.data(), size)));
+  if (penalizes) candidates = all_tokens(bent, best, temperature);
   narrow(candidates, bent, options);
 
   const auto& [ids, weights, total] = candidates;

@@ -241,7 +241,7 @@ int64_t Session::step(int64_t first, int64_t most, Advance& result, const core::
   const auto from = static_cast<size_t>(prompts ? first : 0);
   const auto next = [&] {
     const auto hidden_BD = prompts ? prefill(from, cancel) : decode(cancel);
-    return role_->base->head(role_->active_adapter()).logits(hidden_BD);
+    return role_->base->head(role_->active_adapter()).decode(hidden_BD);
   };
   if (!draws_on_device_) {
     draw(next(), from, result);

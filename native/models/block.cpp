@@ -43,19 +43,17 @@ at::Tensor Block::contribution_backward(const at::Tensor& dy, const std::optiona
   return normed_backward(norm, kept, scaled, trace);
 }
 
-at::Tensor Block::project(const at::Tensor& normed, const at::Tensor& positions,
-                          const BlockAdapter& adapter, BlockTrace& trace) const {
-  auto result = qkv.forward(normed, adapter.of(&BlockModules::qkv));
+void Block::prepare(const at::Tensor& qkv_TW, const at::Tensor& positions,
+                    BlockTrace& trace) const {
   if (q_norm.has_value()) {
-    trace.q_raw = head_rows(result, 0, spec.heads, spec.head_dim);
-    trace.k_raw = head_rows(result, spec.heads, spec.kv_heads, spec.head_dim);
-    write_head_rows(result, q_norm->forward(trace.q_raw, trace.q_norm), 0, spec.heads,
+    trace.q_raw = head_rows(qkv_TW, 0, spec.heads, spec.head_dim);
+    trace.k_raw = head_rows(qkv_TW, spec.heads, spec.kv_heads, spec.head_dim);
+    write_head_rows(qkv_TW, q_norm->forward(trace.q_raw, trace.q_norm), 0, spec.heads,
                     spec.head_dim);
-    write_head_rows(result, k_norm->forward(trace.k_raw, trace.k_norm), spec.heads, spec.kv_heads,
+    write_head_rows(qkv_TW, k_norm->forward(trace.k_raw, trace.k_norm), spec.heads, spec.kv_heads,
                     spec.head_dim);
   }
-  if (rotary != nullptr) rotary->apply(result, positions, spec.heads + spec.kv_heads, false);
-  return result;
+  if (rotary != nullptr) rotary->apply(qkv_TW, positions, spec.heads + spec.kv_heads, false);
 }
 
 at::Tensor Block::forward(const at::Tensor& x_TD, const Tokens& tokens, const at::Tensor& rows,
@@ -63,7 +61,8 @@ at::Tensor Block::forward(const at::Tensor& x_TD, const Tokens& tokens, const at
                           const core::Cancel& cancel) const {
   trace.input = x_TD;
   trace.attention_input = normed(attention_norm, x_TD, trace.attention_norm);
-  trace.qkv = project(trace.attention_input, tokens.positions_T, adapter, trace);
+  trace.qkv = qkv.forward(trace.attention_input, adapter.of(&BlockModules::qkv));
+  prepare(trace.qkv, tokens.positions_T, trace);
   if (cache != nullptr)
     kernels->fill_cache(*cache, trace.qkv, tokens.documents, tokens.positions_T, shape());
   trace.attention =
@@ -113,17 +112,18 @@ at::Tensor Block::backward(const at::Tensor& dy, const Tokens& tokens, const at:
 at::Tensor Block::decode(const at::Tensor& x_BD, const device::DecodeRows& rows,
                          const BlockAdapter& adapter, at::Tensor& cache) const {
   BlockTrace trace;
-  const auto qkv_BW =
-      project(normed(attention_norm, x_BD, trace.attention_norm), rows.positions_B, adapter, trace);
+  const auto qkv_BW = qkv.decode(normed(attention_norm, x_BD, trace.attention_norm),
+                                 adapter.of(&BlockModules::qkv));
+  prepare(qkv_BW, rows.positions_B, trace);
   kernels->append_cache(cache, qkv_BW, rows, shape());
   const auto attention = kernels->attention_decode(qkv_BW, cache, rows, shape());
   const auto middle =
-      contribution(out.forward(attention, adapter.of(&BlockModules::out)), attention_post_norm,
+      contribution(out.decode(attention, adapter.of(&BlockModules::out)), attention_post_norm,
                    trace.attention_output, trace.attention_post_norm)
           .add_(x_BD);
   const auto mlp_input = normed(mlp_norm, middle, trace.mlp_norm);
-  return contribution(mlp.forward(mlp_input, trace.mlp, adapter.mlp()), mlp_post_norm,
-                      trace.mlp_output, trace.mlp_post_norm)
+  return contribution(mlp.decode(mlp_input, adapter.mlp()), mlp_post_norm, trace.mlp_output,
+                      trace.mlp_post_norm)
       .add_(middle);
 }
 

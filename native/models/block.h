@@ -85,8 +85,8 @@ struct Block {
                     const BlockAdapter& adapter, at::Tensor& cache) const;
 
  private:
-  at::Tensor project(const at::Tensor& normed, const at::Tensor& positions,
-                     const BlockAdapter& adapter, BlockTrace& trace) const;
+  /** Norms and rotates the queries and keys of qkv [T, W] in place. */
+  void prepare(const at::Tensor& qkv_TW, const at::Tensor& positions, BlockTrace& trace) const;
   /** Branch output as added to the residual stream; computed in place where possible. */
   at::Tensor contribution(at::Tensor output, const std::optional<nn::Norm>& norm, at::Tensor& kept,
                           nn::NormTrace& trace) const;

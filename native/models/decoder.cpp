@@ -3,6 +3,7 @@
 #include <ATen/Dispatch.h>
 #include <c10/core/DeviceGuard.h>
 
+#include "core/allocator.h"
 #include "core/philox.h"
 #include "core/transfer.h"
 #include "nn/embedding.h"
@@ -71,6 +72,7 @@ nn::Parameter* Decoder::add(const std::string& name, at::IntArrayRef shape, nn::
     parameter.coded = std::make_shared<nn::CodedWeight>(shape[0], shape[1], options, &kernels_);
   } else {
     parameter.value = at::empty(shape, options);
+    core::use_large_pages(parameter.value.const_data_ptr());
   }
   parameter.init = init;
   index_[name] = parameters_.size() - 1;

@@ -19,6 +19,12 @@ at::Tensor Head::logits(const at::Tensor& hidden_RD) const {
   return logits_RV;
 }
 
+at::Tensor Head::decode(const at::Tensor& hidden_RD) const {
+  auto logits_RV = core::product_of_few(hidden_RD, weight->value);
+  HeadPass(*this, hidden_RD).complete(logits_RV, 0, hidden_RD.size(0), nullptr);
+  return logits_RV;
+}
+
 HeadPass::HeadPass(const Head& head, const at::Tensor& hidden_RD)
     : head_(head), hidden_RD_(hidden_RD) {
   if (head.temperature != 1) {
@@ -44,6 +50,10 @@ HeadPass::HeadPass(const Head& head, const at::Tensor& hidden_RD)
 
 void HeadPass::logits(at::Tensor& logits_CV, int64_t from, int64_t count, at::Tensor* tanh) {
   core::multiply(logits_CV, hidden_RD_.narrow(0, from, count), head_.weight->value.t());
+  complete(logits_CV, from, count, tanh);
+}
+
+void HeadPass::complete(at::Tensor& logits_CV, int64_t from, int64_t count, at::Tensor* tanh) {
   for (const auto& update : updates_) {
     const auto& module = *update.module;
     core::add_product(logits_CV, update.low_RK.narrow(0, from, count), module.b->value.t(),

@@ -25,6 +25,8 @@ struct Head {
   Head at_temperature(double of_logits) const;
   /** [R, V] of a few rows, float32 or float64. */
   at::Tensor logits(const at::Tensor& hidden_RD) const;
+  /** The same of rows that are decoded, without a backward. */
+  at::Tensor decode(const at::Tensor& hidden_RD) const;
 };
 
 /**
@@ -38,6 +40,8 @@ class HeadPass {
   /** Writes the logits of `count` rows from `from` on, [count, V], float32 or float64. With a
    * soft-cap tanh(z / c), which the gradient needs, is kept in `tanh` unless null. */
   void logits(at::Tensor& logits_CV, int64_t from, int64_t count, at::Tensor* tanh);
+  /** Turns h W^T of those rows into their logits in place. */
+  void complete(at::Tensor& logits_CV, int64_t from, int64_t count, at::Tensor* tanh);
   /** Adds the chunk's gradients to the buffers of the weight and its updates and writes its rows
    * of dhidden [R, D]; overwrites the gradient of the logits. */
   void backward(at::Tensor& dlogits_CV, int64_t from, int64_t count, const at::Tensor& tanh,

@@ -11,6 +11,13 @@ at::Tensor Linear::forward(const at::Tensor& x_TI, const LinearAdapter& adapter)
   return y;
 }
 
+at::Tensor Linear::decode(const at::Tensor& x_BI, const LinearAdapter& adapter) const {
+  if (weight->coded != nullptr) return forward_coded(x_BI, adapter);
+  auto y = core::product_of_few(x_BI, weight->value, bias == nullptr ? at::Tensor() : bias->value);
+  lora_forward(y, x_BI, weight->value, bias, adapter);
+  return y;
+}
+
 at::Tensor Linear::forward_coded(const at::Tensor& x_TI, const LinearAdapter& adapter) const {
   // Only DoRA reads the weight besides.
   const auto values = reads_weight(adapter) ? weight->values() : at::Tensor();

@@ -10,6 +10,8 @@ struct Linear {
   Parameter* bias = nullptr;
 
   at::Tensor forward(const at::Tensor& x_TI, const LinearAdapter& adapter = {}) const;
+  /** The same of one token a row, without a backward. */
+  at::Tensor decode(const at::Tensor& x_BI, const LinearAdapter& adapter = {}) const;
   /** Adds dW, db and the gradients of the low-rank updates to the buffers of trainable
    * parameters; returns dx [T, in]. */
   at::Tensor backward(const at::Tensor& x_TI, const at::Tensor& dy_TO,

@@ -49,17 +49,21 @@ Activation activation_of(const std::string& name) {
   TORCH_CHECK_VALUE(false, "[mlp] activation must be silu, gelu, geluTanh or relu, got ", name);
 }
 
+at::Tensor Mlp::activated(const at::Tensor& up) const {
+  if (kind == MlpKind::plain) return activate(activation, up);
+  if (activation == Activation::silu) return kernels->swiglu(up);
+  const auto halves = up.chunk(2, 1);
+  return activate(activation, halves[0]) * halves[1];
+}
+
 at::Tensor Mlp::forward(const at::Tensor& x_TD, MlpTrace& trace, const MlpAdapter& adapter) const {
   trace.up = up.forward(x_TD, adapter.up);
-  if (kind == MlpKind::plain) {
-    trace.activation = activate(activation, trace.up);
-  } else if (activation == Activation::silu) {
-    trace.activation = kernels->swiglu(trace.up);
-  } else {
-    const auto halves = trace.up.chunk(2, 1);
-    trace.activation = activate(activation, halves[0]) * halves[1];
-  }
+  trace.activation = activated(trace.up);
   return down.forward(trace.activation, adapter.down);
+}
+
+at::Tensor Mlp::decode(const at::Tensor& x_BD, const MlpAdapter& adapter) const {
+  return down.decode(activated(up.decode(x_BD, adapter.up)), adapter.down);
 }
 
 at::Tensor Mlp::backward(const at::Tensor& x_TD, const at::Tensor& dy_TD, const MlpTrace& trace,

@@ -32,8 +32,14 @@ struct Mlp {
   const device::Kernels* kernels = nullptr;
 
   at::Tensor forward(const at::Tensor& x_TD, MlpTrace& trace, const MlpAdapter& adapter = {}) const;
+  /** The same of one token a row, without a backward. */
+  at::Tensor decode(const at::Tensor& x_BD, const MlpAdapter& adapter = {}) const;
   at::Tensor backward(const at::Tensor& x_TD, const at::Tensor& dy_TD, const MlpTrace& trace,
                       const MlpAdapter& adapter = {}) const;
+
+ private:
+  /** What `down` gets of what `up` gives. */
+  at::Tensor activated(const at::Tensor& up) const;
 };
 
 }  // namespace posttrain::nn

@@ -17,6 +17,7 @@
 #include "core/allocator.h"
 #include "core/cpu_cores.h"
 #include "core/error.h"
+#include "core/few_tokens.h"
 #include "core/philox.h"
 #include "device/kernels.h"
 #include "test_hooks/launches.h"
@@ -228,6 +229,20 @@ Napi::Value dropout(const Napi::CallbackInfo& info) {
   return result;
 }
 
+// multiplyFew(way, w, x, columns): x w^T by one of the ways that this processor has
+Napi::Value multiply_few(const Napi::CallbackInfo& info) {
+  const auto& ways = core::ways_to_multiply_few();
+  const auto way = static_cast<size_t>(number(info[0]));
+  if (way >= ways.size()) return info.Env().Null();
+  const auto w = info[1].As<Napi::Float32Array>(), x = info[2].As<Napi::Float32Array>();
+  const auto columns = static_cast<int64_t>(number(info[3]));
+  const auto rows = static_cast<int64_t>(w.ElementLength()) / columns,
+             tokens = static_cast<int64_t>(x.ElementLength()) / columns;
+  auto result = Napi::Float32Array::New(info.Env(), static_cast<size_t>(tokens * rows));
+  ways[way](w.Data(), columns, rows, columns, x.Data(), tokens, result.Data(), rows);
+  return result;
+}
+
 Napi::Value default_threads(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(core::default_threads()));
 }
@@ -251,6 +266,7 @@ void register_test_hooks(Napi::Env env, Napi::Object exports) {
   hooks.Set("philox", synchronous_method(env, philox));
   hooks.Set("dropout", synchronous_method(env, dropout));
   hooks.Set("normals", synchronous_method(env, normals));
+  hooks.Set("multiplyFew", synchronous_method(env, multiply_few));
   hooks.Set("defaultThreads", synchronous_method(env, default_threads));
   add_launch_hooks(env, hooks);
   add_optim_hooks(env, hooks);

@@ -28,6 +28,8 @@ export interface Hooks {
   dropout(kernels: 'reference' | 'cuda', count: number, p: number, seed: number, stream: number): Float32Array
   normals(count: number, seed: number, index: number): Float32Array
   defaultThreads(): number
+  /** x w^T by one of the ways that this processor has, the chosen one first; null: it has fewer. */
+  multiplyFew(way: number, w: Float32Array, x: Float32Array, columns: number): Float32Array | null
   /** Steps of AdamW with moments in 8 bits from zero ones: what each leaves. */
   adamwBlockwise(
     values: Float32Array,
