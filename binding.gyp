@@ -37,7 +37,19 @@
       'type': 'shared_library',
       'product_prefix': '',
       'product_name': 'posttrain_core',
-      'sources': ['<!@(node -p "require(\'./native/sources.json\').core.join(\' \')")'],
+      'sources': [
+        '<!@(node -p "require(\'./native/sources.json\').core.join(\' \')")', '<(INTERMEDIATE_DIR)/cuda_image.cpp'
+      ],
+      # The text of the CUDA kernels, and what nvcc makes of it where there is one.
+      'actions': [{
+        'action_name': 'cuda_image',
+        'inputs': [
+          'scripts/setup/cuda-image.mjs', 'native/sources.json',
+          '<!@(node -p "require(\'./native/sources.json\').cudaKernels.join(\' \')")'
+        ],
+        'outputs': ['<(INTERMEDIATE_DIR)/cuda_image.cpp'],
+        'action': ['node', 'scripts/setup/cuda-image.mjs', '<@(_outputs)']
+      }],
       # OpenMP is enabled but not linked: its symbols come from the copy that libtorch itself has loaded.
       'conditions': [
         ['OS=="linux"', {

@@ -33,7 +33,8 @@ function stateOf(libtorch) {
   const sources = readdirSync(join(root, 'native'), { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile())
     .map((entry) => join(entry.parentPath ?? entry.path, entry.name))
-  for (const path of [...sources.sort(), join(root, 'binding.gyp')]) hash.update(readFileSync(path))
+  const more = ['binding.gyp', 'scripts/setup/cuda-image.mjs'].map((path) => join(root, path))
+  for (const path of [...sources.sort(), ...more]) hash.update(readFileSync(path))
   return hash.digest('hex')
 }
 

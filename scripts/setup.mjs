@@ -74,7 +74,8 @@ async function ensureNative(libtorch) {
   const outputs = ['posttrain.node', 'posttrain_core.torch2.13.so'].map((name) =>
     inRoot('build-cmake/Release', name),
   )
-  const state = fingerprint(['native', 'CMakeLists.txt'], libtorch, versionOfTree(libtorch) ?? '', root)
+  const inputs = ['native', 'CMakeLists.txt', 'scripts/setup/cuda-image.mjs']
+  const state = fingerprint(inputs, libtorch, versionOfTree(libtorch) ?? '', root)
   if (stampOf('native') === state && outputs.every((path) => existsSync(path))) return
   say('building the native core')
   await buildNative(libtorch)

@@ -17,6 +17,12 @@ export interface CudaDevice {
   reservedBytes: number
   /** Peak of allocatedBytes since the last resetPeak(). */
   peakAllocatedBytes: number
+  /**
+   * Where this package's own kernels come from: its binary, or NVRTC, which compiled them on this machine. Null before a
+   * model is on the device, and where kernelsProblem says why there are none: torch's operations serve then.
+   */
+  kernels: 'fatbin' | 'nvrtc' | null
+  kernelsProblem: string | null
 }
 
 export interface EngineInfo {
@@ -25,7 +31,8 @@ export interface EngineInfo {
   threads: number
   /** Whether CUDA adds up every sum in one order. */
   deterministic: boolean
-  cuda: { opened: boolean; devices: CudaDevice[] }
+  /** Architectures: those of this package's own kernels in its binary, such as 7.5 8.0 9.0; empty where there are none. */
+  cuda: { opened: boolean; devices: CudaDevice[]; architectures: string }
   /** Bytes of live tensors that this package allocated on the CPU. */
   allocatedBytes: number
   /** Peak of allocatedBytes since the last resetPeak(). */

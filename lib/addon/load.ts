@@ -114,8 +114,8 @@ export function checkEnvironment(env: Record<string, string | undefined> = proce
   if (cache && !/^\d{1,9}$/.test(cache))
     throw refuse('POSTTRAIN_ALLOCATOR_CACHE_MB', 'a whole number of megabytes')
   // cpu and cuda are for tests, which run the calls of one device on another.
-  if (kernels && !['reference', 'cpu', 'cuda'].includes(kernels))
-    throw refuse('POSTTRAIN_KERNELS', 'reference')
+  if (kernels && !['reference', 'aten', 'cpu', 'cuda'].includes(kernels))
+    throw refuse('POSTTRAIN_KERNELS', 'reference, aten')
 }
 
 function open(

@@ -4,6 +4,7 @@ import { availableParallelism, freemem, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Command } from 'commander'
+import type { EngineInfo } from '../addon/addon.js'
 import { cudaMode, findBuild, type LoadState } from '../addon/load.js'
 import { remedy } from '../libtorch/find/check.js'
 import { damagedLibraries } from '../libtorch/find/damage.js'
@@ -122,6 +123,12 @@ function selfTest(): Promise<SelfTest> {
   })
 }
 
+/** Architectures of the kernels in the core, on systems that CUDA is for. */
+function fusedKernels({ cuda: { architectures } }: EngineInfo): string {
+  if (architectures !== '') return `, has CUDA kernels for ${architectures}`
+  return process.platform === 'linux' ? ', without CUDA kernels (no nvcc at build: NVRTC makes them)' : ''
+}
+
 async function core(gpus: Gpus): Promise<Check[]> {
   const result = await selfTest()
   if ('error' in result)
@@ -140,7 +147,7 @@ async function core(gpus: Gpus): Promise<Check[]> {
     return { ...check, found: `${device} does not train`, status, advice: `${error}.` }
   })
   return [
-    { name: 'core', status: 'ok', found: `opens libtorch ${info.libtorch}` },
+    { name: 'core', status: 'ok', found: `opens libtorch ${info.libtorch}${fusedKernels(info)}` },
     { name: 'threads', status: 'ok', found: threads },
     cuda(info.cuda, state, gpus),
     ...tests,
@@ -160,14 +167,17 @@ function gpu({ driver, devices }: Gpus): Check {
   return { name: 'gpu', status: 'warning', found, advice }
 }
 
-function cuda(
-  info: { devices: { name: string; totalBytes: number }[] },
-  { verdict, libtorch }: LoadState,
-  { driver }: Gpus,
-): Check {
+function cuda(info: EngineInfo['cuda'], { verdict, libtorch }: LoadState, { driver }: Gpus): Check {
   if (info.devices.length > 0) {
-    const devices = info.devices.map(({ name, totalBytes }) => `${name}, ${gigabytes(totalBytes)}`).join('; ')
-    return { name: 'cuda', status: 'ok', found: devices }
+    const kernels = { fatbin: ', own kernels', nvrtc: ', own kernels compiled by NVRTC', none: '' }
+    const texts = info.devices.map(
+      (of) => `${of.name}, ${gigabytes(of.totalBytes)}${kernels[of.kernels ?? 'none']}`,
+    )
+    const found = texts.join('; ')
+    const problem = info.devices.map(({ kernelsProblem }) => kernelsProblem).find((one) => one !== null)
+    if (problem === undefined) return { name: 'cuda', status: 'ok', found }
+    const advice = `Training uses torch's operations and is slower: own kernels are missing (${problem}).`
+    return { name: 'cuda', status: 'warning', found, advice }
   }
   if (cudaMode() === 'off') return { name: 'cuda', status: 'ok', found: 'switched off by POSTTRAIN_CUDA=0' }
   if (verdict.cudaError) {

@@ -73,11 +73,11 @@ async function train(core: Core, device: string): Promise<Trained> {
 async function test(): Promise<SelfTest> {
   try {
     const core = await loadCore()
-    const info = await core.info()
-    const devices = ['cpu', ...info.cuda.devices.map((_, i) => `cuda:${i}`)]
+    const { cuda } = await core.info()
+    const devices = ['cpu', ...cuda.devices.map((_, i) => `cuda:${i}`)]
     const trained: Trained[] = []
     for (const device of devices) trained.push(await train(core, device))
-    return { info, state: loadState()!, trained }
+    return { info: await core.info(), state: loadState()!, trained }
   } catch (error) {
     const { code, message } = error as { code?: string; message: string }
     return { error: { message, ...(code !== undefined && { code }) } }

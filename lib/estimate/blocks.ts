@@ -4,19 +4,19 @@ import { attentionBackward, attentionForward } from './attention.js'
 import {
   type BlockLinear,
   type Computed,
+  fused,
   linearBackward,
   linearForward,
   linearPass,
   normBackward,
   normForward,
-  plain,
   valueBytes,
 } from './layers.js'
 import type { Held } from './ledger.js'
 
 /** Cosines and sines of the tokens, and the halves of the heads that turn. */
 function rotate(of: Computed, layer: LayerSpec, tokens: number): void {
-  if (layer.rope === null || plain(of)) return
+  if (layer.rope === null || fused(of)) return
   const width = (layer.rope.rotaryDim ?? layer.headDim) * valueBytes(of)
   const half = (tokens * (layer.heads + layer.kvHeads) * width) / 2
   of.ledger.pass('activations', tokens * width, half, half, half, half, half)
@@ -83,8 +83,10 @@ export function blockForward(
   if (preNorm) trace.push(...normForward(of, further, hidden, spec.norm))
   trace.push(linear('up', further))
   const inner = further * mlp.intermediateSize * s
-  const fused = plain(of) && mlp.activation === 'silu'
-  const activated = mlp.kind === 'gated' && !fused ? ledger.take('activations', inner) : null
+  const activated =
+    mlp.kind === 'gated' && !(fused(of) && mlp.activation === 'silu')
+      ? ledger.take('activations', inner)
+      : null
   trace.push(ledger.take('activations', inner))
   ledger.give(activated)
   return { y: contribution(of, layer, linear('down', further), further, trace), trace }
@@ -112,7 +114,7 @@ export function blockBackward(
   const dactivation = linear('down', further)
   const inner = further * mlp.intermediateSize * s
   const dup = ledger.take('activations', mlp.kind === 'gated' ? 2 * inner : inner)
-  if (mlp.kind === 'gated' && !(plain(of) && mlp.activation === 'silu'))
+  if (mlp.kind === 'gated' && !(fused(of) && mlp.activation === 'silu'))
     ledger.pass('activations', inner, inner)
   const dmlpInput = linear('up', further)
   ledger.give(dactivation, dup)

@@ -28,8 +28,10 @@ export const FLOAT = 4
 
 export const valueBytes = ({ machine }: Computed) => (machine.dtype === 'float32' ? FLOAT : 2)
 
-/** Float32 on the CPU has kernels of its own; elsewhere torch's operations make temporaries. */
 export const plain = ({ machine }: Computed) => machine.device === 'cpu' && machine.dtype === 'float32'
+
+/** CUDA and float32 on the CPU have kernels of our own; elsewhere torch's operations make temporaries. */
+export const fused = (of: Computed) => plain(of) || of.machine.device === 'cuda'
 
 /** A linear layer of a block. */
 export type BlockLinear = Exclude<AdapterModule['linear'], 'embed' | 'positions' | 'head'>
@@ -102,7 +104,8 @@ function decoded(of: Computed, { rows, out, in: columns }: LinearPass, forward: 
   const few = forward && plain(of) && rows <= 16 && columns % 64 === 0 && !adapter?.dora
   const values = few ? null : ledger.take('activations', out * columns * valueBytes(of))
   const piece = Math.min(out * columns, CODED_PIECE)
-  ledger.pass('activations', scales, scales, ...(plain(of) ? [] : [(piece / 2) * FLOAT, piece * FLOAT]))
+  if (of.machine.device === 'cpu')
+    ledger.pass('activations', scales, scales, ...(plain(of) ? [] : [(piece / 2) * FLOAT, piece * FLOAT]))
   return values
 }
 
@@ -176,9 +179,12 @@ export function linearBackward(of: Computed, pass: LinearPass): Held {
   return dx
 }
 
+/** kPartials of native/device/cuda_fused.cpp. */
+const NORM_PARTIALS = 512
+
 /** 1 + weight, for the time of a pass. */
 const offsetScale = (of: Computed, width: number, { offset }: NormSpec): Held | null =>
-  offset ? of.ledger.take('activations', width * FLOAT) : null
+  offset && of.machine.device === 'cpu' ? of.ledger.take('activations', width * FLOAT) : null
 
 /** y [R, width], and what its backward needs of each row. */
 export function normForward(of: Computed, rows: number, width: number, norm: NormSpec): Held[] {
@@ -190,7 +196,7 @@ export function normForward(of: Computed, rows: number, width: number, norm: Nor
   const kept = Array.from({ length: kind === 'layer' ? 2 : 1 }, () =>
     ledger.take('activations', rows * FLOAT),
   )
-  if (kind === 'rms' && !plain(of)) {
+  if (kind === 'rms' && !fused(of)) {
     const wide = s === FLOAT ? [] : [size * FLOAT, size * s]
     ledger.pass('activations', size * FLOAT, ...wide, size * s)
   }
@@ -205,11 +211,14 @@ export function normBackward(of: Computed, rows: number, width: number, norm: No
   const s = valueBytes(of)
   const size = rows * width
   const scale = offsetScale(of, width, norm)
-  if (norm.kind === 'rms' && !plain(of)) {
+  if (norm.kind === 'rms' && !fused(of)) {
     const wide = Array.from({ length: s === FLOAT ? 6 : 8 }, () => size * FLOAT)
     ledger.pass('activations', ...wide, size * s)
   }
   const dx = ledger.take('activations', size * s)
+  // Sums of the weight's gradient, each of some rows
+  if (of.machine.device === 'cuda' && norm.kind === 'rms' && of.trained)
+    ledger.pass('activations', Math.min(rows, NORM_PARTIALS) * width * FLOAT)
   ledger.give(scale)
   return dx
 }

@@ -81,7 +81,7 @@ function chunkRows({ machine, spec: { vocabSize } }: Computed): number {
 
 /** Loss and, with `gradient`, its derivative by the hidden states; returned where there is one. */
 function headLoss(of: Computed, rows: number, gradient: boolean, tempered: boolean): Held | null {
-  const { ledger, machine, spec } = of
+  const { ledger, spec } = of
   const s = valueBytes(of)
   const columns = spec.vocabSize
   const dhidden = gradient ? ledger.take('loss', rows * spec.hiddenSize * s) : null
@@ -94,9 +94,6 @@ function headLoss(of: Computed, rows: number, gradient: boolean, tempered: boole
   const held = buffers.map((bytes) => ledger.take('loss', bytes))
   const chunk = step * columns * FLOAT
   const capped = gradient && spec.logitSoftCap ? ledger.take('loss', chunk) : null
-  // log p, p and their product; a softmax copies rows that are padded.
-  const copied = columns % 64 === 0 ? 0 : chunk
-  if (machine.device === 'cuda') ledger.pass('loss', copied, chunk, chunk, chunk)
   if (capped !== null) ledger.pass('loss', chunk)
   headUpdatesChunk(of, step, gradient)
   ledger.give(...held, capped, divided, ...shared)

@@ -9,11 +9,26 @@
 #include "bindings/module.h"
 #include "core/allocator.h"
 #include "core/cuda_devices.h"
+#include "core/cuda_image.h"
+#include "core/cuda_kernels.h"
 
 extern "C" uint64_t aoti_torch_abi_version();
 
 namespace posttrain::bindings {
 namespace {
+
+// Set once a model has been on the device
+void add_kernels(Napi::Env env, Napi::Object& device, int index) {
+  const auto* found = core::loaded_cuda_kernels(index);
+  const bool serve = found != nullptr && found->source != core::KernelSource::none;
+  device.Set("kernels", !serve ? env.Null()
+                        : found->source == core::KernelSource::fatbin
+                            ? Napi::Value(Napi::String::New(env, "fatbin"))
+                            : Napi::Value(Napi::String::New(env, "nvrtc")));
+  device.Set("kernelsProblem", found == nullptr || serve
+                                   ? env.Null()
+                                   : Napi::Value(Napi::String::New(env, found->problem)));
+}
 
 Napi::Value engine_info(const Napi::CallbackInfo& info) {
   return submit(info.Env(), {}, nullptr, [](const core::Cancel&) -> Reply {
@@ -42,11 +57,13 @@ Napi::Value engine_info(const Napi::CallbackInfo& info) {
         device.Set("allocatedBytes", static_cast<double>(memory[i].allocated_bytes));
         device.Set("reservedBytes", static_cast<double>(memory[i].reserved_bytes));
         device.Set("peakAllocatedBytes", static_cast<double>(memory[i].peak_allocated_bytes));
+        add_kernels(env, device, static_cast<int>(i));
         list.Set(i, device);
       }
       auto object = Napi::Object::New(env);
       object.Set("opened", cuda);
       object.Set("devices", list);
+      object.Set("architectures", core::kCudaImage.architectures);
       result.Set("cuda", object);
       result.Set("allocatedBytes", static_cast<double>(core::allocated_bytes()));
       result.Set("peakAllocatedBytes", static_cast<double>(core::peak_allocated_bytes()));

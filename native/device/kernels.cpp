@@ -44,10 +44,13 @@ Kernels kernels_of(at::Device device, at::ScalarType dtype) {
   std::string name = asked == nullptr ? "" : asked;
   if (name.empty()) name = device.is_cpu() ? "cpu" : device.is_cuda() ? "cuda" : "reference";
   if (name == "reference") return reference_kernels();
-  if (name == "cuda" && (device.is_cuda() || has_stand_ins()))
-    return cuda_kernels(dtype, capability_major(device));
+  if ((name == "cuda" || name == "aten") && (device.is_cuda() || has_stand_ins())) {
+    auto kernels = cuda_kernels(dtype, capability_major(device));
+    if (name == "cuda") use_fused_kernels(kernels, device);
+    return kernels;
+  }
   TORCH_CHECK_VALUE(name == "cpu" && device.is_cpu(),
-                    "POSTTRAIN_KERNELS must be reference or unset, got ", name);
+                    "POSTTRAIN_KERNELS must be reference, aten (on CUDA) or unset, got ", name);
   return cpu_kernels(dtype);
 }
 

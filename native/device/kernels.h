@@ -152,7 +152,12 @@ Kernels cpu_kernels(at::ScalarType dtype);
  * compute capability. */
 Kernels cuda_kernels(at::ScalarType dtype, int capability_major);
 
-/** The kernels of a device; POSTTRAIN_KERNELS names others: reference, cpu or cuda. */
+/** Replaces torch's operations by our kernels of native/device/cuda_kernels for float32, bfloat16
+ * and float16 where the device has them; what those do not take they give to the reference. */
+void use_fused_kernels(Kernels& kernels, at::Device device);
+
+/** The kernels of a device; POSTTRAIN_KERNELS names others: reference, cpu, cuda, or aten, which is
+ * cuda without our own kernels. */
 Kernels kernels_of(at::Device device, at::ScalarType dtype);
 
 /** The dtype of statistics and sums: float64 stays, all else is float32. */

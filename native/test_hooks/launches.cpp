@@ -1,5 +1,6 @@
 // Counts what a device would be asked to do: an operation that is neither a view nor an allocation
-// is a launch, as is one that CUDA alone has, whatever its stand-in computes by.
+// is a launch, as is one that CUDA alone has, whatever its stand-in computes by, and a kernel of
+// ours.
 #include "test_hooks/launches.h"
 
 #include <ATen/core/dispatch/Dispatcher.h>
@@ -14,6 +15,7 @@
 
 #include "bindings/convert.h"
 #include "bindings/engine.h"
+#include "core/cuda_kernels.h"
 #include "core/transfer.h"
 
 namespace posttrain::bindings {
@@ -31,7 +33,7 @@ enum class Kind {
 
 std::mutex mutex;
 std::map<std::string, int64_t> launches;  // by operation
-int64_t waits = 0;
+int64_t waits = 0, own_kernels = 0;
 std::optional<at::CallbackHandle> observer;
 
 Kind kind_of(const std::string& name, const std::optional<c10::OperatorName>& op) {
@@ -94,6 +96,7 @@ Napi::Value count_launches(const Napi::CallbackInfo& info) {
         at::RecordFunctionCallback(begin, end).scopes({at::RecordScope::FUNCTION}));
   launches.clear();
   waits = -core::transfers().waits;
+  own_kernels = -core::kernel_launches();
   return info.Env().Undefined();
 }
 
@@ -102,6 +105,7 @@ Napi::Value counted(const Napi::CallbackInfo& info) {
   const std::lock_guard lock(mutex);
   auto operations = Napi::Object::New(info.Env());
   for (const auto& [name, count] : launches) operations.Set(name, static_cast<double>(count));
+  operations.Set("own kernels", static_cast<double>(own_kernels + core::kernel_launches()));
   auto result = Napi::Object::New(info.Env());
   result.Set("operations", operations);
   result.Set("waits", static_cast<double>(waits + core::transfers().waits));

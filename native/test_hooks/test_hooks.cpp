@@ -20,6 +20,7 @@
 #include "core/few_tokens.h"
 #include "core/philox.h"
 #include "device/kernels.h"
+#include "test_hooks/kernel_cases.h"
 #include "test_hooks/launches.h"
 #include "test_hooks/optim.h"
 
@@ -269,6 +270,7 @@ void register_test_hooks(Napi::Env env, Napi::Object exports) {
   hooks.Set("multiplyFew", synchronous_method(env, multiply_few));
   hooks.Set("defaultThreads", synchronous_method(env, default_threads));
   add_launch_hooks(env, hooks);
+  add_kernel_hooks(env, hooks);
   add_optim_hooks(env, hooks);
   exports.Set("testHooks", hooks);
 }

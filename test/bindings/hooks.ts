@@ -1,4 +1,4 @@
-import type { CancelHandle, Core } from '../../lib/addon/addon.js'
+import type { CancelHandle, Core, Dtype } from '../../lib/addon/addon.js'
 import { loadCore } from '../../lib/addon/load.js'
 
 declare const brand: unique symbol
@@ -47,6 +47,20 @@ export interface Hooks {
   countLaunches(): void
   /** Launches by operation since then, and how often the host waited for the device. */
   launches(): { operations: Record<string, number>; waits: number }
+  /** One of our kernels of CUDA and the reference on the random numbers of a seed. */
+  kernelCase(kernel: string, device: string, dtype: Dtype, seed: number): Promise<KernelCase>
+  /** fatbin, nvrtc, or why there are no kernels. */
+  kernelSource(): string
+  /** What the driver in the place of CUDA's answers from now on; 0: nothing fails. Kernels are loaded again. */
+  driverFaults(faults: { launch: number; fatbin: number; noCompiler: boolean }): void
+}
+
+export interface KernelCase {
+  outputs: { name: string; actual: Float32Array; expected: Float32Array }[]
+  /** Kernels that were launched. */
+  launches: number
+  /** Nothing was written beside a tensor. */
+  guarded: boolean
 }
 
 export type BlockwiseState = Record<

@@ -76,6 +76,9 @@ async function made(spec: DecoderSpec, dtype: Dtype, kernels: Kernels, nf4 = fal
   return { role, dispose: () => Promise.all([role, base].map((handle) => core.dispose(handle))) }
 }
 
+/** Logarithms of how far bfloat16 is off in the kernels of CUDA, to the reference's bfloat16, of each shape. */
+const ratios = { logits: [] as number[], gradients: [] as number[] }
+
 function randomBatch(seed: number) {
   const { below } = numbers(seed)
   const offsets = [0]
@@ -188,9 +191,10 @@ for (let seed = 1; seed <= Number(process.env.POSTTRAIN_KERNEL_SHAPES ?? 6); see
       for (const key of ['logits', 'gradients'] as const) {
         const [off, most] = [fused, reference].map((of) => distance(of[key], truth[key]))
         t.true(
-          off! <= 1.3 * most! + 1e-3 * norm(truth[key]),
+          off! <= 1.6 * most! + 1e-3 * norm(truth[key]),
           `bfloat16 ${key}: off by ${off}, the reference by ${most}`,
         )
+        ratios[key].push(Math.log(off! / most!))
       }
       t.is(fused.generated.ids.length, 80 + 3 + 12)
       // A row that reads beyond its end, or another's, is off by some units.
@@ -198,6 +202,14 @@ for (let seed = 1; seed <= Number(process.env.POSTTRAIN_KERNEL_SHAPES ?? 6); see
     },
   )
 }
+
+test.serial('in bfloat16 the kernels of CUDA are no further from float32 than the reference', (t) => {
+  // One shape is a matter of luck.
+  for (const [what, logarithms] of Object.entries(ratios)) {
+    const mean = Math.exp(logarithms.reduce((sum, x) => sum + x, 0) / logarithms.length)
+    t.true(mean <= 1.1, `${what}: ${mean} times as far`)
+  }
+})
 
 /** The values of the weights in 4 bits, and the logits of a long document, and of one that is shorter than a batch of decoding. */
 async function ofFourBits(spec: DecoderSpec, dtype: Dtype, kernels: Kernels) {
@@ -254,7 +266,7 @@ test('dropout of CUDA draws what the CPU draws, bit by bit', (t) => {
 test.serial('POSTTRAIN_KERNELS of another name is refused', async (t) => {
   process.env.POSTTRAIN_KERNELS = 'fast'
   await t.throwsAsync(core.createBase(randomSpec(1), { device: 'cpu', dtype: 'float32' }), {
-    message: /POSTTRAIN_KERNELS must be reference or unset, got fast/,
+    message: /POSTTRAIN_KERNELS must be reference, aten \(on CUDA\) or unset, got fast/,
   })
   delete process.env.POSTTRAIN_KERNELS
 })

@@ -26,3 +26,7 @@ for (const options of [{ dtype: 'float32' }, {}, { quantize: 'nf4' }]) {
   await optimizer.dispose()
   await model.dispose()
 }
+// The models above have loaded our kernels, or said why there are none.
+const { devices, architectures } = (await core.info()).cuda
+const kernels = devices.map(({ kernels, kernelsProblem }) => kernels ?? kernelsProblem)
+console.log(`KERNELS ${JSON.stringify({ built: architectures, kernels })}`)

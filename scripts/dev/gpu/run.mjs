@@ -152,9 +152,15 @@ await stage('build', async () => {
   return { code: built.code, text: configured.text + built.text }
 })
 
-await stage('open', () =>
-  execute(process.execPath, ['scripts/dev/gpu/open.mjs', device], { limit: 60, env: environment() }),
-)
+await stage('open', async () => {
+  const args = ['scripts/dev/gpu/open.mjs', device]
+  const result = await execute(process.execPath, args, { limit: 60, env: environment() })
+  const [kernels] = linesOf(result.text, 'KERNELS ')
+  report.kernels = kernels ?? null
+  if (kernels && !values.rehearse)
+    report.checks.push({ name: 'our kernels come from the fatbin', ok: kernels.kernels[0] === 'fatbin' })
+  return result
+})
 
 /** AVA's tests of files, each result a check of the report. */
 async function tests(files, limit) {
@@ -171,6 +177,7 @@ async function tests(files, limit) {
   return result
 }
 
+await stage('fused', () => tests(['test/device/fused.test.ts'], 60))
 await stage('kernels', () => tests(['test/device/kernels.test.ts'], 90))
 await stage('parity', () => tests(['test/cuda/libraries.test.ts', 'test/cuda/parity.test.ts'], 90))
 // Its tests are of bfloat16 and of the memory of a device.
