@@ -58,7 +58,7 @@ __device__ inline void rms_backward_row(const RmsBackwardArguments& a, long long
     load<N>(weight + i, w);
     for (int j = 0; j < N; ++j) dot += d[j] * (w[j] + one) * values[j];
   }
-  const float c = r * r * r * block_sum(dot) / static_cast<float>(a.columns);
+  const float c = r * r * r * __fdividef(block_sum(dot), static_cast<float>(a.columns));
   for (int i = first; i < a.columns; i += step) {
     float values[N], d[N], w[N];
     load<N>(x + i, values);
