@@ -20,6 +20,8 @@ at::Tensor Head::logits(const at::Tensor& hidden_RD) const {
 }
 
 at::Tensor Head::decode(const at::Tensor& hidden_RD) const {
+  // The logits of half precision are float32 from the product on.
+  if (at::isReducedFloatingType(hidden_RD.scalar_type())) return logits(hidden_RD);
   auto logits_RV = core::product_of_few(hidden_RD, weight->value);
   HeadPass(*this, hidden_RD).complete(logits_RV, 0, hidden_RD.size(0), nullptr);
   return logits_RV;
