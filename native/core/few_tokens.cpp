@@ -16,6 +16,10 @@ namespace {
 constexpr int64_t kPiece = 768;
 /** Rows of w in a tile, and in what is fetched ahead. */
 constexpr int kRows = 4;
+/** Rows of w that stay in the L2 cache. */
+constexpr int64_t kPanel = 32;
+/** Floats that stay in the L1 cache beside what goes by. */
+constexpr int64_t kInL1 = 7168;
 
 template <int Lanes>
 struct Vectors {
@@ -116,42 +120,58 @@ POSTTRAIN_INLINE void tile(const Piece& piece, int rows, const float* x, int64_t
 }
 
 template <int Lanes, int Most>
+POSTTRAIN_INLINE void tile_of(int64_t tokens, const Piece& piece, int rows, const float* x,
+                              int64_t K, float* out, int64_t stride) {
+  switch (std::min<int64_t>(Most, tokens)) {
+    case 6:
+      if constexpr (Most >= 6) tile<Lanes, 6>(piece, rows, x, K, out, stride);
+      break;
+    case 5:
+      if constexpr (Most >= 6) tile<Lanes, 5>(piece, rows, x, K, out, stride);
+      break;
+    case 4:
+      if constexpr (Most >= 6) tile<Lanes, 4>(piece, rows, x, K, out, stride);
+      break;
+    case 3:
+      tile<Lanes, 3>(piece, rows, x, K, out, stride);
+      break;
+    case 2:
+      tile<Lanes, 2>(piece, rows, x, K, out, stride);
+      break;
+    default:
+      tile<Lanes, 1>(piece, rows, x, K, out, stride);
+  }
+}
+
+template <int Lanes, int Most>
 POSTTRAIN_INLINE void multiply(const float* w, int64_t w_stride, int64_t N, int64_t K,
                                const float* x, int64_t T, float* out, int64_t out_stride) {
-  const int64_t tiles = (T + Most - 1) / Most;
-  for (int64_t n = 0; n < N; n += kRows) {
-    const int rows = static_cast<int>(std::min<int64_t>(kRows, N - n));
+  const int64_t longest = std::min(K, kPiece);
+  // Tokens that stay in the L1 cache while a panel of w goes by; with more of them the panel, which
+  // stays in L2, goes by again.
+  const int64_t group = 2 * Most * longest <= kInL1 ? 2 * Most : Most;
+  const int64_t panel = T <= group ? kRows : kPanel;
+  for (int64_t begin = 0; begin < N; begin += panel) {
+    const int64_t end = std::min(N, begin + panel);
     for (int64_t k = 0; k < K; k += kPiece) {
-      Piece piece{w + n * w_stride + k, w_stride, std::min(kPiece, K - k), k == 0, {}, 0};
-      // The same rows go on, or the next begin.
+      // Fetched meanwhile: these rows go on, or the next begin.
       const bool goes_on = k + kPiece < K;
-      const float* next = goes_on ? piece.w + kPiece : w + (n + kRows) * w_stride;
-      const bool more = goes_on ? rows == kRows : n + 2 * kRows <= N;
-      for (int64_t t = 0; t < T; t += Most) {
-        // Each tile fetches its share of the rows.
-        piece.ahead_count = 0;
-        for (int64_t r = t / Most; more && r < kRows; r += tiles)
-          piece.ahead[piece.ahead_count++] = next + r * w_stride;
-        const float* xt = x + t * K + k;
-        float* to = out + t * out_stride + n;
-        switch (std::min<int64_t>(Most, T - t)) {
-          case 6:
-            if constexpr (Most >= 6) tile<Lanes, 6>(piece, rows, xt, K, to, out_stride);
-            break;
-          case 5:
-            if constexpr (Most >= 6) tile<Lanes, 5>(piece, rows, xt, K, to, out_stride);
-            break;
-          case 4:
-            if constexpr (Most >= 6) tile<Lanes, 4>(piece, rows, xt, K, to, out_stride);
-            break;
-          case 3:
-            tile<Lanes, 3>(piece, rows, xt, K, to, out_stride);
-            break;
-          case 2:
-            tile<Lanes, 2>(piece, rows, xt, K, to, out_stride);
-            break;
-          default:
-            tile<Lanes, 1>(piece, rows, xt, K, to, out_stride);
+      const float* next = goes_on ? w + begin * w_stride + k + kPiece : w + end * w_stride;
+      const int64_t next_rows = goes_on ? end - begin : std::min(panel, N - end);
+      const int64_t tiles = (T + Most - 1) / Most * ((end - begin + kRows - 1) / kRows);
+      int64_t done = 0;
+      for (int64_t first = 0; first < T; first += group) {
+        const int64_t last = std::min(T, first + group);
+        for (int64_t n = begin; n < end; n += kRows) {
+          const int rows = static_cast<int>(std::min<int64_t>(kRows, end - n));
+          Piece piece{w + n * w_stride + k, w_stride, std::min(kPiece, K - k), k == 0, {}, 0};
+          for (int64_t t = first; t < last; t += Most, ++done) {
+            piece.ahead_count = 0;
+            for (int64_t r = done; r < next_rows && piece.ahead_count < kRows; r += tiles)
+              piece.ahead[piece.ahead_count++] = next + r * w_stride;
+            tile_of<Lanes, Most>(last - t, piece, rows, x + t * K + k, K, out + t * out_stride + n,
+                                 out_stride);
+          }
         }
       }
     }
