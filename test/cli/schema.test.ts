@@ -27,7 +27,17 @@ for (const recipe of recipes) {
   test(`${recipe.name}: each option but the signal has its flag, and each flag its option`, (t) => {
     const flags = flagsOf(commandOptions(recipe).schema()).map(({ name }) => name)
     const options = optionPaths(recipe.schema()).map((path) => path.split('.').map(kebab).join('-'))
-    const machine = ['adapter', 'device', 'dtype', 'quantize', 'threads', 'json', 'quiet', 'lora']
+    const machine = [
+      'adapter',
+      'device',
+      'dtype',
+      'quantize',
+      'threads',
+      'deterministic',
+      'json',
+      'quiet',
+      'lora',
+    ]
     if (options.includes('early-stopping-patience')) machine.push('early-stopping')
     t.deepEqual(
       flags.toSorted(),
