@@ -44,7 +44,17 @@ test('each option has its flag, but the signal and the key', (t) => {
   const without = options.filter((name) => name !== 'signal' && name !== 'endpoint-api-key')
   t.deepEqual(
     flags.toSorted(),
-    [...without, 'adapter', 'device', 'dtype', 'quantize', 'threads', 'json', 'quiet'].toSorted(),
+    [
+      ...without,
+      'adapter',
+      'device',
+      'dtype',
+      'quantize',
+      'threads',
+      'deterministic',
+      'json',
+      'quiet',
+    ].toSorted(),
   )
   for (const [name, field] of Object.entries(set.schema().shape)) t.truthy(describe(field)?.text, name)
 })
