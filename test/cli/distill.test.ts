@@ -7,7 +7,7 @@ import { flagsOf, kebab } from '../../lib/options/flags.js'
 import { describe } from '../../lib/options/option.js'
 import { optionPaths } from '../../lib/options/validate.js'
 import { mainProgram, runNode } from '../helpers/child.js'
-import { eventsIn, posttrain } from '../helpers/command-line.js'
+import { eventsIn, MACHINE_FLAGS, posttrain } from '../helpers/command-line.js'
 import { newFolder } from '../helpers/scratch.js'
 import { reply, type TeacherServer, teacherServer } from '../helpers/teacher-server.js'
 
@@ -42,20 +42,7 @@ test('each option has its flag, but the signal and the key', (t) => {
   const flags = flagsOf(set.schema()).map(({ name }) => name)
   const options = optionPaths(distillOptions.schema()).map((path) => path.split('.').map(kebab).join('-'))
   const without = options.filter((name) => name !== 'signal' && name !== 'endpoint-api-key')
-  t.deepEqual(
-    flags.toSorted(),
-    [
-      ...without,
-      'adapter',
-      'device',
-      'dtype',
-      'quantize',
-      'threads',
-      'deterministic',
-      'json',
-      'quiet',
-    ].toSorted(),
-  )
+  t.deepEqual(flags.toSorted(), [...without, ...MACHINE_FLAGS].toSorted())
   for (const [name, field] of Object.entries(set.schema().shape)) t.truthy(describe(field)?.text, name)
 })
 

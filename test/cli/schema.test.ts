@@ -10,6 +10,7 @@ import { pretrainOptions, sftOptions } from '../../lib/train/options/fields.js'
 import { grpoOptions, rlooOptions } from '../../lib/train/options/group.js'
 import { ppoOptions } from '../../lib/train/options/ppo.js'
 import { dpoOptions, rewardOptions } from '../../lib/train/options/preference.js'
+import { MACHINE_FLAGS } from '../helpers/command-line.js'
 
 // What only a program can give.
 const PROGRAM = ['signal', 'reference', 'critic']
@@ -27,17 +28,7 @@ for (const recipe of recipes) {
   test(`${recipe.name}: each option but the signal has its flag, and each flag its option`, (t) => {
     const flags = flagsOf(commandOptions(recipe).schema()).map(({ name }) => name)
     const options = optionPaths(recipe.schema()).map((path) => path.split('.').map(kebab).join('-'))
-    const machine = [
-      'adapter',
-      'device',
-      'dtype',
-      'quantize',
-      'threads',
-      'deterministic',
-      'json',
-      'quiet',
-      'lora',
-    ]
+    const machine = [...MACHINE_FLAGS, 'lora']
     if (options.includes('early-stopping-patience')) machine.push('early-stopping')
     t.deepEqual(
       flags.toSorted(),

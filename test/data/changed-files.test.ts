@@ -1,9 +1,8 @@
 import { appendFileSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
-import { loadDataset } from '../../lib/data/dataset.js'
+import { defaultDatasetOptions, loadDataset } from '../../lib/data/dataset.js'
 import { type AnyRow, readRows } from '../../lib/data/sources.js'
-import { plainTemplate } from '../../lib/data/text/templates.js'
 import { sft } from '../../lib/train/sft.js'
 import { newFolder } from '../helpers/scratch.js'
 import { instructionRows, tinyModel } from '../helpers/tiny-training.js'
@@ -49,16 +48,11 @@ for (const [name, content] of Object.entries(contents)) {
 }
 
 const options = {
-  tokenizer: byteTokenizer(),
-  template: plainTemplate,
+  ...defaultDatasetOptions(byteTokenizer()),
   maxLength: 64,
   trainOn: 'all',
   overflow: 'error',
-  onBadRow: 'error',
   needsStop: false,
-  strings: 'raw',
-  rendered: false,
-  seed: 0,
 } as const
 
 test('a data set is never made of a file that changed meanwhile, though bad rows are skipped', async (t) => {

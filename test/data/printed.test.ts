@@ -1,22 +1,16 @@
 import test from 'ava'
 import { describeData, describePrompts } from '../../lib/cli/data-report.js'
-import { loadDataset } from '../../lib/data/dataset.js'
+import { defaultDatasetOptions, loadDataset } from '../../lib/data/dataset.js'
 import { loadPrompts } from '../../lib/data/prompts.js'
 import type { AnyRow } from '../../lib/data/sources.js'
-import { plainTemplate } from '../../lib/data/text/templates.js'
 import { byteTokenizer } from '../helpers/tokenizers.js'
 
 const options = {
-  tokenizer: byteTokenizer(),
-  template: plainTemplate,
+  ...defaultDatasetOptions(byteTokenizer()),
   maxLength: 1000,
   trainOn: 'all',
   overflow: 'error',
-  onBadRow: 'error',
   needsStop: false,
-  strings: 'raw',
-  rendered: false,
-  seed: 0,
 } as const
 
 const printed = `[{'role': 'user', 'content': "it's"}, {'role': 'assistant', 'content': 'b'}]`

@@ -2,6 +2,18 @@ import type { ChildProcess } from 'node:child_process'
 import { type Ended, mainProgram, runChild } from './child.js'
 import { newFolder } from './scratch.js'
 
+/** Flags of every command that computes with a model; they are no options of its recipe. */
+export const MACHINE_FLAGS = [
+  'adapter',
+  'device',
+  'dtype',
+  'quantize',
+  'threads',
+  'deterministic',
+  'json',
+  'quiet',
+]
+
 /** Working folder of the commands: a run without --output writes there. */
 const cwd = newFolder()
 

@@ -3,25 +3,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
 import { AdamW, CausalLM } from '../../lib/index.js'
-import { type BlockwiseOptions, loadHooks } from '../bindings/hooks.js'
+import { loadHooks } from '../bindings/hooks.js'
+import { adamwStep as options, adamwValues as values } from '../helpers/adamw.js'
 import { close } from '../helpers/close.js'
-import { fixture, readTensors } from '../helpers/fixtures.js'
 import { tinyConfig } from '../helpers/tiny-training.js'
 import { byteTokenizer } from '../helpers/tokenizers.js'
 
 const { hooks } = await loadHooks()
-const tensors = readTensors(fixture('optim', 'adamw8bit.safetensors'))
-const values = (name: string) => Float32Array.from(tensors.get(name)!.values)
 const grads = Array.from({ length: 5 }, (_, i) => values(`grad.${i + 1}`))
-const options: BlockwiseOptions = {
-  learningRate: 1e-2,
-  weightDecay: 0.1,
-  beta1: 0.9,
-  beta2: 0.999,
-  eps: 1e-8,
-  gradScale: 2,
-  byOperations: false,
-}
 
 test('the codes are those of bitsandbytes', (t) => {
   t.deepEqual(hooks.dynamicCode(true), values('code.signed'))
