@@ -86,9 +86,9 @@ void release_cuda_memory() {
   }
 }
 
+void prepare_deterministic() { setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", 0); }
+
 void set_deterministic() {
-  // cuBLAS reads it with its first handle, and without it torch refuses its products.
-  setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", 0);
   at::globalContext().setDeterministicAlgorithms(true, false);
   // Memory that nothing reads before it is written needs no values.
   at::globalContext().setDeterministicFillUninitializedMemory(false);
