@@ -28,8 +28,6 @@ class Chunks {
                    : at::zeros({step_, stride}, hidden_RD.options());
   }
 
-  bool one() const { return rows_ <= step_; }
-
   /** Calls use(logits, dlogits, from, count), which writes the gradient of the logits in dlogits,
    * for every chunk. */
   template <class Use>
@@ -134,21 +132,25 @@ LinearCrossEntropy linear_cross_entropy(const at::Tensor& hidden_RD, const nn::H
   const bool gradient = scales.of != nullptr;
   if (gradient) result.dhidden_RD = at::empty_like(hidden_RD);
   if (targets.empty()) return result;
-  Chunks chunks(hidden_RD, head, gradient);
   if (head.kernels->label_rows != nullptr) {
+    Chunks chunks(hidden_RD, head, gradient);
     compute_on_host(result, chunks, head, targets, scales.of, cancel);
-  } else if (!gradient || scales.known || chunks.one()) {
-    compute_on_device(result, chunks, head, targets, scales, hidden_RD.device(), cancel);
-  } else {
+    return result;
+  }
+  const bool one =
+      static_cast<int64_t>(targets.size()) <= head.kernels->chunk_rows(head.weight->value.size(0));
+  if (gradient && !scales.known && !one) {
     auto losses = linear_cross_entropy(hidden_RD, head, targets, {}, cancel);
     losses.read();
     const auto of_losses = [&](int64_t r, const device::RowLoss&) {
       return scales.of(r, row_of(losses, r));
     };
-    compute_on_device(result, chunks, head, targets, {of_losses, true}, hidden_RD.device(), cancel);
-    losses.dhidden_RD = result.dhidden_RD;
+    losses.dhidden_RD =
+        linear_cross_entropy(hidden_RD, head, targets, {of_losses, true}, cancel).dhidden_RD;
     return losses;
   }
+  Chunks chunks(hidden_RD, head, gradient);
+  compute_on_device(result, chunks, head, targets, scales, hidden_RD.device(), cancel);
   return result;
 }
 

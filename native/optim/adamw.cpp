@@ -161,7 +161,9 @@ void AdamW::each_tensor(const Visit& visit) const {
       visit(name + ".second.codes", slot.coded_second.codes);
       visit(name + ".second.scales", slot.coded_second.scales);
     }
-    if (slot.master.defined()) visit(name + ".master", slot.master);
+    // Those of an adapter are its weights, which are saved and loaded with the model.
+    if (slot.master.defined() && !slot.parameter->master.defined())
+      visit(name + ".master", slot.master);
   }
 }
 

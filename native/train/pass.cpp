@@ -118,7 +118,7 @@ std::vector<losses::Sums> Pass::run() {
 
   losses::LinearCrossEntropy losses;
   if (any(reads_log_probs)) {
-    // Where a label's gradient depends on that label alone, its logits are computed once.
+    // Where a label's gradient depends on that label alone, losses and gradient are one pass.
     const bool at_once = !any([](Reads reads) { return reads == Reads::all_labels; });
     if (options_.gradient && at_once) {
       const auto of = [&](int64_t r, const device::RowLoss& loss) {

@@ -76,6 +76,44 @@ test('steps too small for bfloat16 add up in the float32 values', async (t) => {
   t.true(moved > 2e-6 && moved < 4e-6, `${moved}`)
 })
 
+test("the state of an optimizer has no weights of an adapter, which are the model's", async (t) => {
+  await using model = await adapted('llama')
+  const { batch } = openAdapter('llama')
+  await using optimizer = new AdamW(model, { learningRate: 1e-2 })
+  const file = join(newFolder(t), 'optimizer.safetensors')
+  const step = async () => {
+    await model.backward(batch, TERM)
+    await optimizer.step()
+    await model.zeroGrad()
+  }
+  await step()
+  await optimizer.save(file)
+  t.false([...readTensors(file).keys()].some((name) => name.endsWith('.master')))
+  await step()
+  const [weights, logits] = [await weightsOf(model), await model.logits(batch)]
+  await optimizer.load(file)
+  t.deepEqual(await weightsOf(model), weights)
+  t.deepEqual(await model.logits(batch), logits)
+})
+
+for (const moments of ['float32', 'bfloat16', '8bit'] as const)
+  test(`weights in bfloat16 follow their float32 values with moments in ${moments}`, async (t) => {
+    await using model = await tinyModel()
+    const before = await weightsOf(model)
+    await using optimizer = new AdamW(model, { learningRate: 1e-2, moments })
+    const { batch } = openAdapter('llama')
+    const logits = await model.logits(batch)
+    await model.backward(batch, TERM)
+    await optimizer.step()
+    const after = await weightsOf(model)
+    for (const [name, values] of after) {
+      const old = before.get(name)!
+      // What has a gradient moves by about the learning rate in a first step.
+      if (name.includes('mlp')) t.true(distance(values, old) > 1e-3 * norm(old), name)
+    }
+    t.true(distance(await model.logits(batch), logits) > 1e-3 * norm(logits))
+  })
+
 const options = {
   data: instructionRows(22),
   template: 'plain',

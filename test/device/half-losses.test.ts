@@ -2,7 +2,7 @@
 import test from 'ava'
 import type { DecoderSpec } from '../../lib/addon/addon.js'
 import { loadHooks } from '../bindings/hooks.js'
-import { close } from '../helpers/close.js'
+import { close, distance, norm } from '../helpers/close.js'
 
 const { core } = await loadHooks()
 const VOCABULARY = 301
@@ -22,18 +22,47 @@ const spec: DecoderSpec = {
   ],
 }
 
+/** A model of these weights in a dtype; on the CPU with the calls of CUDA where it is bfloat16. */
+async function made(dtype: 'bfloat16' | 'float32', more: Partial<DecoderSpec>) {
+  if (dtype === 'bfloat16') process.env.POSTTRAIN_KERNELS = 'cuda'
+  const base = await core.createBase({ ...spec, ...more }, { device: 'cpu', dtype, nf4: false })
+  delete process.env.POSTTRAIN_KERNELS
+  await core.initialize(base, { seed: 3, std: 0.6, residualScale: 1 })
+  return { base, role: await core.createRole(base, {}) }
+}
+
+for (const logitSoftCap of [undefined, 12])
+  test.serial(
+    `gradients at a temperature are those of float32${logitSoftCap ? ', with a soft-cap' : ''}`,
+    async (t) => {
+      const gradients: Record<string, Float32Array>[] = []
+      const names = ['head.weight', 'layers.0.qkv.weight', 'layers.0.down.weight']
+      for (const dtype of ['bfloat16', 'float32'] as const) {
+        const { base, role } = await made(dtype, logitSoftCap ? { logitSoftCap } : {})
+        const inputIds = Int32Array.from({ length: 40 }, (_, i) => (i * 7) % VOCABULARY)
+        const batch = { inputIds, labels: inputIds, offsets: Int32Array.of(0, inputIds.length) }
+        await core.backward(role, batch, [{ kind: 'crossEntropy' }], { normalizer: 39, temperature: 0.4 })
+        const found: Record<string, Float32Array> = {}
+        for (const name of names)
+          found[name] = (await core.getTensor(role, { name, parameter: name }, 'gradient')).values
+        gradients.push(found)
+        for (const handle of [role, base]) await core.dispose(handle)
+      }
+      const [half, whole] = gradients as [Record<string, Float32Array>, Record<string, Float32Array>]
+      for (const name of names) {
+        // A temperature that is left out makes them 2.5 times as large or small.
+        const off = distance(half[name]!, whole[name]!) / norm(whole[name]!)
+        t.log(`${name}: ${off}`)
+        t.true(off < 0.25, `${name}: ${off}`)
+      }
+    },
+  )
+
 for (const logitSoftCap of [undefined, 12])
   test.serial(
     `log-probabilities at a temperature are those of the divided logits${logitSoftCap ? ', with a soft-cap' : ''}`,
     async (t) => {
-      process.env.POSTTRAIN_KERNELS = 'cuda'
-      const base = await core.createBase(
-        { ...spec, ...(logitSoftCap && { logitSoftCap }) },
-        { device: 'cpu', dtype: 'bfloat16', nf4: false },
-      )
-      delete process.env.POSTTRAIN_KERNELS
-      await core.initialize(base, { seed: 3, std: 0.6, residualScale: 1 })
-      const role = await core.createRole(base, {})
+      const { base, role } = await made('bfloat16', logitSoftCap ? { logitSoftCap } : {})
       const inputIds = Int32Array.from({ length: 40 }, (_, i) => (i * 7) % VOCABULARY)
       const batch = { inputIds, labels: inputIds, offsets: Int32Array.of(0, inputIds.length) }
       const temperature = 0.7

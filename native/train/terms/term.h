@@ -23,7 +23,8 @@ enum class Reads {
    * the logits are. */
   linear_label,
   /** Log-probability and entropy of a label. The loss of a label depends on that label alone, so
-   * its gradient is known at once and its logits are computed once. */
+   * its gradient is known at once and its logits are computed once (on a device, where a look at
+   * the losses waits, twice if they take more than one chunk). */
   each_label,
   /** Log-probabilities of all labels: the loss combines several, so logits are computed again
    * for the gradient. */
