@@ -105,7 +105,6 @@ Napi::Value configure(const Napi::CallbackInfo& info) {
     TorchThread::instance().set_threads(static_cast<int64_t>(count));
   }
   const bool deterministic = options.Get("deterministic").ToBoolean();
-  if (deterministic) core::prepare_deterministic();
   return submit(info.Env(), {}, nullptr, [deterministic](const core::Cancel&) {
     if (deterministic) core::set_deterministic();
     return [](Napi::Env env) -> Napi::Value { return env.Undefined(); };

@@ -86,9 +86,13 @@ void release_cuda_memory() {
   }
 }
 
-void prepare_deterministic() { setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", 0); }
-
 void set_deterministic() {
+  const char* set = std::getenv("CUBLAS_WORKSPACE_CONFIG");
+  const std::string workspace = set == nullptr ? "" : set;
+  TORCH_CHECK_VALUE(!at::hasCUDA() || workspace == ":4096:8" || workspace == ":16:8",
+                    "[configure] CUBLAS_WORKSPACE_CONFIG is '", workspace,
+                    "', with which products on CUDA are not deterministic: leave it unset, or set "
+                    "it to :4096:8 or :16:8 before the process starts");
   at::globalContext().setDeterministicAlgorithms(true, false);
   // Memory that nothing reads before it is written needs no values.
   at::globalContext().setDeterministicFillUninitializedMemory(false);

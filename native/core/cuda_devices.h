@@ -29,9 +29,6 @@ void reset_cuda_peaks();
 /** Returns memory kept for reuse to the devices; a lost device has none to give. */
 void release_cuda_memory();
 
-/** Sets the variable that cuBLAS reads with its first handle, and without which torch refuses its
- * products then; on a JavaScript thread, where the environment is read. */
-void prepare_deterministic();
 /** Sums of every operation on a device in one order, so that a run repeats to the bit. */
 void set_deterministic();
 

@@ -9,7 +9,7 @@ namespace posttrain::core {
  * float32 and are used instead. oneDNN compiles a kernel for each shape (about 1 ms and 0.5 MB), so
  * tokens are taken in blocks of a few fixed sizes, whatever their number.
  *
- * POSTTRAIN_MATMUL=torch|onednn overrides the choice; it is read once.
+ * POSTTRAIN_MATMUL=torch|onednn overrides the choice, also in decoding; it is read once.
  *
  * Half factors add to a float32 matrix in the product itself where the device has such a product
  * (CUDA; probed once), else their rounded product is added.

@@ -13,12 +13,7 @@ namespace posttrain::generate {
 
 Session::Session(std::shared_ptr<models::Role> role, std::vector<std::vector<int32_t>> prompts,
                  SessionOptions options)
-    : role_(std::move(role)),
-      options_(std::move(options)),
-      // The sums from which it draws have no order of their own on a device.
-      draws_on_device_(
-          role_->base->kernels().draws_on_device &&
-          !(options_.sampling.temperature > 0 && at::globalContext().deterministicAlgorithms())) {
+    : role_(std::move(role)), options_(std::move(options)) {
   TORCH_CHECK_VALUE(!prompts.empty(), "[generate] no prompts");
   TORCH_CHECK_VALUE(options_.max_new_tokens.size() == prompts.size(),
                     "[generate] maxNewTokens has ", options_.max_new_tokens.size(), " values for ",
@@ -142,7 +137,7 @@ void Session::advance_rows() {
 
 at::Tensor Session::decode(const core::Cancel& cancel) {
   auto& decoder = *role_->base;
-  if (changed_ || !draws_on_device_) {
+  if (changed_ || !ids_B_.defined()) {
     std::vector<int64_t> ids;
     for (const auto& row : rows_) ids.push_back(row.history.back());
     ids_B_ = core::on_device(at::tensor(ids, at::kLong), decoder.device());
@@ -156,6 +151,7 @@ at::Tensor Session::decode(const core::Cancel& cancel) {
 
 void Session::draw(const at::Tensor& logits_BV, size_t first, Advance& result) {
   const auto logits = core::on_host(logits_BV, at::kFloat);
+  ids_B_ = at::Tensor();
   const auto columns = static_cast<size_t>(logits.size(1));
   const float* values = logits.const_data_ptr<float>();
   std::vector<Draw> draws(rows_.size() - first);
@@ -281,6 +277,11 @@ Advance Session::advance(int64_t tokens, const core::Cancel& cancel) {
   TORCH_CHECK_VALUE(tokens > 0, "[generate] tokens must be at least 1, got ", tokens);
   TORCH_CHECK(!broken_, "[generate] an earlier call on this session failed: start a new one");
   broken_ = true;
+  // The sums of draws have no order of their own on a device, and the process may have become
+  // deterministic since the last call.
+  draws_on_device_ =
+      role_->base->kernels().draws_on_device &&
+      !(options_.sampling.temperature > 0 && at::globalContext().deterministicAlgorithms());
   Advance result;
   for (int64_t left = tokens; left > 0;) {
     cancel.check();

@@ -91,9 +91,9 @@ class Session {
   /** Whether `decoding_` is of other rows than these. */
   bool changed_ = true;
   /** Whether tokens are drawn where the logits lie. */
-  bool draws_on_device_;
-  /** What is drawn on the device for each row of `decoding_`: the last ids, the uniforms of a burst
-   * [steps, B], the tokens of each history [B, V]. */
+  bool draws_on_device_ = false;
+  /** What is drawn on the device for each row of `decoding_`: the last ids (undefined where the
+   * host drew them), the uniforms of a burst [steps, B], the tokens of each history [B, V]. */
   at::Tensor ids_B_, uniforms_SB_, seen_BV_;
   /** Tokens a row that the device drew and no history has yet. */
   int64_t pending_ = 0;

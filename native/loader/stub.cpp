@@ -44,16 +44,35 @@ void* open_or_fail(const std::string& path, bool announce) {
   return library;
 }
 
-bool driver_answers() {
+/** What NVIDIA's driver says before libtorch is opened. */
+struct Driver {
+  bool answers = false;
+  /** Whether all devices map memory into addresses that were reserved before. */
+  bool maps_memory = false;
+};
+
+Driver ask_driver() {
+  // CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED
+  constexpr int kMapsMemory = 102;
+  // Never closed: it may have started its own threads.
   void* driver = loader::open_library(loader::kNames.driver);
-  if (driver == nullptr) return false;
+  if (driver == nullptr) return {};
   const auto init = reinterpret_cast<int (*)(unsigned)>(loader::find_symbol(driver, "cuInit"));
   const auto count_of =
       reinterpret_cast<int (*)(int*)>(loader::find_symbol(driver, "cuDeviceGetCount"));
+  const auto get = reinterpret_cast<int (*)(int*, int)>(loader::find_symbol(driver, "cuDeviceGet"));
+  const auto attribute_of = reinterpret_cast<int (*)(int*, int, int)>(
+      loader::find_symbol(driver, "cuDeviceGetAttribute"));
   int count = 0;
-  // Never closed: it may have started its own threads.
-  return init != nullptr && count_of != nullptr && init(0) == 0 && count_of(&count) == 0 &&
-         count > 0;
+  if (init == nullptr || count_of == nullptr || init(0) != 0 || count_of(&count) != 0 || count == 0)
+    return {};
+  Driver found{true, get != nullptr && attribute_of != nullptr};
+  for (int i = 0; i < count && found.maps_memory; ++i) {
+    int device = 0, maps = 0;
+    found.maps_memory =
+        get(&device, i) == 0 && attribute_of(&maps, kMapsMemory, device) == 0 && maps != 0;
+  }
+  return found;
 }
 
 // NVIDIA's libraries, dependencies first; those in other folders are found through libtorch's
@@ -71,18 +90,24 @@ struct Opened {
   std::string cuda_error;
 };
 
-// Segments of torch's CUDA allocator that grow: what one batch leaves serves a longer one. Set
-// before libtorch is opened, which reads them once; what the user has set stays. (torch has them on
-// Linux.)
-void prefer_growing_segments() {
+// Variables that libtorch reads once; what the user has set stays.
+void set_variables_of_cuda(const Driver& driver) {
 #ifdef __linux__
-  if (std::getenv("PYTORCH_CUDA_ALLOC_CONF") == nullptr)
+  // Without it torch refuses products in deterministic runs, also where they begin later.
+  setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", 0);
+  // Segments of the allocator that grow: what one batch leaves serves a longer one. The device of
+  // WSL 2 (/dev/dxg) says that it can do so, and fails.
+  if (driver.maps_memory && !loader::file_exists("/dev/dxg") &&
+      std::getenv("PYTORCH_CUDA_ALLOC_CONF") == nullptr)
     setenv("PYTORCH_ALLOC_CONF", "expandable_segments:True", 0);
 #endif
 }
 
 Opened open_libtorch(const std::string& folder, const std::string& cuda, bool announce) {
-  prefer_growing_segments();
+  const std::string cuda_path = folder + "/" + loader::kNames.torch_cuda;
+  const bool has_cuda = cuda != "off" && loader::file_exists(cuda_path);
+  const Driver driver = has_cuda ? ask_driver() : Driver{};
+  if (has_cuda) set_variables_of_cuda(driver);
   for (const char* name : {"libcudart.so.13", "libcupti.so.13"}) {
     if (loader::file_exists(folder + "/" + name)) open_or_fail(folder + "/" + name, announce);
   }
@@ -112,8 +137,7 @@ Opened open_libtorch(const std::string& folder, const std::string& cuda, bool an
                       std::to_string(POSTTRAIN_TORCH_MINOR)};
   }
   // Before any operation: libtorch caches its first check for CUDA.
-  const std::string cuda_path = folder + "/" + loader::kNames.torch_cuda;
-  if (cuda != "off" && loader::file_exists(cuda_path) && (cuda == "on" || driver_answers())) {
+  if (has_cuda && (cuda == "on" || driver.answers)) {
     try {
       for (const char* name : kCudaLibraries) {
         if (loader::file_exists(folder + "/" + name)) open_or_fail(folder + "/" + name, announce);
