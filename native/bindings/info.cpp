@@ -1,6 +1,7 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,14 +19,14 @@ namespace posttrain::bindings {
 namespace {
 
 // Set once a model has been on the device
-void add_kernels(Napi::Env env, Napi::Object& device, int index) {
-  const auto* found = core::loaded_cuda_kernels(index);
-  const bool serve = found != nullptr && found->source != core::KernelSource::none;
+void add_kernels(Napi::Env env, Napi::Object& device,
+                 const std::optional<core::CudaKernels>& found) {
+  const bool serve = found.has_value() && found->source != core::KernelSource::none;
   device.Set("kernels", !serve ? env.Null()
                         : found->source == core::KernelSource::fatbin
                             ? Napi::Value(Napi::String::New(env, "fatbin"))
                             : Napi::Value(Napi::String::New(env, "nvrtc")));
-  device.Set("kernelsProblem", found == nullptr || serve
+  device.Set("kernelsProblem", !found.has_value() || serve
                                    ? env.Null()
                                    : Napi::Value(Napi::String::New(env, found->problem)));
 }
@@ -38,11 +39,15 @@ Napi::Value engine_info(const Napi::CallbackInfo& info) {
     const bool cuda = at::hasCUDA();
     const auto devices = cuda ? core::cuda_devices() : std::vector<core::CudaDevice>();
     std::vector<core::CudaMemory> memory;
-    for (size_t i = 0; i < devices.size(); ++i)
-      memory.push_back(core::cuda_memory(static_cast<int>(i)));
+    std::vector<std::optional<core::CudaKernels>> kernels;
+    for (int i = 0; i < static_cast<int>(devices.size()); ++i) {
+      memory.push_back(core::cuda_memory(i));
+      const auto* loaded = core::loaded_cuda_kernels(i);
+      kernels.push_back(loaded == nullptr ? std::nullopt : std::optional(*loaded));
+    }
     return [text, threads = at::get_num_threads(),
-            deterministic = at::globalContext().deterministicAlgorithms(), cuda, devices,
-            memory](Napi::Env env) -> Napi::Value {
+            deterministic = at::globalContext().deterministicAlgorithms(), cuda, devices, memory,
+            kernels](Napi::Env env) -> Napi::Value {
       auto result = Napi::Object::New(env);
       result.Set("libtorch", text);
       result.Set("threads", threads);
@@ -57,7 +62,7 @@ Napi::Value engine_info(const Napi::CallbackInfo& info) {
         device.Set("allocatedBytes", static_cast<double>(memory[i].allocated_bytes));
         device.Set("reservedBytes", static_cast<double>(memory[i].reserved_bytes));
         device.Set("peakAllocatedBytes", static_cast<double>(memory[i].peak_allocated_bytes));
-        add_kernels(env, device, static_cast<int>(i));
+        add_kernels(env, device, kernels[i]);
         list.Set(i, device);
       }
       auto object = Napi::Object::New(env);

@@ -16,10 +16,11 @@ std::atomic<int64_t> waits{0};
 }  // namespace
 
 at::Tensor on_device(const at::Tensor& host, at::Device device) {
+  if (!host.is_cpu()) return host.to(device);
   const bool pins = host.nbytes() <= kPinnedBytes;
   ++uploads;
   if (!pins) ++waits;
-  if (!device.is_cuda() || !host.is_cpu() || !pins) return host.to(device);
+  if (!device.is_cuda() || !pins) return host.to(device);
   auto pinned = at::empty(host.sizes(), host.options().pinned_memory(true));
   pinned.copy_(host);
   return pinned.to(device, /*non_blocking=*/true);

@@ -19,7 +19,9 @@ int capability_major(at::Device device) {
   if (!device.is_cuda()) return kAmpere;
   const auto devices = core::cuda_devices();
   const auto index = static_cast<size_t>(device.has_index() ? device.index() : 0);
-  if (index >= devices.size()) return kAmpere;  // torch says that it is missing
+  TORCH_CHECK_VALUE(devices.empty() || index < devices.size(), "there is no device cuda:", index,
+                    ": the last of this machine is cuda:", devices.size() - 1);
+  if (devices.empty()) return kAmpere;  // torch says what is missing
   const auto& found = devices[index];
   if (found.major * 10 + found.minor < 75) {
     throw core::Error(core::ErrorCode::unsupported_device,

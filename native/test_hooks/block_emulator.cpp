@@ -65,6 +65,7 @@ struct Block {
   std::deque<Fiber> fibers;
   Fiber* running = nullptr;
   jmp_buf scheduler;
+  bool misaligned = false;
 } current;
 
 void pause() {
@@ -168,10 +169,18 @@ void launch(const Kernel& kernel, Index grid, Index threads, size_t shared_bytes
     for (block.x = 0; block.x < grid.x; ++block.x) {
       current.memory.assign(floats + kGuard, std::numeric_limits<float>::quiet_NaN());
       run_block();
+      if (current.misaligned) {
+        current.misaligned = false;
+        fail("words written to an address that is not theirs");
+      }
       for (size_t i = floats; i < current.memory.size(); ++i)
         if (!std::isnan(current.memory[i])) fail("the memory of a block is overrun");
     }
   }
+}
+
+void written(const void* to, size_t bytes) {
+  if (reinterpret_cast<uintptr_t>(to) % bytes != 0) current.misaligned = true;
 }
 
 float* block_memory() { return current.memory.data(); }

@@ -38,6 +38,9 @@ float exchange(float value, int lane);
 
 inline int lane() { return static_cast<int>(thread.x % 32); }
 
+/** Notes a write at once, which a device makes to aligned addresses only. */
+void written(const void* to, size_t bytes);
+
 template <class To, class From>
 To bits_as(From from) {
   static_assert(sizeof(To) == sizeof(From));
@@ -88,10 +91,12 @@ unsigned short half_bits(float x);
 inline float* block_memory() { return emulator::block_memory(); }
 inline void write_words(void* to, unsigned a, unsigned b) {
   const unsigned words[] = {a, b};
+  emulator::written(to, sizeof(words));
   std::memcpy(to, words, sizeof(words));
 }
 inline void write_words(void* to, unsigned a, unsigned b, unsigned c, unsigned d) {
   const unsigned words[] = {a, b, c, d};
+  emulator::written(to, sizeof(words));
   std::memcpy(to, words, sizeof(words));
 }
 

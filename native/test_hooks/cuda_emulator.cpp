@@ -150,6 +150,8 @@ Faults& faults() {
 }
 
 void install_driver(bool has_device) {
+  // Another environment of this process may have been here.
+  core::use_cuda_driver(nullptr);
   behind = has_device && core::cuda_driver() != nullptr ? *core::cuda_driver() : kEmulator;
   static core::CudaDriver driver;
   driver = behind;

@@ -1,7 +1,7 @@
 // Writes the CUDA kernels into a C++ source of the core: `node scripts/setup/cuda-image.mjs OUTPUT.cpp`. Both builds run it.
 // The source has the kernels' text, for NVRTC, and the fatbin that nvcc makes of it: the one in PATH, or POSTTRAIN_NVCC
 // (`pip`: from NVIDIA's packages of PyPI, kept in .cache/; `off`: none). Without nvcc there is no fatbin and nothing is said:
-// the core then asks NVRTC on the device's machine.
+// the core then asks NVRTC on the device's machine. So it does where an nvcc that nobody asked for fails.
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
@@ -46,7 +46,8 @@ function nvccOfPip() {
   return program
 }
 
-function nvcc() {
+/** The compiler that is there, or that was asked for. */
+export function nvcc() {
   const asked = process.env.POSTTRAIN_NVCC || 'nvcc'
   if (asked === 'off') return null
   const program = asked === 'pip' ? nvccOfPip() : asked
@@ -129,6 +130,14 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const [output] = process.argv.slice(2)
   const text = kernelText()
   const compiler = nvcc()
+  let fatbin = null
+  try {
+    fatbin = compiler && keptFatbin(text, compiler)
+  } catch (error) {
+    if (process.env.POSTTRAIN_NVCC) throw error
+    // One that is in PATH by chance may be older than these architectures or than the C++ compiler.
+    console.error(`posttrain: no kernels for CUDA in this build, which NVRTC compiles then: ${error.message}`)
+  }
   mkdirSync(dirname(output), { recursive: true })
-  writeFileSync(output, sourceOf(text, compiler && keptFatbin(text, compiler)))
+  writeFileSync(output, sourceOf(text, fatbin))
 }

@@ -80,7 +80,9 @@ test.serial('a step of fine-tuning all weights keeps to its launches a layer, an
   }
   const { sum, operations } = ofOneLayer(runs[0]!, runs[1]!)
   t.log(`${sum} launches a layer: ${operations.map(([name, count]) => `${count} ${name}`).join(', ')}`)
-  t.true(sum <= 31, `${sum}`)
+  // What is counted is what runs.
+  t.is(operations.find(([name]) => name === 'aten::_flash_attention_forward')?.[1], 1)
+  t.true(sum > 20 && sum <= 31, `${sum}`)
 })
 
 /** LoRA on all linear layers of a block: first row and rows of each in the fused layer. */

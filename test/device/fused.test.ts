@@ -73,3 +73,18 @@ test.serial(
     hooks.driverFaults(NO_FAULTS)
   },
 )
+
+test.serial(
+  'kernels that cannot be loaded just now are an error, and are loaded at the next call',
+  async (t) => {
+    for (const [fatbin, code] of [
+      [2, 'ERR_OUT_OF_MEMORY'],
+      [700, 'ERR_DEVICE_LOST'],
+    ] as const) {
+      hooks.driverFaults({ ...NO_FAULTS, fatbin })
+      await t.throwsAsync(hooks.kernelCase('rms', device, 'float32', 2), { code })
+      hooks.driverFaults(NO_FAULTS)
+      await compare(t, 'rms', 'float32', 2)
+    }
+  },
+)
