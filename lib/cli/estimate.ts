@@ -125,7 +125,9 @@ async function machineOf({ device, dtype, threads, memory }: Options) {
     return await call(core, () => core.info())
   }
   // A run may be for another machine, whose devices nothing tells.
-  const here = device === 'auto' ? await info() : device === 'cpu' ? null : await info().catch(() => null)
+  const asks = dtype === 'auto' || memory === undefined
+  const here =
+    device === 'auto' ? await info() : device === 'cpu' || !asks ? null : await info().catch(() => null)
   const devices = here?.cuda.devices ?? []
   const kind = device === 'auto' ? (devices.length > 0 ? 'cuda' : 'cpu') : device.replace(/:\d+$/, '')
   const at = Number(/:(\d+)$/.exec(device)?.[1] ?? 0)

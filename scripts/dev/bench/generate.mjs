@@ -6,7 +6,7 @@
 // ratios of the seconds, on how many rows the ids agree, and fractions of what the machine was seen to do between the
 // rounds, on as many threads: a product of float32 matrices, and reading memory.
 import { spawn } from 'node:child_process'
-import { readFileSync, statSync } from 'node:fs'
+import { closeSync, openSync, readdirSync, readFileSync, readSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
@@ -31,6 +31,24 @@ if (!values.model) {
 }
 const here = (name) => fileURLToPath(new URL(name, import.meta.url))
 const config = JSON.parse(readFileSync(join(values.model, 'config.json'), 'utf8'))
+/** Weights, and the bytes of their files, by the headers. */
+const [weights, bytes] = readdirSync(values.model)
+  .filter((name) => name.endsWith('.safetensors'))
+  .reduce(
+    ([count, size], name) => {
+      const path = join(values.model, name)
+      const file = openSync(path)
+      const length = Buffer.alloc(8)
+      readSync(file, length)
+      const header = Buffer.alloc(Number(length.readBigUInt64LE()))
+      readSync(file, header)
+      closeSync(file)
+      const { __metadata__: _, ...tensors } = JSON.parse(header.toString())
+      const sizes = Object.values(tensors).map(({ shape }) => shape.reduce((a, b) => a * b, 1))
+      return [count + sizes.reduce((a, b) => a + b, 0), size + statSync(path).size]
+    },
+    [0, 0],
+  )
 const [prompt, answer] = [Number(values.prompt), Number(values.answer)]
 
 /** A side that stays, with the model in its memory: answers a line with a line. */
@@ -99,8 +117,6 @@ machine.end()
 
 const median = (list) => list.toSorted((a, b) => a - b)[Math.floor(list.length / 2)]
 const [peak, bandwidth] = ['flops', 'bandwidth'].map((name) => Math.max(...seen.map((each) => each[name])))
-const bytes = statSync(join(values.model, 'model.safetensors')).size
-const weights = bytes / (config.dtype === 'bfloat16' ? 2 : 4)
 process.stdout.write(
   `${values.model}, float32, ${values.threads} threads; the machine: ${(peak / 1e9).toFixed(0)} GFLOP/s, reads ${(bandwidth / 1e9).toFixed(1)} GB/s\n`,
 )

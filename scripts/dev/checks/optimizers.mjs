@@ -15,6 +15,10 @@ const { values } = parseArgs({
 })
 const MOMENTS = { adamw: 'float32', adamw16bit: 'bfloat16', adamw8bit: '8bit' }
 const names = Object.keys(MOMENTS).filter((name) => values.only === undefined || name === values.only)
+if (names.length === 0) {
+  console.error(`--only must be one of ${Object.keys(MOMENTS).join(', ')}`)
+  process.exit(2)
+}
 const demo = fileURLToPath(new URL('../../demo', import.meta.url))
 const tokenizer = await Tokenizer.load(demo)
 const create = (config = CONFIG) => CausalLM.create(config, { seed: 1, tokenizer, device: 'cpu', threads: 1 })
