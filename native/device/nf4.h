@@ -4,30 +4,15 @@
 #include <array>
 #include <cstdint>
 
+#include "device/cuda_kernels/nf4_values.h"
+
 namespace posttrain::device {
 
 /** Values that share a scale, and scales that share one in turn. */
 constexpr int64_t kNf4Block = 64, kNf4ScaleBlock = 256;
 
 /** NormalFloat 4: quantiles of the normal distribution, with a 0, divided by the largest. */
-constexpr std::array<float, 16> kNf4 = {
-    -1.0f,
-    -0.6961928009986877f,
-    -0.5250730514526367f,
-    -0.39491748809814453f,
-    -0.28444138169288635f,
-    -0.18477343022823334f,
-    -0.09105003625154495f,
-    0.0f,
-    0.07958029955625534f,
-    0.16093020141124725f,
-    0.24611230194568634f,
-    0.33791524171829224f,
-    0.44070982933044434f,
-    0.5626170039176941f,
-    0.7229568362236023f,
-    1.0f,
-};
+constexpr std::array<float, 16> kNf4 = {POSTTRAIN_NF4_VALUES};
 
 /**
  * A frozen matrix [rows, columns] in NormalFloat 4 with double quantization (Dettmers et al. 2023,

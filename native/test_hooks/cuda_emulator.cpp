@@ -14,6 +14,7 @@
 // The language of the kernels and their arguments come before them.
 // clang-format off
 #include "device/cuda_kernels/arguments.h"
+#include "device/cuda_kernels/nf4_values.h"
 #include "device/cuda_kernels/base.cuh"
 #include "device/cuda_kernels/norm.cuh"
 #include "device/cuda_kernels/rope.cuh"
